@@ -1,0 +1,60 @@
+"""Masking for masked language models (Devlin et al. 2018, arXiv:1810.04805).
+
+15 % of the tokens are predicted; of those 80 % become the mask, 10 % a random token, 10 % stay.
+The draw is a function of (seed, step) over the global batch, made anew for every batch (RoBERTa's dynamic masking).
+"""
+import numpy as np
+
+RATE = 0.15
+
+
+def step_generator(seed, step):
+    """Return NumPy's Philox generator keyed by (seed, step)."""
+    return np.random.Generator(np.random.Philox(key=[seed, step]))
+
+
+def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE):
+    """Choose the tokens to predict and hide them.
+
+    Args:
+        token_ids: int32 [B, T].
+        maskable: bool [B, T], real tokens that are not special.
+        tokenizer: gives mask_id, vocab_size, special_ids and starts_word.
+        rng: NumPy generator.
+        whole_word: bool, choose words, and hide all the pieces of a chosen word.
+        rate: float, the share of the maskable tokens of a row that are predicted (at least one).
+
+    Returns:
+        dict: token_ids int32 [B, T] with the chosen ones hidden, masked_positions int32 [B, P], labels int32 [B, P]
+        (the hidden ids) and weights float32 [B, P] (1 predicted, 0 filling), P = max(1, round(rate * T)).
+    """
+    batch, length = token_ids.shape
+    width = max(1, round(rate * length))
+    units = np.broadcast_to(np.arange(length), (batch, length))
+    if whole_word:
+        begins = tokenizer.starts_word[token_ids] | ~maskable
+        begins[:, 0] = True
+        units = np.cumsum(begins, axis=1) - 1
+    draw = np.take_along_axis(rng.random((batch, length)), units, axis=1)
+    order = np.argsort(np.where(maskable, draw, 2.0), axis=1, kind="stable")
+    budget = np.minimum(np.maximum(1, np.round(rate * maskable.sum(1))), maskable.sum(1)).astype(int)
+    budget = np.minimum(budget, width)
+    chosen = np.arange(length)[None] < budget[:, None]
+    if whole_word:
+        ordered = np.take_along_axis(units, order, axis=1)
+        after = np.take_along_axis(ordered, np.minimum(budget, length - 1)[:, None], axis=1)
+        split = (ordered == after) & (budget < maskable.sum(1))[:, None]
+        kept = chosen & ~split
+        chosen = np.where(kept.any(1, keepdims=True), kept, chosen)
+    positions = np.where(chosen, order, 0)[:, :width]
+    weights = chosen[:, :width].astype(np.float32)
+    labels = np.where(weights > 0, np.take_along_axis(token_ids, positions, axis=1), 0)
+    kind = rng.random((batch, width))
+    ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), tokenizer.special_ids)
+    random_ids = ordinary[rng.integers(0, len(ordinary), (batch, width))]
+    hidden = np.where(kind < 0.8, tokenizer.mask_id, np.where(kind < 0.9, random_ids, labels))
+    result = token_ids.copy()
+    rows, columns = np.nonzero(weights)
+    result[rows, positions[rows, columns]] = hidden[rows, columns]
+    return {"token_ids": result.astype(np.int32), "masked_positions": positions.astype(np.int32),
+            "labels": labels.astype(np.int32), "weights": weights}
