@@ -1,0 +1,6 @@
+"""Models built of the zoo's layers, by family and size."""
+from tfzoo.models.decoder import Decoder
+from tfzoo.models.encoder import Encoder
+from tfzoo.models.registry import build_body, config_of, count_parameters, family_of, list_models
+
+__all__ = ["Decoder", "Encoder", "build_body", "config_of", "count_parameters", "family_of", "list_models"]

@@ -1,0 +1,101 @@
+"""Published parameter counts, round trips, cached decoding and packing."""
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfzoo.errors import ConfigError
+from tfzoo.models import build_body, count_parameters, list_models
+
+SMALL = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20}
+
+
+@pytest.fixture
+def token_ids():
+    return np.random.default_rng(0).integers(0, 53, (3, 16)).astype(np.int32)
+
+
+@pytest.mark.parametrize("name, overrides, count", [
+    ("bert_base", {}, 109_482_240), ("bert_base", {"vocab_size": 28996}, 108_310_272), ("bert_large", {}, 335_141_888),
+    ("bert_l2_h128", {}, 4_385_920), ("bert_mini", {}, 11_170_560), ("bert_small", {}, 28_763_648),
+    ("bert_medium", {}, 41_373_184), ("gpt2_124m", {}, 124_439_808), ("gpt2_355m", {}, 354_823_168),
+    ("gpt2_774m", {}, 774_030_080), ("gpt2_1558m", {}, 1_557_611_200)])
+def test_parameter_counts_are_the_published_ones(name, overrides, count):
+    assert count_parameters(name, **overrides) == count
+
+
+def test_google_s_24_sizes_are_there():
+    assert sum(name.startswith("bert_l") and "_h" in name for name in list_models()) == 24
+
+
+@pytest.mark.parametrize("name", ["bert_tiny", "gpt2_tiny"])
+def test_keras_file_round_trip(name, token_ids, tmp_path):
+    body = build_body(name, **SMALL)
+    body.save(tmp_path / "body.keras")
+    again = keras.models.load_model(tmp_path / "body.keras")
+    inputs = {"token_ids": token_ids}
+    assert np.array_equal(body(inputs)["sequence"], again(inputs)["sequence"])
+    assert [v.path for v in body.trainable_variables] == [v.path for v in again.trainable_variables]
+
+
+@pytest.mark.parametrize("name", ["bert_tiny", "gpt2_tiny"])
+def test_padding_content_does_not_change_what_is_kept(name, token_ids):
+    body = build_body(name, **SMALL)
+    mask = np.ones_like(token_ids)
+    mask[:, 10:] = 0
+    other = np.where(mask, token_ids, 7)
+    one, two = (body({"token_ids": ids, "padding_mask": mask})["sequence"][:, :10] for ids in (token_ids, other))
+    assert np.array_equal(one, two)
+    cut = body({"token_ids": token_ids[:, :10]})["sequence"]
+    assert np.abs(one - cut).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["bert_tiny", "gpt2_tiny"])
+def test_packed_documents_equal_separate_ones(name, token_ids):
+    body = build_body(name, **SMALL)
+    documents = np.repeat([[1] * 9 + [2] * 7], 3, axis=0)
+    positions = np.repeat([[*range(9), *range(7)]], 3, axis=0)
+    packed = body({"token_ids": token_ids, "document_ids": documents, "position_ids": positions})["sequence"]
+    apart = np.concatenate([body({"token_ids": part})["sequence"] for part in (token_ids[:, :9], token_ids[:, 9:])], 1)
+    assert np.abs(packed - apart).max() < 1e-5
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_cached_decoding_equals_the_full_pass(token_ids, jit):
+    body = build_body("gpt2_tiny", **SMALL)
+    full = body({"token_ids": token_ids})["sequence"]
+    step = tf.function(lambda ids, cache, index: body({"token_ids": ids}, cache=cache, cache_index=index),
+                       jit_compile=jit)
+    out = step(token_ids[:, :5], body.init_cache(3, 16), tf.constant(0))
+    parts = [out["sequence"]]
+    for column in range(5, 16):
+        out = step(token_ids[:, column:column + 1], out["cache"], tf.constant(column))
+        parts.append(out["sequence"])
+    assert np.abs(full - np.concatenate(parts, axis=1)).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["bert_tiny", "gpt2_tiny"])
+def test_gradients_reach_every_weight_and_bfloat16_is_near(name, token_ids):
+    body = build_body(name, **SMALL)
+    with tf.GradientTape() as tape:
+        outputs = body({"token_ids": token_ids}, training=True)
+        loss = sum(tf.reduce_sum(value ** 3) for value in outputs.values())
+    gradients = tape.gradient(loss, body.trainable_variables)
+    for variable, gradient in zip(body.trainable_variables, gradients):
+        # A bias on all the keys moves every score of a row alike: its gradient is zero but for rounding.
+        size = np.abs(tf.convert_to_tensor(gradient)).max()
+        assert size > 0 or variable.path.endswith("key/bias")
+    half = build_body(name, dtype="mixed_bfloat16", **SMALL)
+    half.set_weights(body.get_weights())
+    one, two = (np.asarray(tf.cast(m({"token_ids": token_ids})["sequence"], tf.float32)) for m in (body, half))
+    assert np.abs(one - two).max() < 0.1
+
+
+@pytest.mark.parametrize("name, overrides, says", [
+    ("bert_bas", {}, "bert_base"),
+    ("bert_tiny", {"layers": 2}, "num_layers"), ("bert_tiny", {"num_heads": 3}, "divide"),
+    ("bert_tiny", {"vocab_size": -1}, "1 or more"), ("bert_tiny", {"dropout": "x"}, "float")])
+def test_wrong_settings_are_refused_in_one_line(name, overrides, says):
+    with pytest.raises(ConfigError) as error:
+        build_body(name, **overrides)
+    assert says in str(error.value) and "\n" not in str(error.value)

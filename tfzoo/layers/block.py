@@ -1,0 +1,97 @@
+"""One encoder block and one decoder block for every family that differs in values only.
+
+norm after (Vaswani et al. 2017, BERT)      norm first (GPT-2)
+    x = norm(x + attention(x))                  x = x + attention(norm(x))
+    x = norm(x + feed_forward(x))               x = x + feed_forward(norm(x))
+A decoder block with cross-attention has it between the two, with a residual and a norm of its own.
+"""
+import keras
+
+from tfzoo.layers.attention import Attention
+from tfzoo.layers.dropout import Dropout
+from tfzoo.layers.feed_forward import FeedForward
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class Block(keras.layers.Layer):
+    """Attend, then feed forward, each with residual, norm and dropout.
+
+    Args:
+        num_heads, hidden_dim, ffn_dim: int.
+        activation: str, see FeedForward.
+        norm_first: bool, see the drawing above.
+        dropout: float, on the result of each sub-layer and on the attention probabilities.
+        epsilon: float, of the norms.
+        use_bias: bool, on the projections of attention.
+        initializer_range: float.
+        cross_attention: bool, attend to `source` too (decoder of an encoder-decoder).
+
+    Call arguments:
+        hidden: float [B, T, D].
+        visible: bool broadcastable to [B, H, T, S], see Attention.
+        source, source_visible: float [B, S, D] and what of it may be seen, for cross-attention.
+        cache, cache_index: see Attention, for self-attention.
+
+    Returns:
+        (float [B, T, D], cache or None, attention probabilities [B, H, T, S] or None).
+    """
+
+    def __init__(self, num_heads, hidden_dim, ffn_dim, activation="gelu", norm_first=False, dropout=0.0,
+                 epsilon=1e-12, use_bias=True, initializer_range=0.02, cross_attention=False, **layer):
+        super().__init__(**layer)
+        self.config = {"num_heads": num_heads, "hidden_dim": hidden_dim, "ffn_dim": ffn_dim, "activation": activation,
+                       "norm_first": norm_first, "dropout": dropout, "epsilon": epsilon, "use_bias": use_bias,
+                       "initializer_range": initializer_range, "cross_attention": cross_attention}
+        policy = self.dtype_policy
+        self.norm_first = norm_first
+
+        def attention(name):
+            return Attention(num_heads, hidden_dim, dropout, use_bias, initializer_range, name=name, dtype=policy)
+
+        def norm(name):
+            return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=policy)
+
+        self.attention, self.attention_norm = attention("attention"), norm("attention_norm")
+        self.attention_dropout = Dropout(dropout, name="attention_dropout", dtype=policy)
+        self.cross_attention = attention("cross_attention") if cross_attention else None
+        if cross_attention:
+            self.cross_attention_norm = norm("cross_attention_norm")
+            self.cross_attention_dropout = Dropout(dropout, name="cross_attention_dropout", dtype=policy)
+        self.feed_forward = FeedForward(ffn_dim, hidden_dim, activation, initializer_range, name="feed_forward",
+                                        dtype=policy)
+        self.feed_forward_norm = norm("feed_forward_norm")
+        self.feed_forward_dropout = Dropout(dropout, name="feed_forward_dropout", dtype=policy)
+
+    def build(self, input_shape=None):
+        shape = (None, None, self.config["hidden_dim"])
+        children = [self.attention, self.attention_norm, self.attention_dropout, self.feed_forward,
+                    self.feed_forward_norm, self.feed_forward_dropout]
+        if self.cross_attention:
+            children += [self.cross_attention, self.cross_attention_norm, self.cross_attention_dropout]
+        for child in children:
+            child.build(shape)
+        self.built = True
+
+    def call(self, hidden, visible=None, source=None, source_visible=None, cache=None, cache_index=None,
+             return_probabilities=False, training=None):
+        seen = probabilities = None
+        normed = self.attention_norm(hidden) if self.norm_first else hidden
+        result = self.attention(normed, visible=visible, cache=cache, cache_index=cache_index,
+                                return_probabilities=return_probabilities, training=training)
+        if isinstance(result, tuple):
+            result, seen, probabilities = result
+        hidden = self._add(hidden, self.attention_dropout(result, training=training), self.attention_norm)
+        if self.cross_attention:
+            normed = self.cross_attention_norm(hidden) if self.norm_first else hidden
+            result = self.cross_attention(normed, source=source, visible=source_visible, training=training)
+            hidden = self._add(hidden, self.cross_attention_dropout(result, training=training),
+                               self.cross_attention_norm)
+        normed = self.feed_forward_norm(hidden) if self.norm_first else hidden
+        result = self.feed_forward_dropout(self.feed_forward(normed), training=training)
+        return self._add(hidden, result, self.feed_forward_norm), seen, probabilities
+
+    def _add(self, hidden, result, norm):
+        return hidden + result if self.norm_first else norm(hidden + result)
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}

@@ -1,0 +1,112 @@
+"""Token, position and segment embeddings, and the projection tied to the token table.
+
+Learned positions as in BERT and GPT-2, sinusoidal ones as in Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
+"""
+import keras
+import numpy as np
+from keras import ops
+
+from tfzoo.errors import ConfigError
+from tfzoo.layers.dropout import Dropout
+from tfzoo.layers.initializers import truncated_normal
+
+POSITIONS = ("learned", "sinusoidal", "none")
+
+
+def sinusoidal_positions(length, width):
+    """Return the sinusoids of the paper, float32 [length, width]: sine in even columns, cosine in odd ones."""
+    angles = np.arange(length)[:, None] / 10000 ** (np.arange(0, width, 2) / width)[None]
+    table = np.zeros((length, width), np.float32)
+    table[:, 0::2] = np.sin(angles)
+    table[:, 1::2] = np.cos(angles)[:, :width // 2]
+    return table
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class Embeddings(keras.layers.Layer):
+    """Sum token, position and segment embeddings; normalize and drop.
+
+    Args:
+        vocab_size, hidden_dim, max_length: int.
+        num_segments: int, 0 for none.
+        positions: "learned", "sinusoidal" or "none".
+        normalize: bool, layer normalization of the sum (child `norm`).
+        scale: bool, multiply the token embedding by sqrt(hidden_dim).
+        dropout, epsilon: float.
+        initializer_range, position_range: float, standard deviations.
+
+    Call arguments:
+        token_ids: int32 [B, T]; segment_ids, position_ids: int32 [B, T] or None (segment 0, columns counted from 0).
+
+    Returns:
+        float [B, T, D].
+
+    Raises:
+        ConfigError: for an unknown kind of positions.
+    """
+
+    def __init__(self, vocab_size, hidden_dim, max_length, num_segments=0, positions="learned", normalize=False,
+                 scale=False, dropout=0.0, epsilon=1e-12, initializer_range=0.02, position_range=0.02, **layer):
+        super().__init__(**layer)
+        if positions not in POSITIONS:
+            raise ConfigError(f"positions is {positions!r}: allowed are {', '.join(POSITIONS)}")
+        self.config = {"vocab_size": vocab_size, "hidden_dim": hidden_dim, "max_length": max_length,
+                       "num_segments": num_segments, "positions": positions, "normalize": normalize, "scale": scale,
+                       "dropout": dropout, "epsilon": epsilon, "initializer_range": initializer_range,
+                       "position_range": position_range}
+        self.hidden_dim = hidden_dim
+        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=self.dtype_policy) \
+            if normalize else None
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        config = self.config
+        shape = (config["vocab_size"], self.hidden_dim)
+        self.token = self.add_weight(name="token", shape=shape,
+                                     initializer=truncated_normal(config["initializer_range"]))
+        if config["positions"] == "learned":
+            self.position = self.add_weight(name="position", shape=(config["max_length"], self.hidden_dim),
+                                            initializer=truncated_normal(config["position_range"]))
+        elif config["positions"] == "sinusoidal":
+            self.position = sinusoidal_positions(config["max_length"], self.hidden_dim)
+        if config["num_segments"]:
+            self.segment = self.add_weight(name="segment", shape=(config["num_segments"], self.hidden_dim),
+                                           initializer=truncated_normal(config["initializer_range"]))
+        if self.norm:
+            self.norm.build((None, None, self.hidden_dim))
+        self.dropout.build()
+        self.built = True
+
+    def call(self, token_ids, segment_ids=None, position_ids=None, training=None):
+        config = self.config
+        total = ops.cast(ops.take(self.token, token_ids, axis=0), self.compute_dtype)
+        if config["scale"]:
+            total = total * self.hidden_dim ** 0.5
+        if config["positions"] != "none":
+            table = ops.cast(self.position, self.compute_dtype)
+            length = ops.shape(token_ids)[1]
+            total = total + (table[None, :length] if position_ids is None else ops.take(table, position_ids, axis=0))
+        if config["num_segments"]:
+            table = ops.cast(self.segment, self.compute_dtype)
+            if segment_ids is None:
+                total = total + table[0]
+            else:
+                total = total + ops.matmul(ops.one_hot(segment_ids, config["num_segments"], dtype=table.dtype), table)
+        if self.norm:
+            total = self.norm(total)
+        return self.dropout(total, training=training)
+
+    def project(self, hidden, bias=None):
+        """Project onto the token table: float [..., D] -> float32 logits [..., V]."""
+        flat = ops.reshape(hidden, (-1, self.hidden_dim))
+        table = ops.cast(self.token, hidden.dtype)
+        logits = ops.cast(ops.matmul(flat, ops.transpose(table)), "float32")
+        if bias is not None:
+            logits = logits + ops.cast(bias, "float32")
+        return ops.reshape(logits, (*ops.shape(hidden)[:-1], table.shape[0]))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, self.hidden_dim)
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}

@@ -1,0 +1,55 @@
+"""The position-wise feed-forward layer (Vaswani et al. 2017, arXiv:1706.03762, section 3.3), with any activation."""
+import keras
+from keras import ops
+
+from tfzoo.errors import ConfigError
+from tfzoo.layers.linear import Linear
+
+ACTIVATIONS = {
+    "gelu": lambda x: ops.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
+    "relu": ops.relu,
+}
+
+
+def activation_of(name):
+    """Return the function of an activation's name, or raise ConfigError."""
+    if name not in ACTIVATIONS:
+        raise ConfigError(f"activation is {name!r}: allowed are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class FeedForward(keras.layers.Layer):
+    """Project up, activate, project down.
+
+    Args:
+        ffn_dim, hidden_dim: int, F and D.
+        activation: "gelu" (exact), "gelu_tanh" or "relu".
+        initializer_range: float.
+
+    Call arguments:
+        inputs: float [B, T, D].
+
+    Returns:
+        float [B, T, D].
+    """
+
+    def __init__(self, ffn_dim, hidden_dim, activation="gelu", initializer_range=0.02, **layer):
+        super().__init__(**layer)
+        self.config = {"ffn_dim": ffn_dim, "hidden_dim": hidden_dim, "activation": activation,
+                       "initializer_range": initializer_range}
+        self.activation = activation_of(activation)
+        self.up = Linear(ffn_dim, True, initializer_range, name="up", dtype=self.dtype_policy)
+        self.down = Linear(hidden_dim, True, initializer_range, name="down", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.up.build((None, None, self.config["hidden_dim"]))
+        self.down.build((None, None, self.config["ffn_dim"]))
+        self.built = True
+
+    def call(self, inputs):
+        return self.down(self.activation(self.up(inputs)))
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}

@@ -1,0 +1,85 @@
+"""A stack of causal blocks over embeddings, as in GPT-2 (Radford et al. 2019)."""
+import keras
+from keras import ops
+
+from tfzoo.layers import Block, Embeddings
+from tfzoo.models.masks import visible
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class Decoder(keras.Model):
+    """Encode each position from itself and what stands before it.
+
+    Args:
+        vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length: int.
+        activation, dropout, epsilon, initializer_range, norm_first: see Encoder.
+        position_range: float, standard deviation of the position table's initializer.
+
+    Call arguments:
+        inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids.
+        cache: from `init_cache` or the call before; cache_index: integer scalar, the column of the first token.
+            With a cache, padding_mask is [B, S] over the columns of the cache.
+        return_intermediates: bool.
+
+    Returns:
+        dict: sequence float [B, T, D]; cache; with intermediates hidden_states (L + 1 of [B, T, D]: the embeddings,
+        then each block's result) and attentions (L of [B, H, T, S]).
+    """
+
+    def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="gelu_tanh",
+                 dropout=0.1, epsilon=1e-5, initializer_range=0.02, position_range=0.01, norm_first=True, **model):
+        super().__init__(**model)
+        self.config = {"vocab_size": vocab_size, "num_layers": num_layers, "hidden_dim": hidden_dim,
+                       "num_heads": num_heads, "ffn_dim": ffn_dim, "max_length": max_length, "activation": activation,
+                       "dropout": dropout, "epsilon": epsilon, "initializer_range": initializer_range,
+                       "position_range": position_range, "norm_first": norm_first}
+        policy = self.dtype_policy
+        self.embeddings = Embeddings(vocab_size, hidden_dim, max_length, 0, "learned", False, False, dropout, epsilon,
+                                     initializer_range, position_range, name="embeddings", dtype=policy)
+        self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation, norm_first, dropout, epsilon, True,
+                             initializer_range, name=f"block_{number:02d}", dtype=policy)
+                       for number in range(num_layers)]
+        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
+        for child in (self.embeddings, *self.blocks, self.norm):
+            if child is not None:
+                child.build((None, None, hidden_dim))
+        self.built = True
+
+    def init_cache(self, batch_size, length):
+        """Return an empty cache: a list of L dicts of key and value, float [B, H, length, K]."""
+        config = self.config
+        shape = (batch_size, config["num_heads"], length, config["hidden_dim"] // config["num_heads"])
+        return [{name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")} for _ in self.blocks]
+
+    def _cached(self, inputs, cache, cache_index):
+        length, columns = ops.shape(inputs["token_ids"])[1], ops.shape(cache[0]["key"])[2]
+        rows = cache_index + ops.arange(length)
+        mask = (rows[:, None] >= ops.arange(columns)[None, :])[None, None]
+        if inputs.get("padding_mask") is not None:
+            mask = mask & ops.cast(inputs["padding_mask"], "bool")[:, None, None, :]
+        positions = inputs.get("position_ids")
+        return mask, ops.broadcast_to(rows[None], ops.shape(inputs["token_ids"])) if positions is None else positions
+
+    def call(self, inputs, cache=None, cache_index=None, training=None, return_intermediates=False):
+        if cache is None:
+            mask, positions = visible(inputs, causal=True), inputs.get("position_ids")
+        else:
+            mask, positions = self._cached(inputs, cache, cache_index)
+        hidden = self.embeddings(inputs["token_ids"], position_ids=positions, training=training)
+        states, attentions, written = [hidden], [], []
+        for number, block in enumerate(self.blocks):
+            hidden, seen, probabilities = block(
+                hidden, visible=mask, cache=None if cache is None else cache[number], cache_index=cache_index,
+                return_probabilities=return_intermediates, training=training)
+            states.append(hidden)
+            attentions.append(probabilities)
+            written.append(seen)
+        outputs = {"sequence": self.norm(hidden) if self.norm else hidden}
+        if cache is not None:
+            outputs["cache"] = written
+        if return_intermediates:
+            outputs.update(hidden_states=states, attentions=attentions)
+        return outputs
+
+    def get_config(self):
+        return {**self.config, "name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}

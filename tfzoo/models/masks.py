@@ -1,0 +1,26 @@
+"""Which positions may be seen from which: padding, documents of a packed row, causal order."""
+from keras import ops
+
+
+def visible(inputs, causal=False):
+    """Build the attention mask of a dict of inputs.
+
+    Args:
+        inputs: dict with token_ids int32 [B, T] and optionally padding_mask, document_ids int32 [B, T].
+        causal: bool, a position sees itself and what stands before it.
+
+    Returns:
+        bool broadcastable to [B, H, T, T], or None where everything may be seen.
+    """
+    mask = None
+    if inputs.get("padding_mask") is not None:
+        mask = ops.cast(inputs["padding_mask"], "bool")[:, None, None, :]
+    if inputs.get("document_ids") is not None:
+        documents = inputs["document_ids"]
+        same = (documents[:, None, :, None] == documents[:, None, None, :]) & (documents > 0)[:, None, None, :]
+        mask = same if mask is None else mask & same
+    if causal:
+        columns = ops.arange(ops.shape(inputs["token_ids"])[1])
+        order = (columns[:, None] >= columns[None, :])[None, None]
+        mask = order if mask is None else mask & order
+    return mask

@@ -1,0 +1,80 @@
+"""Models by name: sizes, builders and parameter counts of all families."""
+import difflib
+import inspect
+import math
+
+import keras
+
+from tfzoo.errors import ConfigError
+from tfzoo.models import bert, gpt2
+
+FAMILIES = (bert, gpt2)
+
+
+def list_models():
+    """Return the names that `build_body` knows, sorted by family and as each family lists its sizes."""
+    return [name for family in FAMILIES for name in family.SIZES]
+
+
+def family_of(name):
+    """Return the family module of a model's name, or raise ConfigError with the nearest names."""
+    for family in FAMILIES:
+        if name in family.SIZES:
+            return family
+    near = difflib.get_close_matches(name, list_models(), 3) or list_models()
+    raise ConfigError(f"unknown model {name!r}: allowed are {', '.join(near[:8])}; tfzoo.list_models() lists all")
+
+
+def config_of(name, **overrides):
+    """Return a model's full configuration.
+
+    Args:
+        name: str, from `list_models`.
+        overrides: arguments of the model's class that replace the size's own.
+
+    Returns:
+        dict of plain values.
+
+    Raises:
+        ConfigError: for an unknown name or argument, or a value of another type than the default's.
+    """
+    family = family_of(name)
+    arguments = inspect.signature(family.MODEL.__init__).parameters
+    allowed = {key: value.default for key, value in arguments.items() if key not in ("self", "model")}
+    config = {key: value for key, value in allowed.items() if value is not inspect.Parameter.empty}
+    config.update(family.SIZES[name])
+    for key, value in overrides.items():
+        if key not in config:
+            raise ConfigError(f"unknown argument {key!r} of {name}: allowed are {', '.join(sorted(config))}")
+        wanted = type(config[key])
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if not fits or isinstance(value, bool) != (wanted is bool):
+            raise ConfigError(f"{key} is {value!r}: allowed is a value of type {wanted.__name__}")
+        if wanted is int and value < (0 if key == "num_segments" else 1):
+            raise ConfigError(f"{key} is {value}: allowed is 1 or more")
+        config[key] = value
+    return config
+
+
+def build_body(name, dtype=None, **overrides):
+    """Build a model without a head, with fresh weights.
+
+    Args:
+        name: str, from `list_models`.
+        dtype: str or Keras dtype policy; None is Keras' global one.
+        overrides: see `config_of`.
+
+    Returns:
+        A keras.Model.
+
+    Raises:
+        ConfigError: see `config_of`.
+    """
+    return family_of(name).MODEL(**config_of(name, **overrides), dtype=dtype, name=name)
+
+
+def count_parameters(name, **overrides):
+    """Count the trainable parameters of a model without allocating them; arguments and errors as `build_body`."""
+    with keras.StatelessScope(initialize_variables=False):
+        body = build_body(name, **overrides)
+    return sum(math.prod(variable.shape) for variable in body.trainable_variables)
