@@ -1,0 +1,127 @@
+"""Heads against transformers' logits, features by hand, plain Keras training, round trips."""
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.helpers import assign_reference
+from tests.models.test_golden import GOLDEN
+from tfzoo import build
+from tfzoo.data.encode import EncodedTexts
+from tfzoo.errors import ConfigError
+from tfzoo.models import family_of
+from tfzoo.tasks import StreamBatches, TextBatches, task_of
+
+SMALL = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20}
+TOKENIZER = types.SimpleNamespace(pad_id=0, start_id=1, end_id=2, mask_id=3, special_ids=(0, 1, 2, 3), vocab_size=53,
+                                  starts_word=np.ones(53, bool))
+
+
+def encoded(*texts):
+    return EncodedTexts(np.concatenate([np.asarray(text, np.int32) for text in texts]),
+                        np.cumsum([0, *map(len, texts)]))
+
+
+@pytest.mark.parametrize("family, name, prefix", [("bert", "bert_tiny", "bert."),
+                                                  ("gpt2", "gpt2_tiny", "transformer.")])
+def test_logits_equal_the_reference(family, name, prefix):
+    golden = np.load(GOLDEN / f"{family}.npz")
+    model = build(name, task="masked_lm" if family == "bert" else "causal_lm",
+                  **json.loads(str(golden["about"]))["config"])
+    weights = {key[len("weight:"):]: golden[key] for key in golden if key.startswith("weight:")}
+    body = {key[len(prefix):]: value for key, value in weights.items() if key.startswith(prefix)}
+    assign_reference(model.body, body, family_of(name), transpose=family == "bert")
+    if family == "bert":
+        head = "cls.predictions."
+        values = {"dense/kernel": weights[head + "transform.dense.weight"].T,
+                  "dense/bias": weights[head + "transform.dense.bias"],
+                  "norm/gamma": weights[head + "transform.LayerNorm.weight"],
+                  "norm/beta": weights[head + "transform.LayerNorm.bias"], "bias": weights[head + "bias"]}
+        for variable in model.head.variables:
+            variable.assign(values[variable.path.split("head/", 1)[-1]])
+    inputs = {key: golden[key] for key in ("token_ids", "padding_mask", "segment_ids") if key in golden}
+    logits = np.asarray(model(inputs)["logits"])
+    real = golden["padding_mask"].astype(bool)
+    # Logits are sums of some 50 products of size 1: relative to their size, as float32 rounds.
+    assert np.abs(logits - golden["logits"])[real].max() <= 1e-5 * max(1, np.abs(golden["logits"]).max())
+    if family == "bert":
+        positions = np.array([[1, 5], [8, 4], [0, 2]], np.int32)
+        few = model({**inputs, "masked_positions": positions})["logits"]
+        assert np.abs(few - np.take_along_axis(logits, positions[:, :, None], 1)).max() < 1e-5
+
+
+def test_a_pair_is_cut_longest_first():
+    data = TextBatches((encoded([10] * 9), encoded([11] * 4)), TOKENIZER, np.array([1]), 1, 10, 0, False)
+    batch = data.batch(0)
+    assert batch["token_ids"][0].tolist() == [1, 10, 10, 10, 10, 2, 11, 11, 11, 2]
+    assert batch["segment_ids"][0].tolist() == [0] * 6 + [1] * 4
+    assert data.cut == 1
+
+
+def test_the_last_batch_is_filled_with_rows_that_weigh_nothing():
+    data = TextBatches((encoded([10], [11, 12], []),), TOKENIZER, np.array([1, 0, 1]), 2, 10, 0, False)
+    batches = [data.batch(step) for step in range(data.batches_per_epoch)]
+    assert [batch["weights"].tolist() for batch in batches] == [[1, 1], [1, 0]]
+    assert [batch["labels"].tolist() for batch in batches] == [[1, 0], [1, 0]]
+    assert batches[1]["token_ids"][0, :3].tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_each_token_of_the_stream_is_a_target_once(seed):
+    texts = [list(range(4, 20)), list(range(20, 33)), [33]]
+    data = StreamBatches(encoded(*texts), TOKENIZER, 2, 5, seed)
+    for epoch in range(2):
+        targets = []
+        for step in range(data.batches_per_epoch):
+            batch = data.batch(epoch * data.batches_per_epoch + step)
+            targets += batch["labels"][batch["weights"] > 0].tolist()
+            shown = batch["weights"] > 0
+            follows = {2: 4, 19: 2, 32: 2, 33: None}
+            for token, label in zip(batch["token_ids"][shown], batch["labels"][shown]):
+                assert label in ((4, 20, 33) if token == 2 else (follows.get(token, token + 1),))
+        assert sorted(targets) == sorted([2, 2, *range(4, 34)])
+    first = StreamBatches(encoded(*texts), TOKENIZER, 2, 5, None).batch(0)
+    assert first["token_ids"][0].tolist() == [2, 4, 5, 6, 7] and first["labels"][0].tolist() == [4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("name, task", [("bert_tiny", "classification"), ("gpt2_tiny", "classification"),
+                                        ("bert_tiny", "masked_lm"), ("gpt2_tiny", "causal_lm")])
+def test_keras_file_round_trip(name, task, tmp_path):
+    model = build(name, task=task, labels=["a", "b"] if task == "classification" else None, **SMALL)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    inputs = {"token_ids": np.arange(32, dtype=np.int32).reshape(2, 16), "padding_mask": np.ones((2, 16), np.int32)}
+    assert np.array_equal(model(inputs)["logits"], again(inputs)["logits"])
+
+
+def test_plain_keras_fit_learns():
+    model = build("bert_tiny", task="classification", labels=["low", "high"], dropout=0.0, **SMALL)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(4, 53, (256, 8)).astype(np.int32)
+    labels = (tokens[:, 3] > 28).astype(np.int32)
+    losses = {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    wide = keras.Input((None,), dtype="int32", name="token_ids")
+    logits = model({"token_ids": wide, "padding_mask": keras.ops.ones_like(wide)})["logits"]
+    functional = keras.Model(wide, {"logits": logits})
+    functional.compile(keras.optimizers.AdamW(3e-3), loss=losses)
+    history = functional.fit(tokens, {"logits": labels}, epochs=20, batch_size=32, verbose=0).history["loss"]
+    assert history[-1] < 0.3 < 0.6 < history[0]
+
+
+def test_classification_metrics_count_by_weight():
+    task = task_of("classification", ["a", "b"])
+    batch = {"labels": tf.constant([0, 1, 1]), "weights": tf.constant([1., 1., 0.])}
+    loss, sums = task.objective({"logits": tf.constant([[2., 0.], [3., 0.], [0., 9.]])}, batch)
+    metrics = task.metrics({key: value.numpy() for key, value in sums.items()})
+    assert metrics["accuracy"] == 0.5 and metrics["f1/a"] == pytest.approx(2 / 3)
+    assert metrics["loss"] == pytest.approx((np.log1p(np.exp(-2)) + np.log1p(np.exp(3))) / 2, rel=1e-6)
+    assert float(loss) == pytest.approx(2 * metrics["loss"])
+
+
+@pytest.mark.parametrize("task, labels", [("clasification", None), ("classification", None), ("classification", ["a"])])
+def test_unknown_tasks_and_missing_labels_are_refused(task, labels):
+    with pytest.raises(ConfigError):
+        build("bert_tiny", task=task, labels=labels, **SMALL)

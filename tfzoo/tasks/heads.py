@@ -1,0 +1,104 @@
+"""What stands on a body to make it answer: masked words, next words, a class."""
+import keras
+from keras import ops
+
+from tfzoo.layers import Dropout, Linear
+from tfzoo.layers.feed_forward import activation_of
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class MaskedLMHead(keras.layers.Layer):
+    """Predict the hidden words: dense, activation, norm, then the tied token table and a bias (BERT's).
+
+    Only `masked_positions` are computed where the inputs have them.
+
+    Args:
+        hidden_dim, vocab_size: int.
+        activation: str.
+        epsilon: float.
+
+    Call arguments:
+        outputs: dict of the body, sequence [B, T, D]; inputs: dict of its inputs.
+        body: the model below, whose token table is used.
+
+    Returns:
+        float32 [B, P, V] at the masked positions, else [B, T, V].
+    """
+
+    def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, **layer):
+        super().__init__(**layer)
+        self.config = {"hidden_dim": hidden_dim, "vocab_size": vocab_size, "activation": activation,
+                       "epsilon": epsilon}
+        self.activation = activation_of(activation)
+        self.dense = Linear(hidden_dim, name="dense", dtype=self.dtype_policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        shape = (None, None, self.config["hidden_dim"])
+        self.dense.build(shape)
+        self.norm.build(shape)
+        self.bias = self.add_weight(name="bias", shape=(self.config["vocab_size"],), initializer="zeros")
+        self.built = True
+
+    def call(self, outputs, inputs=None, body=None, training=None):
+        hidden = outputs["sequence"]
+        positions = inputs.get("masked_positions")
+        if positions is not None:
+            hidden = ops.take_along_axis(hidden, positions[:, :, None], axis=1)  # [B, P, D]
+        hidden = self.norm(self.activation(self.dense(hidden)))
+        return body.embeddings.project(hidden, self.bias)
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class CausalLMHead(keras.layers.Layer):
+    """Predict each next word by the tied token table; call arguments as MaskedLMHead, returns float32 [B, T, V]."""
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def call(self, outputs, inputs=None, body=None, training=None):
+        return body.embeddings.project(outputs["sequence"])
+
+    def get_config(self):
+        return super().get_config()
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class ClassificationHead(keras.layers.Layer):
+    """Classify a text by the pooled vector, or by its last real position where the body has no pooler.
+
+    Args:
+        num_labels, hidden_dim: int.
+        dropout: float, on the vector.
+
+    Call arguments: as MaskedLMHead.
+
+    Returns:
+        float32 [B, C].
+    """
+
+    def __init__(self, num_labels, hidden_dim, dropout=0.1, **layer):
+        super().__init__(**layer)
+        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout}
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.dense = Linear(num_labels, name="dense", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.dropout.build()
+        self.dense.build((None, self.config["hidden_dim"]))
+        self.built = True
+
+    def call(self, outputs, inputs=None, body=None, training=None):
+        vector = outputs.get("pooled")
+        if vector is None:
+            sequence = outputs["sequence"]
+            columns = ops.arange(ops.shape(sequence)[1])
+            last = ops.max(columns * ops.cast(inputs["padding_mask"], columns.dtype), axis=1)
+            vector = ops.take_along_axis(sequence, last[:, None, None], axis=1)[:, 0]
+        return ops.cast(self.dense(self.dropout(vector, training=training)), "float32")
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}

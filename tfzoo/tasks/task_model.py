@@ -1,0 +1,41 @@
+"""A body with a head: an ordinary Keras model that answers."""
+import keras
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class TaskModel(keras.Model):
+    """Join a body and a head.
+
+    Args:
+        body: an Encoder or Decoder.
+        head: a layer called as `head(outputs, inputs=inputs, body=body)`.
+
+    Call arguments:
+        inputs: dict of int32, see the body; masked_positions [B, P] for a masked language model.
+
+    Returns:
+        dict: logits, float32, see the head; and the body's outputs.
+    """
+
+    def __init__(self, body, head, **model):
+        super().__init__(**model)
+        self.body = body
+        self.head = head
+        if not head.built:
+            head.build()
+        self.built = True
+
+    def call(self, inputs, training=None):
+        outputs = self.body(inputs, training=training)
+        logits = self.head(outputs, inputs=inputs, body=self.body, training=training)
+        return {**outputs, "logits": logits}
+
+    def get_config(self):
+        return {"body": keras.saving.serialize_keras_object(self.body),
+                "head": keras.saving.serialize_keras_object(self.head), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        body = keras.saving.deserialize_keras_object(config.pop("body"))
+        return cls(body, keras.saving.deserialize_keras_object(config.pop("head")), **config)
