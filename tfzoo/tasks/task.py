@@ -12,6 +12,7 @@ from tfzoo.data.plan import BatchPlan
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.metrics.confusion import confusion_metrics
 from tfzoo.tasks.heads import CausalLMHead, ClassificationHead, MaskedLMHead
+from tfzoo.text.tokenizer import keep_of_pair
 
 
 def cross_entropy(logits, labels, weights):
@@ -117,13 +118,9 @@ class TextBatches:
     def row(self, index):
         """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int."""
         parts = [part[index] for part in self.encoded]
-        over = sum(map(len, parts)) + self.specials - self.max_length
-        while over > 0:
-            longest = max(range(len(parts)), key=lambda n: (len(parts[n]), n))
-            others = [len(part) for n, part in enumerate(parts) if n != longest]
-            drop = min(over, max(1, len(parts[longest]) - max(others, default=0)))
-            parts[longest] = parts[longest][:-drop]
-            over -= drop
+        room = self.max_length - self.specials
+        keep = [room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), room)
+        parts = [part[:int(size)] for part, size in zip(parts, keep)]
         if not self.specials:
             return list(parts[0]) or [self.tokenizer.end_id], [0] * max(1, len(parts[0]))
         tokens, segments = [self.tokenizer.start_id], [0]

@@ -1,0 +1,38 @@
+"""Bytes as tokens: ids 0 to 3 are padding, start, end and mask; byte b is b + 4."""
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.text.tokenizer import Tokenizer, as_strings
+
+OFFSET = 4
+
+
+class ByteTokenizer(Tokenizer):
+    """Encode the UTF-8 bytes of a text, invalid ones replaced by U+FFFD; runs in a graph."""
+
+    kind, vocab_size = "bytes", 256 + OFFSET
+    pad_id, start_id, end_id, mask_id, unk_id = 0, 1, 2, 3, None
+    special_ids = (0, 1, 2, 3)
+
+    def __init__(self):
+        self.starts_word = np.zeros(self.vocab_size, bool)  # a blank begins the word that follows it
+        self.starts_word[[OFFSET + byte for byte in b" \t\n\r"]] = True
+
+    def encode(self, texts):
+        clean = tf.strings.unicode_transcode(as_strings(texts), "UTF-8", "UTF-8", errors="replace")
+        split = tf.strings.bytes_split(clean)
+        values = tf.cast(tf.io.decode_raw(split.flat_values, tf.uint8, fixed_length=1)[:, 0], tf.int32) + OFFSET
+        return split.with_flat_values(values)
+
+    def decode(self, ids):
+        """Return the texts of rows of ids without special tokens: list of str."""
+        return [bytes(int(token) - OFFSET for token in row if token >= OFFSET).decode("utf-8", "replace")
+                for row in ids]
+
+    def save(self, folder):
+        """Write tokenizer_config.json into a folder that exists."""
+        config = {"tokenizer_class": "tfzoo.ByteTokenizer"}
+        (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")

@@ -1,0 +1,92 @@
+"""What all tokenizers share: special tokens around texts, truncation, padding."""
+import hashlib
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.errors import ConfigError
+
+
+def as_strings(texts):
+    """Turn a list of str or bytes, or a string tensor, into tf.string [B]; lone surrogates become U+FFFD."""
+    if isinstance(texts, (str, bytes)):
+        raise ConfigError("texts is one string: allowed is a list of strings")
+    if tf.is_tensor(texts):
+        return texts
+    return tf.constant([text.encode("utf-8", "replace") if isinstance(text, str) else text for text in texts],
+                       tf.string, shape=(len(texts),))
+
+
+def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
+    """Return how many tokens of each text of a pair stay where `room` is too small for both: the longer gives first.
+
+    Args:
+        one, two: integers (NumPy or tensors), the lengths.
+        room: int.
+        where, minimum: the functions of the arguments' kind.
+    """
+    short = minimum(minimum(one, two), room // 2)
+    return (where(one <= two, minimum(one, short), minimum(one, room - short)),
+            where(one <= two, minimum(two, room - short), minimum(two, short)))
+
+
+class Tokenizer:
+    """Turn texts into ids of a vocabulary.
+
+    Attributes:
+        kind: str. vocab_size: int. pad_id, unk_id, start_id, end_id, mask_id: int, None where there is none.
+        special_ids: tuple of int. starts_word: bool [V], the token begins a word.
+    """
+
+    def encode(self, texts):
+        """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
+        raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
+
+    def __call__(self, texts, pairs=None, max_length=None):
+        """Make model inputs: [start] text [end] (pair [end]), cut longest first, padded to the longest.
+
+        Args:
+            texts: list of str or bytes, or tf.string [B].
+            pairs: likewise, or None.
+            max_length: int or None.
+
+        Returns:
+            dict of int32 [B, T]: token_ids, padding_mask, segment_ids.
+
+        Raises:
+            ConfigError: where max_length leaves no room beside the special tokens.
+        """
+        parts = [self.encode(part) for part in (texts, pairs) if part is not None]
+        room = None if max_length is None else max_length - 1 - len(parts)
+        if room is not None and room < 1:
+            raise ConfigError(f"max_length is {max_length}: allowed is {len(parts) + 2} or more")
+        if room is not None:
+            parts = self._cut(parts, room)
+        rows = tf.shape(parts[0].row_lengths())[0]
+        column = tf.ones((rows, 1), tf.int32)
+        pieces, segments = [column * self.start_id], [column * 0]
+        for number, part in enumerate(parts):
+            with_end = tf.concat([part, column * self.end_id], axis=1)
+            pieces.append(with_end)
+            segments.append(tf.ones_like(with_end) * number)
+        tokens, segments = tf.concat(pieces, axis=1), tf.concat(segments, axis=1)
+        return {"token_ids": tokens.to_tensor(self.pad_id), "padding_mask": tf.ones_like(tokens).to_tensor(0),
+                "segment_ids": segments.to_tensor(0)}
+
+    def _cut(self, parts, room):
+        if len(parts) == 1:
+            return [parts[0][:, :room]]
+        one, two = (tf.cast(part.row_lengths(), tf.int32) for part in parts)
+        keep_one, keep_two = keep_of_pair(one, two, room, tf.where, tf.minimum)
+        return [tf.ragged.boolean_mask(part, tf.ragged.range(length) < keep[:, None])
+                for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
+
+    @property
+    def fingerprint(self):
+        """Return the SHA-256 of what decides the ids, as hex."""
+        return hashlib.sha256(json.dumps(self.identity()).encode()).hexdigest()
+
+    def identity(self):
+        """Return what decides the ids, as plain values."""
+        return [self.kind]

@@ -1,0 +1,124 @@
+"""WordPiece with BERT's basic tokenization (Devlin et al. 2018, arXiv:1810.04805), inside a TensorFlow graph.
+
+BERT's cleaning, lower-casing, accent-stripping and splitting act on one code point at a time, so a table over all code
+points, made from the `tokenizers` package's own normalizer, does them; longest-match-first is tf-text's.
+"""
+import functools
+import json
+import pathlib
+import unicodedata
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from tfzoo.errors import DataError
+from tfzoo.text.tokenizer import Tokenizer, as_strings
+
+NONE, OWN = -1, -2  # in a row of replacements: nothing, and the code point itself
+KEEP, DELETE, BLANK, ALONE = [OWN], [], [ord(" ")], [ord(" "), OWN, ord(" ")]
+LONGEST_WORD = 100
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@functools.lru_cache(maxsize=1)
+def punctuation():
+    """Return the characters that BERT splits at, as `tokenizers` knows them (its Unicode is older than Python's)."""
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    splitter = BertPreTokenizer()
+    candidates = (chr(point) for point in range(0x110000)
+                  if 33 <= point < 127 or unicodedata.category(chr(point))[0] in "PS")
+    return frozenset(mark for mark in candidates if len(splitter.pre_tokenize_str(f"a{mark}a")) == 3)
+
+
+@functools.lru_cache(maxsize=2)
+def code_point_table(lowercase):
+    """Return what becomes of each code point.
+
+    Returns:
+        (int16 [1114112], the row of each code point; int32 [rows, width], code points with OWN and NONE among them).
+    """
+    from tokenizers import normalizers
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase)
+    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000 and point != ord("|")]
+    results = normalizer.normalize_str("|".join(map(chr, points))).split("|")
+    rows = {tuple(row): number for number, row in enumerate((KEEP, DELETE, BLANK, ALONE))}
+    table = np.zeros(0x110000, np.int16)
+    table[ord("|")] = rows[tuple(ALONE)]
+    for point, result in zip(points, results, strict=True):
+        if result == chr(point) and result not in punctuation():
+            continue
+        if result.strip(" ") == chr(point):
+            row = tuple(ALONE)
+        else:
+            row = tuple(ord(part) for character in result
+                        for part in (f" {character} " if character in punctuation() else character))
+        table[point] = rows.setdefault(row, len(rows))
+    width = max(map(len, rows))
+    return table, np.array([[*row, *[NONE] * (width - len(row))] for row in rows], np.int32)
+
+
+class WordPieceTokenizer(Tokenizer):
+    """Encode texts by a WordPiece vocabulary.
+
+    Args:
+        vocabulary: list of V str, the token of each id; [PAD] [UNK] [CLS] [SEP] [MASK] among them.
+        lowercase: bool, lower-case and strip accents.
+
+    Raises:
+        DataError: for a token that is there twice, or a special token that is not.
+    """
+
+    kind = "wordpiece"
+
+    def __init__(self, vocabulary, lowercase):
+        self.vocabulary, self.lowercase = list(vocabulary), lowercase
+        ids = {token: number for number, token in enumerate(self.vocabulary)}
+        if len(ids) != len(self.vocabulary):
+            twice = next(token for number, token in enumerate(self.vocabulary) if ids[token] != number)
+            raise DataError(f"the vocabulary has {twice!r} twice: allowed is each token once")
+        missing = [token for token in SPECIALS if token not in ids]
+        if missing:
+            raise DataError(f"the vocabulary has no {', '.join(missing)}: needed are {' '.join(SPECIALS)}")
+        self.vocab_size = len(ids)
+        self.pad_id, self.unk_id, self.start_id, self.end_id, self.mask_id = (ids[token] for token in SPECIALS)
+        self.special_ids = tuple(ids[token] for token in SPECIALS)
+        self.starts_word = np.array([not token.startswith("##") for token in self.vocabulary])
+        self.starts_word[list(self.special_ids)] = False
+        self._rows, self._replacements = code_point_table(lowercase)
+        self._pieces = tf_text.FastWordpieceTokenizer(
+            self.vocabulary, token_out_type=tf.int32, unknown_token="[UNK]", no_pretokenization=True,
+            max_bytes_per_word=LONGEST_WORD * 4)
+
+    def _words(self, texts):
+        points = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
+        rows = tf.gather(tf.constant(self._rows), points.flat_values)
+        wide = tf.gather(tf.constant(self._replacements), tf.cast(rows, tf.int32))
+        wide = tf.where(wide == OWN, points.flat_values[:, None], wide)
+        kept = wide != NONE
+        lengths = tf.reduce_sum(points.with_flat_values(tf.reduce_sum(tf.cast(kept, tf.int64), axis=1)), axis=1)
+        clean = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(wide, kept), lengths)
+        words = tf.strings.split(tf.strings.unicode_encode(clean, "UTF-8"))
+        long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > LONGEST_WORD
+        return words.with_flat_values(tf.where(long, "[UNK]", words.flat_values))
+
+    def encode(self, texts):
+        return self._pieces.tokenize(self._words(as_strings(texts))).merge_dims(1, 2)
+
+    def decode(self, ids):
+        """Return the texts of rows of ids without special tokens: list of str."""
+        texts = []
+        for row in ids:
+            pieces = [self.vocabulary[int(token)] for token in row if int(token) not in self.special_ids]
+            texts.append(" ".join(pieces).replace(" ##", ""))
+        return texts
+
+    def identity(self):
+        return [self.kind, self.lowercase, self.vocabulary]
+
+    def save(self, folder):
+        """Write vocab.txt and tokenizer_config.json, which Hugging Face reads too, into a folder that exists."""
+        folder = pathlib.Path(folder)
+        (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in self.vocabulary), encoding="utf-8")
+        config = {"tokenizer_class": "BertTokenizer", "do_lower_case": self.lowercase}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
