@@ -27,7 +27,7 @@ def punctuation():
     from tokenizers.pre_tokenizers import BertPreTokenizer
     splitter = BertPreTokenizer()
     candidates = (chr(point) for point in range(0x110000)
-                  if 33 <= point < 127 or unicodedata.category(chr(point))[0] in "PS")
+                  if 33 <= point < 127 or unicodedata.category(chr(point))[0] in "PSM")
     return frozenset(mark for mark in candidates if len(splitter.pre_tokenize_str(f"a{mark}a")) == 3)
 
 
