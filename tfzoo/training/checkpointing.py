@@ -1,0 +1,338 @@
+"""Checkpoints of a run: whole or not there, verified before they are used, never the last good one deleted.
+
+A checkpoint is a folder `step_00001200/` with one safetensors file a group of arrays, `state.json` (the trainer's
+counters) and `manifest.json` (sizes and SHA-256 of the others, and its own). It is prepared in a folder beside and
+renamed when all of it is on the disk. Unlike `tf.train.CheckpointManager` it goes back to the one before when the
+newest is damaged.
+"""
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+from absl import logging
+
+from tfzoo import files
+from tfzoo.errors import ConfigError, DataError
+
+FORMAT_VERSION = 1
+_STEP_FOLDER = re.compile(r"step_(\d{8,})")
+_SAFETENSORS_NAMES = {np.dtype(kind): name for kind, name in (
+    ("float64", "F64"), ("float32", "F32"), ("float16", "F16"), (ml_dtypes.bfloat16, "BF16"), ("bool", "BOOL"),
+    ("int64", "I64"), ("int32", "I32"), ("int16", "I16"), ("int8", "I8"),
+    ("uint64", "U64"), ("uint32", "U32"), ("uint16", "U16"), ("uint8", "U8"))}
+
+
+class Checkpoints:
+    """Keep the newest checkpoints of one run, and its best.
+
+    One process at a time may use a folder (the run folder's lock sees to it): opening removes what a killed one left
+    unfinished.
+
+    Args:
+        folder: str or path; `RUN/checkpoints`, made by the first save.
+        keep: int >= 1; how many of the newest good ones stay. The best stays besides.
+        warn: callable of one str (one line); told of damage that could be stepped around.
+
+    Raises:
+        ConfigError: `keep` is below 1.
+
+    Example:
+        >>> import tempfile
+        >>> checkpoints = Checkpoints(tempfile.mkdtemp())
+        >>> checkpoints.save(20, {"model": {"norm/scale": np.ones(4, "float32")}}, {"examples": 640})
+        >>> checkpoints.latest()
+        20
+        >>> arrays, state = checkpoints.load(20)
+        >>> state
+        {'examples': 640}
+    """
+
+    def __init__(self, folder, keep=2, warn=logging.warning):
+        if keep < 1:
+            raise ConfigError(f"--keep={keep}: allowed is 1 or more; give the number of newest checkpoints to keep")
+        self.folder = pathlib.Path(folder)
+        self.keep = keep
+        self._warn = warn
+        self._good = set()  # steps that this process wrote or verified
+        if self.folder.is_dir():
+            for stale in self.folder.glob(f"{files.TEMPORARY}*"):
+                _remove(stale)
+
+    def save(self, step, arrays, state):
+        """Write the checkpoint of a step, then delete those that are no longer kept.
+
+        A step that is already there whole is kept as it is: the same step of a run has the same content.
+
+        Args:
+            step: int >= 0; updates made so far.
+            arrays: dict of group ("model", "optimizer") to dict of name to np.ndarray; floats (bfloat16 too), integers,
+                booleans.
+            state: dict of plain JSON values; the trainer's counters.
+
+        Raises:
+            ValueError: a group's name, a data type or the state cannot be written.
+            OSError: the disk refused; nothing half-written stands under the step's name, and the earlier checkpoints
+                are untouched.
+        """
+        final = self.path(step)
+        if final.is_dir() and self._is_good(step):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = files.temporary_path(final)
+        try:
+            _write_checkpoint(temporary, step, arrays, state)
+            if os.path.lexists(final):
+                self._delete(final)
+            os.rename(temporary, final)
+        except BaseException:
+            _remove(temporary)
+            raise
+        files.sync_folder(self.folder)
+        self._good.add(step)
+        self._prune(step)
+
+    def latest(self, must=False):
+        """Find the newest whole checkpoint, verifying sizes and SHA-256.
+
+        Args:
+            must: bool; refuse a damaged or missing newest one instead of going back.
+
+        Returns:
+            int step, or None where there is no checkpoint at all.
+
+        Raises:
+            DataError: the newest is damaged and `must` is set, or every one is damaged.
+            FileNotFoundError: there is none and `must` is set.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            problem = self._problem(step)
+            if problem is None:
+                return step
+            if must:
+                raise DataError(f"checkpoint {self.path(step)} is damaged ({problem}): restore it, or use "
+                                "--resume=auto to go on from an earlier one")
+            self._warn(f"checkpoint {self.path(step)} is damaged ({problem}): looking for an earlier one")
+        if steps:
+            raise DataError(f"every checkpoint in {self.folder} is damaged: restore one, or start again in an empty "
+                            "--output_dir")
+        if must:
+            raise FileNotFoundError(f"no checkpoint in {self.folder}: --resume=must goes on from one; use "
+                                    "--resume=auto to start")
+        return None
+
+    def load(self, step):
+        """Read a checkpoint after verifying it.
+
+        Args:
+            step: int; as `latest()` or `best()["step"]` gave it.
+
+        Returns:
+            (arrays, state) as they were given to `save`.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint.
+            DataError: it is damaged.
+        """
+        folder = self.path(step)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no checkpoint {folder}: there are steps {self.steps()}")
+        problem = self._problem(step)
+        if problem is not None:
+            raise DataError(f"checkpoint {folder} is damaged ({problem}): restore it, or use another")
+        arrays = {name.removesuffix(".safetensors"): safetensors.numpy.load_file(folder / name)
+                  for name in _read_manifest(folder)["files"] if name.endswith(".safetensors")}
+        return arrays, json.loads((folder / "state.json").read_text())
+
+    def mark_best(self, step, metric, value):
+        """Name the best checkpoint; it stays until another is named.
+
+        Args:
+            step: int; a saved step.
+            metric: str; what was compared, as "accuracy".
+            value: float; finite.
+
+        Raises:
+            FileNotFoundError: the step was not saved.
+            ValueError: the value is not finite.
+            OSError: `best.json` could not be written; the old one is untouched.
+        """
+        if not self.path(step).is_dir():
+            raise FileNotFoundError(f"no checkpoint {self.path(step)}: save a step before it is marked as the best")
+        if not math.isfinite(value):
+            raise ValueError(f"{metric} is {value} at step {step}: only a finite value can be the best")
+        best = {"format_version": FORMAT_VERSION, "step": int(step), "metric": metric, "value": float(value)}
+        files.write_atomic(self.folder / "best.json", json.dumps(best, sort_keys=True) + "\n")
+
+    def best(self):
+        """Return what `mark_best` was told last.
+
+        Returns:
+            dict with `step`, `metric` and `value`; None where none was marked, and (with a warning) where the note or
+            its checkpoint is damaged or missing.
+        """
+        try:
+            best = self._read_best()
+        except DataError as error:
+            self._warn(f"{error}: going on without a best checkpoint")
+            return None
+        if best is None or self._is_good(best["step"]):
+            return best
+        step = best["step"]
+        self._warn(f"the best checkpoint {self.path(step)} is damaged ({self._problem(step)}): going on without it")
+        return None
+
+    def steps(self):
+        """Return the steps that have a folder, in rising order, whole or not."""
+        if not self.folder.is_dir():
+            return []
+        matches = (_STEP_FOLDER.fullmatch(name) for name in os.listdir(self.folder))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def path(self, step):
+        """Return the folder of a step, there or not."""
+        return self.folder / f"step_{step:08d}"
+
+    def _problem(self, step):
+        """Return why the checkpoint of a step is not whole, or None."""
+        folder = self.path(step)
+        self._good.discard(step)
+        try:
+            manifest = _read_manifest(folder)
+            if manifest["step"] != step:
+                return f"its manifest is that of step {manifest['step']}"
+            for name, expected in manifest["files"].items():
+                _verify_file(folder / name, expected)
+        except DataError as error:
+            return str(error)
+        except OSError as error:
+            return f"{pathlib.Path(error.filename or folder).name}: {error.strerror}"
+        self._good.add(step)
+        return None
+
+    def _is_good(self, step):
+        # What this process wrote or verified is not read again while its folder is there: hashing takes seconds.
+        return (step in self._good and self.path(step).is_dir()) or self._problem(step) is None
+
+    def _read_best(self):
+        path = self.folder / "best.json"
+        try:
+            best = json.loads(path.read_text())
+            return {"step": int(best["step"]), "metric": str(best["metric"]), "value": float(best["value"])}
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} cannot be read: allowed is JSON with step, metric and value") from error
+
+    def _prune(self, newest):
+        try:
+            best = self._read_best()
+        except DataError:
+            return  # which one is the best is unknown, so none may go
+        kept = {newest} if best is None else {newest, best["step"]}
+        good = 0
+        for step in reversed(self.steps()):
+            if good < self.keep and self._is_good(step):
+                good += 1
+            elif step < newest and step not in kept:
+                self._delete(self.path(step))
+                self._good.discard(step)
+
+    def _delete(self, path):
+        # Renamed first, so that a kill in the middle leaves no half of a checkpoint under its name.
+        doomed = path.with_name(f"{files.TEMPORARY}deleted-{path.name}-{os.getpid()}")
+        try:
+            os.rename(path, doomed)
+        except OSError as error:
+            self._warn(f"cannot delete {path} ({error.strerror})")
+        _remove(doomed)
+
+
+def _write_checkpoint(folder, step, arrays, state):
+    """Write all files of a checkpoint into a new folder and force them to the disk."""
+    for group in arrays:
+        if not group.isidentifier():
+            raise ValueError(f"group {group!r}: allowed are names like 'model' or 'optimizer'")
+    state_text = json.dumps(state, indent=2, sort_keys=True) + "\n"
+    _remove(folder)
+    os.mkdir(folder)
+    written = {"state.json": files.write_chunks(folder / "state.json", [state_text.encode()])}
+    for group, named in arrays.items():
+        name = f"{group}.safetensors"
+        written[name] = files.write_chunks(folder / name, _safetensors_chunks(named))
+    manifest = {"format_version": FORMAT_VERSION, "tfzoo_version": _tfzoo_version(), "step": step,
+                "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(written.items())}}
+    manifest["sha256"] = _manifest_digest(manifest)
+    files.write_chunks(folder / "manifest.json", [json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n"])
+    files.sync_folder(folder)
+
+
+def _safetensors_chunks(named):
+    """Yield a safetensors file piece by piece."""
+    # Not by the package's own writer: it makes a second copy, or hides the disk's error number.
+    header, offset = {}, 0
+    order = sorted(named, key=lambda name: (-named[name].dtype.itemsize, name))  # widest first keeps all aligned
+    for name in order:
+        array = named[name]
+        if array.dtype not in _SAFETENSORS_NAMES or name == "__metadata__":
+            raise ValueError(f"array {name!r} of {array.dtype}: allowed are floats, integers and booleans, in this "
+                             "machine's byte order, and any name but __metadata__")
+        header[name] = {"dtype": _SAFETENSORS_NAMES[array.dtype], "shape": list(array.shape),
+                        "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for name in order:
+        yield memoryview(np.ascontiguousarray(named[name]).reshape(-1).view(np.uint8))
+
+
+def _tfzoo_version():
+    try:
+        return importlib.metadata.version("tfzoo")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # run from a clone
+
+
+def _manifest_digest(manifest):
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(folder):
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+    except ValueError as error:
+        raise DataError("manifest.json is not JSON") from error
+    if not isinstance(manifest, dict) or manifest.get("sha256") != _manifest_digest(manifest):
+        raise DataError("manifest.json was changed: its own SHA-256 differs")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise DataError(f"format version {manifest['format_version']}, where this tfzoo reads {FORMAT_VERSION}")
+    return manifest
+
+
+def _verify_file(path, expected):
+    size = os.stat(path).st_size
+    if size != expected["bytes"]:
+        raise DataError(f"{path.name} has {size} bytes instead of {expected['bytes']}")
+    if files.hash_file(path)[1] != expected["sha256"]:
+        raise DataError(f"{path.name}: its SHA-256 differs")
+
+
+def _remove(path):
+    """Delete a file or a folder, as far as it can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # an unfinished thing that stays is not used

@@ -1,0 +1,365 @@
+"""The folder of one training run: its settings, its lock, its metrics and samples, and its results.
+
+`metrics.jsonl` and `samples.jsonl` are the truth; the TensorBoard events are written beside them and made again from
+them on a resume, so that no step is there twice. JSON has no NaN or infinity: such a metric is `null` there, and absent
+in TensorBoard.
+"""
+import errno
+import fcntl
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from tfzoo import files
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.training.events import Events
+
+FORMAT_VERSION = 1
+RESUME = ("auto", "never", "must")
+MAY_CHANGE = frozenset({"steps", "epochs", "save_every", "eval_every", "log_every", "keep", "resume", "output_dir",
+                        "profile_steps"})
+_ABSENT = "absent"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
+
+
+class RunFolder:
+    """Hold one run's folder; usable as a context manager, which releases it.
+
+    `records()`, `samples()` and `results()` read without `create`. A new run calls `create` ("fresh") and then `log`;
+    a resumed one calls `create` ("resumable"), then `truncate(step of its checkpoint)`, then `log`.
+
+    Args:
+        path: str or path; `--output_dir`.
+
+    Example:
+        >>> import tempfile
+        >>> with RunFolder(tempfile.mkdtemp()) as run:
+        ...     run.create("--steps=10", {"steps": 10, "model": "bert_tiny"}, resume="auto")
+        ...     run.log(5, "train", loss=2.5)
+        ...     run.records()
+        'fresh'
+        [{'step': 5, 'split': 'train', 'loss': 2.5}]
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self._lock = None
+        self._events = None
+        self._last = {}  # (file, split or tag) -> the last step written
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def create(self, flags_text, config, resume="auto", may_change=MAY_CHANGE):
+        """Take the folder for this run, and write `flags.txt` and `config.json` into it.
+
+        Args:
+            flags_text: str; the run's flags, one a line, as --flagfile reads them.
+            config: dict of JSON values (nested dicts too); all that decides the run's outcome.
+            resume: "auto" (start, or go on with the same configuration), "never" (start), "must" (go on).
+            may_change: set of str; fields of the config, dotted where nested, that may differ when going on.
+
+        Returns:
+            "fresh" or "resumable".
+
+        Raises:
+            ConfigError: unknown `resume`; the folder holds another configuration, or a run under "never"; or is in use.
+            DataError: its `config.json` cannot be read.
+            FileNotFoundError: "must", and there is no run.
+            OSError: the folder is a file, or cannot be written.
+        """
+        if resume not in RESUME:
+            raise ConfigError(f"--resume={resume}: allowed are {', '.join(RESUME)}")
+        self._open_folder()
+        try:
+            state = self._decide(config, resume, may_change)
+            self._write_settings(flags_text, config)
+            if state == "fresh":
+                self._restart(records=[], samples=[])
+        except BaseException:
+            self.close()
+            raise
+        return state
+
+    def log(self, step, split, **values):
+        """Append one record to `metrics.jsonl`, and its finite numbers to TensorBoard as `split/name`.
+
+        Args:
+            step: int; later than the split's last one.
+            split: "train" or "eval".
+            **values: metrics by name: numbers, strings, or dicts and lists of them (those stay out of TensorBoard).
+
+        Raises:
+            ValueError: the split already has this step or a later one.
+            OSError: the record could not be written; the file keeps its earlier lines.
+        """
+        record = {"step": int(step), "split": split, **{name: _plain(value) for name, value in values.items()}}
+        self._append("metrics.jsonl", split, record)
+        self._events.metrics([record])
+
+    def text(self, step, tag, text):
+        """Append one text, as a generated sample, to `samples.jsonl` and to TensorBoard.
+
+        Args:
+            step: int; later than the tag's last one.
+            tag: str; its name in TensorBoard, as "samples/0".
+            text: str.
+
+        Raises:
+            ValueError: the tag already has this step or a later one.
+            OSError: it could not be written; the file keeps its earlier lines.
+        """
+        record = {"step": int(step), "tag": tag, "text": text.encode("utf-8", "replace").decode()}
+        self._append("samples.jsonl", tag, record)
+        self._events.texts([record])
+
+    def last_step(self, split):
+        """Return the last step logged for a split, or None."""
+        return self._last.get(("metrics.jsonl", split))
+
+    def truncate(self, step):
+        """Forget everything that was logged after a step, and the results; the run goes on from there.
+
+        Args:
+            step: int, the step of the checkpoint that the run goes on from; None where it starts over.
+
+        Raises:
+            DataError: a line of `metrics.jsonl` or `samples.jsonl`, other than a torn last one, cannot be read.
+            OSError: a file could not be rewritten.
+        """
+        self._require_created()
+        kept = [[record for record in records if step is not None and record["step"] <= step]
+                for records in (self.records(), self.samples())]
+        (self.path / "results.json").unlink(missing_ok=True)
+        self._restart(*kept)
+
+    def records(self):
+        """Return the records of `metrics.jsonl`: a list of dict, without a torn last line."""
+        return _read_lines(self.path / "metrics.jsonl", {"step": int, "split": str})
+
+    def samples(self):
+        """Return the records of `samples.jsonl` (step, tag, text): a list of dict, without a torn last line."""
+        return _read_lines(self.path / "samples.jsonl", {"step": int, "tag": str, "text": str})
+
+    def finish(self, results):
+        """Write `results.json`.
+
+        Args:
+            results: dict of JSON values and NumPy scalars; a number that is not finite becomes null.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._require_created()
+        files.write_atomic(self.path / "results.json", _dump(_plain(results)))
+
+    def results(self):
+        """Return what `finish` wrote, or None where the run is not finished.
+
+        Raises:
+            DataError: `results.json` is damaged.
+        """
+        return _read_object(self.path / "results.json")
+
+    def close(self):
+        """Release the lock and close TensorBoard's file; the end of the process does so too."""
+        try:
+            if self._events is not None:
+                self._events.close()
+        finally:
+            self._events = None
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def _open_folder(self):
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            for stale in self.path.glob(f"{files.TEMPORARY}*"):
+                stale.unlink()  # what a killed run left unfinished
+        except (FileExistsError, NotADirectoryError) as error:
+            raise NotADirectoryError(f"--output_dir={self.path} is, or lies under, a file: name a folder") from error
+        except OSError as error:
+            self.close()
+            raise OSError(f"cannot write --output_dir={self.path} ({error.strerror}): choose a folder that can be "
+                          "written, on a disk with space") from error
+
+    def _take_lock(self):
+        self.close()
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait for its end, or choose "
+                              "another") from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            logging.warning("no locks on this file system: see to it that no second run uses %s", self.path)
+        self._lock = descriptor
+
+    def _decide(self, config, resume, may_change):
+        """Return "fresh" or "resumable", or refuse."""
+        made = self._made()
+        if resume == "never" and made:
+            raise ConfigError(f"--resume=never, but --output_dir={self.path} already holds a run ({made}): choose an "
+                              "empty folder")
+        if not made:
+            if resume == "must":
+                raise FileNotFoundError(f"--resume=must, but --output_dir={self.path} holds no run: use --resume=auto "
+                                        "to start one")
+            return "fresh"
+        there = _read_object(self.path / "config.json")
+        if there is None:
+            raise ConfigError(f"--output_dir={self.path} holds {made} but no config.json: choose an empty folder")
+        different = _differences(json.loads(_dump(_versioned(config))), there, may_change)
+        if different:
+            raise ConfigError(f"--output_dir={self.path} holds a run of another configuration: "
+                              f"{_list_some(different)}; choose another --output_dir, or give the settings "
+                              "that are there")
+        return "resumable"
+
+    def _made(self):
+        """Return the name of something worth keeping that a run has left here, or None: settings alone are not."""
+        for name in ("metrics.jsonl", "samples.jsonl", "results.json"):
+            path = self.path / name
+            if path.is_file() and path.stat().st_size:
+                return name
+        for name in ("checkpoints", "model"):
+            path = self.path / name
+            if path.is_dir() and any(not child.startswith(files.TEMPORARY) for child in os.listdir(path)):
+                return name
+        return None
+
+    def _write_settings(self, flags_text, config):
+        files.write_atomic(self.path / "config.json", _dump(_versioned(config)))
+        files.write_atomic(self.path / "flags.txt", flags_text.rstrip("\n") + "\n")
+
+    def _restart(self, records, samples):
+        """Write both files anew with these records, and TensorBoard's events from them."""
+        self._last = {}
+        for name, key, kept in (("metrics.jsonl", "split", records), ("samples.jsonl", "tag", samples)):
+            if kept or (self.path / name).exists():
+                files.write_atomic(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
+            for record in kept:
+                self._last[name, record[key]] = max(record["step"], self._last.get((name, record[key]), record["step"]))
+        if self._events is not None:
+            self._events.close()
+        self._events = Events(self.path / "tensorboard")
+        self._events.metrics(records)
+        self._events.texts(samples)
+
+    def _append(self, name, series, record):
+        self._require_created()
+        if self._events is None:
+            raise RuntimeError("this run is resumed: call truncate with the checkpoint's step before logging")
+        step, last = record["step"], self._last.get((name, series))
+        if last is not None and step <= last:
+            raise ValueError(f"{name}: step {step} of {series} comes after step {last}: log each step once, in rising "
+                             "order")
+        files.append_line(self.path / name, json.dumps(record, allow_nan=False))
+        self._last[name, series] = step
+
+    def _require_created(self):
+        if self._lock is None:
+            raise RuntimeError(f"{self.path} is not held: call create before writing into it")
+
+
+def _plain(value):
+    """Return a value as JSON knows it: NumPy and TensorFlow scalars as numbers, what is not finite as None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _dump(value):
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def _versioned(config):
+    return {"format_version": FORMAT_VERSION, **config}
+
+
+def _read_object(path):
+    """Return the JSON object of a file, or None where there is no file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): restore it, or choose another --output_dir") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is damaged (not a JSON object): restore it, or choose another --output_dir")
+    return value
+
+
+def _read_lines(path, needed):
+    """Return the JSON objects of a file's lines; a last line that a killed run left torn is dropped."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    while lines and not lines[-1].strip():
+        lines.pop()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            if not all(isinstance(record[name], kind) for name, kind in needed.items()):
+                raise TypeError
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise DataError(f"{path}, line {number}: not a JSON object with {', '.join(needed)}; mend or delete the "
+                            "line") from error
+        records.append(record)
+    return records
+
+
+def _flatten(config, prefix=""):
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _differences(got, there, may_change):
+    """Return one phrase a differing field, without those that may change (themselves or what they lie in)."""
+    got, there = _flatten(got), _flatten(there)
+    phrases = []
+    for name in sorted(got.keys() | there.keys()):
+        parts = name.split(".")
+        if got.get(name, _ABSENT) == there.get(name, _ABSENT):
+            continue
+        if not any(".".join(parts[:length]) in may_change for length in range(1, len(parts) + 1)):
+            phrases.append(f"{name} (got {_show(got, name)}, there {_show(there, name)})")
+    return phrases
+
+
+def _show(flat, name):
+    return json.dumps(flat[name])[:100] if name in flat else _ABSENT
+
+
+def _list_some(phrases, most=5):
+    return ", ".join(phrases[:most]) + (f" and {len(phrases) - most} more" if len(phrases) > most else "")
