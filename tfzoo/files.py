@@ -2,6 +2,7 @@
 import hashlib
 import os
 import pathlib
+import shutil
 
 TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
 
@@ -76,14 +77,44 @@ def write_atomic(path, content):
         >>> path.read_text()
         'whole'
     """
+    write_atomic_chunks(path, [content.encode("utf-8") if isinstance(content, str) else content])
+
+
+def write_atomic_chunks(path, chunks):
+    """Write a file of many pieces whole or leave what was there; as write_atomic, `chunks` as write_chunks."""
     path = pathlib.Path(path)
     temporary = temporary_path(path)
     try:
-        write_chunks(temporary, [content.encode("utf-8") if isinstance(content, str) else content])
+        write_chunks(temporary, chunks)
         os.replace(temporary, path)
     except BaseException:
         _remove_quietly(temporary)
         raise
+    sync_folder(path.parent)
+
+
+def replace_folder(temporary, path):
+    """Give a finished folder its name, in place of what had it.
+
+    Args:
+        temporary: path of the folder, see temporary_path.
+        path: its final path.
+
+    Raises:
+        OSError: it could not be renamed; what was there stays.
+    """
+    path = pathlib.Path(path)
+    sync_folder(temporary)
+    old = temporary.with_name(temporary.name + "-old")
+    if path.exists():
+        os.rename(path, old)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        if old.exists():
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
     sync_folder(path.parent)
 
 

@@ -21,8 +21,8 @@ TOKENIZER = types.SimpleNamespace(pad_id=0, start_id=1, end_id=2, mask_id=3, spe
 
 
 def encoded(*texts):
-    return EncodedTexts(np.concatenate([np.asarray(text, np.int32) for text in texts]),
-                        np.cumsum([0, *map(len, texts)]))
+    edges = np.cumsum([0, *map(len, texts)])
+    return EncodedTexts(np.concatenate([np.asarray(text, np.int32) for text in texts]), edges[:-1], edges[1:])
 
 
 @pytest.mark.parametrize("family, name, prefix", [("bert", "bert_tiny", "bert."),

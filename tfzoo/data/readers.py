@@ -1,10 +1,13 @@
-"""Readers by ending: labelled texts from .jsonl .tsv .csv, plain text from .txt and .jsonl, and .gz of each."""
+"""Readers by ending: rows from .jsonl .tsv .csv, plain text from .txt, and .gz of each; all of them in flat memory.
+
+Invalid UTF-8 becomes U+FFFD as Python's `decode(errors="replace")` has it, and is counted. No quoting in .tsv.
+"""
 import csv
 import gzip
-import io
 import json
 import pathlib
 import re
+import sys
 import zlib
 
 from tfzoo.errors import ConfigError, DataError
@@ -12,121 +15,150 @@ from tfzoo.errors import ConfigError, DataError
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
 DOCUMENTS = ("paragraph", "line", "file")
 FIELDS = ("text", "text_pair", "label")
+REPLACEMENT = "\ufffd"
 
 
 def ending_of(path):
-    """Return the ending of a data file without .gz, or raise ConfigError."""
-    ending = pathlib.Path(str(path).removesuffix(".gz")).suffix
+    """Return the ending of a data file without .gz ("-" is standard input: .txt), or raise ConfigError."""
+    name = str(path)
+    ending = ".txt" if name == "-" else pathlib.Path("x" + name if name.startswith("-") else name.removesuffix(".gz")).suffix
     if ending not in ENDINGS:
         raise ConfigError(f"{path}: allowed are files ending in {' '.join(ENDINGS)}, or those with .gz")
     return ending
 
 
-def read_text(path):
-    """Return a file's text, decompressed, invalid UTF-8 replaced by U+FFFD; raises DataError for a damaged .gz."""
-    raw = pathlib.Path(path).read_bytes()
-    if str(path).endswith(".gz"):
+class Lines:
+    """Iterate over the lines of a file, decompressed and decoded, and count what was met.
+
+    Args:
+        path: str or path; "-" (or "-.jsonl" and the like) is standard input.
+
+    Attributes:
+        raw_bytes: int, decompressed bytes read so far.
+        replaced: int, U+FFFD put in for invalid UTF-8 so far.
+    """
+
+    def __init__(self, path):
+        self.path, self.raw_bytes, self.replaced = path, 0, 0
+
+    def __iter__(self):
         try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: not a whole gzip file ({error}); get it again") from None
-    return raw.decode("utf-8", "replace")
+            if str(self.path).startswith("-"):
+                yield from self._decoded(sys.stdin.buffer)
+                return
+            with (gzip.open if str(self.path).endswith(".gz") else open)(self.path, "rb") as stream:
+                yield from self._decoded(stream)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(f"{self.path}: not a whole gzip file ({error}); get it again") from None
+
+    def _decoded(self, stream):
+        for raw in stream:
+            line = raw.decode("utf-8", "replace")
+            self.raw_bytes += len(raw)
+            if REPLACEMENT in line:
+                self.replaced += line.count(REPLACEMENT) - raw.count(REPLACEMENT.encode())
+            yield line
 
 
-def _records(path, text):
-    """Yield (line number, dict or None, reason) of a .jsonl, .tsv or .csv."""
+def _records(path, lines):
+    """Yield (line number, dict or None, reason) of a file of rows."""
     ending = ending_of(path)
-    if ending == ".jsonl":
-        for number, line in enumerate(text.split("\n"), 1):
+    numbered = enumerate((line.removesuffix("\n").removesuffix("\r") for line in lines), 1)
+    if ending == ".txt":
+        yield from ((number, {"text": line}, "") for number, line in numbered)
+    elif ending == ".jsonl":
+        for number, line in numbered:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-            except ValueError as error:
+                record = json.loads(line.removeprefix("\ufeff"))
+            except (ValueError, RecursionError) as error:
                 yield number, None, f"bad JSON ({error})"
                 continue
             yield number, *((record, "") if isinstance(record, dict) else (None, "not a JSON object"))
-        return
-    if ending == ".tsv":
-        lines = [line.rstrip("\r").split("\t") for line in text.removesuffix("\n").split("\n")]
-        rows = enumerate(lines, 1)
     else:
-        csv.field_size_limit(2 ** 31 - 1)
-        reader = csv.reader(io.StringIO(text, newline=""))
-        rows = ((reader.line_num, row) for row in reader)
-    header = next(rows, (1, []))[1]
-    for number, row in rows:
-        if len(row) != len(header):
-            yield number, None, f"{len(row)} columns, the header has {len(header)}"
-        else:
-            yield number, dict(zip(header, row)), ""
+        rows = ((number, line.split("\t")) for number, line in numbered) if ending == ".tsv" else _csv_rows(lines)
+        header = next(rows, (1, []))[1] or []
+        header = [name.removeprefix("\ufeff") for name in header]
+        for number, row in rows:
+            if row is None or len(row) != len(header):
+                reason = "not CSV" if row is None else f"{len(row)} columns, the header has {len(header)}"
+                yield number, None, reason
+            else:
+                yield number, dict(zip(header, row)), ""
 
 
-def read_labelled(path, max_bad_rows=0):
-    """Read labelled texts.
+def _csv_rows(lines):
+    csv.field_size_limit(2 ** 31 - 1)
+    reader = csv.reader(iter(lines))
+    while True:
+        try:
+            yield reader.line_num + 1, next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield reader.line_num, None
+
+
+def _problem(row, needed):
+    missing = [key for key in needed if not isinstance(row.get(key), str)]
+    if missing:
+        return f"no string in {', '.join(missing)}"
+    return "" if isinstance(row.get("text_pair", ""), str) else "no string in text_pair"
+
+
+def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
+    """Read rows one by one.
 
     Args:
-        path: .jsonl, or .tsv (no quoting) or .csv with a header; columns text, label and optionally text_pair.
+        lines: Lines of a .jsonl, of a .tsv (no quoting) or .csv with a header, or of a .txt (each line a text).
+        needed: tuple of the columns that each row must have; text_pair is read where it is, others are ignored.
         max_bad_rows: int, so many bad rows are skipped.
+        on_bad: callable of a message for each skipped row, or None.
 
-    Returns:
-        (list of dict of str, count of skipped rows).
+    Yields:
+        dict of str: text, and text_pair, label where the row has them; a label that is a whole number becomes str.
 
     Raises:
-        ConfigError: for another ending.
-        DataError: for one bad row more, with file, line and reason, and for a file without rows.
+        ConfigError: for another ending, and for rows without labels where they are needed from a .txt.
+        DataError: for one bad row more than allowed, with file, line and reason.
         FileNotFoundError, OSError: where the file cannot be read.
     """
-    if ending_of(path) == ".txt":
+    path, skipped = lines.path, 0
+    if ending_of(path) == ".txt" and "label" in needed:
         raise ConfigError(f"{path}: allowed for labelled texts are .jsonl, .tsv and .csv, or those with .gz")
-    rows, skipped = [], 0
-    for number, record, reason in _records(path, read_text(path)):
-        row = {key: record[key] for key in FIELDS if key in record} if record is not None else {}
-        if record is not None:
-            if isinstance(row.get("label"), int):
-                row["label"] = str(row["label"])
-            missing = [key for key in ("text", "label") if not isinstance(row.get(key), str)]
-            if missing or not isinstance(row.get("text_pair", ""), str):
-                reason = f"no string in {', '.join(missing) or 'text_pair'}"
+    for number, record, reason in _records(path, lines):
+        row = {key: record[key] for key in FIELDS if record.get(key) is not None} if record is not None else {}
+        if isinstance(row.get("label"), int):
+            row["label"] = str(row["label"])
+        reason = reason or _problem(row, needed)
         if not reason:
-            rows.append(row)
+            yield row
             continue
         skipped += 1
+        message = f"{path} line {number}: {reason}"
         if skipped > max_bad_rows:
-            raise DataError(f"{path} line {number}: {reason}; needed are text and label; mend it or raise max_bad_rows")
-    if not rows:
-        raise DataError(f"{path}: no examples; needed is one or more")
-    return rows, skipped
+            raise DataError(f"{message}; needed are {' and '.join(needed)}; mend it or raise --max_bad_rows")
+        if on_bad:
+            on_bad(message)
 
 
-def read_documents(path, document="paragraph"):
-    """Read plain text.
+def read_documents(lines, document="paragraph"):
+    """Read the documents of a .txt.
 
     Args:
-        path: .txt, or .jsonl with a text in each line.
-        document: what is one document of a .txt: "paragraph" (between blank lines), "line" or "file".
+        lines: Lines of a .txt.
+        document: what is one document: "paragraph" (between blank lines), "line" or "file".
 
     Returns:
         List of str without empty ones.
 
     Raises:
-        ConfigError: for another ending or document. DataError: for a bad line or where there is no text.
+        ConfigError: for an unknown kind of document.
     """
     if document not in DOCUMENTS:
-        raise ConfigError(f"document is {document!r}: allowed are {', '.join(DOCUMENTS)}")
-    text = read_text(path)
-    if ending_of(path) == ".txt":
-        parts = {"file": lambda: [text], "line": lambda: text.split("\n"),
-                 "paragraph": lambda: re.split(r"\n[ \t\r]*\n", text)}[document]()
-    elif ending_of(path) == ".jsonl":
-        parts = []
-        for number, record, reason in _records(path, text):
-            if reason or not isinstance(record.get("text"), str):
-                raise DataError(f"{path} line {number}: {reason or 'no string in text'}; needed is text")
-            parts.append(record["text"])
-    else:
-        raise ConfigError(f"{path}: allowed for plain text are .txt and .jsonl, or those with .gz")
-    documents = [part for part in parts if part.strip()]
-    if not documents:
-        raise DataError(f"{path}: no text; needed is one character or more")
-    return documents
+        raise ConfigError(f"--document={document}: allowed are {', '.join(DOCUMENTS)}")
+    text = "".join(lines)
+    parts = {"file": lambda: [text], "line": lambda: text.split("\n"),
+             "paragraph": lambda: re.split(r"\n[ \t\r]*\n", text)}[document]()
+    return [part for part in parts if part.strip()]

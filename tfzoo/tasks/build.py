@@ -1,21 +1,38 @@
 """The way from names to models that answer."""
 from tfzoo.errors import ConfigError
-from tfzoo.models import build_body
+from tfzoo.models import build_body, config_of
 from tfzoo.tasks.task import CausalLM, Classification, MaskedLM
 from tfzoo.tasks.task_model import TaskModel
 
 TASKS = {"masked_lm": MaskedLM, "causal_lm": CausalLM, "classification": Classification}
 
 
-def task_of(name, labels=None):
-    """Return the task of a name, or raise ConfigError; classification needs two or more labels."""
+def task_of(name, labels=None, **settings):
+    """Return the task of a name.
+
+    Args:
+        name: "masked_lm", "causal_lm" or "classification".
+        labels: list of str for classification, in the order of the logits.
+        settings: arguments of the task, as next_sentence of masked_lm.
+
+    Raises:
+        ConfigError: for an unknown name, or fewer than two labels, or labels that are there twice.
+    """
     if name not in TASKS:
         raise ConfigError(f"unknown task {name!r}: allowed are {', '.join(TASKS)}")
     if name != "classification":
-        return TASKS[name]()
-    if not labels or len(labels) < 2:
-        raise ConfigError(f"labels are {labels!r}: classification needs two or more")
+        return TASKS[name](**settings)
+    if not labels or len(set(labels)) < 2 or len(set(labels)) != len(labels):
+        raise ConfigError(f"labels are {labels!r}: classification needs two or more, each once")
     return Classification(labels)
+
+
+def build_for(name, task, dtype=None, **overrides):
+    """Build a model of this name with fresh weights for a Task; arguments and errors as `build`."""
+    task.check_family(name)
+    body = build_body(name, dtype=dtype, **{**task.body_arguments(config_of(name)), **overrides})
+    head = task.head(body.config, getattr(task, "labels", None), body.dtype_policy)
+    return TaskModel(body, head, name=f"{name}_{task.name}")
 
 
 def build(name, task=None, labels=None, dtype=None, **overrides):
@@ -37,10 +54,6 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
     Example:
         >>> tfzoo.build("bert_tiny", task="classification", labels=["bad", "good"], vocab_size=1000)
     """
-    chosen = None if task is None else task_of(task, labels)
-    if task == "masked_lm":
-        overrides = {"pooler": False, **overrides}
-    body = build_body(name, dtype=dtype, **overrides)
-    if chosen is None:
-        return body
-    return TaskModel(body, chosen.head(body.config, labels, body.dtype_policy), name=f"{name}_{task}")
+    if task is None:
+        return build_body(name, dtype=dtype, **overrides)
+    return build_for(name, task_of(task, labels), dtype, **overrides)

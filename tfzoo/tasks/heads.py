@@ -16,19 +16,22 @@ class MaskedLMHead(keras.layers.Layer):
         hidden_dim, vocab_size: int.
         activation: str.
         epsilon: float.
+        next_sentence: bool, also tell from the pooled vector whether the second text follows the first.
 
     Call arguments:
         outputs: dict of the body, sequence [B, T, D]; inputs: dict of its inputs.
         body: the model below, whose token table is used.
 
     Returns:
-        float32 [B, P, V] at the masked positions, else [B, T, V].
+        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; with next_sentence pair_logits [B, 2]
+        (0 follows, 1 does not).
     """
 
-    def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, **layer):
+    def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False, **layer):
         super().__init__(**layer)
         self.config = {"hidden_dim": hidden_dim, "vocab_size": vocab_size, "activation": activation,
-                       "epsilon": epsilon}
+                       "epsilon": epsilon, "next_sentence": next_sentence}
+        self.pair = Linear(2, name="pair", dtype=self.dtype_policy) if next_sentence else None
         self.activation = activation_of(activation)
         self.dense = Linear(hidden_dim, name="dense", dtype=self.dtype_policy)
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=self.dtype_policy)
@@ -37,6 +40,8 @@ class MaskedLMHead(keras.layers.Layer):
         shape = (None, None, self.config["hidden_dim"])
         self.dense.build(shape)
         self.norm.build(shape)
+        if self.pair:
+            self.pair.build((None, self.config["hidden_dim"]))
         self.bias = self.add_weight(name="bias", shape=(self.config["vocab_size"],), initializer="zeros")
         self.built = True
 
@@ -46,7 +51,10 @@ class MaskedLMHead(keras.layers.Layer):
         if positions is not None:
             hidden = ops.take_along_axis(hidden, positions[:, :, None], axis=1)  # [B, P, D]
         hidden = self.norm(self.activation(self.dense(hidden)))
-        return body.embeddings.project(hidden, self.bias)
+        result = {"logits": body.embeddings.project(hidden, self.bias)}
+        if self.pair:
+            result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
+        return result
 
     def get_config(self):
         return {**super().get_config(), **self.config}
@@ -54,13 +62,13 @@ class MaskedLMHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class CausalLMHead(keras.layers.Layer):
-    """Predict each next word by the tied token table; call arguments as MaskedLMHead, returns float32 [B, T, V]."""
+    """Predict each next word by the tied token table; call arguments as MaskedLMHead, returns logits float32 [B, T, V]."""
 
     def build(self, input_shape=None):
         self.built = True
 
     def call(self, outputs, inputs=None, body=None, training=None):
-        return body.embeddings.project(outputs["sequence"])
+        return {"logits": body.embeddings.project(outputs["sequence"])}
 
     def get_config(self):
         return super().get_config()
@@ -77,7 +85,7 @@ class ClassificationHead(keras.layers.Layer):
     Call arguments: as MaskedLMHead.
 
     Returns:
-        float32 [B, C].
+        dict: logits float32 [B, C].
     """
 
     def __init__(self, num_labels, hidden_dim, dropout=0.1, **layer):
@@ -98,7 +106,7 @@ class ClassificationHead(keras.layers.Layer):
             columns = ops.arange(ops.shape(sequence)[1])
             last = ops.max(columns * ops.cast(inputs["padding_mask"], columns.dtype), axis=1)
             vector = ops.take_along_axis(sequence, last[:, None, None], axis=1)[:, 0]
-        return ops.cast(self.dense(self.dropout(vector, training=training)), "float32")
+        return {"logits": ops.cast(self.dense(self.dropout(vector, training=training)), "float32")}
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -7,10 +7,12 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfzoo.data.encode import encode_texts, sentence_pairs, split_long
 from tfzoo.data.masking import mask_tokens, step_generator
 from tfzoo.data.plan import BatchPlan
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.metrics.confusion import confusion_metrics
+from tfzoo.models import Decoder, Encoder, family_of, list_models
 from tfzoo.tasks.heads import CausalLMHead, ClassificationHead, MaskedLMHead
 from tfzoo.text.tokenizer import keep_of_pair
 
@@ -27,35 +29,105 @@ class Task:
 
     better = ("loss", min)
 
+    def body_arguments(self, config):
+        """Return the arguments of a body that the task needs to be other than `config` has them."""
+        return {}
+
+    def headline(self, metrics):
+        """Return the names of the metrics that are shown while training."""
+        return [name for name in ("loss", "accuracy", "f1", "perplexity", "bits_per_byte") if name in metrics]
+
+    def check_family(self, name):
+        """Raise ConfigError where a model of this name cannot learn the task."""
+        if family_of(name).MODEL not in self.models:
+            allowed = [known for known in list_models() if family_of(known).MODEL in self.models]
+            raise ConfigError(f"{name} cannot learn {self.name}: allowed are models as {', '.join(allowed[:4])}")
+
     def objective(self, outputs, batch):
         """Return (summed loss, dict of sums for the metrics), float32 scalars, of a batch with labels and weights."""
         loss, right = cross_entropy(outputs["logits"], batch["labels"], batch["weights"])
         return loss, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"])}
 
-    def metrics(self, sums):
-        """Turn sums over a whole set into metrics: dict of float."""
+    def metrics(self, sums, raw_bytes=None):
+        """Turn sums over a whole set into metrics.
+
+        Args:
+            sums: dict of arrays, as `objective` gives them.
+            raw_bytes: int, UTF-8 bytes that the targets spell; None where they do not spell all of a file.
+
+        Returns:
+            dict of float: loss (nats a target), accuracy, perplexity, and with raw_bytes bits_per_byte.
+        """
         count = max(1.0, float(sums["count"]))
         loss = float(sums["loss"]) / count
-        return {"loss": loss, "accuracy": float(sums["right"]) / count, "perplexity": math.exp(min(loss, 700))}
+        metrics = {"loss": loss, "accuracy": float(sums["right"]) / count, "perplexity": math.exp(min(loss, 700))}
+        if raw_bytes:
+            metrics["bits_per_byte"] = float(sums["loss"]) / math.log(2) / raw_bytes
+        return metrics
 
 
 class MaskedLM(Task):
-    """Predict 15 % hidden tokens (Devlin et al. 2018)."""
+    """Predict 15 % hidden tokens, and with `next_sentence` whether two texts belong together (Devlin et al. 2018).
 
-    name = "masked_lm"
+    Args:
+        next_sentence: bool, the examples are pairs of texts, half of them of two documents.
+        whole_word: bool, hide all pieces of a word together.
+    """
+
+    name, models = "masked_lm", (Encoder,)
+
+    def __init__(self, next_sentence=False, whole_word=False):
+        self.next_sentence, self.whole_word = next_sentence, whole_word
+
+    def body_arguments(self, config):
+        return {"pooler": self.next_sentence}
 
     def head(self, config, labels, dtype):
         return MaskedLMHead(config["hidden_dim"], config["vocab_size"], config["activation"], config["epsilon"],
-                            name="head", dtype=dtype)
+                            self.next_sentence, name="head", dtype=dtype)
+
+    def objective(self, outputs, batch):
+        loss, sums = super().objective(outputs, batch)
+        if not self.next_sentence:
+            return loss, sums
+        pair_loss, right = cross_entropy(outputs["pair_logits"], batch["pair_labels"], batch["pair_weights"])
+        rows = tf.reduce_sum(tf.cast(batch["pair_weights"] > 0, tf.float32))
+        scale = tf.reduce_max(batch["pair_weights"])
+        return loss + pair_loss, {**sums, "pair_loss": pair_loss / tf.maximum(scale, 1e-9),
+                                  "pair_right": right / tf.maximum(scale, 1e-9), "pair_count": rows}
+
+    def metrics(self, sums, raw_bytes=None):
+        metrics = super().metrics(sums)
+        if "pair_count" in sums:
+            count = max(1.0, float(sums["pair_count"]))
+            metrics.update(pair_loss=float(sums["pair_loss"]) / count, pair_accuracy=float(sums["pair_right"]) / count)
+        return metrics
+
+    def batches(self, source, tokenizer, batch_size, max_length, seed, training):
+        if tokenizer.mask_id is None:
+            raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
+        pair_labels = None
+        if self.next_sentence:
+            first, second, pair_labels = sentence_pairs(source.texts[0], tokenizer, max_length, seed, source.name)
+            encoded = (first, second)
+        else:
+            encoded = (split_long(encode_texts(tokenizer, source.texts[0], source.name), max_length - 2),)
+        return TextBatches(encoded, tokenizer, None, batch_size, max_length, seed, training, self.whole_word,
+                           pair_labels)
 
 
 class CausalLM(Task):
     """Predict each next token (Radford et al. 2018)."""
 
-    name = "causal_lm"
+    name, models = "causal_lm", (Decoder,)
 
     def head(self, config, labels, dtype):
         return CausalLMHead(name="head", dtype=dtype)
+
+    def batches(self, source, tokenizer, batch_size, max_length, seed, training):
+        encoded = encode_texts(tokenizer, source.texts[0], source.name)
+        raw_bytes = source.raw_bytes if tokenizer.lossless else None
+        return StreamBatches(encoded, tokenizer, batch_size, max_length, seed if training else None, raw_bytes)
 
 
 class Classification(Task):
@@ -65,7 +137,7 @@ class Classification(Task):
         labels: list of str, in the order of the logits.
     """
 
-    name = "classification"
+    name, models = "classification", (Encoder, Decoder)
     better = ("accuracy", max)
 
     def __init__(self, labels):
@@ -81,8 +153,15 @@ class Classification(Task):
         matrix = tf.reduce_sum(tf.one_hot(cell, count * count) * batch["weights"][:, None], 0)
         return loss, {**sums, "confusion": tf.reshape(matrix, (count, count))}
 
-    def metrics(self, sums):
+    def metrics(self, sums, raw_bytes=None):
         return {"loss": super().metrics(sums)["loss"], **confusion_metrics(np.rint(sums["confusion"]), self.labels)}
+
+    def body_arguments(self, config):
+        return {"pooler": True} if "pooler" in config else {}
+
+    def batches(self, source, tokenizer, batch_size, max_length, seed, training):
+        encoded = tuple(encode_texts(tokenizer, texts, source.name) for texts in source.texts)
+        return TextBatches(encoded, tokenizer, source.label_ids(self.labels), batch_size, max_length, seed, training)
 
 
 class TextBatches:
@@ -96,10 +175,14 @@ class TextBatches:
         seed: int, of order and masks; evaluation uses the same for its masks.
         shuffle: bool, False keeps the order within a bucket.
         whole_word: bool, see mask_tokens.
+        pair_labels: int [N], with masked language modelling of pairs: 1 where the second text is from elsewhere.
     """
 
-    def __init__(self, encoded, tokenizer, labels, batch_size, max_length, seed, shuffle, whole_word=False):
-        self.encoded, self.tokenizer, self.labels = encoded, tokenizer, labels
+    raw_bytes = None
+
+    def __init__(self, encoded, tokenizer, labels, batch_size, max_length, seed, shuffle, whole_word=False,
+                 pair_labels=None):
+        self.encoded, self.tokenizer, self.labels, self.pair_labels = encoded, tokenizer, labels, pair_labels
         self.seed, self.whole_word, self.batch_size = seed, whole_word, batch_size
         specials = 1 + len(encoded) if tokenizer.start_id != tokenizer.end_id else 0
         if max_length <= specials:
@@ -143,11 +226,21 @@ class TextBatches:
         batch = {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}
         if self.labels is None:
             maskable = (padding_mask > 0) & ~np.isin(token_ids, self.tokenizer.special_ids)
-            return {**batch, **mask_tokens(token_ids, maskable, self.tokenizer, step_generator(self.seed, step),
-                                           self.whole_word)}
+            masked = mask_tokens(token_ids, maskable, self.tokenizer, step_generator(self.seed, step), self.whole_word)
+            return {**batch, **masked, **self._pairs(rows, masked["weights"])}
         real = rows >= 0
         return {**batch, "labels": np.where(real, self.labels[rows], 0).astype(np.int32),
                 "weights": real.astype(np.float32)}
+
+
+    def _pairs(self, rows, weights):
+        """Return labels and weights of the pairs: all together they weigh as much as the hidden tokens (BERT's sum)."""
+        if self.pair_labels is None:
+            return {}
+        real = rows >= 0
+        weight = weights.sum() / max(1, real.sum())
+        return {"pair_labels": np.where(real, self.pair_labels[rows], 0).astype(np.int32),
+                "pair_weights": np.where(real, weight, 0).astype(np.float32)}
 
 
 class StreamBatches:
@@ -161,10 +254,14 @@ class StreamBatches:
         tokenizer: of the end token.
         batch_size, max_length: int, rows and width of a batch.
         seed: int or None, None for evaluation.
+        raw_bytes: int, UTF-8 bytes that the texts spell, or None.
     """
 
-    def __init__(self, encoded, tokenizer, batch_size, max_length, seed):
-        ends = encoded.starts[1:-1]
+    cut = 0
+
+    def __init__(self, encoded, tokenizer, batch_size, max_length, seed, raw_bytes=None):
+        self.raw_bytes = raw_bytes
+        ends = encoded.ends[:-1]
         self.stream = np.insert(encoded.tokens, ends, tokenizer.end_id).astype(np.int32)
         if not len(self.stream):
             raise DataError("no text: allowed is one character or more")

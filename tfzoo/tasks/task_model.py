@@ -14,7 +14,7 @@ class TaskModel(keras.Model):
         inputs: dict of int32, see the body; masked_positions [B, P] for a masked language model.
 
     Returns:
-        dict: logits, float32, see the head; and the body's outputs.
+        dict: what the head gives, logits float32 among it, and the body's outputs.
     """
 
     def __init__(self, body, head, **model):
@@ -27,8 +27,7 @@ class TaskModel(keras.Model):
 
     def call(self, inputs, training=None):
         outputs = self.body(inputs, training=training)
-        logits = self.head(outputs, inputs=inputs, body=self.body, training=training)
-        return {**outputs, "logits": logits}
+        return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, training=training)}
 
     def get_config(self):
         return {"body": keras.saving.serialize_keras_object(self.body),

@@ -1,10 +1,12 @@
 """What all tokenizers share: special tokens around texts, truncation, padding."""
 import hashlib
 import json
+import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from tfzoo import files
 from tfzoo.errors import ConfigError
 
 
@@ -37,7 +39,10 @@ class Tokenizer:
     Attributes:
         kind: str. vocab_size: int. pad_id, unk_id, start_id, end_id, mask_id: int, None where there is none.
         special_ids: tuple of int. starts_word: bool [V], the token begins a word.
+        lossless: bool, the tokens of a text spell all of its bytes.
     """
+
+    lossless = False
 
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
@@ -57,7 +62,10 @@ class Tokenizer:
         Raises:
             ConfigError: where max_length leaves no room beside the special tokens.
         """
-        parts = [self.encode(part) for part in (texts, pairs) if part is not None]
+        return self.join([self.encode(part) for part in (texts, pairs) if part is not None], max_length)
+
+    def join(self, parts, max_length=None):
+        """Make model inputs of one or two results of `encode`; returns and errors as `__call__`."""
         room = None if max_length is None else max_length - 1 - len(parts)
         if room is not None and room < 1:
             raise ConfigError(f"max_length is {max_length}: allowed is {len(parts) + 2} or more")
@@ -81,6 +89,14 @@ class Tokenizer:
         keep_one, keep_two = keep_of_pair(one, two, room, tf.where, tf.minimum)
         return [tf.ragged.boolean_mask(part, tf.ragged.range(length) < keep[:, None])
                 for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
+
+    def save_whole(self, folder):
+        """Write the tokenizer's files into a new folder, which appears whole or not at all; see `save`."""
+        folder = pathlib.Path(folder)
+        temporary = files.temporary_path(folder)
+        temporary.mkdir(parents=True)
+        self.save(temporary)
+        files.replace_folder(temporary, folder)
 
     @property
     def fingerprint(self):

@@ -85,22 +85,37 @@ class Trainer:
         return self._step({key: tf.constant(value) for key, value in batch.items()})
 
     def train(self, data, until):
-        """Make updates until a step, each on the batch that `data` gives for it; yields (step, metrics, norm).
+        """Make updates until a step, each on the batch that `data` gives for it.
 
-        The data go on where the step stands, so a resumed run sees what the uninterrupted one would have.
+        The data go on where the step stands, so a resumed run sees what the uninterrupted one would have. Nothing is
+        read back from the device.
+
+        Args:
+            data: gives `batch(step)`, a dict of NumPy arrays.
+            until: int, the step to end with.
+
+        Yields:
+            (step, dict of metric sums, gradient norm, real tokens in the batch); sums and norm are tensors.
         """
-        for batch in prefetch(data.batch, range(self.step, until)):
+        start = self.step
+        for number, batch in enumerate(prefetch(data.batch, range(start, until)), start + 1):
             sums, norm = self.train_step(batch)
-            yield self.step, self.task.metrics({key: value.numpy() for key, value in sums.items()}), float(norm)
+            yield number, sums, norm, int(batch["padding_mask"].sum())
 
-    def evaluate(self, data):
-        """Return the task's metrics over one pass of the data, each example counted once: dict of float."""
+    def evaluate(self, data, progress=None):
+        """Return the task's metrics over one pass of the data, each example counted once: dict of float.
+
+        Args:
+            data: gives `batch(step)` and `batches_per_epoch`.
+            progress: callable of an iterable of batches and their count, which wraps it; None shows nothing.
+        """
         totals = {}
-        for batch in prefetch(data.batch, range(data.batches_per_epoch)):
+        batches = prefetch(data.batch, range(data.batches_per_epoch))
+        for batch in batches if progress is None else progress(batches, data.batches_per_epoch):
             sums = self._outputs({key: tf.constant(value) for key, value in batch.items()})
             for key, value in sums.items():
                 totals[key] = totals.get(key, 0.0) + value.numpy().astype(np.float64)
-        return self.task.metrics(totals)
+        return self.task.metrics(totals, data.raw_bytes)
 
     def arrays(self):
         """Return copies of all that training changes: dict of groups of name -> array."""

@@ -1,0 +1,71 @@
+"""Let a causal language model write on from a prompt; the text comes to stdout as it is made."""
+import sys
+
+from experiments import app, groups
+from experiments.app import say
+
+
+def make_flags():
+    script = app.Flags("generate", __doc__)
+    groups.loading(script)
+    script.group("generation")
+    script.add("string", "prompt", "", "What to write on from; without it from the beginning of a text. - reads it from "
+               "standard input.")
+    script.add("integer", "max_new_tokens", 200, "At most so many tokens.", lower_bound=1)
+    script.add("float", "temperature", 1.0, "0 always takes the likeliest token; 1 draws as the model has learned.",
+               lower_bound=0.0)
+    script.add("integer", "top_k", 0, "Draw from the so many likeliest tokens; 0 from all.", lower_bound=0)
+    script.add("float", "top_p", 1.0, "Draw from the likeliest tokens that reach this probability together.",
+               lower_bound=0.0, upper_bound=1.0)
+    script.add("integer", "seed", 0, "Decides the draw.", lower_bound=0)
+    script.add("string", "output", None, "A file for the text, which appears when it is whole; without it stdout.")
+    script.group("running")
+    script.add("enum", "precision", "float32", "float32, or bfloat16.", allowed=["float32", "bfloat16"])
+    return script
+
+
+def run(values):
+    import time
+
+    from experiments import assembly
+    from tfzoo import files
+    from tfzoo.checkpoints import load
+    from tfzoo.errors import ConfigError
+    from tfzoo.generation import Sampling, generate
+    loaded = load(values.init, assembly.POLICIES[values.precision])
+    if loaded.config["task"] != "causal_lm":
+        raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: needed is causal_lm")
+    sampling = Sampling(values.temperature, values.top_k, values.top_p, values.seed)
+    prompt = sys.stdin.read() if values.prompt == "-" else values.prompt
+    tokens = [loaded.tokenizer.end_id, *loaded.tokenizer.encode([prompt])[0].numpy()]
+    if len(tokens) >= loaded.model.body.config["max_length"]:
+        say(f"the prompt has {len(tokens):,} tokens, the model sees the last "
+            f"{loaded.model.body.config['max_length'] - 1:,} of them")
+    begin, made, shown, out = time.perf_counter(), [], prompt, [] if values.output else sys.stdout
+    _put(out, prompt)
+    for token in generate(loaded.model, [tokens], values.max_new_tokens, loaded.tokenizer.end_id, sampling):
+        if token[0] == loaded.tokenizer.end_id:
+            break
+        made.append(int(token[0]))
+        text = prompt + loaded.tokenizer.decode([made])[0]
+        if not text.endswith("\ufffd"):  # a character of several tokens may not be whole yet
+            _put(out, text[len(shown):])
+            shown = text
+    text = prompt + loaded.tokenizer.decode([made])[0] if made else prompt
+    _put(out, text[len(shown):] + "\n")
+    if values.output:
+        files.write_atomic(values.output, "".join(out))
+    seconds = time.perf_counter() - begin
+    return {"tokens": len(made), "tokens_per_second": round(len(made) / seconds, 1)}
+
+
+def _put(out, text):
+    if isinstance(out, list):
+        out.append(text)
+    else:
+        out.write(text.encode("utf-8", "replace").decode())
+        out.flush()
+
+
+if __name__ == "__main__":
+    app.main(make_flags(), run, sys.stderr)

@@ -1,0 +1,73 @@
+"""Classify texts of a file or of standard input, one JSON object a line, in their order and in flat memory.
+
+    cat reviews.txt | python -m experiments.predict --init=runs/reviews > answers.jsonl
+"""
+import itertools
+import sys
+
+from experiments import app, groups
+from experiments.app import say
+
+
+def make_flags():
+    script = app.Flags("predict", __doc__)
+    groups.loading(script)
+    script.group("data")
+    script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input with "
+               "one text a line, -.jsonl with one object a line.")
+    script.add("integer", "max_bad_rows", 0, "So many rows that cannot be read are skipped, with a line each.", lower_bound=0)
+    script.add("string", "output", None, "A file for the answers, which appears when it is whole; without it stdout.")
+    script.group("running")
+    script.add("integer", "batch_size", 32, "Texts of a batch.", lower_bound=1)
+    groups.precision(script)
+    return script
+
+
+def _answers(loaded, rows, batch_size, xla, counts):
+    """Yield one dict for each row."""
+    from tfzoo.export.predictor import Predictor
+    predictor = Predictor(loaded, xla)
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, batch_size)):
+        for row in batch:
+            if ("text_pair" in row) != ("text_pair" in batch[0]):
+                from tfzoo.errors import DataError
+                raise DataError("some rows have a text_pair and some have none: allowed is all or none")
+        pairs = [row["text_pair"] for row in batch] if "text_pair" in batch[0] else None
+        probabilities = predictor([row["text"] for row in batch], pairs)
+        counts["examples"] += len(batch)
+        counts["cut"] = predictor.cut
+        for row in probabilities:
+            yield {"label": loaded.config["labels"][int(row.argmax())],
+                   "probabilities": {label: float(value) for label, value in zip(loaded.config["labels"], row)}}
+
+
+def run(values):
+    import json
+    import time
+
+    from experiments import assembly
+    from tfzoo import files
+    from tfzoo.checkpoints import load
+    from tfzoo.data.readers import Lines, read_rows
+    loaded = load(values.init, assembly.POLICIES[values.precision])
+    lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
+    rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: say(f"skipped: {message}"))
+    answers = _answers(loaded, rows, values.batch_size, assembly.use_xla(values), counts)
+    texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+    if values.output:
+        files.write_atomic_chunks(values.output, (text.encode() for text in texts))
+    else:
+        for text in texts:
+            sys.stdout.write(text)
+        sys.stdout.flush()
+    if counts["cut"]:
+        say(f"{counts['cut']:,} of {counts['examples']:,} texts were cut at {loaded.config['max_length']} tokens")
+    if lines.replaced:
+        say(f"{lines.replaced:,} bytes that were no UTF-8 were replaced by U+FFFD")
+    seconds = time.perf_counter() - begin
+    return {**counts, "replaced": lines.replaced, "examples_per_second": round(counts["examples"] / seconds, 2)}
+
+
+if __name__ == "__main__":
+    app.main(make_flags(), run, sys.stderr)

@@ -1,0 +1,185 @@
+"""A model's folder: `model.keras`, the tokenizer's files and `config.json`; it appears whole or not at all."""
+import json
+import os
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfzoo import files
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.models import build_body
+from tfzoo.tasks import TaskModel, task_of
+from tfzoo.text import load_tokenizer
+
+FORMAT_VERSION = 1
+POOLINGS = ("mean", "first")
+
+
+class Loaded:
+    """A model with what is needed to use it.
+
+    Attributes:
+        model: keras.Model, a TaskModel or a bare body.
+        tokenizer: Tokenizer, or None where the folder has none.
+        config: dict: format_version, model (name), task or None, labels (in output order) or None, max_length.
+    """
+
+    def __init__(self, model, tokenizer, config):
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+
+    @property
+    def task(self):
+        """Return the model's task, or None for a bare body."""
+        return None if self.config["task"] is None else task_of(self.config["task"], self.config["labels"])
+
+    @property
+    def body(self):
+        """Return the model below the head."""
+        return self.model.body if isinstance(self.model, TaskModel) else self.model
+
+    def embed(self, texts, pooling="mean"):
+        """Turn texts into vectors.
+
+        Args:
+            texts: list of str.
+            pooling: "mean" over the real positions, or "first", the first position.
+
+        Returns:
+            float32 [B, D].
+
+        Raises:
+            ConfigError: for an unknown pooling, or a folder without a tokenizer.
+        """
+        if pooling not in POOLINGS:
+            raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
+        if self.tokenizer is None:
+            raise ConfigError("this model has no tokenizer: load a folder that has one")
+        inputs = self.tokenizer(texts, max_length=self.config["max_length"])
+        sequence = tf.cast(self.body(inputs)["sequence"], tf.float32)
+        if pooling == "first":
+            return np.asarray(sequence[:, 0])
+        mask = tf.cast(inputs["padding_mask"], tf.float32)[:, :, None]
+        return np.asarray(tf.reduce_sum(sequence * mask, 1) / tf.reduce_sum(mask, 1))
+
+
+def save(loaded, folder):
+    """Save a model with its tokenizer and settings.
+
+    Args:
+        loaded: Loaded.
+        folder: str or path; replaced where it exists.
+
+    Raises:
+        OSError: it could not be written; what was there stays.
+    """
+    folder = pathlib.Path(folder)
+    temporary = files.temporary_path(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        loaded.model.save(temporary / "model.keras")
+        if loaded.tokenizer is not None:
+            loaded.tokenizer.save(temporary)
+        config = {**loaded.config, "format_version": FORMAT_VERSION}
+        (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for path in temporary.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        files.replace_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def load(source, dtype=None):
+    """Load a model with its tokenizer and settings; no code in the folder is run and the network is not used.
+
+    Args:
+        source: str or path, a folder that `save` or a training run made (a run folder stands for its `model/`).
+        dtype: str, the dtype policy to compute in; None as it was saved.
+
+    Returns:
+        Loaded.
+
+    Raises:
+        FileNotFoundError: no such folder, or it holds no model. DataError: damaged, or of another format version.
+    """
+    folder = pathlib.Path(source)
+    if (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no model folder at {source}: allowed is the folder of a finished run or its model/")
+    if not (folder / "model.keras").is_file() or not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{source} holds no model.keras and config.json: allowed is the folder of a finished "
+                                "run or its model/")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        version = config["format_version"]
+        if version != FORMAT_VERSION:
+            raise DataError(f"{folder} has format version {version}: this tfzoo reads {FORMAT_VERSION}")
+        config = {key: config[key] for key in ("model", "task", "labels", "max_length", "format_version")}
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder / 'config.json'} is damaged ({error!r}): get the folder again") from None
+    try:
+        model = keras.models.load_model(folder / "model.keras", compile=False)
+    except Exception as error:  # Keras raises many kinds for a damaged archive
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise DataError(f"{folder / 'model.keras'} cannot be loaded ({reason}): get the folder again") from error
+    try:
+        tokenizer = load_tokenizer(folder)
+    except FileNotFoundError:
+        tokenizer = None
+    loaded = Loaded(model, tokenizer, config)
+    return loaded if dtype in (None, model.dtype_policy.name) else _cast(loaded, dtype)
+
+
+def _cast(loaded, dtype):
+    body = type(loaded.body)(**loaded.body.config, dtype=dtype, name=loaded.body.name)
+    model = body
+    if isinstance(loaded.model, TaskModel):
+        head = loaded.model.head
+        model = TaskModel(body, type(head).from_config({**head.get_config(), "dtype": dtype}), name=loaded.model.name)
+    for one, other in zip(model.weights, loaded.model.weights, strict=True):
+        one.assign(other)
+    return Loaded(model, loaded.tokenizer, loaded.config)
+
+
+def with_head(loaded, task, dtype=None, **overrides):
+    """Put a fresh head for a task on a loaded body.
+
+    Args:
+        loaded: Loaded.
+        task: Task.
+        dtype: str or None.
+        overrides: arguments of the body that change no shape, as dropout.
+
+    Returns:
+        (TaskModel, list of the paths of fresh weights, list of the paths of dropped ones).
+
+    Raises:
+        ConfigError: where an override changes a weight's shape.
+    """
+    config = {**loaded.body.config, **task.body_arguments(loaded.body.config), **overrides}
+    body = build_body(loaded.config["model"], dtype=dtype, **config)
+    head = task.head(body.config, getattr(task, "labels", None), body.dtype_policy)
+    model = TaskModel(body, head, name=f"{loaded.config['model']}_{task.name}")
+    there = {variable.path: variable for variable in loaded.body.weights}
+    fresh = []
+    for variable in model.trainable_variables:
+        old = there.pop(variable.path, None)
+        if old is None:
+            fresh.append(variable.path)
+        elif old.shape != variable.shape:
+            raise ConfigError(f"{variable.path} has shape {tuple(old.shape)} in --init and {tuple(variable.shape)} here: "
+                              "leave the --override that changes it away")
+        else:
+            variable.assign(old)
+    dropped = [path for path in there if "seed_generator" not in path]
+    if isinstance(loaded.model, TaskModel):
+        dropped += [variable.path for variable in loaded.model.head.trainable_variables]
+    return model, fresh, dropped

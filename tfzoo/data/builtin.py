@@ -1,0 +1,120 @@
+"""The Python that is installed wherever tfzoo runs, as a data set: no download, and no text shipped.
+
+Read are the standard library and some of our own dependencies, without their tests. Labels come from where a text
+stands: the first paragraph of a docstring -> the library it belongs to. A module is in training or in evaluation by a
+hash of its name, and a text that occurs twice is taken once, so the two parts share neither.
+"""
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import sysconfig
+
+from tfzoo import files
+from tfzoo.errors import ConfigError
+
+LIBRARIES = ("tensorflow", "scipy", "sklearn", "keras", "keras_hub", "tensorflow_datasets", "numpy")
+NAMES = ("python", "python_source")
+SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib"}
+EVAL_SHARE = 10  # one module in so many is for evaluation
+FORMAT = 1
+
+
+def _modules():
+    """Yield (library, name inside it, path) of the installed modules, in a fixed order."""
+    roots = [("stdlib", sysconfig.get_paths()["stdlib"])]
+    for library in LIBRARIES:
+        found = importlib.util.find_spec(library)
+        if found is not None:
+            roots.append((library, list(found.submodule_search_locations)[0]))
+    for library, root in roots:
+        for folder, children, names in os.walk(root):
+            children[:] = sorted(child for child in children if child not in SKIPPED_FOLDERS)
+            for name in sorted(names):
+                if name.endswith(".py") and not name.startswith("test_") and not name.endswith("_test.py"):
+                    path = os.path.join(folder, name)
+                    yield library, f"{library}/{os.path.relpath(path, root)}".replace(os.sep, "/"), path
+
+
+def is_eval(module):
+    """Return whether a module, as "keras/src/layers/layer.py", is in the evaluation part."""
+    return int(hashlib.sha256(module.encode()).hexdigest(), 16) % EVAL_SHARE == 0
+
+
+def _docstrings(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            text = ast.get_docstring(node)
+            if text and text.strip():
+                yield text.strip()
+
+
+def _read(name, modules):
+    """Return rows of module, library, text; each text once."""
+    rows, seen = [], set()
+    for library, module, path in modules:
+        try:
+            source = pathlib.Path(path).read_text(encoding="utf-8")
+            texts = [source] if name == "python_source" else _docstrings(ast.parse(source))
+            for text in texts:
+                if text.strip() and text not in seen:
+                    seen.add(text)
+                    rows.append({"module": module, "library": library, "text": text})
+        except (OSError, ValueError, SyntaxError, RecursionError):
+            continue  # templates and files of another encoding: no Python of this version
+    return rows
+
+
+def cache_folder():
+    """Return the folder of what can be made again: $TFZOO_CACHE, or ~/.cache/tfzoo."""
+    return pathlib.Path(os.environ.get("TFZOO_CACHE", "~/.cache/tfzoo")).expanduser()
+
+
+def _cached(name):
+    modules = list(_modules())
+    state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
+    key = hashlib.sha256(json.dumps([FORMAT, name, state]).encode()).hexdigest()[:16]
+    path = cache_folder() / f"builtin_{name}_{key}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        rows = _read(name, modules)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(path, json.dumps(rows))
+    except OSError:
+        return rows  # it is read anew next time
+    return rows
+
+
+def read_builtin(name, columns, split):
+    """Read the built-in data.
+
+    Args:
+        name: "python" (docstrings; with labels their first paragraphs) or "python_source" (whole modules).
+        columns: ("text",) or ("text", "label").
+        split: "train" or "eval".
+
+    Returns:
+        List of dict of str: text, and label where asked for.
+
+    Raises:
+        ConfigError: for another name, or labels of python_source.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"builtin:{name}: allowed are {', '.join(f'builtin:{known}' for known in NAMES)}")
+    if name == "python_source" and "label" in columns:
+        raise ConfigError("builtin:python_source has no labels: builtin:python has")
+    rows = [row for row in _cached(name) if is_eval(row["module"]) == (split == "eval")]
+    if "label" not in columns:
+        return [{"text": row["text"]} for row in rows]
+    # The first paragraph alone: whole docstrings name their library too often to be a task.
+    other = {" ".join(row["text"].split("\n\n")[0].split()) for row in _cached(name) if is_eval(row["module"])}
+    labelled = {}
+    for row in rows:
+        text = " ".join(row["text"].split("\n\n")[0].split())
+        if split == "eval" or text not in other:
+            labelled.setdefault(text, row["library"])
+    return [{"text": text, "label": label} for text, label in labelled.items()]

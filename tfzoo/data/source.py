@@ -1,0 +1,185 @@
+"""A data set as an indexed source: from files and folders, from TFDS, or from the Python that is installed."""
+import collections
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+
+from tfzoo.data.readers import ENDINGS, Lines, ending_of, read_documents, read_rows
+from tfzoo.errors import ConfigError, DataError
+
+TRAIN, EVAL = ("train",), ("eval", "dev", "valid", "validation", "test")
+
+
+class Source:
+    """Hold the examples of a data set: a length, and an item by index.
+
+    Args:
+        name: str, where they come from.
+        columns: dict of column (text, and text_pair, label where they are) to list of N str.
+        raw_bytes: int, UTF-8 bytes of the raw files; None where the examples do not hold all of them.
+        replaced, skipped: int, U+FFFD put in for invalid UTF-8, and bad rows left out.
+
+    Raises:
+        DataError: where there is no example.
+    """
+
+    def __init__(self, name, columns, raw_bytes=None, replaced=0, skipped=0):
+        if not len(columns["text"]):
+            raise DataError(f"{name}: no examples; needed is one or more")
+        self.name, self.columns, self.raw_bytes, self.replaced, self.skipped = name, columns, raw_bytes, replaced, skipped
+
+    def __len__(self):
+        return len(self.columns["text"])
+
+    def __getitem__(self, index):
+        return {key: values[index] for key, values in self.columns.items()}
+
+    @property
+    def texts(self):
+        """Return the columns of text: a tuple of one or two lists of str."""
+        return tuple(self.columns[key] for key in ("text", "text_pair") if key in self.columns)
+
+    @property
+    def fingerprint(self):
+        """Return the SHA-256 of all examples in order, as hex."""
+        digest = hashlib.sha256()
+        for key, values in sorted(self.columns.items()):
+            digest.update(json.dumps([key, len(values)]).encode())
+            for value in values:
+                data = value.encode("utf-8", "surrogatepass")
+                digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.hexdigest()
+
+    def labels(self):
+        """Return the labels that occur, sorted: list of str (numbers by value)."""
+        found = set(self.columns["label"])
+        numbers = all(label.lstrip("-").isdigit() for label in found)
+        return sorted(found, key=int if numbers else None)
+
+    def label_ids(self, labels):
+        """Return the index of each example's label: int32 [N]; raises DataError for one that is not in `labels`."""
+        index = {label: number for number, label in enumerate(labels)}
+        unknown = collections.Counter(label for label in self.columns["label"] if label not in index)
+        if unknown:
+            label, count = unknown.most_common(1)[0]
+            row = self.columns["label"].index(label)
+            raise DataError(f"{self.name}: label {label!r} of {count} examples (first: number {row + 1}) is unknown; "
+                            f"allowed are {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
+        return np.array([index[label] for label in self.columns["label"]], np.int32)
+
+    def take(self, rows, name=None):
+        """Return a source of these rows, ints in any order."""
+        return Source(name or self.name, {key: [values[row] for row in rows] for key, values in self.columns.items()},
+                      replaced=self.replaced, skipped=self.skipped)
+
+    def split(self, fraction, seed):
+        """Divide into (training, evaluation), the latter a random share; raises ConfigError where one were empty."""
+        count = round(len(self) * fraction)
+        if not 0 < count < len(self):
+            raise ConfigError(f"--eval_fraction={fraction} of {len(self)} examples: allowed is what leaves at least "
+                              "one on each side")
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]), f"{self.name} (evaluation share)")
+
+
+def _from_rows(name, rows, **counts):
+    rows = list(rows)
+    if not rows:
+        raise DataError(f"{name}: no examples; needed is one or more")
+    keys = [key for key in ("text", "text_pair", "label") if any(key in row for row in rows)]
+    if "text_pair" in keys and not all("text_pair" in row for row in rows):
+        bare = next(number for number, row in enumerate(rows, 1) if "text_pair" not in row)
+        raise DataError(f"{name}: example {bare} has no text_pair where others have; allowed is all or none")
+    keys = [key for key in keys if all(key in row for row in rows)]
+    return Source(name, {key: [row[key] for row in rows] for key in keys}, **counts)
+
+
+def _files_of(path, stems):
+    """Return the data files of a folder for a split, or all of a folder that has no split's file."""
+    files = sorted(file for file in path.iterdir()
+                   if pathlib.Path(file.name.removesuffix(".gz")).suffix in ENDINGS and file.is_file())
+    stem_of = {file: file.name.split(".")[0] for file in files}
+    for stem in stems:
+        chosen = [file for file in files if stem_of[file] == stem]
+        if chosen:
+            return chosen
+    if stems == EVAL:
+        return []
+    return [file for file in files if stem_of[file] not in EVAL]
+
+
+def read_files(paths, columns, document="paragraph", max_bad_rows=0):
+    """Read data files into one source.
+
+    Args:
+        paths: list of paths of one or more files.
+        columns: tuple of the columns needed: ("text",) or ("text", "label").
+        document: see read_documents; used for .txt where no label is needed.
+        max_bad_rows: int, over all files.
+
+    Returns:
+        Source.
+
+    Raises:
+        As read_rows and read_documents; DataError where there is no example.
+    """
+    rows, raw_bytes, replaced, bad = [], 0, 0, []
+    whole = True
+    for path in paths:
+        lines = Lines(path)
+        if ending_of(path) == ".txt" and "label" not in columns:
+            rows += [{"text": text} for text in read_documents(lines, document)]
+            whole = whole and document == "file"
+        else:
+            whole = False
+            rows += read_rows(lines, columns, max_bad_rows - len(bad), bad.append)
+        raw_bytes, replaced = raw_bytes + lines.raw_bytes, replaced + lines.replaced
+    name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    return _from_rows(name, rows, raw_bytes=raw_bytes if whole else None, replaced=replaced, skipped=len(bad))
+
+
+def open_source(spec, columns=("text", "label"), split="train", document="paragraph", max_bad_rows=0,
+                allow_download=False):
+    """Open a data set.
+
+    Args:
+        spec: str, a file; a folder (its train.* or eval.*, else all its files); tfds:NAME; builtin:NAME.
+        columns: tuple of the columns needed: ("text",) or ("text", "label").
+        split: "train" or "eval".
+        document, max_bad_rows: see read_files.
+        allow_download: bool, tfds:NAME may go to the network.
+
+    Returns:
+        Source, or None where split is "eval" and a folder, TFDS or built-in has no evaluation part. A file is the
+        same for both splits.
+
+    Raises:
+        FileNotFoundError: where it is not. ConfigError, DataError: see the readers.
+    """
+    stems = TRAIN if split == "train" else EVAL
+    if spec.startswith("builtin:"):
+        from tfzoo.data.builtin import read_builtin
+        return _from_rows(spec, read_builtin(spec.removeprefix("builtin:"), columns, split))
+    if spec.startswith("tfds:"):
+        from tfzoo.data.tfds import read_tfds
+        rows = read_tfds(spec.removeprefix("tfds:"), columns, stems, allow_download)
+        return None if rows is None else _from_rows(spec, rows)
+    path = pathlib.Path(spec)
+    if not path.exists():
+        raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(ENDINGS)}, or those with .gz), a "
+                                "folder of them, builtin:NAME and tfds:NAME")
+    if not path.is_dir():
+        return read_files([path], columns, document, max_bad_rows)
+    files = _files_of(path, stems)
+    if not files and split == "eval":
+        return None
+    if not files:
+        raise DataError(f"{spec}: no data files; needed are files ending in {' '.join(ENDINGS)}, or those with .gz")
+    return read_files(files, columns, document, max_bad_rows)
+
+
+def has_own_eval(spec):
+    """Return whether a data set may come with an evaluation part: a folder, tfds:NAME or builtin:NAME."""
+    return spec.startswith(("builtin:", "tfds:")) or pathlib.Path(spec).is_dir()

@@ -1,0 +1,64 @@
+"""Data sets prepared by TensorFlow Datasets, read from its folder; the network only where that is allowed."""
+import os
+import pathlib
+
+from tfzoo.errors import ConfigError, DataError
+
+
+def _prepared(root, name):
+    """Return the folder of the newest prepared version, or None; NAME may end in /config or :version as in TFDS."""
+    name, _, version = name.partition(":")
+    infos = [path.parent for path in (root / name).rglob("dataset_info.json")]
+    infos = [path for path in infos if not version or path.name == version]
+    return max(infos, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")],
+               default=None)
+
+
+def read_tfds(name, columns, splits, allow_download=False):
+    """Read a data set of TFDS.
+
+    Args:
+        name: str, NAME, NAME/CONFIG or NAME:VERSION.
+        columns: tuple, ("text",) or ("text", "label").
+        splits: tuple of names; the first that the data set has is read.
+        allow_download: bool.
+
+    Returns:
+        List of dict of str: text, text_pair where there are two texts, label; None where it has none of the splits.
+
+    Raises:
+        FileNotFoundError: not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets), and no download allowed.
+        DataError: no such data set, or its features are others.
+    """
+    import tensorflow_datasets as tfds
+    root = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    folder = _prepared(root, name)
+    if folder is None and not allow_download:
+        raise FileNotFoundError(f"tfds:{name} is not prepared in {root}: prepare it there, set TFDS_DATA_DIR, or allow "
+                                "the network with --allow_download")
+    if folder is None:
+        try:
+            builder = tfds.builder(name, data_dir=root)
+            builder.download_and_prepare()
+        except Exception as error:  # TFDS raises whatever its hosts and parsers raise
+            raise DataError(f"tfds:{name} cannot be had: {str(error).strip().splitlines()[0]}") from error
+    else:
+        builder = tfds.builder_from_directory(folder)
+    split = next((split for split in splits if split in builder.info.splits), None)
+    if split is None:
+        if "train" in splits:
+            raise DataError(f"tfds:{name} has the splits {', '.join(builder.info.splits)}: needed is train")
+        return None
+    texts = [key for key, feature in builder.info.features.items() if isinstance(feature, tfds.features.Text)]
+    texts = ["text"] if "text" in texts else [key for key in texts if key not in ("idx", "id")]
+    label = builder.info.features.get("label")
+    if not 1 <= len(texts) <= 2 or ("label" in columns and not isinstance(label, tfds.features.ClassLabel)):
+        raise ConfigError(f"tfds:{name} has {', '.join(builder.info.features)}: needed are one or two texts"
+                          f"{' and a class label named label' if 'label' in columns else ''}")
+    rows = []
+    for example in tfds.as_numpy(builder.as_dataset(split=split)):
+        row = {key: example[text].decode("utf-8", "replace") for key, text in zip(("text", "text_pair"), texts)}
+        if "label" in columns:
+            row["label"] = label.int2str(int(example["label"]))
+        rows.append(row)
+    return rows

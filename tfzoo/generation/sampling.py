@@ -1,0 +1,75 @@
+"""How the next token is drawn: greedy, temperature, the k likeliest (Fan et al. 2018), the nucleus (Holtzman et al. 2019)."""
+import dataclasses
+
+import tensorflow as tf
+
+from tfzoo.errors import ConfigError
+
+NEVER = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Settings of the draw.
+
+    Args:
+        temperature: float; 0 takes the likeliest token, 1 the model's own distribution.
+        top_k: int; only the k likeliest tokens, 0 for all.
+        top_p: float; only the fewest likeliest tokens whose probabilities reach p together, 1 for all.
+        seed: int.
+
+    Raises:
+        ConfigError: for a value out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.temperature < 0:
+            raise ConfigError(f"--temperature={self.temperature}: allowed is 0 or more")
+        if self.top_k < 0:
+            raise ConfigError(f"--top_k={self.top_k}: allowed is 0 (all) or more")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"--top_p={self.top_p}: allowed is above 0, up to 1 (all)")
+
+
+def keep_likeliest(logits, top_k, top_p):
+    """Set all but the allowed logits to a number that is never drawn.
+
+    Args:
+        logits: float32 [B, V]; top_k, top_p: see Sampling.
+
+    Returns:
+        float32 [B, V].
+    """
+    if top_k and top_k < logits.shape[-1]:
+        least = tf.math.top_k(logits, top_k).values[:, -1:]
+        logits = tf.where(logits < least, NEVER, logits)
+    if top_p < 1:
+        ordered = tf.sort(logits, direction="DESCENDING")
+        probabilities = tf.nn.softmax(ordered)
+        before = tf.cumsum(probabilities, axis=-1, exclusive=True)
+        least = tf.reduce_min(tf.where(before < top_p, ordered, tf.float32.max), axis=-1, keepdims=True)
+        logits = tf.where(logits < least, NEVER, logits)
+    return logits
+
+
+def draw(logits, sampling, number):
+    """Draw the next tokens.
+
+    Args:
+        logits: float32 [B, V].
+        sampling: Sampling.
+        number: integer scalar tensor, counts the draws; with the seed it decides the draw.
+
+    Returns:
+        int32 [B].
+    """
+    if sampling.temperature == 0:
+        return tf.argmax(logits, -1, output_type=tf.int32)
+    logits = keep_likeliest(logits / sampling.temperature, sampling.top_k, sampling.top_p)
+    seed = tf.stack([tf.constant(sampling.seed, tf.int64), tf.cast(number, tf.int64)])
+    return tf.random.stateless_categorical(logits, 1, seed, dtype=tf.int32)[:, 0]

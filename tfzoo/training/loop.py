@@ -1,0 +1,228 @@
+"""One training run from its folder to its results: resume, log, evaluate, save, stop early, keep the best."""
+import contextlib
+import dataclasses
+import math
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from tfzoo.errors import Diverged, Interrupted
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclasses.dataclass
+class Pace:
+    """When things happen, in steps.
+
+    Args:
+        steps: the last step.
+        log_every: between two records of the training metrics.
+        eval_every: between two evaluations; the last step is always evaluated.
+        save_every: between two checkpoints; a new best and the last step are always saved.
+        patience: so many evaluations without a new best end the run; 0 never.
+    """
+
+    steps: int
+    log_every: int = 50
+    eval_every: int = 500
+    save_every: int = 500
+    patience: int = 0
+
+    def due(self, step, every):
+        """Return whether a step is a multiple of `every`, or the last one."""
+        return step == self.steps or (every > 0 and step % every == 0)
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """Catch SIGINT and SIGTERM: yields a function that says whether one has come; a second one ends at once."""
+    came = []
+    before = {}
+
+    def note(number, frame):
+        came.append(number)
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, note) for number in STOPPING}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Loop:
+    """Run a trainer in a run folder.
+
+    Args:
+        trainer: Trainer.
+        data: training data, gives batch(step), batches_per_epoch and batch_size.
+        run: RunFolder on which `create` was called.
+        checkpoints: Checkpoints of that folder.
+        pace: Pace.
+        eval_data: evaluation data or None.
+        sample: callable -> dict of tag to text, called after each evaluation, or None.
+        schedule: callable of the step, the learning rate that is logged, or None.
+
+    The counters that a checkpoint keeps beside the arrays: the step last evaluated, evaluations without a new best, the
+    best step, its value and metrics.
+    """
+
+    def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None):
+        self.trainer, self.data, self.run, self.checkpoints = trainer, data, run, checkpoints
+        self.pace, self.eval_data, self.sample, self.schedule = pace, eval_data, sample, schedule
+        self.metric, self.better = trainer.task.better
+        self.state = {"evaluated": 0, "waited": 0, "best": None}
+
+    def resume(self, step):
+        """Go on from a checkpoint's step; None starts anew. Logs after it are forgotten."""
+        self.run.truncate(step)
+        if step is not None:
+            arrays, state = self.checkpoints.load(step)
+            self.trainer.restore(arrays)
+            self.state = state
+
+    def run_to_end(self):
+        """Train to the last step or the early stop, then put the best weights into the model.
+
+        Returns:
+            dict of results: steps, examples_per_second, and the evaluation's metrics of the best step with best_step.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            Diverged: the loss is not finite; the last good checkpoint stays the newest.
+            OSError: a checkpoint or record could not be written.
+        """
+        with stop_requests() as stopped, self._bar() as bar:
+            speed = self._train(stopped, bar)
+        best = self.state["best"]
+        if best is not None and best["step"] != self.trainer.step and self.checkpoints.best():
+            step, arrays = best["step"], self.checkpoints.load(best["step"])[0]
+            self.trainer.restore({**self.trainer.arrays(), "model": arrays["model"]})
+        else:
+            step = self.trainer.step
+        results = {"steps": self.trainer.step, "examples_per_second": speed}
+        if best is not None:
+            results.update(best_step=step, **best["metrics"])
+        return results
+
+    def _bar(self):
+        return tqdm(total=self.pace.steps, initial=self.trainer.step, desc="train", unit="step", file=sys.stderr,
+                    disable=None, dynamic_ncols=True)
+
+    def _train(self, stopped, bar):
+        examples, seconds, begin, mark = 0, 0.0, time.perf_counter(), None
+        window = _Window()
+        if self.eval_data is not None and self.pace.due(self.trainer.step, self.pace.eval_every) and self.trainer.step:
+            if self.state["evaluated"] != self.trainer.step:  # the run was stopped between a step and its evaluation
+                self._evaluate()
+        begin = time.perf_counter()
+        for step, sums, norm, tokens in self.trainer.train(self.data, self._last()):
+            window.add(sums, norm, tokens)
+            examples += self.data.batch_size
+            bar.update(1)
+            log, save = self.pace.due(step, self.pace.log_every), self.pace.due(step, self.pace.save_every)
+            evaluate = self.eval_data is not None and self.pace.due(step, self.pace.eval_every)
+            stop = stopped()
+            if not (log or save or evaluate or stop):
+                continue
+            window.check(step)
+            mark = time.perf_counter()
+            seconds += mark - begin
+            if log:
+                self._log(step, window, bar)
+                window = _Window()
+            if evaluate and not stop:
+                save = self._evaluate() or save
+            if save or stop:
+                self._save(step)
+            if stop and step < self.pace.steps:
+                raise Interrupted(f"stopped at step {step}, saved in {self.checkpoints.path(step)}: run the same "
+                                  "command again to go on")
+            if self._out_of_patience():
+                self._save(step)
+                break
+            begin = time.perf_counter()
+        return round(examples / seconds, 2) if seconds else None
+
+    def _last(self):
+        return self.trainer.step if self._out_of_patience() else self.pace.steps
+
+    def _out_of_patience(self):
+        return 0 < self.pace.patience <= self.state["waited"]
+
+    def _log(self, step, window, bar):
+        values = {**self.trainer.task.metrics(window.values()), "gradient_norm": window.norm(),
+                  "tokens_per_second": round(window.tokens / window.seconds())}
+        if self.schedule is not None:
+            values["learning_rate"] = float(self.schedule(step - 1))
+        self.run.log(step, "train", **values)
+        line = f"loss {values['loss']:.4f} tokens/s {values['tokens_per_second']:,}"
+        if bar.disable:
+            print(f"step {step} of {self.pace.steps}: {line}", file=sys.stderr, flush=True)
+        else:
+            bar.set_postfix_str(line)
+
+    def _evaluate(self):
+        """Evaluate, log, and return whether it is a new best."""
+        step = self.trainer.step
+        metrics = self.trainer.evaluate(self.eval_data, evaluation_bar)
+        value, best = metrics[self.metric], self.state["best"]
+        if not math.isfinite(metrics["loss"]):
+            raise Diverged(f"evaluation loss is {metrics['loss']} at step {step}: lower --learning_rate, or raise "
+                           "--warmup_steps")
+        is_better = best is None or (value != best["value"] and self.better(value, best["value"]) == value)
+        self.state["evaluated"] = step
+        self.state["waited"] = 0 if is_better else self.state["waited"] + 1
+        if is_better:
+            self.state["best"] = {"step": step, "value": value, "metrics": metrics}
+        self.run.log(step, "eval", **metrics)
+        tqdm.write(f"step {step} evaluation: " + ", ".join(
+            f"{name} {metrics[name]:.4f}" for name in self.trainer.task.headline(metrics)), file=sys.stderr)
+        for tag, text in (self.sample() if self.sample else {}).items():
+            self.run.text(step, tag, text)
+        return is_better
+
+    def _save(self, step):
+        self.checkpoints.save(step, self.trainer.arrays(), self.state)
+        best = self.state["best"]
+        if best is not None and best["step"] == step:
+            self.checkpoints.mark_best(step, self.metric, best["value"])
+
+
+def evaluation_bar(batches, count):
+    """Wrap batches in a progress bar on a terminal."""
+    return tqdm(batches, total=count, desc="evaluate", unit="batch", leave=False, file=sys.stderr, disable=None,
+                dynamic_ncols=True)
+
+
+class _Window:
+    """Sums of the steps since the last record, left on the device until they are asked for."""
+
+    def __init__(self):
+        self.sums, self.last_norm, self.tokens, self.begin = None, None, 0, time.perf_counter()
+
+    def add(self, sums, norm, tokens):
+        self.sums = sums if self.sums is None else {key: self.sums[key] + value for key, value in sums.items()}
+        self.last_norm, self.tokens = norm, self.tokens + tokens
+
+    def values(self):
+        return {key: value.numpy().astype(np.float64) for key, value in self.sums.items()}
+
+    def norm(self):
+        return float(self.last_norm)
+
+    def seconds(self):
+        return max(1e-9, time.perf_counter() - self.begin)
+
+    def check(self, step):
+        loss = float(self.sums["loss"])
+        if not (math.isfinite(loss) and math.isfinite(float(self.last_norm))):
+            raise Diverged(f"loss {loss}, gradient norm {float(self.last_norm)} by step {step}: lower --learning_rate, "
+                           "raise --warmup_steps, or use --precision=float32; the last good checkpoint is kept")
