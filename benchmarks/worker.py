@@ -1,7 +1,7 @@
 """One system of a benchmark in a process of its own: builds, then makes as many steps as each line of stdin asks for.
 
-Run by `benchmarks.train_step` as `python -m benchmarks.worker SYSTEM VARIANT DTYPE`; imports nothing but its own system, so that
-PyTorch can have an environment of its own. Each answer is one JSON line: seconds of the steps asked for.
+Run by `benchmarks.train_step` as `python -m benchmarks.worker SYSTEM VARIANT DTYPE`; imports nothing but its own
+system, so that PyTorch can have an environment of its own. Each answer is a JSON line: seconds of the steps asked for.
 """
 import json
 import os
@@ -16,7 +16,8 @@ RATE, DECAY, DROPOUT = 1e-4, 0.01, 0.1
 def make_batch():
     import numpy as np
     rng = np.random.default_rng(0)
-    return rng.integers(5, VOCABULARY, (BATCH, LENGTH)).astype(np.int32), rng.integers(0, LABELS, BATCH).astype(np.int32)
+    tokens, labels = rng.integers(5, VOCABULARY, (BATCH, LENGTH)), rng.integers(0, LABELS, BATCH)
+    return tokens.astype(np.int32), labels.astype(np.int32)
 
 
 def tfzoo_steps(variant, dtype):

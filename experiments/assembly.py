@@ -36,7 +36,8 @@ def check_training_flags(values):
     if values.epochs is not None and values.steps is not None:
         raise ConfigError(f"--epochs={values.epochs} and --steps={values.steps}: give one of them")
     if values.eval_data and values.eval_fraction:
-        raise ConfigError(f"--eval_data={values.eval_data} and --eval_fraction={values.eval_fraction}: give one of them")
+        raise ConfigError(f"--eval_data={values.eval_data} and --eval_fraction={values.eval_fraction}: give one of "
+                          "them")
     if values.init and (values.tokenizer or values.lowercase != "auto"):
         raise ConfigError("--init brings its own tokenizer: leave --tokenizer and --lowercase away")
     if values.model and not values.tokenizer:
@@ -85,8 +86,8 @@ def open_sources(values, columns, document="paragraph"):
 
 def tell_counts(source):
     """Print how many examples a source has and what was wrong with them."""
-    extra = [f"{count:,} {what}" for count, what in (
-        (source.skipped, "bad rows skipped"), (source.replaced, "bytes that were no UTF-8 replaced by U+FFFD")) if count]
+    counts = ((source.skipped, "bad rows skipped"), (source.replaced, "bytes that were no UTF-8 replaced by U+FFFD"))
+    extra = [f"{count:,} {what}" for count, what in counts if count]
     say(f"{source.name}: {len(source):,} examples{''.join(f', {item}' for item in extra)}")
 
 

@@ -7,8 +7,8 @@ def make_flags():
     script = app.Flags("evaluate", __doc__)
     groups.loading(script)
     script.group("data")
-    script.add("string", "data", None, "A file, a folder (its eval.*), builtin:NAME or tfds:NAME: their evaluation part.",
-               required=True)
+    script.add("string", "data", None, "A file, a folder (its eval.*), or the evaluation part of builtin:NAME or "
+               "tfds:NAME.", required=True)
     groups.document(script)
     script.add("integer", "max_bad_rows", 0, "So many rows that cannot be read are skipped.", lower_bound=0)
     script.add("bool", "allow_download", False, "Let tfds:NAME use the network.")

@@ -9,8 +9,8 @@ def make_flags():
     script = app.Flags("generate", __doc__)
     groups.loading(script)
     script.group("generation")
-    script.add("string", "prompt", "", "What to write on from; without it from the beginning of a text. - reads it from "
-               "standard input.")
+    script.add("string", "prompt", "", "What to write on from; without it from the beginning of a text. - reads it "
+               "from standard input.")
     script.add("integer", "max_new_tokens", 200, "At most so many tokens.", lower_bound=1)
     script.add("float", "temperature", 1.0, "0 always takes the likeliest token; 1 draws as the model has learned.",
                lower_bound=0.0)

@@ -1,7 +1,7 @@
 """The flags that several scripts share: the same word with the same meaning everywhere.
 
-The allowed words stand here again, so that --help and a wrong flag need not wait for TensorFlow; a test holds them equal
-to the library's.
+The allowed words stand here again, so that --help and a wrong flag need not wait for TensorFlow; a test holds them
+equal to the library's.
 """
 DOCUMENTS = ["paragraph", "line", "file"]
 OPTIMIZERS = ["adamw", "bert_adamw"]
@@ -40,10 +40,11 @@ def data(script, required=True):
 
 def texts(script):
     """Add how text becomes tokens."""
-    script.add("string", "tokenizer", None, "A vocabulary file or folder, learn:wordpiece:SIZE, learn:bpe:SIZE (from the "
-               "training data), or bytes; comes along with --init.")
-    script.add("enum", "lowercase", "auto", "Lower-case and strip accents (WordPiece). auto: as the vocabulary's folder "
-               "says, else whether it holds no capitals; learned vocabularies: true.", allowed=["auto", "true", "false"])
+    script.add("string", "tokenizer", None, "A vocabulary file or folder, learn:wordpiece:SIZE, learn:bpe:SIZE (from "
+               "the training data), or bytes; comes along with --init.")
+    script.add("enum", "lowercase", "auto", "Lower-case and strip accents (WordPiece). auto: as the vocabulary's "
+               "folder says, else whether it holds no capitals; learned vocabularies: true.",
+               allowed=["auto", "true", "false"])
 
 
 def document(script):
@@ -65,7 +66,8 @@ def optimization(script):
     script.add("enum", "schedule", "linear", "How the learning rate falls after the warm-up.", allowed=SCHEDULES)
     script.add("integer", "warmup_steps", -1, "Updates over which it rises; -1 is a tenth of all.", lower_bound=-1)
     script.add("float", "weight_decay", 0.01, "Decoupled weight decay; biases and norms have none.", lower_bound=0.0)
-    script.add("float", "clip_norm", 1.0, "The largest global norm of the gradient; 0 for no clipping.", lower_bound=0.0)
+    script.add("float", "clip_norm", 1.0, "The largest global norm of the gradient; 0 for no clipping.",
+               lower_bound=0.0)
     script.add("integer", "accumulate_steps", 1, "Parts of a batch that are computed one after the other, to save "
                "memory; the update is the same.", lower_bound=1)
     script.add("integer", "patience", 0, "So many evaluations without a better one end the run; 0: never.",
@@ -82,8 +84,8 @@ def running(script):
     script.add("integer", "save_every", 0, "Steps between checkpoints; 0: as often as evaluations.", lower_bound=0)
     script.add("integer", "log_every", 50, "Steps between lines of metrics.jsonl.", lower_bound=1)
     script.add("integer", "keep", 2, "So many of the newest checkpoints stay, and the best one.", lower_bound=1)
-    script.add("enum", "resume", "auto", "auto: go on where the folder's run stands; never: refuse a folder with a run; "
-               "must: refuse one without.", allowed=RESUME)
+    script.add("enum", "resume", "auto", "auto: go on where the folder's run stands; never: refuse a folder with a "
+               "run; must: refuse one without.", allowed=RESUME)
     script.add("bool", "deterministic", False, "The same bits in every run on the same machine.")
 
 
@@ -91,7 +93,8 @@ def precision(script):
     """Add what numbers are computed with."""
     script.add("enum", "precision", "float32", "float32, or bfloat16: Keras' mixed_bfloat16, weights stay float32.",
                allowed=["float32", "bfloat16"])
-    script.add("enum", "xla", "auto", "Compile forward and backward. auto: on a GPU or TPU.", allowed=["auto", "on", "off"])
+    script.add("enum", "xla", "auto", "Compile forward and backward. auto: on a GPU or TPU.",
+               allowed=["auto", "on", "off"])
 
 
 def loading(script, about="The folder of a finished run, or its model/."):

@@ -13,9 +13,10 @@ def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
     script.group("data")
-    script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input with "
-               "one text a line, -.jsonl with one object a line.")
-    script.add("integer", "max_bad_rows", 0, "So many rows that cannot be read are skipped, with a line each.", lower_bound=0)
+    script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
+               "with one text a line, -.jsonl with one object a line.")
+    script.add("integer", "max_bad_rows", 0, "So many rows that cannot be read are skipped, with a line each.",
+               lower_bound=0)
     script.add("string", "output", None, "A file for the answers, which appears when it is whole; without it stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts of a batch.", lower_bound=1)

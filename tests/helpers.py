@@ -48,3 +48,20 @@ def assign_reference(body, weights, family, transpose):
             if value.shape != tuple(variable.shape):  # query, key and value are fused there
                 value = np.split(value, 3, axis=-1)[["query", "key", "value"].index(layer.rsplit("/", 1)[1])]
         variable.assign(value)
+
+
+def hostile_texts(count=200):
+    """Return texts as bytes: empty, emoji, CJK, combining accents, NUL, controls, very long words, invalid UTF-8."""
+    fixed = ["", " ", "\t\n", "plain text", "Ünïcödé ÀÉÎ", "e\u0301a\u0308", "\u4e2d\u6587 \u65e5\u672c",
+             "\U0001f600 ok \U0001f468\u200d\U0001f469", "nul \x00 inside", "\x01\x7f\x85", "x" * 5000,
+             "\u0436" * 101, "a" * 100, "[CLS] [SEP] [MASK] [PAD]", "don't... \u00bd \u2026", "\u200b\ufeff\u00ad",
+             "\u202e right", b"\xff\xfe broken", b"cut \xe4\xb8", b"\xed\xa0\x80", "\ufffd", "tab\tand\r\nbreak"]
+    rng = np.random.default_rng(0)
+    ranges = [(32, 127), (0xa0, 0x250), (0x370, 0x600), (0x4e00, 0x4e40), (0x1f600, 0x1f640), (0, 32), (0x300, 0x330)]
+    texts = list(fixed)
+    while len(texts) < count:
+        low, high = ranges[rng.integers(len(ranges))]
+        words = ["".join(map(chr, rng.integers(low, high, rng.integers(1, 12)))) for _ in range(rng.integers(1, 15))]
+        text = " ".join(words)
+        texts.append(text if rng.random() < 0.8 else rng.bytes(rng.integers(1, 40)))
+    return [text.encode("utf-8", "replace") if isinstance(text, str) else text for text in texts]

@@ -1,62 +1,85 @@
 """Files in every form, the development data's counts, and one line for each kind of bad file."""
 import gzip
+import io
+import sys
+import types
 
 import pytest
 
 from tests.helpers import data_dir
-from tfzoo.data.readers import read_documents, read_labelled
+from tfzoo.data.readers import Lines, read_documents, read_rows
 from tfzoo.errors import ConfigError, DataError
 
 ROWS = [{"text": 'a "b", c', "label": "x"}, {"text": "", "label": "y"}]
 
 
+def rows_of(path, *settings, **more):
+    return list(read_rows(Lines(path), *settings, **more))
+
+
 @pytest.mark.parametrize("name, content", [
     ("a.jsonl", '{"text": "a \\"b\\", c", "label": "x", "more": 1}\n\n{"text": "", "label": "y"}\n'),
     ("a.tsv", 'id\ttext\tlabel\n1\ta "b", c\tx\n2\t\ty\n'),
+    ("a.tsv", '\ufeffid\ttext\tlabel\r\n1\ta "b", c\tx\r\n2\t\ty\r\n'),
     ("a.csv", 'label,text\nx,"a ""b"", c"\ny,\n')])
 @pytest.mark.parametrize("pack", [False, True])
 def test_each_form_gives_the_same_rows(tmp_path, name, content, pack):
     path = tmp_path / (name + ".gz" * pack)
     path.write_bytes(gzip.compress(content.encode()) if pack else content.encode())
-    assert read_labelled(path) == (ROWS, 0)
+    assert rows_of(path) == ROWS
 
 
 @pytest.mark.parametrize("name, content, says", [
     ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "line 2: bad JSON"),
     ("a.jsonl", "[1]\n", "line 1: not a JSON"),
     ("a.tsv", "text\tlabel\na\tb\tc\n", "line 2: 3 columns"),
-    ("a.csv", "words,label\na,b\n", "line 2: no string in text"),
-    ("a.csv", "text,label\n", "no examples"), ("a.jsonl.gz", "text", "gzip")])
+    ("a.csv", "words,label\na,b\n", "line 2: no string in text"), ("a.jsonl.gz", "text", "gzip")])
 def test_a_bad_file_is_refused_in_one_line(tmp_path, name, content, says):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError) as error:
-        read_labelled(tmp_path / name)
+        rows_of(tmp_path / name)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_bad_rows_are_counted_up_to_the_limit(tmp_path):
+def test_bad_rows_are_skipped_up_to_the_limit(tmp_path):
     (tmp_path / "a.tsv").write_text("text\tlabel\na\tx\nb\nc\ty\n")
-    assert read_labelled(tmp_path / "a.tsv", 1) == ([{"text": "a", "label": "x"}, {"text": "c", "label": "y"}], 1)
+    told = []
+    rows = rows_of(tmp_path / "a.tsv", ("text", "label"), 1, told.append)
+    assert rows == [{"text": "a", "label": "x"}, {"text": "c", "label": "y"}]
+    assert len(told) == 1 and "line 3" in told[0]
 
 
-def test_documents(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"one\ntwo\n \nthree \xff\n")
-    assert read_documents(tmp_path / "a.txt") == ["one\ntwo", "three \ufffd\n"]
-    assert read_documents(tmp_path / "a.txt", "line") == ["one", "two", "three \ufffd"]
-    assert read_documents(tmp_path / "a.txt", "file") == ["one\ntwo\n \nthree \ufffd\n"]
-    with pytest.raises(ConfigError, match="paragraph"):
-        read_documents(tmp_path / "a.txt", "page")
-    with pytest.raises(FileNotFoundError):
-        read_documents(tmp_path / "b.txt")
-    with pytest.raises(ConfigError, match="ending in"):
-        read_labelled(tmp_path / "a.zip")
-    with pytest.raises(ConfigError, match="labelled"):
-        read_labelled(tmp_path / "a.txt")
+def test_invalid_utf8_and_a_long_text_are_counted_not_refused(tmp_path):
+    content = b"good \xef\xbf\xbd\nbad \xff\xc3\n" + b"x" * 2 ** 20 + b"\n"
+    (tmp_path / "a.txt").write_bytes(content)
+    lines = Lines(tmp_path / "a.txt")
+    texts = [row["text"] for row in read_rows(lines, ("text",))]
+    assert texts[:2] == ["good \ufffd", "bad \ufffd\ufffd"] and len(texts[2]) == 2 ** 20
+    assert (lines.replaced, lines.raw_bytes) == (2, len(content))
 
 
-def test_every_line_of_the_development_data_is_read():
-    for path in sorted((data_dir() / "sentiment_rt").glob("*.*")):
-        if path.suffix in (".tsv", ".csv", ".jsonl"):
-            rows, skipped = read_labelled(path)
-            lines = path.read_bytes().count(b"\n")
-            assert skipped == 0 and len(rows) == lines - (path.suffix != ".jsonl") > 100
+def test_standard_input_is_text_or_what_its_ending_says(monkeypatch):
+    for name, content in (("-", b"a b\n\nc"), ("-.jsonl", b'{"text": "a b"}\n{"text": ""}\n{"text": "c"}\n')):
+        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
+        assert [row["text"] for row in rows_of(name, ("text",))] == ["a b", "", "c"]
+
+
+@pytest.mark.parametrize("document, expected", [
+    ("paragraph", ["one\ntwo", "three\n"]), ("line", ["one", "two", "three"]), ("file", ["one\ntwo\n \n\nthree\n"])])
+def test_documents(tmp_path, document, expected):
+    (tmp_path / "a.txt").write_text("one\ntwo\n \n\nthree\n")
+    assert [text.strip("\n") for text in read_documents(Lines(tmp_path / "a.txt"), document)] == \
+        [text.strip("\n") for text in expected]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a", "a.parquet"])
+def test_other_endings_are_refused(tmp_path, name):
+    (tmp_path / name).write_text("")
+    with pytest.raises(ConfigError, match="allowed are"):
+        rows_of(tmp_path / name)
+
+
+@pytest.mark.parametrize("name, count", [("sentiment_rt/train", 9600), ("sentiment_rt/eval", 1062),
+                                         ("topic_trec/train", 5452)])
+def test_development_data_have_the_counts_of_their_readme(name, count):
+    assert len(rows_of(data_dir() / f"{name}.jsonl")) == count

@@ -83,8 +83,8 @@ def save(loaded, folder):
         loaded.model.save(temporary / "model.keras")
         if loaded.tokenizer is not None:
             loaded.tokenizer.save(temporary)
-        config = {**loaded.config, "format_version": FORMAT_VERSION}
-        (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        config = json.dumps({**loaded.config, "format_version": FORMAT_VERSION}, indent=2, ensure_ascii=False)
+        (temporary / "config.json").write_text(config + "\n", encoding="utf-8")
         for path in temporary.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
@@ -175,8 +175,8 @@ def with_head(loaded, task, dtype=None, **overrides):
         if old is None:
             fresh.append(variable.path)
         elif old.shape != variable.shape:
-            raise ConfigError(f"{variable.path} has shape {tuple(old.shape)} in --init and {tuple(variable.shape)} here: "
-                              "leave the --override that changes it away")
+            raise ConfigError(f"{variable.path} has shape {tuple(old.shape)} in --init and {tuple(variable.shape)} "
+                              "here: leave the --override that changes it away")
         else:
             variable.assign(old)
     dropped = [path for path in there if "seed_generator" not in path]

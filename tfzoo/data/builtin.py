@@ -1,8 +1,9 @@
 """The Python that is installed wherever tfzoo runs, as a data set: no download, and no text shipped.
 
-Read are the standard library and some of our own dependencies, without their tests. Labels come from where a text
-stands: the first paragraph of a docstring -> the library it belongs to. A module is in training or in evaluation by a
-hash of its name, and a text that occurs twice is taken once, so the two parts share neither.
+Read are the docstrings of the standard library and of some of our own dependencies, without their tests, or the
+standard library's source. Labels come from where a text stands: the first paragraph of a docstring -> the library it
+belongs to. A module is in training or in evaluation by a hash of its name, and a text that occurs twice is taken once,
+so the two parts share neither.
 """
 import ast
 import hashlib
@@ -22,10 +23,10 @@ EVAL_SHARE = 10  # one module in so many is for evaluation
 FORMAT = 1
 
 
-def _modules():
-    """Yield (library, name inside it, path) of the installed modules, in a fixed order."""
+def _modules(name):
+    """Yield (library, name inside it, path) of the installed modules that a data set reads, in a fixed order."""
     roots = [("stdlib", sysconfig.get_paths()["stdlib"])]
-    for library in LIBRARIES:
+    for library in LIBRARIES if name == "python" else ():
         found = importlib.util.find_spec(library)
         if found is not None:
             roots.append((library, list(found.submodule_search_locations)[0]))
@@ -73,7 +74,7 @@ def cache_folder():
 
 
 def _cached(name):
-    modules = list(_modules())
+    modules = list(_modules(name))
     state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
     key = hashlib.sha256(json.dumps([FORMAT, name, state]).encode()).hexdigest()[:16]
     path = cache_folder() / f"builtin_{name}_{key}.json"
@@ -93,7 +94,8 @@ def read_builtin(name, columns, split):
     """Read the built-in data.
 
     Args:
-        name: "python" (docstrings; with labels their first paragraphs) or "python_source" (whole modules).
+        name: "python" (docstrings; with labels their first paragraphs) or "python_source" (whole modules of the
+            standard library).
         columns: ("text",) or ("text", "label").
         split: "train" or "eval".
 

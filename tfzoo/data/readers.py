@@ -20,8 +20,8 @@ REPLACEMENT = "\ufffd"
 
 def ending_of(path):
     """Return the ending of a data file without .gz ("-" is standard input: .txt), or raise ConfigError."""
-    name = str(path)
-    ending = ".txt" if name == "-" else pathlib.Path("x" + name if name.startswith("-") else name.removesuffix(".gz")).suffix
+    name = {"-": "-.txt"}.get(str(path), str(path)).removesuffix(".gz")
+    ending = pathlib.Path("x" + name if name.startswith("-") else name).suffix
     if ending not in ENDINGS:
         raise ConfigError(f"{path}: allowed are files ending in {' '.join(ENDINGS)}, or those with .gz")
     return ending

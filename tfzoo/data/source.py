@@ -28,7 +28,8 @@ class Source:
     def __init__(self, name, columns, raw_bytes=None, replaced=0, skipped=0):
         if not len(columns["text"]):
             raise DataError(f"{name}: no examples; needed is one or more")
-        self.name, self.columns, self.raw_bytes, self.replaced, self.skipped = name, columns, raw_bytes, replaced, skipped
+        self.name, self.columns, self.raw_bytes = name, columns, raw_bytes
+        self.replaced, self.skipped = replaced, skipped
 
     def __len__(self):
         return len(self.columns["text"])

@@ -1,4 +1,6 @@
-"""How the next token is drawn: greedy, temperature, the k likeliest (Fan et al. 2018), the nucleus (Holtzman et al. 2019)."""
+"""How the next token is drawn: greedy, by temperature, of the k likeliest (Fan et al. 2018, arXiv:1805.04833), of the
+nucleus (Holtzman et al. 2019, arXiv:1904.09751).
+"""
 import dataclasses
 
 import tensorflow as tf

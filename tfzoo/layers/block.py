@@ -30,6 +30,7 @@ class Block(keras.layers.Layer):
         hidden: float [B, T, D].
         visible: bool broadcastable to [B, H, T, S], see Attention.
         source, source_visible: float [B, S, D] and what of it may be seen, for cross-attention.
+        source_cache: dict, what `cross_attention.project_source(source)` gave, instead of `source`.
         cache, cache_index: see Attention, for self-attention.
 
     Returns:
@@ -72,8 +73,8 @@ class Block(keras.layers.Layer):
             child.build(shape)
         self.built = True
 
-    def call(self, hidden, visible=None, source=None, source_visible=None, cache=None, cache_index=None,
-             return_probabilities=False, training=None):
+    def call(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
+             cache_index=None, return_probabilities=False, training=None):
         seen = probabilities = None
         normed = self.attention_norm(hidden) if self.norm_first else hidden
         result = self.attention(normed, visible=visible, cache=cache, cache_index=cache_index,
@@ -83,7 +84,9 @@ class Block(keras.layers.Layer):
         hidden = self._add(hidden, self.attention_dropout(result, training=training), self.attention_norm)
         if self.cross_attention:
             normed = self.cross_attention_norm(hidden) if self.norm_first else hidden
-            result = self.cross_attention(normed, source=source, visible=source_visible, training=training)
+            result = self.cross_attention(normed, source=source, visible=source_visible, cache=source_cache,
+                                          training=training)
+            result = result[0] if isinstance(result, tuple) else result
             hidden = self._add(hidden, self.cross_attention_dropout(result, training=training),
                                self.cross_attention_norm)
         normed = self.feed_forward_norm(hidden) if self.norm_first else hidden

@@ -1,6 +1,8 @@
 """Models built of the zoo's layers, by family and size."""
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.encoder import Encoder
+from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.registry import build_body, config_of, count_parameters, family_of, list_models
 
-__all__ = ["Decoder", "Encoder", "build_body", "config_of", "count_parameters", "family_of", "list_models"]
+__all__ = ["Decoder", "Encoder", "EncoderDecoder", "build_body", "config_of", "count_parameters", "family_of",
+           "list_models"]

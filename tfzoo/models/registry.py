@@ -6,9 +6,9 @@ import math
 import keras
 
 from tfzoo.errors import ConfigError
-from tfzoo.models import bert, gpt2
+from tfzoo.models import bert, gpt2, transformer
 
-FAMILIES = (bert, gpt2)
+FAMILIES = (bert, gpt2, transformer)
 
 
 def list_models():

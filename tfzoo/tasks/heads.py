@@ -62,7 +62,7 @@ class MaskedLMHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class CausalLMHead(keras.layers.Layer):
-    """Predict each next word by the tied token table; call arguments as MaskedLMHead, returns logits float32 [B, T, V]."""
+    """Predict each next word by the tied token table; called as MaskedLMHead, gives logits float32 [B, T, V]."""
 
     def build(self, input_shape=None):
         self.built = True

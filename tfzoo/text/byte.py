@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.text.tokenizer import Tokenizer, as_strings
+from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
 OFFSET = 4
 
@@ -32,6 +32,10 @@ class ByteTokenizer(Tokenizer):
         """Return the texts of rows of ids without special tokens: list of str."""
         return [bytes(int(token) - OFFSET for token in row if token >= OFFSET).decode("utf-8", "replace")
                 for row in ids]
+
+    def offsets(self, texts):
+        return [[(number, number + 1) for number, character in enumerate(text) for _ in character.encode("utf-8")]
+                for text in as_texts(texts)]
 
     def save(self, folder):
         """Write tokenizer_config.json into a folder that exists."""

@@ -3,15 +3,29 @@ import json
 import pathlib
 
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
+
+PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
+FILES = ("vocab.txt", *PAIRS, "tokenizer.json")
+SPECS = "bytes, learn:wordpiece:SIZE or learn:bpe:SIZE"
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); get it again") from None
 
 
 def load_tokenizer(source, lowercase="auto"):
     """Load a tokenizer.
 
     Args:
-        source: "bytes", a vocab.txt (Google's, Hugging Face's), or a folder that holds one.
+        source: "bytes"; a vocabulary file: vocab.txt (Google's, Hugging Face's), vocab.json with merges.txt beside it,
+            encoder.json with vocab.bpe (OpenAI's), tokenizer.json (Hugging Face's, WordPiece or byte-level BPE); or a
+            folder with one of them.
         lowercase: bool, or "auto": tokenizer_config.json, else whether the vocabulary holds no capitals.
 
     Returns:
@@ -24,32 +38,55 @@ def load_tokenizer(source, lowercase="auto"):
         return ByteTokenizer()
     path = pathlib.Path(source)
     folder = path if path.is_dir() else path.parent
-    config = {}
-    if (folder / "tokenizer_config.json").is_file():
-        try:
-            config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{folder / 'tokenizer_config.json'}: not JSON ({error}); mend or remove it") from None
+    config_file = folder / "tokenizer_config.json"
+    config = _read_json(config_file) if config_file.is_file() else {}
     if path.is_dir() and config.get("tokenizer_class") == "tfzoo.ByteTokenizer":
         return ByteTokenizer()
-    file = path / "vocab.txt" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"no vocabulary at {file}: allowed are bytes, a vocab.txt or a folder with one")
-    text = file.read_text(encoding="utf-8")
-    vocabulary = (text[:-1] if text.endswith("\n") else text).split("\n")
+    if path.is_dir():
+        path = next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
+    if not path.is_file():
+        raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
+    if path.name == "tokenizer.json":
+        return _from_package(path, config, lowercase)
+    if path.suffix == ".json":
+        merges = folder / PAIRS.get(path.name, "merges.txt")
+        if not merges.is_file():
+            raise FileNotFoundError(f"no merges at {merges}: needed beside {path.name}")
+        return BytePairTokenizer(_read_json(path), read_merges(merges))
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
+    return _wordpiece((text[:-1] if text.endswith("\n") else text).split("\n"), config, lowercase)
+
+
+def _wordpiece(vocabulary, config, lowercase):
     if lowercase == "auto":
         capitals = any(token != token.lower() for token in vocabulary if not token.startswith("["))
         lowercase = bool(config.get("do_lower_case", not capitals))
     return WordPieceTokenizer(vocabulary, lowercase)
 
 
+def _from_package(path, config, lowercase):
+    """Read a tokenizer.json of the `tokenizers` package."""
+    content = _read_json(path)
+    model = content.get("model", {})
+    kind = model.get("type")
+    if kind == "WordPiece":
+        normalizer = content.get("normalizer") or {}
+        if "lowercase" in normalizer:
+            config = {"do_lower_case": normalizer["lowercase"], **config}
+        return _wordpiece(sorted(model["vocab"], key=model["vocab"].get), config, lowercase)
+    if kind == "BPE" and (content.get("pre_tokenizer") or {}).get("type") == "ByteLevel":
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+        return BytePairTokenizer(model["vocab"], merges)
+    raise DataError(f"{path} is a {kind} tokenizer: allowed are WordPiece and byte-level BPE")
+
+
 def learn_tokenizer(spec, texts, lowercase="auto"):
     """Learn a vocabulary from texts, the same for the same texts.
 
     Args:
-        spec: "learn:wordpiece:SIZE" or "bytes".
+        spec: "learn:wordpiece:SIZE", "learn:bpe:SIZE" or "bytes".
         texts: iterable of str.
-        lowercase: bool; "auto" is True.
+        lowercase: bool, of WordPiece; "auto" is True.
 
     Returns:
         A Tokenizer.
@@ -60,8 +97,11 @@ def learn_tokenizer(spec, texts, lowercase="auto"):
     if spec == "bytes":
         return ByteTokenizer()
     words = spec.split(":")
-    if len(words) != 3 or words[:2] != ["learn", "wordpiece"] or not words[2].isdigit() or int(words[2]) < 100:
-        raise ConfigError(f"tokenizer is {spec!r}: allowed are bytes and learn:wordpiece:SIZE with SIZE 100 or more")
+    least = {"wordpiece": 100, "bpe": 300}.get(words[1] if len(words) == 3 and words[0] == "learn" else None)
+    if least is None or not words[2].isdigit() or int(words[2]) < least:
+        raise ConfigError(f"--tokenizer={spec}: allowed are {SPECS}, with SIZE at least {least or 100}")
+    if words[1] == "bpe":
+        return learn_merges(int(words[2]), texts)
     from tokenizers import BertWordPieceTokenizer
     lowercase = lowercase is True or lowercase == "auto"
     learner = BertWordPieceTokenizer(lowercase=lowercase, strip_accents=lowercase)

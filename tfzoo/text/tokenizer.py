@@ -20,6 +20,16 @@ def as_strings(texts):
                        tf.string, shape=(len(texts),))
 
 
+def as_texts(texts):
+    """Turn what `encode` takes into a list of str; what is not valid UTF-8 becomes U+FFFD."""
+    if isinstance(texts, (str, bytes)):
+        raise ConfigError("texts is one string: allowed is a list of strings")
+    if tf.is_tensor(texts):
+        texts = texts.numpy().tolist()
+    return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text.encode("utf-8", "replace").decode()
+            for text in texts]
+
+
 def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
     """Return how many tokens of each text of a pair stay where `room` is too small for both: the longer gives first.
 
@@ -47,6 +57,18 @@ class Tokenizer:
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
         raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
+
+    def offsets(self, texts):
+        """Return where each token of `encode` stands in its text.
+
+        Args:
+            texts: list of str or bytes.
+
+        Returns:
+            List of B lists of (int, int): the first character of each token and the one after its last, in the text
+            with invalid UTF-8 replaced.
+        """
+        raise ConfigError(f"{type(self).__name__} has no offsets: use a tokenizer of tfzoo.text.load_tokenizer")
 
     def __call__(self, texts, pairs=None, max_length=None):
         """Make model inputs: [start] text [end] (pair [end]), cut longest first, padded to the longest.

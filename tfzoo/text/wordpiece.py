@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfzoo.errors import DataError
-from tfzoo.text.tokenizer import Tokenizer, as_strings
+from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
 NONE, OWN = -1, -2  # in a row of replacements: nothing, and the code point itself
 KEEP, DELETE, BLANK, ALONE = [OWN], [], [ord(" ")], [ord(" "), OWN, ord(" ")]
@@ -112,6 +112,20 @@ class WordPieceTokenizer(Tokenizer):
             pieces = [self.vocabulary[int(token)] for token in row if int(token) not in self.special_ids]
             texts.append(" ".join(pieces).replace(" ##", ""))
         return texts
+
+    @functools.cached_property
+    def _backend(self):
+        """The `tokenizers` package's WordPiece with the same ids, which knows offsets."""
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import models, normalizers, pre_tokenizers
+        ids = {token: number for number, token in enumerate(self.vocabulary)}
+        backend = Backend(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase, strip_accents=self.lowercase)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        return backend
+
+    def offsets(self, texts):
+        return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
     def identity(self):
         return [self.kind, self.lowercase, self.vocabulary]

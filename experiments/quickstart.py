@@ -1,0 +1,136 @@
+"""See the whole zoo at work in a few minutes, on the Python that is installed: no flags, no download.
+
+Learns a vocabulary from docstrings, pretrains a small BERT on them, fine-tunes it to tell which library a docstring is
+from, beside the same model from scratch and a bag of words; trains a small GPT-2 on source code and lets it write;
+evaluates, exports, and asks the exported model in a process that knows TensorFlow only.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+from experiments import app, evaluate, export, finetune, generate, pretrain
+from experiments.app import say
+
+ENCODER, DECODER = "bert_l2_h128", "gpt2_tiny"
+PRETRAIN_STEPS, FINETUNE_STEPS, GPT_STEPS = 1200, 1500, 600
+QUESTION = "Returns the element-wise product of two tensors."
+RELOAD = """
+import json, sys
+import tensorflow as tf, tensorflow_text
+answer = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](text=tf.constant([sys.argv[2]]))
+assert not any(name.split(".")[0] in ("tfzoo", "keras_hub") for name in sys.modules)
+print(json.dumps({"label": answer["label"].numpy()[0].decode()}))
+"""
+
+
+def make_flags():
+    script = app.Flags("quickstart", __doc__)
+    script.group("running")
+    script.add("string", "output_dir", "runs/quickstart", "The folder for all that comes out.")
+    script.add("float", "share", 1.0, "Make only this share of the training steps, to see it run.", lower_bound=0.001,
+               upper_bound=1.0)
+    return script
+
+
+def _train(module, *words):
+    """Run a training script in this process and return its results."""
+    script = module.make_flags()
+    return module.run(script.parse(list(words)), script)
+
+
+def _bag_of_words(folder):
+    """Return the accuracy of TF-IDF and logistic regression, kept in a file as it does not change."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    from tfzoo import files
+    from tfzoo.data.source import open_source
+    kept = folder / "bag_of_words.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())["accuracy"]
+    train, evaluation = (open_source("builtin:python", split=split) for split in ("train", "eval"))
+    vectors = TfidfVectorizer(sublinear_tf=True, min_df=2)
+    model = LogisticRegression(C=10, max_iter=300).fit(vectors.fit_transform(train.texts[0]), train.columns["label"])
+    accuracy = float(model.score(vectors.transform(evaluation.texts[0]), evaluation.columns["label"]))
+    files.write_atomic(kept, json.dumps({"accuracy": accuracy}) + "\n")
+    return accuracy
+
+
+def _export(model, folder):
+    """Export the model where that is not done yet, and ask it in a process of its own; returns its answer."""
+    if not folder.exists():
+        export.run(export.make_flags().parse([f"--init={model}", f"--output_dir={folder}"]))
+    asked = subprocess.run([sys.executable, "-c", RELOAD, str(folder), QUESTION], capture_output=True, text=True)
+    if asked.returncode:
+        raise RuntimeError(f"the exported model does not load: {asked.stderr.strip().splitlines()[-1]}")
+    return json.loads(asked.stdout.strip().splitlines()[-1])
+
+
+def _table(rows):
+    width = [max(len(str(row[column])) for row in rows) for column in range(3)]
+    return "\n".join("  ".join(str(cell).ljust(size) for cell, size in zip(row, width)).rstrip() for row in rows)
+
+
+def run(values):
+    begin, folder = time.perf_counter(), pathlib.Path(values.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def steps(count):
+        return f"--steps={max(2, round(count * values.share))}"
+
+    def stage(number, text):
+        say(f"\n[{number}/6] {text} ({time.perf_counter() - begin:.0f} s)")
+
+    def out(name):
+        return f"--output_dir={folder / name}"
+
+    stage(1, "learn a vocabulary and pretrain a small BERT on docstrings")
+    bert = _train(pretrain, "--task=masked_lm", f"--model={ENCODER}", "--data=builtin:python", "--max_length=128",
+                  "--tokenizer=learn:wordpiece:8000", out("bert"), steps(PRETRAIN_STEPS), "--learning_rate=2e-3",
+                  "--batch_size=32", f"--eval_every={10 ** 9}", "--log_every=100")
+    task = ("--data=builtin:python", "--max_length=64", steps(FINETUNE_STEPS), "--batch_size=32", "--log_every=200",
+            f"--eval_every={max(1, round(FINETUNE_STEPS * values.share / 3))}")
+    stage(2, "fine-tune it: which library is a docstring from?")
+    tuned = _train(finetune, f"--init={folder / 'bert'}", out("finetuned"), "--learning_rate=5e-4", *task)
+    stage(3, "the same model from scratch, and a bag of words")
+    scratch = _train(finetune, f"--model={ENCODER}", f"--tokenizer={folder / 'bert' / 'model'}", out("scratch"),
+                     "--learning_rate=5e-4", *task)
+    words = _bag_of_words(folder)
+    stage(4, "train a small GPT-2 on source code, byte by byte, and let it write")
+    gpt = _train(pretrain, "--task=causal_lm", f"--model={DECODER}", "--data=builtin:python_source",
+                 "--tokenizer=bytes",
+                 "--max_length=256", "--batch_size=16", out("gpt"), steps(GPT_STEPS), "--learning_rate=2e-3",
+                 "--precision=bfloat16", f"--eval_every={10 ** 9}", "--log_every=100")
+    written = folder / "written.txt"
+    generate.run(generate.make_flags().parse([f"--init={folder / 'gpt'}", "--prompt=def ", "--max_new_tokens=200",
+                                              "--temperature=0.7", f"--output={written}"]))
+    stage(5, "evaluate the fine-tuned model as it was saved")
+    saved = evaluate.run(evaluate.make_flags().parse([f"--init={folder / 'finetuned'}", "--data=builtin:python"]))
+    stage(6, "export it, and ask it in a process that imports TensorFlow only")
+    answer = _export(folder / "finetuned", folder / "exported")
+    minutes = (time.perf_counter() - begin) / 60
+    print(written.read_text(encoding="utf-8"))
+    print(_table([
+        ("what", "score", "where"),
+        ("BERT, hidden words of docstrings", f"accuracy {bert['accuracy']:.3f}", bert["model"]),
+        ("fine-tuned: docstring -> library", f"accuracy {tuned['accuracy']:.3f}, f1 {tuned['f1']:.3f}", tuned["model"]),
+        ("the same from scratch", f"accuracy {scratch['accuracy']:.3f}, f1 {scratch['f1']:.3f}", scratch["model"]),
+        ("bag of words (TF-IDF)", f"accuracy {words:.3f}", ""),
+        ("GPT-2, bytes of source code", f"perplexity {gpt['perplexity']:.2f} a byte", gpt["model"]),
+        ("SavedModel, strings in", f"{QUESTION!r}: {answer['label']}", folder / "exported")]))
+    print(f"\nthree commands to try next:\n"
+          f"  tensorboard --logdir {folder}\n"
+          f"  echo 'Draws samples from a normal distribution.' | "
+          f"python -m experiments.predict --init={folder}/finetuned\n"
+          f"  python -m experiments.generate --init={folder}/gpt --prompt='class '")
+    return {"minutes": round(minutes, 2), "folder": str(folder), "bert": bert["model"], "finetuned": tuned["model"],
+            "scratch": scratch["model"], "gpt": gpt["model"], "exported": str(folder / "exported"),
+            "masked_lm_accuracy": bert["accuracy"], "finetuned_accuracy": saved["accuracy"],
+            "finetuned_f1": saved["f1"], "scratch_accuracy": scratch["accuracy"], "bag_of_words_accuracy": words,
+            "gpt_perplexity": gpt["perplexity"], "exported_label": answer["label"]}
+
+
+if __name__ == "__main__":
+    app.main(make_flags(), run)

@@ -1,0 +1,78 @@
+"""Model folders: what was saved comes back, fresh heads, and what is damaged is refused in one line."""
+import json
+
+import numpy as np
+import pytest
+
+import tfzoo
+from tests.models.test_models import SMALL
+from tfzoo.checkpoints import Loaded
+from tfzoo.checkpoints.folder import with_head
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.tasks import task_of
+from tfzoo.text import learn_tokenizer
+
+TEXTS = ["a fine film", "dull", "what a day", "ünïcode \u4e2d\u6587"] * 5
+
+
+@pytest.fixture
+def loaded():
+    tokenizer = learn_tokenizer("learn:wordpiece:120", TEXTS)
+    model = tfzoo.build("bert_tiny", task="classification", labels=["x", "y"],
+                        **{**SMALL, "vocab_size": tokenizer.vocab_size})
+    return Loaded(model, tokenizer, {"model": "bert_tiny", "task": "classification", "labels": ["x", "y"],
+                                     "max_length": 12})
+
+
+def test_a_saved_model_answers_as_the_live_one(loaded, tmp_path):
+    tfzoo.save(loaded, tmp_path / "model")
+    again = tfzoo.load(tmp_path)
+    inputs = again.tokenizer(TEXTS[:4], max_length=12)
+    assert np.array_equal(inputs["token_ids"], loaded.tokenizer(TEXTS[:4], max_length=12)["token_ids"])
+    assert np.array_equal(again.model(inputs)["logits"], loaded.model(inputs)["logits"])
+    assert again.config["labels"] == ["x", "y"] and again.config["max_length"] == 12
+    vectors = again.embed(TEXTS[:4])
+    alone = again.embed(TEXTS[1:2])
+    assert vectors.shape == (4, 24) and np.abs(vectors[1:2] - alone).max() < 1e-5
+    half = tfzoo.load(tmp_path, "mixed_bfloat16")
+    assert half.model.body.compute_dtype == "bfloat16"
+    assert np.abs(np.asarray(half.model(inputs)["logits"]) - loaded.model(inputs)["logits"]).max() < 0.05
+
+
+def test_another_head_keeps_the_body(loaded):
+    model, fresh, dropped = with_head(loaded, task_of("masked_lm"))
+    assert all(path.startswith("head/") for path in fresh)
+    assert {path.split("/")[0] for path in dropped} == {"pooler", "head"}
+    there = {v.path: v.numpy() for v in loaded.body.trainable_variables}
+    for variable in model.body.trainable_variables:
+        assert np.array_equal(variable.numpy(), there[variable.path])
+    with pytest.raises(ConfigError, match="shape"):
+        with_head(loaded, task_of("masked_lm"), ffn_dim=48)
+
+
+def test_a_failed_save_leaves_what_was_there(loaded, tmp_path, monkeypatch):
+    tfzoo.save(loaded, tmp_path / "model")
+    before = (tmp_path / "model" / "model.keras").read_bytes()
+    monkeypatch.setattr(loaded.tokenizer, "save", lambda folder: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError):
+        tfzoo.save(loaded, tmp_path / "model")
+    assert (tmp_path / "model" / "model.keras").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_damage_is_refused_in_one_line(loaded, tmp_path):
+    tfzoo.save(loaded, tmp_path)
+    whole = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(DataError, match="cannot be loaded"):
+        tfzoo.load(tmp_path)
+    (tmp_path / "model.keras").write_bytes(whole)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "format_version": 99}))
+    with pytest.raises(DataError, match="format version 99"):
+        tfzoo.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        tfzoo.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no model folder"):
+        tfzoo.load(tmp_path / "none")

@@ -1,0 +1,37 @@
+"""Long texts in pieces, and pairs of sentences as BERT makes them."""
+import numpy as np
+import pytest
+
+from tfzoo.data.encode import encode_texts, sentence_pairs, split_long
+from tfzoo.errors import ConfigError
+from tfzoo.text import load_tokenizer
+
+
+def test_pieces_of_long_texts_hold_every_token_once():
+    tokenizer = load_tokenizer("bytes")
+    texts = ["a" * 25, "", "bcd", "e" * 10]
+    pieces = split_long(encode_texts(tokenizer, texts), 10)
+    assert pieces.lengths.tolist() == [8, 8, 9, 3, 10]
+    assert np.array_equal(np.concatenate([pieces[number] for number in range(5)]), pieces.tokens)
+
+
+def test_pairs_are_neighbours_or_of_two_documents():
+    tokenizer = load_tokenizer("bytes")
+    texts = [" ".join(f"{letter}{number:02d}." for number in range(30)) for letter in "abcdefgh"]
+    first, second, elsewhere = sentence_pairs(texts, tokenizer, 43, 0, "x")
+    decode = [(tokenizer.decode([first[row]])[0], tokenizer.decode([second[row]])[0]) for row in range(len(first))]
+    assert 0.3 < elsewhere.mean() < 0.7
+    for (one, two), far in zip(decode, elsewhere):
+        assert len(one) + len(two) <= 40 and one.endswith(".") and two
+        assert (one[0] != two[0]) == bool(far)
+        if not far:
+            assert int(two[1:3]) == int(one[-3:-1]) + 1
+        else:
+            assert two[1:3] == "00"
+    again = sentence_pairs(texts, tokenizer, 43, 0, "x")
+    assert np.array_equal(again[0].starts, first.starts) and np.array_equal(again[2], elsewhere)
+
+
+def test_single_sentences_make_no_pairs():
+    with pytest.raises(ConfigError, match="two sentences"):
+        sentence_pairs(["one sentence.", "another"], load_tokenizer("bytes"), 40, 0, "x")

@@ -1,0 +1,137 @@
+"""Sources from files, folders, TFDS and the installed Python: what is in them, and what they refuse."""
+import json
+
+import numpy as np
+import pytest
+
+from tests.helpers import data_dir
+from tfzoo.data import builtin
+from tfzoo.data.source import open_source
+from tfzoo.errors import ConfigError, DataError
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_folder_gives_its_parts(tmp_path):
+    write(tmp_path / "train.jsonl", [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
+    write(tmp_path / "dev.jsonl", [{"text": "c", "label": "x"}])
+    assert open_source(str(tmp_path)).columns == {"text": ["a", "b"], "label": ["x", "y"]}
+    assert open_source(str(tmp_path), split="eval").columns["text"] == ["c"]
+    (tmp_path / "dev.jsonl").unlink()
+    assert open_source(str(tmp_path), split="eval") is None
+
+
+def test_the_fingerprint_sees_every_change(tmp_path):
+    path = tmp_path / "a.jsonl"
+    prints = set()
+    for rows in ([{"text": "ab", "label": "x"}], [{"text": "a", "label": "x"}], [{"text": "ab", "label": "y"}],
+                 [{"text": "a", "label": "x"}, {"text": "b", "label": "x"}]):
+        write(path, rows)
+        prints.add(open_source(str(path)).fingerprint)
+    assert len(prints) == 4
+
+
+def test_labels_are_sorted_by_value_and_unknown_ones_refused(tmp_path):
+    source = open_source(write(tmp_path / "a.jsonl", [{"text": "a", "label": 10}, {"text": "b", "label": 9}]))
+    assert source.labels() == ["9", "10"]
+    assert source.label_ids(["9", "10"]).tolist() == [1, 0]
+    with pytest.raises(DataError, match="label '10'.*number 1.*allowed are 9, 8"):
+        source.label_ids(["9", "8"])
+
+
+def test_the_evaluation_share_is_apart_from_training():
+    source = open_source(str(data_dir() / "sentiment_rt" / "eval.jsonl"))
+    train, evaluation = source.split(0.1, seed=3)
+    assert len(evaluation) == 106 and len(train) == 956
+    texts = sorted(train.texts[0] + evaluation.texts[0])
+    assert texts == sorted(source.texts[0])
+    assert source.split(0.1, seed=3)[1].fingerprint == evaluation.fingerprint != source.split(0.1, 4)[1].fingerprint
+
+
+def test_raw_bytes_are_known_where_the_examples_hold_the_whole_file():
+    path = data_dir() / "lm_shakespeare" / "eval.txt"
+    assert open_source(str(path), ("text",), document="file").raw_bytes == path.stat().st_size
+    assert open_source(str(path), ("text",), document="paragraph").raw_bytes is None
+
+
+@pytest.mark.parametrize("rows, error", [([], DataError), ([{"text": "a", "label": "x", "text_pair": "b"},
+                                                            {"text": "a", "label": "x"}], DataError)])
+def test_empty_and_mixed_data_are_refused(tmp_path, rows, error):
+    with pytest.raises(error):
+        open_source(write(tmp_path / "a.jsonl", rows))
+
+
+def test_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no data at"):
+        open_source(str(tmp_path / "none.jsonl"))
+    with pytest.raises(FileNotFoundError, match="--allow_download"):
+        open_source("tfds:no_such_thing")
+    with pytest.raises(ConfigError, match="builtin:python"):
+        open_source("builtin:perl")
+    with pytest.raises(DataError, match="no data files"):
+        open_source(str(tmp_path))
+
+
+def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    class Tiny(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+                "premise": tfds.features.Text(), "hypothesis": tfds.features.Text(),
+                "label": tfds.features.ClassLabel(names=["no", "yes"])}))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(3), "validation": self._generate_examples(1)}
+
+        def _generate_examples(self, count):
+            for number in range(count):
+                yield number, {"premise": f"p{number}", "hypothesis": f"h{number}", "label": number % 2}
+
+    Tiny(data_dir=tmp_path).download_and_prepare()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    train = open_source("tfds:tiny")
+    assert sorted(zip(*train.columns.values())) == [("p0", "h0", "no"), ("p1", "h1", "yes"), ("p2", "h2", "no")]
+    assert len(open_source("tfds:tiny:1.0.0", split="eval")) == 1
+
+
+@pytest.fixture(scope="module")
+def small_python():
+    """Two libraries only: the whole of it is read by the quickstart."""
+    libraries, builtin.LIBRARIES = builtin.LIBRARIES, ("numpy", "keras_hub")
+    yield
+    builtin.LIBRARIES = libraries
+
+
+def test_builtin_parts_share_no_text_and_no_module(small_python):
+    train, evaluation = (open_source("builtin:python", split=split) for split in ("train", "eval"))
+    assert train.labels() == evaluation.labels() == ["keras_hub", "numpy", "stdlib"]
+    assert len(train) > 8 * len(evaluation) > 400
+    assert not set(train.texts[0]) & set(evaluation.texts[0])
+    prose = open_source("builtin:python", ("text",))
+    assert any("\n" in text for text in prose.texts[0]) and not any("\n" in text for text in train.texts[0])
+    import json.decoder
+    side = builtin.is_eval("stdlib/json/decoder.py")
+    text = json.decoder.JSONDecoder.__doc__.strip().split("\n")[0]
+    found = {split: any(text in row for row in open_source("builtin:python", ("text",), split).texts[0])
+             for split in ("train", "eval")}
+    assert found == {"train": not side, "eval": side}
+
+
+def test_builtin_source_is_code(small_python):
+    rows = open_source("builtin:python_source", ("text",), "eval").texts[0]
+    assert np.mean(["import" in text or "def " in text for text in rows]) > 0.9
+    with pytest.raises(ConfigError, match="no labels"):
+        open_source("builtin:python_source")
+
+
+def test_builtin_is_read_again_where_the_cache_cannot_be_written(tmp_path, monkeypatch, small_python):
+    (tmp_path / "file").write_text("")
+    one = open_source("builtin:python", split="eval").fingerprint
+    monkeypatch.setenv("TFZOO_CACHE", str(tmp_path / "file"))
+    assert open_source("builtin:python", split="eval").fingerprint == one

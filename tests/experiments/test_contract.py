@@ -1,0 +1,184 @@
+"""The scripts' contract: results as the last line, exit codes, one line for each mistake, nothing half-written."""
+import io
+import json
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from experiments import app
+from tests.experiments.conftest import SCRIPTS, SMALL_MODEL, write_reviews
+from tests.helpers import CHECKOUT
+
+TRAIN = ["--model=bert_tiny", *SMALL_MODEL, "--tokenizer=bytes", "--steps=4", "--batch_size=8", "--max_length=32"]
+
+
+def last_json(text):
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def test_a_run_is_trained_evaluated_asked_and_exported(call, finetuned, reviews, tmp_path, monkeypatch):
+    names = set(os.listdir(finetuned))
+    assert {"flags.txt", "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "results.json"} <= names
+    assert set(os.listdir(f"{finetuned}/model")) == {"model.keras", "config.json", "tokenizer_config.json"}
+    results = json.loads(open(f"{finetuned}/results.json").read())
+    assert results["steps"] == 4 and 0 <= results["accuracy"] <= 1 and results["examples_per_second"] > 0
+    code, out, _ = call("evaluate", f"--init={finetuned}", f"--data={reviews}")
+    again = last_json(out)
+    assert code == 0 and again["examples"] == 12
+    for name in ("loss", "accuracy", "f1", "precision", "recall"):
+        assert again[name] == pytest.approx(results[name], abs=1e-6)
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"good film\n\nbad \xff\n")))
+    code, out, err = call("predict", f"--init={finetuned}")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(rows) == 3 and last_json(err)["examples"] == 3 and "U+FFFD" in err
+    for row in rows:
+        assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
+        assert set(row["probabilities"]) == {"neg", "pos"}
+    code, out, _ = call("predict", f"--init={finetuned}", f"--data={reviews}/eval.jsonl", f"--output={tmp_path / 'o'}")
+    assert code == 0 and out == "" and len((tmp_path / "o").read_text().splitlines()) == 12
+    code, out, _ = call("export", f"--init={finetuned}", f"--output_dir={tmp_path / 'served'}")
+    assert code == 0 and last_json(out)["labels"] == ["neg", "pos"]
+    assert (tmp_path / "served" / "saved_model.pb").exists()
+
+
+def test_a_finished_run_prints_its_results_and_goes_on_with_more_steps(call, finetuned, reviews):
+    words = [*TRAIN, f"--data={reviews}", f"--output_dir={finetuned}"]
+    before = open(f"{finetuned}/metrics.jsonl").read()
+    code, out, err = call("finetune", *words)
+    assert code == 0 and last_json(out)["steps"] == 4 and "finished" in err
+    assert open(f"{finetuned}/metrics.jsonl").read() == before
+    code, out, err = call("finetune", *words, "--steps=6")
+    assert code == 0 and last_json(out)["steps"] == 6 and "step 4 of 6" in err
+    steps = [json.loads(line)["step"] for line in open(f"{finetuned}/metrics.jsonl") if '"train"' in line]
+    assert steps == sorted(set(steps)) and steps[-1] == 6
+    code, _, err = call("finetune", *words, "--steps=6", "--resume=never")
+    assert code == 1 and "--resume=never" in err
+    code, _, err = call("finetune", *words, "--steps=6", "--batch_size=4")
+    assert code == 1 and "batch_size (got 4, there 8)" in err
+
+
+def test_flags_txt_replays_the_run(call, finetuned):
+    code, out, _ = call("finetune", f"--flagfile={finetuned}/flags.txt")
+    assert code == 0 and last_json(out)["steps"] == 4
+
+
+def test_pretraining_then_fine_tuning_keeps_the_body(call, reviews, tmp_path):
+    code, out, err = call("pretrain", *TRAIN, f"--data={reviews}/train.jsonl", f"--output_dir={tmp_path / 'lm'}",
+                          "--eval_fraction=0.2")
+    assert code == 0 and "perplexity" in last_json(out)
+    code, out, err = call("finetune", f"--init={tmp_path / 'lm'}", f"--data={reviews}", "--steps=2", "--batch_size=8",
+                          f"--output_dir={tmp_path / 'ft'}")
+    assert code == 0 and "head, pooler fresh, head dropped" in err
+
+
+def test_gpt_learns_bytes_and_writes(call, tmp_path):
+    (tmp_path / "a.txt").write_text("abc " * 200)
+    text = tmp_path / "a.txt"
+    code, out, err = call("pretrain", "--task=causal_lm", "--model=gpt2_tiny", *SMALL_MODEL, f"--data={text}",
+                          f"--eval_data={text}", "--tokenizer=bytes", "--steps=30", "--batch_size=8",
+                          "--max_length=32", "--learning_rate=0.02", f"--output_dir={tmp_path / 'run'}")
+    results = last_json(out)
+    assert code == 0 and results["bits_per_byte"] < 2
+    assert results["bits_per_byte"] == pytest.approx(results["loss"] / 0.693147, rel=1e-4)
+    assert "sample" in (tmp_path / "run" / "samples.jsonl").read_text()
+    code, out, err = call("generate", f"--init={tmp_path / 'run'}", "--prompt=abc ab", "--max_new_tokens=20",
+                          "--temperature=0")
+    assert code == 0 and out.startswith("abc ab") and last_json(err)["tokens"] <= 20
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_help_reads_well_and_wrong_flags_are_refused(name, call):
+    code, out, err = call(name, "--help")
+    assert code == 0 and "--init" in out and max(map(len, out.splitlines())) <= 110 and not err
+    for word, says in (("--no_such_flag=1", "no_such_flag"), ("leftover", "leftover"), ("--flagfile=/none", "none")):
+        code, out, err = call(name, word)
+        assert code == (66 if "flagfile" in word else 1) and says in err and len(err.splitlines()) == 1 and not out
+
+
+def bad_cases(folder):
+    good = write_reviews(folder / "good.jsonl")
+    (folder / "columns.jsonl").write_text('{"words": "a", "label": "x"}\n')
+    (folder / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "a", "label"\n')
+    (folder / "empty.jsonl").write_text("")
+    (folder / "labels.jsonl").write_text('{"text": "a", "label": "unheard"}\n')
+    (folder / "one.jsonl").write_text('{"text": "a", "label": "x"}\n')
+    (folder / "vocab.txt").write_text("a\nb\n")
+    out = f"--output_dir={folder / 'out'}"
+    train = [*TRAIN, f"--data={good}", out]
+
+    def other(**changes):
+        return [word for word in train if word.split("=")[0].lstrip("-") not in changes] + [
+            f"--{name}={value}" for name, value in changes.items() if value is not None]
+
+    return [
+        ("finetune", other(data=folder / "none.jsonl"), 66, "no data at"),
+        ("finetune", other(data=folder / "columns.jsonl"), 65, "line 1: no string in text"),
+        ("finetune", other(data=folder / "broken.jsonl"), 65, "line 2: bad JSON"),
+        ("finetune", other(data=folder / "empty.jsonl"), 65, "no examples"),
+        ("finetune", other(data=folder / "one.jsonl"), 1, "two or more"),
+        ("finetune", other(data=folder), 65, "broken.jsonl line 2"),
+        ("finetune", [*train, f"--eval_data={folder / 'labels.jsonl'}"], 65, "'unheard'"),
+        ("finetune", other(model="bert_gigantic"), 1, "unknown model"),
+        ("finetune", other(model=None), 1, "give one of them"),
+        ("finetune", [*train, "--init=x"], 1, "give one of them"),
+        ("finetune", [*train, "--epochs=1"], 1, "--epochs"),
+        ("finetune", [*train, "--override=layers=2"], 1, "unknown argument 'layers'"),
+        ("finetune", [*train, "--override=num_layers"], 1, "name=value"),
+        ("finetune", [*train, "--override=vocab_size=100"], 1, "vocab_size=100"),
+        ("finetune", other(max_length=4000), 1, "512 positions"),
+        ("finetune", other(max_length=2), 1, "special tokens"),
+        ("finetune", other(tokenizer="learn:wordpiece:x"), 1, "learn:wordpiece:SIZE"),
+        ("finetune", other(tokenizer=folder / "nothing.txt"), 66, "no vocabulary"),
+        ("finetune", other(tokenizer=folder / "vocab.txt"), 65, "[PAD]"),
+        ("finetune", other(tokenizer=None), 1, "--tokenizer"),
+        ("finetune", other(batch_size="many"), 1, "batch_size"),
+        ("finetune", [*train, "--accumulate_steps=3"], 1, "divide"),
+        ("finetune", [*train, "--warmup_steps=9"], 1, "warmup_steps"),
+        ("finetune", [*train, "--precision=float64"], 1, "precision"),
+        ("finetune", other(output_dir=f"{good}/sub"), 74, "under, a file"),
+        ("finetune", [*train, "--resume=must"], 66, "holds no run"),
+        ("finetune", [*train, "--learning_rate=1e30", "--schedule=constant", "--clip_norm=0"], 70, "--learning_rate"),
+        ("pretrain", [*train, "--task=causal_lm"], 1, "cannot learn causal_lm"),
+        ("pretrain", [*train, "--next_sentence"], 1, "two sentences"),
+        ("evaluate", ["--init=/none", f"--data={good}"], 66, "no model folder"),
+        ("predict", [f"--init={folder}", "--data=-"], 66, "model.keras"),
+        ("generate", ["--init=/none"], 66, "no model folder"),
+        ("export", ["--init=/none", out], 66, "no model folder")]
+
+
+@pytest.mark.parametrize("number", range(33))
+def test_each_mistake_is_one_line_with_its_exit_code(number, call, tmp_path):
+    cases = bad_cases(tmp_path)
+    assert len(cases) == 33
+    name, words, wanted, says = cases[number]
+    code, out, err = call(name, *words)
+    assert (code, out) == (wanted, ""), err
+    last = err.strip().splitlines()[-1]
+    assert says in last and "Traceback" not in err, err
+    assert not (tmp_path / "out" / "model").exists() and not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_damaged_checkpoint_is_stepped_around_or_refused(call, finetuned, reviews):
+    words = [*TRAIN, f"--data={reviews}", f"--output_dir={finetuned}", "--steps=6"]
+    checkpoint = f"{finetuned}/checkpoints/step_00000004/model.safetensors"
+    data = bytearray(open(checkpoint, "rb").read())
+    data[-1] ^= 1
+    open(checkpoint, "wb").write(data)
+    code, _, err = call("finetune", *words)
+    assert code == 65 and "damaged" in err.splitlines()[-1]
+
+
+def test_an_error_of_our_own_exits_70(capsys):
+    script = app.Flags("x", "Do.")
+    script.group("g")
+    assert app.execute(script, lambda values: 1 / 0, []) == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_real_process_is_quiet_and_exits_with_the_code(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "experiments.evaluate", "--init=/none", "--data=x"], cwd=CHECKOUT,
+                          capture_output=True, text=True, env={k: v for k, v in os.environ.items() if "TF_" not in k})
+    assert done.returncode == 66 and done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stderr

@@ -1,0 +1,94 @@
+"""One answer from the live model, from model.keras and from the SavedModel in a process without tfzoo."""
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfzoo
+from tests.helpers import hostile_texts
+from tests.models.test_models import SMALL
+from tfzoo.checkpoints import Loaded
+from tfzoo.errors import ConfigError
+from tfzoo.export import Predictor, export_classifier
+from tfzoo.text import learn_tokenizer, load_tokenizer
+
+ASK = """
+import sys
+import numpy as np, tensorflow as tf, tensorflow_text
+served = tf.saved_model.load(sys.argv[1])
+texts = tf.constant(list(np.load(sys.argv[2], allow_pickle=True)))
+answers = served.signatures["serving_default"](text=texts)
+pairs = served.signatures["pair"](text=texts, text_pair=texts[::-1])
+assert not any(name.split(".")[0] == "tfzoo" for name in sys.modules)
+np.savez(sys.argv[3], label=answers["label"].numpy().astype("S"), probabilities=answers["probabilities"].numpy(),
+         pair=pairs["probabilities"].numpy())
+"""
+
+
+def make(tokenizer, name="bert_tiny", length=20):
+    model = tfzoo.build(name, task="classification", labels=["no", "yes"],
+                        **{**SMALL, "vocab_size": tokenizer.vocab_size})
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.3 * rng.standard_normal(variable.shape).astype(np.float32))
+    return Loaded(model, tokenizer, {"model": name, "task": "classification", "labels": ["no", "yes"],
+                                     "max_length": length})
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
+def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
+    texts = hostile_texts(200)
+    assert len(texts) == 200
+    tokenizer = load_tokenizer("bytes") if kind == "bytes" else learn_tokenizer(
+        "learn:wordpiece:300", [text.decode("utf-8", "replace") for text in texts])
+    live = make(tokenizer)
+    answers = Predictor(live)(texts)
+    tfzoo.save(live, tmp_path / "model")
+    saved = Predictor(tfzoo.load(tmp_path / "model"))(texts)
+    assert np.array_equal(saved, answers)
+    assert isinstance(keras.models.load_model(tmp_path / "model" / "model.keras", safe_mode=True), keras.Model)
+    export_classifier(live, tmp_path / "served")
+    np.save(tmp_path / "texts.npy", np.array(texts, object), allow_pickle=True)
+    subprocess.run([sys.executable, "-c", ASK, str(tmp_path / "served"), str(tmp_path / "texts.npy"),
+                    str(tmp_path / "out.npz")], check=True, capture_output=True)
+    served = np.load(tmp_path / "out.npz")
+    assert np.abs(served["probabilities"] - answers).max() < 1e-6
+    assert served["label"].tolist() == [[b"no", b"yes"][row.argmax()] for row in answers]
+    assert np.abs(served["pair"] - Predictor(live)(texts, texts[::-1])).max() < 1e-6
+    assert len(set(np.round(answers[:, 0], 4))) > 100
+    assert json.loads((tmp_path / "served" / "assets.extra" / "labels.json").read_text()) == ["no", "yes"]
+
+
+def test_a_text_answers_alone_as_among_others():
+    live = make(load_tokenizer("bytes"))
+    texts = hostile_texts(40)
+    predictor = Predictor(live)
+    together = predictor(texts)
+    alone = np.concatenate([predictor([text]) for text in texts])
+    assert np.abs(together - alone).max() < 1e-5
+    long = sum(len(text.decode("utf-8", "replace").encode()) > 18 for text in texts)
+    assert predictor.cut == 2 * long > 0
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    live = make(load_tokenizer("bytes"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    with pytest.raises(ConfigError, match="there already"):
+        export_classifier(live, tmp_path / "full")
+    live.config["task"] = "masked_lm"
+    with pytest.raises(ConfigError, match="classification"):
+        export_classifier(live, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_gpt2_classifies_too(tmp_path):
+    live = make(load_tokenizer("bytes"), "gpt2_tiny")
+    export_classifier(live, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    answers = Predictor(live)(["some text", "other"])
+    assert np.abs(served(text=tf.constant(["some text", "other"]))["probabilities"] - answers).max() < 1e-6

@@ -1,0 +1,80 @@
+"""Cached decoding against the full forward pass, beyond the window too; what the samplers may draw."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.models.test_models import SMALL
+from tfzoo import build
+from tfzoo.errors import ConfigError
+from tfzoo.generation import Sampling, generate
+from tfzoo.generation.sampling import draw, keep_likeliest
+
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = build("gpt2_tiny", task="causal_lm", **SMALL)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.3 * rng.standard_normal(variable.shape).astype(np.float32))
+    return model
+
+
+def greedy(model, prompt, count, window):
+    """Decode by whole forward passes, by the same rule for a full window."""
+    known, result = list(prompt)[-(window - 1):], []
+    while len(result) < count:
+        if len(known) > window:
+            known = known[-(window // 2):]
+        logits = model({"token_ids": np.array([known], np.int32)})["logits"]
+        known.append(int(np.argmax(logits[0, -1])))
+        result.append(known[-1])
+    return result
+
+
+@pytest.mark.parametrize("prompt, count", [([5], 8), ([5, 6, 7, 8], 40), (list(range(30)), 10)])
+def test_greedy_equals_full_forward_passes(model, prompt, count):
+    tokens = [int(token[0]) for token in generate(model, [prompt], count, sampling=GREEDY)]
+    assert tokens == greedy(model, prompt, count, 20)
+    assert len(set(tokens)) > 1
+
+
+def test_rows_of_a_batch_decode_as_alone_and_end_by_themselves(model):
+    prompts = [[5, 6], [9, 30]]
+    both = np.array(list(generate(model, prompts, 12, sampling=GREEDY)))
+    alone = [[int(token[0]) for token in generate(model, [prompt], 12, sampling=GREEDY)] for prompt in prompts]
+    assert both.T.tolist() == alone
+    end = alone[0][3]
+    ended = np.array(list(generate(model, [prompts[0]], 12, end_id=end, sampling=GREEDY)))[:, 0].tolist()
+    assert ended == alone[0][:alone[0].index(end) + 1]
+
+
+def test_top_k_and_top_p_keep_the_likeliest():
+    logits = tf.math.log([[0.5, 0.25, 0.15, 0.1]])
+    kept = lambda *settings: np.flatnonzero(keep_likeliest(logits, *settings)[0] > -100).tolist()  # noqa: E731
+    assert kept(0, 1.0) == [0, 1, 2, 3]
+    assert kept(2, 1.0) == [0, 1]
+    assert kept(0, 0.7) == [0, 1] and kept(0, 0.76) == [0, 1, 2] and kept(0, 0.1) == [0]
+
+
+def test_draws_follow_the_distribution_and_the_seed():
+    logits = tf.repeat(tf.math.log([[0.5, 0.3, 0.2]]), 20000, axis=0)
+    one = draw(logits, Sampling(seed=1), tf.constant(0)).numpy()
+    assert np.abs(np.bincount(one) / 20000 - [0.5, 0.3, 0.2]).max() < 0.015
+    cold = draw(logits, Sampling(temperature=0.5, seed=1), tf.constant(0)).numpy()
+    assert np.abs(np.bincount(cold) / 20000 - np.array([25, 9, 4]) / 38).max() < 0.015
+    assert np.array_equal(one, draw(logits, Sampling(seed=1), tf.constant(0)))
+    assert not np.array_equal(one, draw(logits, Sampling(seed=1), tf.constant(1)))
+    assert not np.array_equal(one, draw(logits, Sampling(seed=2), tf.constant(0)))
+
+
+@pytest.mark.parametrize("settings", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}])
+def test_settings_out_of_range(settings):
+    with pytest.raises(ConfigError, match="allowed"):
+        Sampling(**settings)
+
+
+def test_an_empty_prompt_is_refused(model):
+    with pytest.raises(ConfigError, match="empty"):
+        next(generate(model, [[]], 3))

@@ -1,0 +1,109 @@
+"""The loop over a run folder: the best weights at the end, early stopping, resume, and a loss that is no number."""
+import types
+
+import numpy as np
+import pytest
+
+from tests.training.test_trainer import make_data, make_trainer
+from tfzoo.errors import Diverged
+from tfzoo.training.checkpointing import Checkpoints
+from tfzoo.training.loop import Loop, Pace
+from tfzoo.training.run_folder import RunFolder
+
+
+class Scripted:
+    """A trainer whose evaluations are given and whose weights count the steps."""
+
+    def __init__(self, values, better=max):
+        self.values, self.step, self.weights, self.seen = dict(values), 0, 0, []
+        self.task = types.SimpleNamespace(better=("score", better), metrics=lambda sums: {"loss": float(sums["loss"])},
+                                          headline=lambda metrics: ["score"])
+
+    def train(self, data, until):
+        for step in range(self.step + 1, until + 1):
+            self.step = self.weights = step
+            self.seen.append(step)
+            yield step, {"loss": Number(data.loss(step))}, 1.0, 8
+
+    def evaluate(self, data, progress):
+        return {"score": self.values.get(self.step, 0.0), "loss": 1.0}
+
+    def arrays(self):
+        return {"model": {"w": np.array(self.weights)}, "optimizer": {"step": np.array(self.step)}}
+
+    def restore(self, arrays):
+        self.weights, self.step = int(arrays["model"]["w"]), int(arrays["optimizer"]["step"])
+
+
+class Number(float):
+    """A float with TensorFlow's `numpy`."""
+
+    def numpy(self):
+        return np.float32(self)
+
+    def __add__(self, other):
+        return Number(float(self) + float(other))
+
+
+def run(folder, trainer, pace, loss=lambda step: 1.0):
+    data = types.SimpleNamespace(batch_size=4, loss=loss)
+    with RunFolder(folder) as run_folder:
+        state = run_folder.create("--x", {"x": 1})
+        checkpoints = Checkpoints(folder / "checkpoints", 2)
+        loop = Loop(trainer, data, run_folder, checkpoints, pace, eval_data=object())
+        if state == "resumable":
+            loop.resume(checkpoints.latest())
+        return loop.run_to_end(), run_folder.records(), checkpoints
+
+
+def test_the_best_weights_are_put_back(tmp_path):
+    trainer = Scripted({2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8})
+    results, records, checkpoints = run(tmp_path, trainer, Pace(8, 2, 2, 2))
+    assert results["best_step"] == 4 and results["score"] == 0.9 and results["steps"] == 8
+    assert trainer.weights == 4 and checkpoints.best()["step"] == 4 and checkpoints.steps() == [4, 6, 8]
+    assert [r["step"] for r in records if r["split"] == "eval"] == [2, 4, 6, 8]
+
+
+def test_smaller_is_better_for_a_loss(tmp_path):
+    results, _, _ = run(tmp_path, Scripted({2: 0.5, 4: 0.3, 6: 0.4}, min), Pace(6, 2, 2, 2))
+    assert results["best_step"] == 4
+
+
+def test_patience_ends_the_run(tmp_path):
+    trainer = Scripted({1: 0.5, 2: 0.6, 3: 0.6, 4: 0.1, 5: 0.9})
+    results, _, _ = run(tmp_path, trainer, Pace(50, 1, 1, 1, patience=2))
+    assert trainer.seen == [1, 2, 3, 4] and results["best_step"] == 2
+
+
+def test_the_counters_survive_a_stop(tmp_path):
+    values = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8, 10: 0.1}
+    first = Scripted(values)
+    run(tmp_path, first, Pace(6, 2, 2, 2))
+    second = Scripted(values)
+    results, records, checkpoints = run(tmp_path, second, Pace(50, 2, 2, 2, patience=3))
+    assert second.seen == [7, 8, 9, 10] and results["best_step"] == 4
+    assert [r["step"] for r in records if r["split"] == "train"] == [2, 4, 6, 8, 10]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
+    trainer = Scripted({2: 0.5, 4: 0.6})
+    with pytest.raises(Diverged, match="--learning_rate"):
+        run(tmp_path, trainer, Pace(10, 2, 2, 2), loss=lambda step: float("nan") if step == 5 else 1.0)
+    assert Checkpoints(tmp_path / "checkpoints", 2).latest() == 4
+
+
+def test_a_real_trainer_resumes_to_the_bit_through_the_folder(tmp_path):
+    def go(folder, steps):
+        trainer, data = make_trainer(), make_data()
+        with RunFolder(folder) as run_folder:
+            state = run_folder.create("--x", {"x": 1})
+            loop = Loop(trainer, data, run_folder, Checkpoints(folder / "checkpoints", 2), Pace(steps, 5, 5, 5), data)
+            if state == "resumable":
+                loop.resume(loop.checkpoints.latest())
+            loop.run_to_end()
+        return loop.checkpoints.load(steps)[0]
+    go(tmp_path / "cut", 7)
+    whole, cut = go(tmp_path / "whole", 12), go(tmp_path / "cut", 12)
+    for group in whole:
+        for name, value in whole[group].items():
+            assert np.array_equal(value, cut[group][name]), name

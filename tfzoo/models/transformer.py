@@ -1,0 +1,11 @@
+"""The Transformer (Vaswani et al. 2017, arXiv:1706.03762): base and big of its table 3, and a tiny one of ours.
+
+One token table for both languages and for the output (section 3.4); the norms' epsilon is tensor2tensor's.
+"""
+from tfzoo.models.encoder_decoder import EncoderDecoder
+
+SHAPES = {"tiny": (2, 128, 2, 0.1), "base": (6, 512, 8, 0.1), "big": (6, 1024, 16, 0.3)}
+SIZES = {f"transformer_{size}": {"vocab_size": 37000, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
+                                 "ffn_dim": 4 * width, "max_length": 1024, "dropout": dropout}
+         for size, (layers, width, heads, dropout) in SHAPES.items()}
+MODEL = EncoderDecoder

@@ -1,0 +1,105 @@
+"""Byte-level byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019), through `tokenizers`.
+
+It encodes outside of graphs only; tf-text has no such op. A text that spells a special token is text: nothing in it can
+end a document.
+"""
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.text.tokenizer import Tokenizer, as_texts
+
+END = "<|endoftext|>"
+
+
+class BytePairTokenizer(Tokenizer):
+    """Encode texts by a vocabulary of merged bytes.
+
+    Args:
+        ids: dict of token to id, <|endoftext|> among them; each byte has a token.
+        merges: list of (token, token), the merges in their order.
+
+    Raises:
+        DataError: where the end token or a byte is missing, or ids are not 0 to V - 1.
+    """
+
+    kind, lossless = "bpe", True
+    unk_id = mask_id = None
+
+    def __init__(self, ids, merges):
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import decoders, models, pre_tokenizers
+        missing = [token for token in (END, *sorted(pre_tokenizers.ByteLevel.alphabet())) if token not in ids]
+        if missing:
+            raise DataError(f"the vocabulary has no {', '.join(missing[:5])}: needed are {END} and every byte")
+        if sorted(ids.values()) != list(range(len(ids))):
+            raise DataError(f"the ids of the vocabulary are not 0 to {len(ids) - 1}, each once")
+        self.ids, self.merges = dict(ids), [tuple(merge) for merge in merges]
+        self.vocab_size = len(ids)
+        self.start_id = self.end_id = self.pad_id = ids[END]
+        self.special_ids = (self.end_id,)
+        self.starts_word = np.zeros(self.vocab_size, bool)
+        self.starts_word[[number for token, number in ids.items() if token[0] in "\u0120\u010a\u0109"]] = True
+        try:
+            self._backend = Backend(models.BPE(self.ids, self.merges))
+        except Exception as error:  # the package raises its own kind
+            raise DataError(f"the merges do not fit the vocabulary: {error}") from None
+        self._backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
+        self._backend.decoder = decoders.ByteLevel()
+
+    def _encoded(self, texts):
+        return self._backend.encode_batch_fast(as_texts(texts), add_special_tokens=False)
+
+    @tf.autograph.experimental.do_not_convert  # so that the error below stays what it is
+    def encode(self, texts):
+        if tf.is_tensor(texts) and not tf.executing_eagerly():
+            raise ConfigError("byte-level BPE cannot encode inside a graph: encode before, or use WordPiece or bytes")
+        rows = [encoding.ids for encoding in self._encoded(texts)]
+        values = np.concatenate([np.asarray(row, np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
+        return tf.RaggedTensor.from_row_lengths(values.astype(np.int32), np.array([len(row) for row in rows], np.int64))
+
+    def decode(self, ids):
+        """Return the texts of rows of ids without special tokens: list of str."""
+        return [self._backend.decode([int(token) for token in row if int(token) != self.end_id],
+                                     skip_special_tokens=False) for row in ids]
+
+    def offsets(self, texts):
+        return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
+
+    def identity(self):
+        return [self.kind, self.ids, self.merges]
+
+    def save(self, folder):
+        """Write vocab.json, merges.txt and tokenizer_config.json, which Hugging Face reads too, into a folder."""
+        folder = pathlib.Path(folder)
+        (folder / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False) + "\n", encoding="utf-8")
+        lines = "".join(f"{one} {two}\n" for one, two in self.merges)
+        (folder / "merges.txt").write_text("#version: 0.2\n" + lines, encoding="utf-8")
+        config = {"tokenizer_class": "GPT2Tokenizer"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+
+
+def read_merges(path):
+    """Return the merges of a merges.txt or vocab.bpe: list of (str, str)."""
+    merges = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip() or (number == 1 and line.startswith("#version")):
+            continue
+        parts = line.split(" ")
+        if len(parts) != 2:
+            raise DataError(f"{path} line {number}: allowed are two tokens with a blank between them")
+        merges.append(tuple(parts))
+    return merges
+
+
+def learn_merges(size, texts):
+    """Return a BytePairTokenizer of `size` tokens learned from an iterable of str."""
+    from tokenizers import ByteLevelBPETokenizer
+    learner = ByteLevelBPETokenizer()
+    learner.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False, special_tokens=[END])
+    model = json.loads(learner.to_str())["model"]
+    return BytePairTokenizer(model["vocab"], [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge)
+                                              for merge in model["merges"]])
