@@ -14,7 +14,7 @@ from experiments import app, evaluate, export, finetune, generate, pretrain
 from experiments.app import say
 
 ENCODER, DECODER = "bert_l2_h128", "gpt2_tiny"
-PRETRAIN_STEPS, FINETUNE_STEPS, GPT_STEPS = 1200, 1500, 600
+PRETRAIN_STEPS, FINETUNE_STEPS, GPT_STEPS = 1400, 1800, 1000
 QUESTION = "Returns the element-wise product of two tensors."
 RELOAD = """
 import json, sys
@@ -87,9 +87,9 @@ def run(values):
         return f"--output_dir={folder / name}"
 
     stage(1, "learn a vocabulary and pretrain a small BERT on docstrings")
-    bert = _train(pretrain, "--task=masked_lm", f"--model={ENCODER}", "--data=builtin:python", "--max_length=128",
+    bert = _train(pretrain, "--task=masked_lm", f"--model={ENCODER}", "--data=builtin:python", "--max_length=64",
                   "--tokenizer=learn:wordpiece:8000", out("bert"), steps(PRETRAIN_STEPS), "--learning_rate=2e-3",
-                  "--batch_size=32", f"--eval_every={10 ** 9}", "--log_every=100")
+                  "--batch_size=64", "--precision=bfloat16", f"--eval_every={10 ** 9}", "--log_every=100")
     task = ("--data=builtin:python", "--max_length=64", steps(FINETUNE_STEPS), "--batch_size=32", "--log_every=200",
             f"--eval_every={max(1, round(FINETUNE_STEPS * values.share / 3))}")
     stage(2, "fine-tune it: which library is a docstring from?")
@@ -98,10 +98,10 @@ def run(values):
     scratch = _train(finetune, f"--model={ENCODER}", f"--tokenizer={folder / 'bert' / 'model'}", out("scratch"),
                      "--learning_rate=5e-4", *task)
     words = _bag_of_words(folder)
-    stage(4, "train a small GPT-2 on source code, byte by byte, and let it write")
+    stage(4, "train a small GPT-2 on source code and let it write")
     gpt = _train(pretrain, "--task=causal_lm", f"--model={DECODER}", "--data=builtin:python_source",
-                 "--tokenizer=bytes",
-                 "--max_length=256", "--batch_size=16", out("gpt"), steps(GPT_STEPS), "--learning_rate=2e-3",
+                 "--tokenizer=learn:bpe:2000", "--max_length=128", "--batch_size=16", out("gpt"), steps(GPT_STEPS),
+                 "--learning_rate=2e-3",
                  "--precision=bfloat16", f"--eval_every={10 ** 9}", "--log_every=100")
     written = folder / "written.txt"
     generate.run(generate.make_flags().parse([f"--init={folder / 'gpt'}", "--prompt=def ", "--max_new_tokens=200",
@@ -118,7 +118,7 @@ def run(values):
         ("fine-tuned: docstring -> library", f"accuracy {tuned['accuracy']:.3f}, f1 {tuned['f1']:.3f}", tuned["model"]),
         ("the same from scratch", f"accuracy {scratch['accuracy']:.3f}, f1 {scratch['f1']:.3f}", scratch["model"]),
         ("bag of words (TF-IDF)", f"accuracy {words:.3f}", ""),
-        ("GPT-2, bytes of source code", f"perplexity {gpt['perplexity']:.2f} a byte", gpt["model"]),
+        ("GPT-2, source code", f"perplexity {gpt['perplexity']:.1f} a token", gpt["model"]),
         ("SavedModel, strings in", f"{QUESTION!r}: {answer['label']}", folder / "exported")]))
     print(f"\nthree commands to try next:\n"
           f"  tensorboard --logdir {folder}\n"

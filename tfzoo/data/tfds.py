@@ -5,6 +5,9 @@ import pathlib
 from tfzoo.errors import ConfigError, DataError
 
 
+FIRSTS = ("premise", "question", "sentence1", "question1", "text1", "text_a", "source")
+
+
 def _prepared(root, name):
     """Return the folder of the newest prepared version, or None; NAME may end in /config or :version as in TFDS."""
     name, _, version = name.partition(":")
@@ -50,8 +53,10 @@ def read_tfds(name, columns, splits, allow_download=False):
             raise DataError(f"tfds:{name} has the splits {', '.join(builder.info.splits)}: needed is train")
         return None
     texts = [key for key, feature in builder.info.features.items() if isinstance(feature, tfds.features.Text)]
-    texts = ["text"] if "text" in texts else [key for key in texts if key not in ("idx", "id")]
-    label = builder.info.features.get("label")
+    # TFDS gives features in any order: the first text of a pair is told by its name.
+    texts = sorted(set(texts) - {"idx", "id"}, key=lambda key: (key not in FIRSTS, key))
+    texts = ["text"] if "text" in texts else texts
+    label = dict(builder.info.features).get("label")
     if not 1 <= len(texts) <= 2 or ("label" in columns and not isinstance(label, tfds.features.ClassLabel)):
         raise ConfigError(f"tfds:{name} has {', '.join(builder.info.features)}: needed are one or two texts"
                           f"{' and a class label named label' if 'label' in columns else ''}")

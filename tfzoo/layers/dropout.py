@@ -30,7 +30,7 @@ def step_randomness(seed, step, first_row=0):
 
 
 def row_bits(shape, seed, path, step, first_row):
-    """Draw 32 random bits for each element of a slice of a global batch.
+    """Draw 16 random bits for each element of a slice of a global batch.
 
     Args:
         shape: shape of the slice, rows first; all but the first may be static or tensors.
@@ -38,7 +38,7 @@ def row_bits(shape, seed, path, step, first_row):
         step, first_row: see `step_randomness`.
 
     Returns:
-        uint32 of that shape.
+        uint16 of that shape.
     """
     digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
     key = tf.constant([int.from_bytes(digest[:8], "little")], tf.uint64)
@@ -46,12 +46,13 @@ def row_bits(shape, seed, path, step, first_row):
     size = 1
     for extent in shape[1:]:
         size = size * extent
-    padded = (size + 3) // 4 * 4
-    first = tf.cast(first_row, tf.uint64) * tf.cast(padded // 4, tf.uint64)
+    padded = (size + 7) // 8 * 8  # one count of Philox gives four words of 32 bits: eight elements
+    first = tf.cast(first_row, tf.uint64) * tf.cast(padded // 8, tf.uint64)
     counter = tf.stack([first, tf.cast(step, tf.uint64)])
     bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=tf.stack([rows, padded]), key=key, counter=counter, alg=1, dtype=tf.uint32)
-    return tf.reshape(bits[:, :size], tf.stack(list(shape)))
+        shape=tf.stack([rows, padded // 2]), key=key, counter=counter, alg=1, dtype=tf.uint32)
+    halves = tf.reshape(tf.bitcast(bits, tf.uint16), tf.stack([rows, padded]))
+    return tf.reshape(halves[:, :size], tf.stack(list(shape)))
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -86,7 +87,7 @@ class Dropout(keras.layers.Layer):
             return keras.random.dropout(inputs, self.rate, seed=self.seed_generator)
         seed, step, first_row = _active[-1]
         bits = row_bits(ops.shape(inputs), seed, self.path, step, first_row)
-        keep = bits >= tf.constant(round(self.rate * 2 ** 32), tf.uint32)
+        keep = bits >= tf.constant(round(self.rate * 2 ** 16), tf.uint16)
         return tf.where(keep, inputs * (1 / (1 - self.rate)), tf.zeros((), inputs.dtype))
 
     def compute_output_shape(self, input_shape):
