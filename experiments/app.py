@@ -97,6 +97,13 @@ def import_tensorflow():
         tf.config.experimental.set_memory_growth(device, True)
 
 
+def check_output(path):
+    """Raise OSError where --output names a file in no folder."""
+    folder = os.path.dirname(os.path.abspath(path)) if path else "."
+    if not os.path.isdir(folder):
+        raise OSError(f"--output={path}: {folder} is no folder; make it first, or name another")
+
+
 def say(line):
     """Print one line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)

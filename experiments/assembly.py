@@ -3,10 +3,11 @@ import ast
 import dataclasses
 import math
 import pathlib
+import shutil
 
 from experiments.app import say
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}
 DEFAULT_LENGTH = 256
 
 
@@ -192,10 +193,13 @@ def run_training(script, values, task, sources, loaded, make_sample=None):
         dict of results.
     """
     from tfzoo.checkpoints import Loaded, save
-    from tfzoo.training.run_folder import RunFolder
+    from tfzoo.training.run_folder import MAY_CHANGE, RunFolder
     labels = getattr(task, "labels", None)
     with RunFolder(values.output_dir) as run:
-        state = run.create(script.text(), config_of_run(values, labels, sources, loaded), values.resume)
+        state = run.create(script.text(), config_of_run(values, labels, sources, loaded), values.resume,
+                           MAY_CHANGE | {"data", "eval_data"})  # their contents may not: data_sha256
+        if state == "fresh":  # a vocabulary that was learned for settings which came to nothing
+            shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
         parts = build_parts(values, task, sources[0], loaded, run.path)
         loop, length = _make_loop(values, parts, run, sources, make_sample)
         results = run.results() if state == "resumable" else None

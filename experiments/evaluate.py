@@ -15,7 +15,7 @@ def make_flags():
     script.group("running")
     script.add("integer", "batch_size", 32, "Examples of a batch.", lower_bound=1)
     script.add("integer", "seed", 0, "Decides which words masked_lm hides.", lower_bound=0)
-    groups.precision(script)
+    groups.computing(script)
     return script
 
 

@@ -18,7 +18,7 @@ def make_flags():
 def run(values):
     from tfzoo.checkpoints import load
     from tfzoo.export import export_classifier
-    loaded = load(values.init, "float32")
+    loaded = load(values.init)
     export_classifier(loaded, values.output_dir)
     return {"saved_model": values.output_dir, "labels": loaded.config["labels"],
             "max_length": loaded.config["max_length"]}

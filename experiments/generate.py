@@ -20,7 +20,8 @@ def make_flags():
     script.add("integer", "seed", 0, "Decides the draw.", lower_bound=0)
     script.add("string", "output", None, "A file for the text, which appears when it is whole; without it stdout.")
     script.group("running")
-    script.add("enum", "precision", "float32", "float32, or bfloat16.", allowed=["float32", "bfloat16"])
+    script.add("enum", "precision", "auto", "auto: what it was trained with; or float32, bfloat16.",
+               allowed=["auto", "float32", "bfloat16"])
     return script
 
 
@@ -35,6 +36,7 @@ def run(values):
     loaded = load(values.init, assembly.POLICIES[values.precision])
     if loaded.config["task"] != "causal_lm":
         raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: needed is causal_lm")
+    app.check_output(values.output)
     sampling = Sampling(values.temperature, values.top_k, values.top_p, values.seed)
     prompt = sys.stdin.read() if values.prompt == "-" else values.prompt
     tokens = [loaded.tokenizer.end_id, *loaded.tokenizer.encode([prompt])[0].numpy()]

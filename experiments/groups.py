@@ -97,6 +97,13 @@ def precision(script):
                allowed=["auto", "on", "off"])
 
 
+def computing(script):
+    """Add what numbers a saved model computes with."""
+    script.add("enum", "precision", "auto", "auto: what it was trained with; or float32, bfloat16.",
+               allowed=["auto", "float32", "bfloat16"])
+    script.add("enum", "xla", "auto", "Compile the forward pass. auto: on a GPU or TPU.", allowed=["auto", "on", "off"])
+
+
 def loading(script, about="The folder of a finished run, or its model/."):
     """Add the model to use."""
     script.group("what")

@@ -20,7 +20,7 @@ def make_flags():
     script.add("string", "output", None, "A file for the answers, which appears when it is whole; without it stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts of a batch.", lower_bound=1)
-    groups.precision(script)
+    groups.computing(script)
     return script
 
 
@@ -51,6 +51,7 @@ def run(values):
     from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.data.readers import Lines, read_rows
+    app.check_output(values.output)
     loaded = load(values.init, assembly.POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: say(f"skipped: {message}"))

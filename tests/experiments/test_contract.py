@@ -146,13 +146,17 @@ def bad_cases(folder):
         ("evaluate", ["--init=/none", f"--data={good}"], 66, "no model folder"),
         ("predict", [f"--init={folder}", "--data=-"], 66, "model.keras"),
         ("generate", ["--init=/none"], 66, "no model folder"),
+        ("predict", ["--init=/none", f"--output={folder}/no/answers"], 74, "is no folder"),
+        ("finetune", other(output_dir="/proc/tfzoo"), 74, "cannot write --output_dir"),
+        ("finetune", other(data="builtin:perl"), 1, "builtin:python"),
+        ("finetune", other(data="tfds:none"), 66, "--allow_download"),
         ("export", ["--init=/none", out], 66, "no model folder")]
 
 
-@pytest.mark.parametrize("number", range(33))
+@pytest.mark.parametrize("number", range(37))
 def test_each_mistake_is_one_line_with_its_exit_code(number, call, tmp_path):
     cases = bad_cases(tmp_path)
-    assert len(cases) == 33
+    assert len(cases) == 37
     name, words, wanted, says = cases[number]
     code, out, err = call(name, *words)
     assert (code, out) == (wanted, ""), err

@@ -54,8 +54,10 @@ def generate(model, prompt, max_new_tokens, end_id=None, sampling=Sampling()):
         ConfigError: for an empty prompt or max_new_tokens below 1.
 
     Example:
+        >>> import tfzoo
         >>> model = tfzoo.build("gpt2_tiny", task="causal_lm", vocab_size=300)
-        >>> [int(token[0]) for token in generate(model, [[5, 6]], 3, sampling=Sampling(temperature=0))]
+        >>> len([int(token[0]) for token in generate(model, [[5, 6]], 3, sampling=Sampling(temperature=0))])
+        3
     """
     prompt = np.atleast_2d(np.asarray(prompt, np.int32))
     if not prompt.shape[1]:

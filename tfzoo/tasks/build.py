@@ -52,7 +52,9 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
         ConfigError: for an unknown name, task or argument.
 
     Example:
-        >>> tfzoo.build("bert_tiny", task="classification", labels=["bad", "good"], vocab_size=1000)
+        >>> model = build("bert_tiny", task="classification", labels=["bad", "good"], vocab_size=1000)
+        >>> model({"token_ids": [[5, 6, 7]]})["logits"].shape
+        TensorShape([1, 2])
     """
     if task is None:
         return build_body(name, dtype=dtype, **overrides)

@@ -117,24 +117,21 @@ class Loop:
                     disable=None, dynamic_ncols=True)
 
     def _train(self, stopped, bar):
-        examples, seconds, begin, mark = 0, 0.0, time.perf_counter(), None
-        window = _Window()
-        if self.eval_data is not None and self.pace.due(self.trainer.step, self.pace.eval_every) and self.trainer.step:
-            if self.state["evaluated"] != self.trainer.step:  # the run was stopped between a step and its evaluation
-                self._evaluate()
+        examples, seconds, window = 0, 0.0, _Window()
+        self._catch_up()
         begin = time.perf_counter()
         for step, sums, norm, tokens in self.trainer.train(self.data, self._last()):
-            window.add(sums, norm, tokens)
-            examples += self.data.batch_size
+            passed = time.perf_counter() - begin  # of training alone: `begin` is set anew after all else
+            seconds, examples = seconds + passed, examples + self.data.batch_size
+            window.add(sums, norm, tokens, passed)
             bar.update(1)
             log, save = self.pace.due(step, self.pace.log_every), self.pace.due(step, self.pace.save_every)
             evaluate = self.eval_data is not None and self.pace.due(step, self.pace.eval_every)
             stop = stopped()
             if not (log or save or evaluate or stop):
+                begin = time.perf_counter()
                 continue
             window.check(step)
-            mark = time.perf_counter()
-            seconds += mark - begin
             if log:
                 self._log(step, window, bar)
                 window = _Window()
@@ -151,6 +148,14 @@ class Loop:
             begin = time.perf_counter()
         return round(examples / seconds, 2) if seconds else None
 
+    def _catch_up(self):
+        """Evaluate the step that a checkpoint was saved at, where the run was stopped before its evaluation."""
+        step = self.trainer.step
+        if self.eval_data is None or not step or self.state["evaluated"] == step:
+            return
+        if self.pace.due(step, self.pace.eval_every) and self._evaluate():
+            self.checkpoints.mark_best(step, self.metric, self.state["best"]["value"])
+
     def _last(self):
         return self.trainer.step if self._out_of_patience() else self.pace.steps
 
@@ -159,7 +164,7 @@ class Loop:
 
     def _log(self, step, window, bar):
         values = {**self.trainer.task.metrics(window.values()), "gradient_norm": window.norm(),
-                  "tokens_per_second": round(window.tokens / window.seconds())}
+                  "tokens_per_second": round(window.tokens / max(1e-9, window.seconds))}
         if self.schedule is not None:
             values["learning_rate"] = float(self.schedule(step - 1))
         self.run.log(step, "train", **values)
@@ -182,11 +187,12 @@ class Loop:
         self.state["waited"] = 0 if is_better else self.state["waited"] + 1
         if is_better:
             self.state["best"] = {"step": step, "value": value, "metrics": metrics}
-        self.run.log(step, "eval", **metrics)
+        if self.run.last_step("eval") != step:  # it may be there from before a kill
+            self.run.log(step, "eval", **metrics)
+            for tag, text in (self.sample() if self.sample else {}).items():
+                self.run.text(step, tag, text)
         tqdm.write(f"step {step} evaluation: " + ", ".join(
             f"{name} {metrics[name]:.4f}" for name in self.trainer.task.headline(metrics)), file=sys.stderr)
-        for tag, text in (self.sample() if self.sample else {}).items():
-            self.run.text(step, tag, text)
         return is_better
 
     def _save(self, step):
@@ -206,20 +212,17 @@ class _Window:
     """Sums of the steps since the last record, left on the device until they are asked for."""
 
     def __init__(self):
-        self.sums, self.last_norm, self.tokens, self.begin = None, None, 0, time.perf_counter()
+        self.sums, self.last_norm, self.tokens, self.seconds = None, None, 0, 0.0
 
-    def add(self, sums, norm, tokens):
+    def add(self, sums, norm, tokens, seconds):
         self.sums = sums if self.sums is None else {key: self.sums[key] + value for key, value in sums.items()}
-        self.last_norm, self.tokens = norm, self.tokens + tokens
+        self.last_norm, self.tokens, self.seconds = norm, self.tokens + tokens, self.seconds + seconds
 
     def values(self):
         return {key: value.numpy().astype(np.float64) for key, value in self.sums.items()}
 
     def norm(self):
         return float(self.last_norm)
-
-    def seconds(self):
-        return max(1e-9, time.perf_counter() - self.begin)
 
     def check(self, step):
         loss = float(self.sums["loss"])
