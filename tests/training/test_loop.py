@@ -1,11 +1,13 @@
 """The loop over a run folder: the best weights at the end, early stopping, resume, and a loss that is no number."""
+import contextlib
 import types
 
 import numpy as np
 import pytest
 
+import tfzoo.training.loop as loop_module
 from tests.training.test_trainer import make_data, make_trainer
-from tfzoo.errors import Diverged
+from tfzoo.errors import Diverged, Interrupted
 from tfzoo.training.checkpointing import Checkpoints
 from tfzoo.training.loop import Loop, Pace
 from tfzoo.training.run_folder import RunFolder
@@ -107,3 +109,17 @@ def test_a_real_trainer_resumes_to_the_bit_through_the_folder(tmp_path):
     for group in whole:
         for name, value in whole[group].items():
             assert np.array_equal(value, cut[group][name]), name
+
+
+def test_a_stop_before_an_evaluation_loses_neither_it_nor_the_best(tmp_path, monkeypatch):
+    values = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8, 10: 0.1}
+    whole = run(tmp_path / "whole", Scripted(values), Pace(10, 2, 2, 2))
+    first = Scripted(values)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "stop_requests", lambda: contextlib.nullcontext(lambda: first.step >= 4))
+        with pytest.raises(Interrupted, match="same command"):
+            run(tmp_path / "cut", first, Pace(10, 2, 2, 2))
+    cut = run(tmp_path / "cut", Scripted(values), Pace(10, 2, 2, 2))
+    strip = [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in cut[1]]
+    assert strip == [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in whole[1]]
+    assert cut[2].best() == whole[2].best() and cut[0]["best_step"] == whole[0]["best_step"] == 4
