@@ -67,6 +67,7 @@ def overrides_of(values):
 def open_sources(values, columns, document="paragraph"):
     """Return (training source, evaluation source or None)."""
     from tfzoo.data.source import has_own_eval, open_source
+    from tfzoo.errors import DataError
     settings = {"columns": columns, "document": document, "max_bad_rows": values.max_bad_rows,
                 "allow_download": values.allow_download}
     train = open_source(values.data, **settings)
@@ -82,6 +83,9 @@ def open_sources(values, columns, document="paragraph"):
     for source in (train, evaluation):
         if source is not None:
             tell_counts(source)
+    if evaluation is not None and len(evaluation.texts) != len(train.texts):
+        raise DataError(f"{train.name} has {len(train.texts)} text(s) an example and {evaluation.name} "
+                        f"{len(evaluation.texts)}: allowed is text_pair in both or in neither")
     return train, evaluation
 
 
@@ -107,14 +111,14 @@ def get_tokenizer(values, source, run_folder):
     return tokenizer
 
 
-def length_of(values, body_config):
-    """Return the length that examples are cut to, refusing more than the model's positions."""
+def length_of(values, body_config, loaded):
+    """Return the length that examples are cut to (that of --init by default), refusing more than the positions."""
     from tfzoo.errors import ConfigError
     most = body_config["max_length"]
     if values.max_length > most:
         raise ConfigError(f"--max_length={values.max_length}: the model has {most} positions; lower it, or train from "
                           f"scratch with --override=max_length={values.max_length}")
-    return values.max_length or min(DEFAULT_LENGTH, most)
+    return values.max_length or min(most, loaded.config["max_length"] if loaded else DEFAULT_LENGTH)
 
 
 @dataclasses.dataclass
@@ -201,7 +205,7 @@ def run_training(script, values, task, sources, loaded, make_sample=None):
         if state == "fresh":  # a vocabulary that was learned for settings which came to nothing
             shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
         parts = build_parts(values, task, sources[0], loaded, run.path)
-        loop, length = _make_loop(values, parts, run, sources, make_sample)
+        loop, length = _make_loop(values, parts, run, sources, loaded, make_sample)
         results = run.results() if state == "resumable" else None
         if results is not None and results["planned_steps"] >= loop.pace.steps:
             say(f"{run.path} is finished: give more --steps or another --output_dir to train on")
@@ -212,17 +216,18 @@ def run_training(script, values, task, sources, loaded, make_sample=None):
             say(f"going on from step {loop.trainer.step} of {loop.pace.steps}")
         results = {**loop.run_to_end(), "planned_steps": loop.pace.steps, "model": str(run.path / "model")}
         save(Loaded(parts.model, parts.tokenizer, {"model": parts.name, "task": task.name, "labels": labels,
-                                                   "max_length": length}), run.path / "model")
+                                                   "settings": task.settings, "max_length": length}),
+             run.path / "model")
         run.finish(results)
         return run.results()
 
 
-def _make_loop(values, parts, run, sources, make_sample):
+def _make_loop(values, parts, run, sources, loaded, make_sample):
     from tfzoo.training.checkpointing import Checkpoints
     from tfzoo.training.loop import Loop, Pace
     from tfzoo.training.optimizer import WarmUp, make_optimizer
     from tfzoo.training.trainer import Trainer
-    length = length_of(values, parts.model.body.config)
+    length = length_of(values, parts.model.body.config, loaded)
     train, evaluation = (None if source is None else parts.task.batches(
         source, parts.tokenizer, values.batch_size, length, values.seed, training)
         for source, training in zip(sources, (True, False)))

@@ -32,7 +32,7 @@ def run(values):
     from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.errors import ConfigError
-    from tfzoo.generation import Sampling, generate
+    from tfzoo.generation import Generator, Sampling
     loaded = load(values.init, assembly.POLICIES[values.precision])
     if loaded.config["task"] != "causal_lm":
         raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: needed is causal_lm")
@@ -45,7 +45,7 @@ def run(values):
             f"{loaded.model.body.config['max_length'] - 1:,} of them")
     begin, made, shown, out = time.perf_counter(), [], prompt, [] if values.output else sys.stdout
     _put(out, prompt)
-    for token in generate(loaded.model, [tokens], values.max_new_tokens, loaded.tokenizer.end_id, sampling):
+    for token in Generator(loaded.model, sampling)([tokens], values.max_new_tokens, loaded.tokenizer.end_id):
         if token[0] == loaded.tokenizer.end_id:
             break
         made.append(int(token[0]))

@@ -33,7 +33,8 @@ def data(script, required=True):
     script.add("float", "eval_fraction", 0.0, "Or: a random share of --data that is kept for evaluation.",
                lower_bound=0.0, upper_bound=0.9)
     script.add("integer", "max_length", 0, "Tokens of an example, special ones included; longer ones are cut, and "
-               "counted. 0: 256, or less where the model has fewer positions.", lower_bound=0)
+               "counted. 0: as --init was trained with; from scratch 256, or less where the model has fewer positions.",
+               lower_bound=0)
     script.add("integer", "max_bad_rows", 0, "So many rows that cannot be read are skipped.", lower_bound=0)
     script.add("bool", "allow_download", False, "Let tfds:NAME use the network.")
 

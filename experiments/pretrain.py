@@ -24,11 +24,11 @@ def _sampler(parts):
     """Return the function that lets a causal model write for TensorBoard."""
     if parts.task.name != "causal_lm":
         return None
-    from tfzoo.generation import Sampling, generate
+    from tfzoo.generation import Generator, Sampling
+    write = Generator(parts.model, Sampling(0.8))
 
     def sample():
-        start = parts.tokenizer.end_id
-        tokens = [int(token[0]) for token in generate(parts.model, [[start]], SAMPLE_TOKENS, sampling=Sampling(0.8))]
+        tokens = [int(token[0]) for token in write([[parts.tokenizer.end_id]], SAMPLE_TOKENS)]
         return {"sample": parts.tokenizer.decode([tokens])[0]}
 
     return sample

@@ -21,7 +21,7 @@ def loaded():
     model = tfzoo.build("bert_tiny", task="classification", labels=["x", "y"],
                         **{**SMALL, "vocab_size": tokenizer.vocab_size})
     return Loaded(model, tokenizer, {"model": "bert_tiny", "task": "classification", "labels": ["x", "y"],
-                                     "max_length": 12})
+                                     "settings": {}, "max_length": 12})
 
 
 def test_a_saved_model_answers_as_the_live_one(loaded, tmp_path):
@@ -36,6 +36,11 @@ def test_a_saved_model_answers_as_the_live_one(loaded, tmp_path):
     assert vectors.shape == (4, 24) and np.abs(vectors[1:2] - alone).max() < 1e-5
     half = tfzoo.load(tmp_path, "mixed_bfloat16")
     assert half.model.body.compute_dtype == "bfloat16"
+    tfzoo.save(half, tmp_path / "half")
+    assert tfzoo.load(tmp_path / "half").body.compute_dtype == "bfloat16"
+    full = tfzoo.load(tmp_path / "half", "float32")
+    assert full.body.compute_dtype == "float32"
+    assert np.array_equal(full.model(inputs)["logits"], loaded.model(inputs)["logits"])
     assert np.abs(np.asarray(half.model(inputs)["logits"]) - loaded.model(inputs)["logits"]).max() < 0.05
 
 
@@ -48,6 +53,15 @@ def test_another_head_keeps_the_body(loaded):
         assert np.array_equal(variable.numpy(), there[variable.path])
     with pytest.raises(ConfigError, match="shape"):
         with_head(loaded, task_of("masked_lm"), ffn_dim=48)
+
+
+def test_the_same_task_and_labels_keep_the_head_too(loaded):
+    model, fresh, dropped = with_head(loaded, task_of("classification", ["x", "y"]), dropout=0.3)
+    assert not fresh and not dropped and model.body.config["dropout"] == 0.3
+    inputs = loaded.tokenizer(TEXTS[:4])
+    assert np.array_equal(model(inputs)["logits"], loaded.model(inputs)["logits"])
+    fresh, dropped = with_head(loaded, task_of("classification", ["y", "x"]))[1:]
+    assert fresh == dropped == ["head/dense/kernel", "head/dense/bias"]
 
 
 def test_a_failed_save_leaves_what_was_there(loaded, tmp_path, monkeypatch):

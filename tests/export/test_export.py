@@ -36,7 +36,7 @@ def make(tokenizer, name="bert_tiny", length=20):
     for variable in model.trainable_variables:
         variable.assign(variable + 0.3 * rng.standard_normal(variable.shape).astype(np.float32))
     return Loaded(model, tokenizer, {"model": name, "task": "classification", "labels": ["no", "yes"],
-                                     "max_length": length})
+                                     "settings": {}, "max_length": length})
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
@@ -75,6 +75,10 @@ def test_a_text_answers_alone_as_among_others():
 
 
 def test_what_is_no_classifier_is_refused(tmp_path):
+    merged = make(learn_tokenizer("learn:bpe:300", ["a b c"] * 9))
+    assert Predictor(merged)(["a b", "c"]).shape == (2, 2)
+    with pytest.raises(ConfigError, match="SavedModel yet"):
+        export_classifier(merged, tmp_path / "new")
     live = make(load_tokenizer("bytes"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.helpers import assign_reference
+from tests.helpers import assign_reference, hostile_texts
 from tests.models.test_golden import GOLDEN
 from tfzoo import build
-from tfzoo.data.encode import EncodedTexts
+from tfzoo.data.encode import EncodedTexts, encode_texts
 from tfzoo.errors import ConfigError
 from tfzoo.models import family_of
 from tfzoo.tasks import StreamBatches, TextBatches, task_of
+from tfzoo.text import learn_tokenizer
 
 SMALL = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20}
 TOKENIZER = types.SimpleNamespace(pad_id=0, start_id=1, end_id=2, mask_id=3, special_ids=(0, 1, 2, 3), vocab_size=53,
@@ -59,6 +60,23 @@ def test_a_pair_is_cut_longest_first():
     assert batch["token_ids"][0].tolist() == [1, 10, 10, 10, 10, 2, 11, 11, 11, 2]
     assert batch["segment_ids"][0].tolist() == [0] * 6 + [1] * 4
     assert data.cut == 1
+
+
+@pytest.mark.parametrize("spec", ["learn:wordpiece:150", "learn:bpe:300", "bytes"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_training_and_serving_see_the_same_ids(spec, paired):
+    texts = [text.decode("utf-8", "replace") for text in hostile_texts(60)]
+    tokenizer = learn_tokenizer(spec, texts)
+    columns = (texts, texts[::-1]) if paired else (texts,)
+    data = TextBatches(tuple(encode_texts(tokenizer, column) for column in columns), tokenizer,
+                       np.zeros(60, np.int32), 4, 24, 0, False)
+    served = tokenizer(*columns, max_length=24)
+    for row in range(60):
+        tokens, segments = data.row(row)
+        size = len(tokens)
+        assert np.array_equal(served["token_ids"][row, :size], tokens)
+        assert np.array_equal(served["segment_ids"][row, :size], segments)
+        assert served["padding_mask"][row].numpy().sum() == size
 
 
 def test_the_last_batch_is_filled_with_rows_that_weigh_nothing():

@@ -24,7 +24,8 @@ class Loaded:
     Attributes:
         model: keras.Model, a TaskModel or a bare body.
         tokenizer: Tokenizer, or None where the folder has none.
-        config: dict: format_version, model (name), task or None, labels (in output order) or None, max_length.
+        config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
+            None, max_length.
     """
 
     def __init__(self, model, tokenizer, config):
@@ -33,7 +34,9 @@ class Loaded:
     @property
     def task(self):
         """Return the model's task, or None for a bare body."""
-        return None if self.config["task"] is None else task_of(self.config["task"], self.config["labels"])
+        if self.config["task"] is None:
+            return None
+        return task_of(self.config["task"], self.config["labels"], **self.config["settings"])
 
     @property
     def body(self):
@@ -120,7 +123,7 @@ def load(source, dtype=None):
         version = config["format_version"]
         if version != FORMAT_VERSION:
             raise DataError(f"{folder} has format version {version}: this tfzoo reads {FORMAT_VERSION}")
-        config = {key: config[key] for key in ("model", "task", "labels", "max_length", "format_version")}
+        config = {key: config[key] for key in ("model", "task", "settings", "labels", "max_length", "format_version")}
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, DataError):
             raise
@@ -135,7 +138,7 @@ def load(source, dtype=None):
     except FileNotFoundError:
         tokenizer = None
     loaded = Loaded(model, tokenizer, config)
-    return loaded if dtype in (None, model.dtype_policy.name) else _cast(loaded, dtype)
+    return loaded if dtype in (None, loaded.body.dtype_policy.name) else _cast(loaded, dtype)
 
 
 def _cast(loaded, dtype):
@@ -150,7 +153,7 @@ def _cast(loaded, dtype):
 
 
 def with_head(loaded, task, dtype=None, **overrides):
-    """Put a fresh head for a task on a loaded body.
+    """Put a head for a task on a loaded body: its own where task and labels are the same, else a fresh one.
 
     Args:
         loaded: Loaded.
@@ -168,7 +171,8 @@ def with_head(loaded, task, dtype=None, **overrides):
     body = build_body(loaded.config["model"], dtype=dtype, **config)
     head = task.head(body.config, getattr(task, "labels", None), body.dtype_policy)
     model = TaskModel(body, head, name=f"{loaded.config['model']}_{task.name}")
-    there = {variable.path: variable for variable in loaded.body.weights}
+    same = loaded.config["task"] == task.name and loaded.config["labels"] == getattr(task, "labels", None)
+    there = {variable.path: variable for variable in (loaded.model if same else loaded.body).trainable_variables}
     fresh = []
     for variable in model.trainable_variables:
         old = there.pop(variable.path, None)
@@ -179,7 +183,7 @@ def with_head(loaded, task, dtype=None, **overrides):
                               "here: leave the --override that changes it away")
         else:
             variable.assign(old)
-    dropped = [path for path in there if "seed_generator" not in path]
-    if isinstance(loaded.model, TaskModel):
+    dropped = list(there)
+    if not same and isinstance(loaded.model, TaskModel):
         dropped += [variable.path for variable in loaded.model.head.trainable_variables]
     return model, fresh, dropped

@@ -54,6 +54,10 @@ def export_classifier(loaded, folder):
     folder = pathlib.Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already: name a new or an empty folder")
+    check_classifier(loaded)
+    if not loaded.tokenizer.in_graph:
+        raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run inside a SavedModel yet: export a model "
+                          "trained with WordPiece or bytes")
     classify = classify_function(loaded)
     archive = keras.export.ExportArchive()
     archive.track(loaded.model)

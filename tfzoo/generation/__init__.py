@@ -1,4 +1,5 @@
 """Text from causal language models by cached decoding."""
-from tfzoo.generation.generate import Sampling, generate
+from tfzoo.generation.generator import Generator
+from tfzoo.generation.sampling import Sampling
 
-__all__ = ["Sampling", "generate"]
+__all__ = ["Generator", "Sampling"]

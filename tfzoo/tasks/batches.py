@@ -27,13 +27,13 @@ class TextBatches:
                  pair_labels=None):
         self.encoded, self.tokenizer, self.labels, self.pair_labels = encoded, tokenizer, labels, pair_labels
         self.seed, self.whole_word, self.batch_size = seed, whole_word, batch_size
-        specials = 1 + len(encoded) if tokenizer.start_id != tokenizer.end_id else 0
+        specials = 1 + len(encoded)
         if max_length <= specials:
             raise ConfigError(f"max_length is {max_length}: allowed is more than {specials}, the special tokens")
         if not len(encoded[0]):
             raise DataError("no examples: allowed is one or more")
         self.max_length, self.specials = max_length, specials
-        lengths = np.maximum(1, sum(part.lengths for part in encoded) + specials)
+        lengths = sum(part.lengths for part in encoded) + specials
         self.cut = int((lengths > max_length).sum())
         self.plan = BatchPlan(lengths, batch_size, max_length, seed if shuffle else None)
 
@@ -47,8 +47,6 @@ class TextBatches:
         room = self.max_length - self.specials
         keep = [room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), room)
         parts = [part[:int(size)] for part, size in zip(parts, keep)]
-        if not self.specials:
-            return list(parts[0]) or [self.tokenizer.end_id], [0] * max(1, len(parts[0]))
         tokens, segments = [self.tokenizer.start_id], [0]
         for number, part in enumerate(parts):
             tokens += [*part, self.tokenizer.end_id]

@@ -53,7 +53,7 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
 
     Example:
         >>> model = build("bert_tiny", task="classification", labels=["bad", "good"], vocab_size=1000)
-        >>> model({"token_ids": [[5, 6, 7]]})["logits"].shape
+        >>> model({"token_ids": np.array([[5, 6, 7]])})["logits"].shape
         TensorShape([1, 2])
     """
     if task is None:

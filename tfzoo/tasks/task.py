@@ -27,6 +27,11 @@ class Task:
 
     better = ("loss", min)
 
+    @property
+    def settings(self):
+        """Return the task's arguments beside labels, which `task_of` takes: dict of plain values."""
+        return {}
+
     def body_arguments(self, config):
         """Return the arguments of a body that the task needs to be other than `config` has them."""
         return {}
@@ -76,6 +81,10 @@ class MaskedLM(Task):
 
     def __init__(self, next_sentence=False, whole_word=False):
         self.next_sentence, self.whole_word = next_sentence, whole_word
+
+    @property
+    def settings(self):
+        return {"next_sentence": self.next_sentence, "whole_word": self.whole_word}
 
     def body_arguments(self, config):
         return {"pooler": self.next_sentence}

@@ -26,7 +26,7 @@ class BytePairTokenizer(Tokenizer):
         DataError: where the end token or a byte is missing, or ids are not 0 to V - 1.
     """
 
-    kind, lossless = "bpe", True
+    kind, lossless, in_graph = "bpe", True, False
     unk_id = mask_id = None
 
     def __init__(self, ids, merges):

@@ -49,10 +49,10 @@ class Tokenizer:
     Attributes:
         kind: str. vocab_size: int. pad_id, unk_id, start_id, end_id, mask_id: int, None where there is none.
         special_ids: tuple of int. starts_word: bool [V], the token begins a word.
-        lossless: bool, the tokens of a text spell all of its bytes.
+        lossless: bool, the tokens of a text spell all of its bytes. in_graph: bool, it encodes inside a graph.
     """
 
-    lossless = False
+    lossless, in_graph = False, True
 
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""

@@ -6,10 +6,14 @@ import tensorflow as tf
 from tests.models.test_models import SMALL
 from tfzoo import build
 from tfzoo.errors import ConfigError
-from tfzoo.generation import Sampling, generate
+from tfzoo.generation import Generator, Sampling
 from tfzoo.generation.sampling import draw, keep_likeliest
 
 GREEDY = Sampling(temperature=0)
+
+
+def generate(model, prompt, count, end_id=None):
+    return Generator(model, GREEDY)(prompt, count, end_id)
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +39,18 @@ def greedy(model, prompt, count, window):
 
 @pytest.mark.parametrize("prompt, count", [([5], 8), ([5, 6, 7, 8], 40), (list(range(30)), 10)])
 def test_greedy_equals_full_forward_passes(model, prompt, count):
-    tokens = [int(token[0]) for token in generate(model, [prompt], count, sampling=GREEDY)]
+    tokens = [int(token[0]) for token in generate(model, [prompt], count)]
     assert tokens == greedy(model, prompt, count, 20)
     assert len(set(tokens)) > 1
 
 
 def test_rows_of_a_batch_decode_as_alone_and_end_by_themselves(model):
     prompts = [[5, 6], [9, 30]]
-    both = np.array(list(generate(model, prompts, 12, sampling=GREEDY)))
-    alone = [[int(token[0]) for token in generate(model, [prompt], 12, sampling=GREEDY)] for prompt in prompts]
+    both = np.array(list(generate(model, prompts, 12)))
+    alone = [[int(token[0]) for token in generate(model, [prompt], 12)] for prompt in prompts]
     assert both.T.tolist() == alone
     end = alone[0][3]
-    ended = np.array(list(generate(model, [prompts[0]], 12, end_id=end, sampling=GREEDY)))[:, 0].tolist()
+    ended = np.array(list(generate(model, [prompts[0]], 12, end_id=end)))[:, 0].tolist()
     assert ended == alone[0][:alone[0].index(end) + 1]
 
 
