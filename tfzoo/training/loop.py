@@ -71,7 +71,8 @@ class Loop:
         schedule: callable of the step, the learning rate that is logged, or None.
 
     The counters that a checkpoint keeps beside the arrays: the step last evaluated, evaluations without a new best, the
-    best step, its value and metrics.
+    best step, its value and metrics, and the sums since the last record, so that a resumed run logs what the whole one
+    does.
     """
 
     def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None):
@@ -79,6 +80,7 @@ class Loop:
         self.pace, self.eval_data, self.sample, self.schedule = pace, eval_data, sample, schedule
         self.metric, self.better = trainer.task.better
         self.state = {"evaluated": 0, "waited": 0, "best": None}
+        self.window = _Window()
 
     def resume(self, step):
         """Go on from a checkpoint's step; None starts anew. Logs after it are forgotten."""
@@ -86,6 +88,7 @@ class Loop:
         if step is not None:
             arrays, state = self.checkpoints.load(step)
             self.trainer.restore(arrays)
+            self.window = _Window(state.pop("window"))
             self.state = state
 
     def run_to_end(self):
@@ -117,13 +120,13 @@ class Loop:
                     disable=None, dynamic_ncols=True)
 
     def _train(self, stopped, bar):
-        examples, seconds, window = 0, 0.0, _Window()
+        examples, seconds = 0, 0.0
         self._catch_up()
         begin = time.perf_counter()
         for step, sums, norm, tokens in self.trainer.train(self.data, self._last()):
             passed = time.perf_counter() - begin  # of training alone: `begin` is set anew after all else
             seconds, examples = seconds + passed, examples + self.data.batch_size
-            window.add(sums, norm, tokens, passed)
+            self.window.add(sums, norm, tokens, passed)
             bar.update(1)
             log, save = self.pace.due(step, self.pace.log_every), self.pace.due(step, self.pace.save_every)
             evaluate = self.eval_data is not None and self.pace.due(step, self.pace.eval_every)
@@ -131,10 +134,10 @@ class Loop:
             if not (log or save or evaluate or stop):
                 begin = time.perf_counter()
                 continue
-            window.check(step)
+            self.window.check(step)
             if log:
-                self._log(step, window, bar)
-                window = _Window()
+                self._log(step, bar)
+                self.window = _Window()
             if evaluate and not stop:
                 save = self._evaluate() or save
             if save or stop:
@@ -162,7 +165,8 @@ class Loop:
     def _out_of_patience(self):
         return 0 < self.pace.patience <= self.state["waited"]
 
-    def _log(self, step, window, bar):
+    def _log(self, step, bar):
+        window = self.window
         values = {**self.trainer.task.metrics(window.values()), "gradient_norm": window.norm(),
                   "tokens_per_second": round(window.tokens / max(1e-9, window.seconds))}
         if self.schedule is not None:
@@ -196,7 +200,7 @@ class Loop:
         return is_better
 
     def _save(self, step):
-        self.checkpoints.save(step, self.trainer.arrays(), self.state)
+        self.checkpoints.save(step, self.trainer.arrays(), {**self.state, "window": self.window.state()})
         best = self.state["best"]
         if best is not None and best["step"] == step:
             self.checkpoints.mark_best(step, self.metric, best["value"])
@@ -209,17 +213,26 @@ def evaluation_bar(batches, count):
 
 
 class _Window:
-    """Sums of the steps since the last record, left on the device until they are asked for."""
+    """Sums of the steps since the last record, left on the device until they are asked for.
 
-    def __init__(self):
-        self.sums, self.last_norm, self.tokens, self.seconds = None, None, 0, 0.0
+    Args:
+        sums: what `state` gave, or None.
+    """
+
+    def __init__(self, sums=None):
+        self.sums = None if sums is None else {key: np.array(value, np.float32) for key, value in sums.items()}
+        self.last_norm, self.tokens, self.seconds = None, 0, 0.0
+
+    def state(self):
+        """Return the sums as plain values; a float32 goes through JSON unchanged."""
+        return None if self.sums is None else {key: np.asarray(value).tolist() for key, value in self.sums.items()}
 
     def add(self, sums, norm, tokens, seconds):
         self.sums = sums if self.sums is None else {key: self.sums[key] + value for key, value in sums.items()}
         self.last_norm, self.tokens, self.seconds = norm, self.tokens + tokens, self.seconds + seconds
 
     def values(self):
-        return {key: value.numpy().astype(np.float64) for key, value in self.sums.items()}
+        return {key: np.asarray(value, np.float64) for key, value in self.sums.items()}
 
     def norm(self):
         return float(self.last_norm)
