@@ -57,6 +57,8 @@ class Flags:
             for name, kind, text, required in members:
                 default = self.values[name].default
                 shown = "--[no]" + name if kind == "bool" else f"--{name}"
+                if kind == "enum":
+                    shown += "=" + "|".join(self.values[name].parser.enum_values)
                 note = " (required)" if required else "" if default in (None, "", []) else f" (default: {default})"
                 lines.append(f"  {shown}")
                 lines += textwrap.wrap(text + note, 100, initial_indent="      ", subsequent_indent="      ")

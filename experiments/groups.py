@@ -58,8 +58,9 @@ def optimization(script):
     """Add how the weights are updated."""
     script.group("optimization")
     script.add("integer", "batch_size", 32, "Examples of one update (of the whole batch).", lower_bound=1)
-    script.add("float", "epochs", None, "Passes over the training data (default: 3), or:", lower_bound=0.0)
-    script.add("integer", "steps", None, "updates.", lower_bound=1)
+    script.add("float", "epochs", None, "Passes over the training data; without it and --steps: 3.",
+               lower_bound=0.0)
+    script.add("integer", "steps", None, "Updates, instead of --epochs.", lower_bound=1)
     script.add("enum", "optimizer", "adamw", "adamw, or bert_adamw: without bias correction, as Google's BERT.",
                allowed=OPTIMIZERS)
     script.add("float", "learning_rate", None, "The highest learning rate; without it 5e-5 with --init and 5e-4 from "
