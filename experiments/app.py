@@ -1,6 +1,7 @@
 """The contract of the scripts: flags, one-line errors, exit codes, the results as the last line."""
 import json
 import os
+import signal
 import sys
 import textwrap
 import traceback
@@ -95,6 +96,7 @@ def import_tensorflow():
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+    tf.get_logger().setLevel("ERROR")  # notes on devices and traces are for its developers
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
 
@@ -116,7 +118,8 @@ def _code_of(error):
     from tfzoo import errors
     for kind, code in ((errors.ConfigError, EXIT_FLAGS), (errors.DataError, EXIT_DATA),
                        (FileNotFoundError, EXIT_MISSING), (errors.Diverged, EXIT_INTERNAL),
-                       (errors.Interrupted, EXIT_INTERRUPTED), (KeyboardInterrupt, EXIT_INTERRUPTED),
+                       (errors.OutOfMemory, EXIT_INTERNAL), (errors.Interrupted, EXIT_INTERRUPTED),
+                       (errors.LostWorker, EXIT_INTERRUPTED), (KeyboardInterrupt, EXIT_INTERRUPTED),
                        (OSError, EXIT_WRITE)):
         if isinstance(error, kind):
             return code
@@ -125,7 +128,7 @@ def _code_of(error):
 
 def _line_of(error):
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return "interrupted: run the same command again; training goes on from its last checkpoint, if any"
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         advice = "; check that the path is right, can be written and has space"
@@ -186,6 +189,7 @@ def _internal(script, error):
 
 def main(script, run, results_to=None):
     """Run a script with the words of the command line and end the process with its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until training takes care of both
     code = execute(script, run, sys.argv[1:], results_to)
     sys.stdout.flush()
     sys.stderr.flush()

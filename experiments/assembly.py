@@ -2,7 +2,6 @@
 import ast
 import dataclasses
 import math
-import pathlib
 import shutil
 
 from experiments.app import say
@@ -12,20 +11,22 @@ DEFAULT_LENGTH = 256
 
 
 def prepare(values):
-    """Set seed and determinism as the flags say."""
+    """Set seed and determinism as the flags say; return the strategy, made before TensorFlow computes anything."""
     import keras
     import tensorflow as tf
+
+    from tfzoo.errors import ConfigError
+    from tfzoo.training.strategy import make_strategy
+    strategy = make_strategy(values.strategy, values.virtual_devices)
     keras.utils.set_random_seed(values.seed)
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
-
-
-def use_xla(values):
-    """Return whether to compile."""
-    import tensorflow as tf
-    if values.xla == "auto":
-        return bool(tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("TPU"))
-    return values.xla == "on"
+    parts = strategy.num_replicas_in_sync * values.accumulate_steps
+    if values.batch_size % parts:
+        raise ConfigError(f"--batch_size={values.batch_size}: {strategy.num_replicas_in_sync} device(s) x "
+                          f"--accumulate_steps={values.accumulate_steps} must divide it; allowed are multiples of "
+                          f"{parts}")
+    return strategy
 
 
 def check_training_flags(values):
@@ -43,8 +44,9 @@ def check_training_flags(values):
         raise ConfigError("--init brings its own tokenizer: leave --tokenizer and --lowercase away")
     if values.model and not values.tokenizer:
         raise ConfigError("--tokenizer is missing: needed with --model; a vocabulary, learn:wordpiece:8000 or bytes")
-    if values.batch_size % values.accumulate_steps:
-        raise ConfigError(f"--accumulate_steps={values.accumulate_steps} must divide --batch_size={values.batch_size}")
+    if values.schedule_power is not None and values.schedule != "polynomial":
+        raise ConfigError(f"--schedule_power={values.schedule_power} is for --schedule=polynomial: got "
+                          f"--schedule={values.schedule}")
 
 
 def overrides_of(values):
@@ -96,19 +98,24 @@ def tell_counts(source):
     say(f"{source.name}: {len(source):,} examples{''.join(f', {item}' for item in extra)}")
 
 
-def get_tokenizer(values, source, run_folder):
+def get_tokenizer(values, source, run, strategy):
     """Return the tokenizer of --tokenizer; a learned one is kept in the run's folder for when the run goes on."""
+    from tfzoo.errors import ConfigError
     from tfzoo.text import learn_tokenizer, load_tokenizer
+    from tfzoo.training.strategy import agree
     lowercase = {"auto": "auto", "true": True, "false": False}[values.lowercase]
     if not values.tokenizer.startswith("learn:"):
         return load_tokenizer(values.tokenizer, lowercase)
-    kept = pathlib.Path(run_folder) / "tokenizer"
-    if kept.is_dir():
-        return load_tokenizer(kept)
-    say(f"learning a vocabulary: {values.tokenizer}")
-    tokenizer = learn_tokenizer(values.tokenizer, (text for texts in source.texts for text in texts), lowercase)
-    tokenizer.save_whole(kept)
-    return tokenizer
+    kept = run.path / "tokenizer"
+    if run.writes and not kept.is_dir():
+        say(f"learning a vocabulary: {values.tokenizer}")
+        tokenizer = learn_tokenizer(values.tokenizer, (text for texts in source.texts for text in texts), lowercase)
+        tokenizer.save_whole(kept)
+    agree(strategy, 0)  # the other workers wait for the one that learns
+    if not kept.is_dir():
+        raise ConfigError(f"--output_dir={run.path}: this worker does not see what worker 0 writes there; give a "
+                          "folder that all machines share")
+    return load_tokenizer(kept)
 
 
 def length_of(values, body_config, loaded):
@@ -131,7 +138,7 @@ class Parts:
     name: str
 
 
-def build_parts(values, task, source, loaded, run_folder):
+def build_parts(values, task, source, loaded, run, strategy):
     """Build the model that the flags name, with its task's head."""
     from tfzoo.checkpoints.folder import with_head
     from tfzoo.errors import ConfigError
@@ -141,7 +148,7 @@ def build_parts(values, task, source, loaded, run_folder):
         model, fresh, dropped = with_head(loaded, task, policy, **overrides)
         say(f"--init={values.init}: {tell_paths(fresh)} fresh, {tell_paths(dropped)} dropped")
         return Parts(model, task, loaded.tokenizer, loaded.config["model"])
-    tokenizer = get_tokenizer(values, source, run_folder)
+    tokenizer = get_tokenizer(values, source, run, strategy)
     vocab_size = overrides.pop("vocab_size", tokenizer.vocab_size)
     if isinstance(vocab_size, int) and vocab_size < tokenizer.vocab_size:
         raise ConfigError(f"vocab_size={vocab_size}: the tokenizer has ids up to {tokenizer.vocab_size - 1}; leave it "
@@ -182,7 +189,7 @@ def config_of_run(values, task_labels, sources, loaded):
     return config
 
 
-def run_training(script, values, task, sources, loaded, make_sample=None):
+def run_training(script, values, task, sources, loaded, strategy, make_sample=None):
     """Train, and save the best model.
 
     Args:
@@ -191,41 +198,67 @@ def run_training(script, values, task, sources, loaded, make_sample=None):
         task: Task.
         sources: (training, evaluation or None).
         loaded: Loaded of --init, or None.
+        strategy: what `prepare` returned.
         make_sample: callable of Parts -> callable that Loop takes as `sample`, or None.
 
     Returns:
         dict of results.
     """
+    import tensorflow as tf
+
+    from tfzoo.errors import LostWorker
+    from tfzoo.training.run_folder import RunFolder
+    from tfzoo.training.strategy import is_chief, is_multi_worker
+    try:
+        with RunFolder(values.output_dir, is_chief(strategy), say) as run:
+            return _train_in(run, script, values, task, sources, loaded, strategy, make_sample)
+    except tf.errors.OpError as error:
+        if not is_multi_worker(strategy) or isinstance(error, tf.errors.ResourceExhaustedError):
+            raise
+        reason = (error.message.strip().splitlines() or [type(error).__name__])[0]
+        raise LostWorker(f"another worker is gone ({reason[:200]}): start all workers again with the same command; "
+                         "they go on from the last checkpoint") from error
+
+
+def _train_in(run, script, values, task, sources, loaded, strategy, make_sample):
     from tfzoo.checkpoints import Loaded, save
-    from tfzoo.training.run_folder import MAY_CHANGE, RunFolder
+    from tfzoo.training.run_folder import MAY_CHANGE
+    from tfzoo.training.strategy import agree
     labels = getattr(task, "labels", None)
-    with RunFolder(values.output_dir) as run:
-        state = run.create(script.text(), config_of_run(values, labels, sources, loaded), values.resume,
-                           MAY_CHANGE | {"data", "eval_data"})  # their contents may not: data_sha256
-        if state == "fresh":  # a vocabulary that was learned for settings which came to nothing
-            shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
-        parts = build_parts(values, task, sources[0], loaded, run.path)
-        loop, length = _make_loop(values, parts, run, sources, loaded, make_sample)
-        results = run.results() if state == "resumable" else None
-        if results is not None and results["planned_steps"] >= loop.pace.steps:
-            say(f"{run.path} is finished: give more --steps or another --output_dir to train on")
-            return results
-        if state == "resumable":
-            step = loop.checkpoints.latest(must=values.resume == "must")
-            loop.resume(step)
-            say(f"going on from step {loop.trainer.step} of {loop.pace.steps}")
-        results = {**loop.run_to_end(), "planned_steps": loop.pace.steps, "model": str(run.path / "model")}
+    config = config_of_run(values, labels, sources, loaded)
+    state = run.create(script.text(), config, values.resume, MAY_CHANGE | {"data", "eval_data"},  # data_sha256 may not
+                       {name: values[name].default for name in config if name in values})
+    resumable = agree(strategy, int(state == "resumable"))
+    if run.writes and not resumable:  # a vocabulary that was learned for settings which came to nothing
+        shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
+    with strategy.scope():
+        parts = build_parts(values, task, sources[0], loaded, run, strategy)
+        loop, length = _make_loop(values, parts, run, sources, loaded, strategy, make_sample)
+    results = run.results() if resumable else None
+    if agree(strategy, int(results is not None and results["planned_steps"] >= loop.pace.steps)):
+        say(f"{run.path} is finished: give more --steps or another --output_dir to train on")
+        return results or run.results()
+    if resumable:
+        step = loop.checkpoints.latest(must=values.resume == "must") if run.writes else None
+        step = agree(strategy, -1 if step is None else step)
+        loop.resume(None if step < 0 else step)
+        say(f"going on from step {loop.trainer.step} of {loop.pace.steps}")
+    results = {**loop.run_to_end(), "planned_steps": loop.pace.steps, "model": str(run.path / "model")}
+    if run.writes:
         save(Loaded(parts.model, parts.tokenizer, {"model": parts.name, "task": task.name, "labels": labels,
                                                    "settings": task.settings, "max_length": length}),
              run.path / "model")
         run.finish(results)
-        return run.results()
+        results = run.results()
+    agree(strategy, 0)  # no worker leaves before the model is written
+    return results
 
 
-def _make_loop(values, parts, run, sources, loaded, make_sample):
+def _make_loop(values, parts, run, sources, loaded, strategy, make_sample):
     from tfzoo.training.checkpointing import Checkpoints
     from tfzoo.training.loop import Loop, Pace
     from tfzoo.training.optimizer import WarmUp, make_optimizer
+    from tfzoo.training.strategy import choose_xla
     from tfzoo.training.trainer import Trainer
     length = length_of(values, parts.model.body.config, loaded)
     train, evaluation = (None if source is None else parts.task.batches(
@@ -234,17 +267,21 @@ def _make_loop(values, parts, run, sources, loaded, make_sample):
     for data, source in zip((train, evaluation), sources):
         if data is not None and data.cut:
             say(f"{source.name}: {data.cut:,} of {len(source):,} texts were cut at {length} tokens")
-    steps = values.steps or max(1, math.ceil((3 if values.epochs is None else values.epochs) * train.batches_per_epoch))
+    epochs = 3 if values.epochs is None else values.epochs
+    steps = values.steps or max(1, math.ceil(epochs * train.batches_per_epoch))
     every = values.eval_every or train.batches_per_epoch
-    pace = Pace(steps, values.log_every, every, values.save_every or every, values.patience)
+    pace = Pace(steps, values.log_every, every, values.save_every or every, values.patience, values.max_bad_steps)
     warmup = values.warmup_steps if values.warmup_steps >= 0 else steps // 10
     rate = values.learning_rate if values.learning_rate is not None else 5e-5 if values.init else 5e-4
-    schedule = WarmUp(rate, steps, warmup, values.schedule)
-    optimizer = make_optimizer(values.optimizer, schedule, parts.model.trainable_variables, values.weight_decay)
-    trainer = Trainer(parts.model, parts.task, optimizer, values.seed, values.clip_norm, values.accumulate_steps,
-                      use_xla(values))
-    loop = Loop(trainer, train, run, Checkpoints(run.path / "checkpoints", values.keep, say), pace, evaluation,
-                make_sample(parts) if make_sample else None, schedule)
+    schedule = WarmUp(rate, steps, warmup, values.schedule, values.schedule_power or 2.0)
+    optimizer = make_optimizer(values.optimizer, schedule, parts.model.trainable_variables, values.weight_decay,
+                               no_decay=values.no_decay, layer_decay=values.layer_decay, ema_decay=values.ema_decay)
+    xla, choice = choose_xla(values.xla)
+    trainer = Trainer(parts.model, parts.task, optimizer, values.seed, values.clip_norm, values.accumulate_steps, xla,
+                      values.remat, strategy)
+    loop = Loop(trainer, train, run, Checkpoints(run.path / "checkpoints", values.keep, say, run.writes), pace,
+                evaluation, make_sample(parts) if make_sample and run.writes else None, schedule)
     say(f"{parts.name}: {sum(math.prod(v.shape) for v in parts.model.trainable_variables):,} weights, "
-        f"{steps:,} steps of {values.batch_size} examples, {train.batches_per_epoch:,} an epoch")
+        f"{steps:,} steps of {values.batch_size} examples, {train.batches_per_epoch:,} an epoch; "
+        f"{strategy.num_replicas_in_sync} device(s), {choice}")
     return loop, length

@@ -25,6 +25,7 @@ def run(values):
     from tfzoo.data.source import open_source
     from tfzoo.errors import ConfigError, DataError
     from tfzoo.training.loop import evaluation_bar
+    from tfzoo.training.strategy import choose_xla
     from tfzoo.training.trainer import Trainer
     loaded = load(values.init, assembly.POLICIES[values.precision])
     if loaded.task is None or loaded.tokenizer is None:
@@ -41,7 +42,7 @@ def run(values):
                                False)
     if data.cut:
         say(f"{source.name}: {data.cut:,} of {len(source):,} texts were cut at {loaded.config['max_length']} tokens")
-    trainer = Trainer(loaded.model, loaded.task, None, xla=assembly.use_xla(values))
+    trainer = Trainer(loaded.model, loaded.task, None, xla=choose_xla(values.xla)[0])
     return {"examples": len(source), **trainer.evaluate(data, evaluation_bar)}
 
 

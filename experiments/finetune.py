@@ -15,11 +15,11 @@ def make_flags():
 def run(values, script):
     from tfzoo.tasks import task_of
     assembly.check_training_flags(values)
-    assembly.prepare(values)
+    strategy = assembly.prepare(values)
     loaded = assembly.load_init(values)
     sources = assembly.open_sources(values, ("text", "label"))
     task = task_of(values.task, labels=sources[0].labels())
-    return assembly.run_training(script, values, task, sources, loaded)
+    return assembly.run_training(script, values, task, sources, loaded, strategy)
 
 
 if __name__ == "__main__":

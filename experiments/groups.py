@@ -4,9 +4,11 @@ The allowed words stand here again, so that --help and a wrong flag need not wai
 equal to the library's.
 """
 DOCUMENTS = ["paragraph", "line", "file"]
-OPTIMIZERS = ["adamw", "bert_adamw"]
-SCHEDULES = ["linear", "cosine", "constant"]
+OPTIMIZERS = ["adamw", "bert_adamw", "lamb", "adafactor"]
+SCHEDULES = ["linear", "cosine", "polynomial", "inverse_sqrt", "constant"]
+STRATEGIES = ["auto", "one_device", "mirrored", "multi_worker", "tpu"]
 RESUME = ["auto", "never", "must"]
+NO_DECAY = r"(bias|norm/gamma|norm/beta)$"
 
 
 def what(script, tasks):
@@ -61,17 +63,26 @@ def optimization(script):
     script.add("float", "epochs", None, "Passes over the training data; without it and --steps: 3.",
                lower_bound=0.0)
     script.add("integer", "steps", None, "Updates, instead of --epochs.", lower_bound=1)
-    script.add("enum", "optimizer", "adamw", "adamw, or bert_adamw: without bias correction, as Google's BERT.",
-               allowed=OPTIMIZERS)
+    script.add("enum", "optimizer", "adamw", "bert_adamw: without bias correction, as Google's BERT; lamb: for large "
+               "batches; adafactor: factored second moments.", allowed=OPTIMIZERS)
     script.add("float", "learning_rate", None, "The highest learning rate; without it 5e-5 with --init and 5e-4 from "
                "scratch.", lower_bound=0.0)
     script.add("enum", "schedule", "linear", "How the learning rate falls after the warm-up.", allowed=SCHEDULES)
+    script.add("float", "schedule_power", None, "The power of --schedule=polynomial; without it 2.", lower_bound=0.0)
     script.add("integer", "warmup_steps", -1, "Updates over which it rises; -1 is a tenth of all.", lower_bound=-1)
-    script.add("float", "weight_decay", 0.01, "Decoupled weight decay; biases and norms have none.", lower_bound=0.0)
+    script.add("float", "weight_decay", 0.01, "Decoupled weight decay.", lower_bound=0.0)
+    script.add("string", "no_decay", NO_DECAY, "A regular expression: weights in whose path it is found do not decay.")
+    script.add("float", "layer_decay", 1.0, "The learning rate of each layer is that of the one above times this.",
+               lower_bound=0.01, upper_bound=1.0)
+    script.add("float", "ema_decay", 0.0, "Evaluate and keep an exponential moving average of the weights with this "
+               "decay; 0: the weights themselves.", lower_bound=0.0, upper_bound=0.999999)
     script.add("float", "clip_norm", 1.0, "The largest global norm of the gradient; 0 for no clipping.",
                lower_bound=0.0)
     script.add("integer", "accumulate_steps", 1, "Parts of a batch that are computed one after the other, to save "
                "memory; the update is the same.", lower_bound=1)
+    script.add("bool", "remat", False, "Compute the blocks' insides again in the backward pass, to save memory.")
+    script.add("integer", "max_bad_steps", 10, "So many updates in a row with a loss or gradient that is not finite "
+               "end the run; each is skipped and logged.", lower_bound=1)
     script.add("integer", "patience", 0, "So many evaluations without a better one end the run; 0: never.",
                lower_bound=0)
 
@@ -80,6 +91,11 @@ def running(script):
     """Add where and how a training run lives."""
     script.group("running")
     script.add("string", "output_dir", None, "The run's folder; a run that was stopped goes on from it.", required=True)
+    script.add("string", "strategy", "auto", "one_device; mirrored: all GPUs of this machine; multi_worker: several "
+               "processes, from TF_CONFIG or Slurm; tpu. auto: multi_worker where TF_CONFIG names several workers, "
+               "mirrored where there are several devices.")
+    script.add("integer", "virtual_devices", 0, "Divide the CPU into so many devices, to try --strategy=mirrored.",
+               lower_bound=0)
     precision(script)
     script.add("integer", "seed", 0, "Decides weights, order, masks and dropout.", lower_bound=0)
     script.add("integer", "eval_every", 0, "Steps between evaluations; 0: once an epoch.", lower_bound=0)

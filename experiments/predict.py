@@ -51,11 +51,12 @@ def run(values):
     from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.data.readers import Lines, read_rows
+    from tfzoo.training.strategy import choose_xla
     app.check_output(values.output)
     loaded = load(values.init, assembly.POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: say(f"skipped: {message}"))
-    answers = _answers(loaded, rows, values.batch_size, assembly.use_xla(values), counts)
+    answers = _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
     texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
     if values.output:
         files.write_atomic_chunks(values.output, (text.encode() for text in texts))

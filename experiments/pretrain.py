@@ -40,7 +40,7 @@ def run(values, script):
     assembly.check_training_flags(values)
     if values.task != "masked_lm" and (values.next_sentence or values.whole_word):
         raise ConfigError(f"--next_sentence and --whole_word are for --task=masked_lm: got --task={values.task}")
-    assembly.prepare(values)
+    strategy = assembly.prepare(values)
     settings = {"next_sentence": values.next_sentence, "whole_word": values.whole_word}
     task = task_of(values.task, **(settings if values.task == "masked_lm" else {}))
     loaded = assembly.load_init(values)
@@ -49,7 +49,7 @@ def run(values, script):
     if document == "auto":
         document = "file" if values.task == "causal_lm" else "paragraph"
     sources = assembly.open_sources(values, ("text",), document)
-    return assembly.run_training(script, values, task, sources, loaded, _sampler)
+    return assembly.run_training(script, values, task, sources, loaded, strategy, _sampler)
 
 
 if __name__ == "__main__":

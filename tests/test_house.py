@@ -8,8 +8,9 @@ import pytest
 from experiments import groups
 from tests.helpers import CHECKOUT
 from tfzoo.data.readers import DOCUMENTS
-from tfzoo.training.optimizer import OPTIMIZERS, SCHEDULES
+from tfzoo.training.optimizer import NO_DECAY, OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
+from tfzoo.training.strategy import STRATEGIES
 
 BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "models": {"layers"},
          "tasks": {"text", "data", "layers", "models", "metrics"},
@@ -46,6 +47,7 @@ def test_each_room_imports_only_what_is_below_it(room):
 def test_the_scripts_words_are_the_library_s():
     assert groups.DOCUMENTS == list(DOCUMENTS) and groups.OPTIMIZERS == list(OPTIMIZERS)
     assert groups.SCHEDULES == list(SCHEDULES) and groups.RESUME == list(RESUME)
+    assert groups.STRATEGIES == list(STRATEGIES) and groups.NO_DECAY == NO_DECAY
 
 
 def test_import_registers_no_flag_and_is_quick_beyond_tensorflow_and_keras():

@@ -10,8 +10,16 @@ class DataError(ValueError):
 
 
 class Diverged(ArithmeticError):
-    """Report a loss that is no longer finite (exit code 70)."""
+    """Report losses or gradients that are not finite, too many in a row (exit code 70)."""
 
 
 class Interrupted(Exception):
     """Report a run that was told to stop and has saved its state (exit code 75)."""
+
+
+class OutOfMemory(MemoryError):
+    """Report a batch that the memory cannot hold, with what takes the memory and the flags that lower it (70)."""
+
+
+class LostWorker(Exception):
+    """Report that another worker of the cluster is gone; all are to be started again (75)."""

@@ -140,7 +140,15 @@ def bad_cases(folder):
         ("finetune", [*train, "--precision=float64"], 1, "precision"),
         ("finetune", other(output_dir=f"{good}/sub"), 74, "under, a file"),
         ("finetune", [*train, "--resume=must"], 66, "holds no run"),
-        ("finetune", [*train, "--learning_rate=1e30", "--schedule=constant", "--clip_norm=0"], 70, "--learning_rate"),
+        ("finetune", [*train, "--learning_rate=1e30", "--schedule=constant", "--clip_norm=0",
+                      "--max_bad_steps=2"], 70, "2 updates in a row"),
+        ("finetune", [*train, "--strategy=parameter_server"], 1, "parameter servers update asynchronously"),
+        ("finetune", [*train, "--strategy=many"], 1, "allowed are auto, one_device"),
+        ("finetune", [*train, "--strategy=mirrored"], 1, "--virtual_devices=2"),
+        ("finetune", [*train, "--strategy=multi_worker"], 1, "TF_CONFIG"),
+        ("finetune", [*train, "--virtual_devices=64"], 1, "has started with 1"),
+        ("finetune", [*train, "--no_decay=("], 1, "regular expression"),
+        ("finetune", [*train, "--schedule_power=3"], 1, "--schedule=polynomial"),
         ("pretrain", [*train, "--task=causal_lm"], 1, "cannot learn causal_lm"),
         ("pretrain", [*train, "--next_sentence"], 1, "two sentences"),
         ("evaluate", ["--init=/none", f"--data={good}"], 66, "no model folder"),
@@ -153,10 +161,10 @@ def bad_cases(folder):
         ("export", ["--init=/none", out], 66, "no model folder")]
 
 
-@pytest.mark.parametrize("number", range(37))
+@pytest.mark.parametrize("number", range(44))
 def test_each_mistake_is_one_line_with_its_exit_code(number, call, tmp_path):
     cases = bad_cases(tmp_path)
-    assert len(cases) == 37
+    assert len(cases) == 44
     name, words, wanted, says = cases[number]
     code, out, err = call(name, *words)
     assert (code, out) == (wanted, ""), err

@@ -22,11 +22,20 @@ class Scripted:
                                           metrics=lambda sums: {"sum": float(sums["loss"]), "loss": 1.0},
                                           headline=lambda metrics: ["score"])
 
-    def train(self, data, until):
+    shared = False
+
+    def train(self, data, until, stopped):
         for step in range(self.step + 1, until + 1):
+            stop = stopped()
             self.step = self.weights = step
             self.seen.append(step)
-            yield step, {"loss": np.float32(data.loss(step))}, 1.0, 8
+            finite = bool(np.isfinite(data.loss(step)))
+            yield step, {"loss": np.float32(data.loss(step) if finite else 0)}, 1.0, finite, float(stop), 8
+
+    averages = contextlib.nullcontext
+
+    def use_averages(self):
+        return None
 
     def evaluate(self, data, progress):
         return {"score": self.values.get(self.step, 0.0), "loss": 1.0}
@@ -39,7 +48,7 @@ class Scripted:
 
 
 def run(folder, trainer, pace, loss=lambda step: 1.0):
-    data = types.SimpleNamespace(batch_size=4, loss=loss)
+    data = types.SimpleNamespace(batch_size=4, loss=loss, examples=lambda step: [10 * step, 10 * step + 1])
     with RunFolder(folder) as run_folder:
         state = run_folder.create("--x", {"x": 1})
         checkpoints = Checkpoints(folder / "checkpoints", 2)
@@ -78,11 +87,22 @@ def test_the_counters_survive_a_stop(tmp_path):
     assert [r["step"] for r in records if r["split"] == "train"] == [2, 4, 6, 8, 10]
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
+def test_updates_that_are_not_finite_end_the_run_and_keep_the_last_good_checkpoint(tmp_path, capsys):
     trainer = Scripted({2: 0.5, 4: 0.6})
-    with pytest.raises(Diverged, match="--learning_rate"):
-        run(tmp_path, trainer, Pace(10, 2, 2, 2), loss=lambda step: float("nan") if step == 5 else 1.0)
+    with pytest.raises(Diverged, match="4 updates in a row by step 8 .*--learning_rate"):
+        run(tmp_path, trainer, Pace(20, 2, 2, 2, max_bad_steps=4), loss=lambda step: np.nan if step >= 5 else 1.0)
     assert Checkpoints(tmp_path / "checkpoints", 2).latest() == 4
+    assert "step 5: loss or gradients are not finite" in capsys.readouterr().err
+
+
+def test_single_bad_updates_are_logged_with_their_examples_and_the_run_goes_on(tmp_path):
+    results, records, checkpoints = run(tmp_path, Scripted({}), Pace(12, 4, 0, 2, max_bad_steps=2),
+                                        loss=lambda step: np.inf if step in (3, 6, 8, 10) else 1.0)
+    assert results["steps"] == 12 and checkpoints.steps() == [4, 12]  # none at 2 x 3 and 2 x 4, amid bad steps
+    skipped = [record.get("skipped") for record in records if record["split"] == "train"]
+    assert skipped == [[{"step": 3, "examples": [20, 21]}],
+                       [{"step": 6, "examples": [50, 51]}, {"step": 8, "examples": [70, 71]}],
+                       [{"step": 10, "examples": [90, 91]}]]
 
 
 def test_a_real_trainer_resumes_to_the_bit_through_the_folder(tmp_path):

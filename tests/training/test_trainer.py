@@ -2,12 +2,14 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.tasks.test_tasks import SMALL, TOKENIZER
 from tfzoo import build
 from tfzoo.data.encode import EncodedTexts
+from tfzoo.errors import ConfigError, OutOfMemory
 from tfzoo.tasks import TextBatches, task_of
-from tfzoo.training.optimizer import WarmUp, make_optimizer
+from tfzoo.training.optimizer import WarmUp, make_optimizer, rate_scales
 from tfzoo.training.trainer import Trainer
 
 
@@ -20,14 +22,14 @@ def make_data(task="classification"):
     return TextBatches((encoded,), TOKENIZER, labels, 8, 16, 3, shuffle=True)
 
 
-def make_trainer(task="classification", optimizer="adamw", **settings):
+def make_trainer(task="classification", optimizer="adamw", made=None, **settings):
     labels = ["a", "b"] if task == "classification" else None
     keras.utils.set_random_seed(0)
     model = build("bert_tiny", task=task, labels=labels, **SMALL)
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
         variable.assign(variable + 0.1 * rng.standard_normal(variable.shape).astype(np.float32))
-    updates = make_optimizer(optimizer, WarmUp(1e-3, 20, 4), model.trainable_variables, 0.1)
+    updates = make_optimizer(optimizer, WarmUp(1e-3, 20, 4), model.trainable_variables, 0.1, **(made or {}))
     return Trainer(model, task_of(task, labels), updates, seed=5, **settings)
 
 
@@ -38,11 +40,12 @@ def weights_after(trainer, steps, task="classification"):
 
 
 @pytest.mark.parametrize("task", ["classification", "masked_lm"])
-@pytest.mark.parametrize("settings", [{"microbatches": 2}, {"microbatches": 4, "xla": True}, {"xla": True}])
+@pytest.mark.parametrize("settings", [{"microbatches": 2}, {"microbatches": 4, "xla": True}, {"xla": True},
+                                      {"remat": True}, {"remat": True, "microbatches": 2, "xla": True}])
 def test_updates_do_not_depend_on_microbatches_or_the_compiler(task, settings):
     one, two = make_trainer(task), make_trainer(task, **settings)
     batch = make_data(task).batch(0)
-    (sums, norm), (other_sums, other_norm) = one.train_step(batch), two.train_step(batch)
+    (sums, norm, *_), (other_sums, other_norm, *_) = one.train_step(batch), two.train_step(batch)
     assert float(norm) == pytest.approx(float(other_norm), rel=1e-4)
     assert float(sums["loss"]) == pytest.approx(float(other_sums["loss"]), rel=1e-5)
     # The momentum after one step is the clipped gradient x 0.1: compared where rounding is not magnified by Adam.
@@ -102,9 +105,102 @@ def test_bert_adamw_has_no_bias_correction():
     assert np.abs(after["model"][path] - expected).max() < 1e-7
 
 
-@pytest.mark.parametrize("kind, middle", [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)])
-def test_schedules(kind, middle):
+@pytest.mark.parametrize("kind, middle, end", [("linear", 0.5, 0), ("cosine", 0.5, 0), ("constant", 1, 1),
+                                               ("polynomial", 0.25, 0), ("inverse_sqrt", (10 / 21) ** 0.5,
+                                                                         (10 / 31) ** 0.5)])
+def test_schedules(kind, middle, end):
     schedule = WarmUp(2.0, 30, 10, kind)
     assert float(schedule(0)) == pytest.approx(0.2)
     assert float(schedule(9)) == pytest.approx(2.0)
     assert float(schedule(20)) == pytest.approx(2 * middle)
+    assert float(schedule(30)) == pytest.approx(2 * end)
+    assert WarmUp.from_config(schedule.get_config()).get_config() == schedule.get_config()
+
+
+@pytest.mark.parametrize("name, own", [("adamw", {"beta_2": 0.999, "epsilon": 1e-6}),
+                                       ("lamb", {"beta_2": 0.999, "epsilon": 1e-6}), ("adafactor", {})])
+def test_updates_are_those_of_keras_own_optimizer(name, own):
+    trainer = make_trainer(optimizer=name)
+    variables = [keras.Variable(v.numpy(), name=v.name) for v in trainer.model.trainable_variables]
+    plain = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb, "adafactor": keras.optimizers.Adafactor}
+    plain = plain[name](WarmUp(1e-3, 20, 4), weight_decay=0.1, **own)
+    decays = [v.path.split("/")[-1] not in ("bias", "gamma", "beta") for v in trainer.model.trainable_variables]
+    plain.exclude_from_weight_decay(var_list=[v for v, yes in zip(variables, decays) if not yes])
+    plain.build(variables)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        gradients = [rng.standard_normal(v.shape).astype(np.float32) for v in variables]
+        plain.apply(gradients)
+        trainer.optimizer.apply(gradients)
+    for one, other in zip(variables, trainer.model.trainable_variables):
+        assert np.abs(one.numpy() - other.numpy()).max() < 1e-7, other.path
+    arrays = trainer.arrays()["optimizer"]
+    assert len(arrays) == len(trainer.optimizer.variables) == len(plain.variables)
+
+
+def test_an_update_that_is_not_finite_changes_nothing_but_the_step():
+    trainer, data = make_trainer(made={"ema_decay": 0.5}), make_data()
+    trainer.train_step(data.batch(0))
+    before = trainer.arrays()
+    batch = data.batch(1)
+    batch["weights"][3] = np.nan
+    sums, norm, finite, stop = trainer.train_step(batch, stop=True)
+    assert not finite and float(sums["loss"]) == 0 and float(stop) == 1
+    after = trainer.arrays()
+    changed = [name for group in before for name in before[group]
+               if not np.array_equal(before[group][name], after[group][name])]
+    assert [name.rsplit("/", 1)[1] for name in changed] == ["iteration"] and trainer.step == 2
+
+
+def test_averages_follow_the_weights_and_are_what_is_evaluated():
+    trainer, data = make_trainer(made={"ema_decay": 0.75}), make_data()
+    average = {path: value.astype(np.float64) for path, value in trainer.arrays()["model"].items()}
+    for step in range(3):
+        trainer.train_step(data.batch(step))
+        for path, value in trainer.arrays()["model"].items():
+            average[path] = 0.75 * average[path] + 0.25 * value
+    before = trainer.arrays()
+    with trainer.averages():
+        inside = trainer.arrays()["model"]
+        loss = trainer.evaluate(data)["loss"]
+    for path, value in average.items():
+        assert np.abs(inside[path] - value).max() < 1e-6, path
+    after = trainer.arrays()
+    assert all(np.array_equal(before[group][name], after[group][name]) for group in before for name in before[group])
+    assert trainer.evaluate(data)["loss"] != loss
+    trainer.use_averages()
+    assert trainer.evaluate(data)["loss"] == loss
+
+
+def test_lower_layers_learn_slower():
+    assert rate_scales(["embeddings/token", "block_00/norm/gamma", "block_01/attention/query/kernel", "pooler/bias"],
+                       0.5) == [0.125, 0.25, 0.5, 1.0]
+    trainer, decayed = make_trainer(), make_trainer(made={"layer_decay": 0.5})
+    before, ones = trainer.arrays()["model"], [np.ones(v.shape, np.float32) for v in trainer.model.trainable_variables]
+    trainer.optimizer.apply(ones)
+    decayed.optimizer.apply(ones)
+    whole, less = trainer.arrays()["model"], decayed.arrays()["model"]
+    for path, scale in (("embeddings/token", 0.125), ("block_01/attention/query/kernel", 0.5), ("head/dense/bias", 1)):
+        assert np.allclose(less[path] - before[path], scale * (whole[path] - before[path]), atol=1e-7), path
+
+
+def test_the_step_is_traced_once_for_each_shape_and_only_divisible_batches_are_taken():
+    trainer, data = make_trainer(), make_data()
+    for _ in trainer.train(data, 2 * data.batches_per_epoch):
+        continue
+    assert trainer.traces == len(data.plan.buckets)
+    with pytest.raises(ConfigError, match="multiples of 3"):
+        make_trainer(microbatches=3).train_step(data.batch(0))
+
+
+def test_out_of_memory_says_what_takes_it_and_what_lowers_it(monkeypatch):
+    trainer, data = make_trainer(), make_data()
+
+    def fail(*inputs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(trainer, "_step", fail)
+    with pytest.raises(OutOfMemory, match=r"8 x (8|16) tokens .* bytes of parameters .*--accumulate_steps") as info:
+        trainer.train_step(data.batch(0))
+    size = 4 * sum(np.prod(v.shape) for v in trainer.model.trainable_variables)
+    assert f"{size:,} bytes of parameters" in str(info.value)

@@ -1,9 +1,10 @@
 """Keras layers that compose into Transformers."""
 from tfzoo.layers.attention import Attention
-from tfzoo.layers.block import Block
+from tfzoo.layers.block import Block, recompute_blocks
 from tfzoo.layers.dropout import Dropout, step_randomness
 from tfzoo.layers.embeddings import Embeddings
 from tfzoo.layers.feed_forward import FeedForward
 from tfzoo.layers.linear import Linear
 
-__all__ = ["Attention", "Block", "Dropout", "Embeddings", "FeedForward", "Linear", "step_randomness"]
+__all__ = ["Attention", "Block", "Dropout", "Embeddings", "FeedForward", "Linear", "recompute_blocks",
+           "step_randomness"]

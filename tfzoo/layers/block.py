@@ -5,11 +5,32 @@ norm after (Vaswani et al. 2017, BERT)      norm first (GPT-2)
     x = norm(x + feed_forward(x))               x = x + feed_forward(norm(x))
 A decoder block with cross-attention has it between the two, with a residual and a norm of its own.
 """
+import contextlib
+
 import keras
+import tensorflow as tf
 
 from tfzoo.layers.attention import Attention
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.feed_forward import FeedForward
+
+_recompute = [False]
+
+
+@contextlib.contextmanager
+def recompute_blocks(recompute=True):
+    """Let the blocks that are traced inside keep only what goes in, and compute their insides again when gradients are.
+
+    Args:
+        recompute: bool, False changes nothing.
+
+    Reference: Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174.
+    """
+    _recompute.append(recompute)
+    try:
+        yield
+    finally:
+        _recompute.pop()
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -75,6 +96,15 @@ class Block(keras.layers.Layer):
 
     def call(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
              cache_index=None, return_probabilities=False, training=None):
+        if training and _recompute[-1] and cache is None and not return_probabilities:
+            inputs = (hidden,) if source is None else (hidden, source)
+            return tf.recompute_grad(lambda hidden, source=None: self._forward(
+                hidden, visible, source, source_visible, training=True)[0])(*inputs), None, None
+        return self._forward(hidden, visible, source, source_visible, source_cache, cache, cache_index,
+                             return_probabilities, training)
+
+    def _forward(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
+                 cache_index=None, return_probabilities=False, training=None):
         seen = probabilities = None
         normed = self.attention_norm(hidden) if self.norm_first else hidden
         result = self.attention(normed, visible=visible, cache=cache, cache_index=cache_index,

@@ -41,6 +41,11 @@ class TextBatches:
     def batches_per_epoch(self):
         return self.plan.batches_per_epoch
 
+    def examples(self, step):
+        """Return the numbers of the examples in the batch of a step, counted from 0: int64 [at most B]."""
+        rows = self.plan.batch(step)[1]
+        return rows[rows >= 0]
+
     def row(self, index):
         """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int."""
         parts = [part[index] for part in self.encoded]
@@ -109,14 +114,23 @@ class StreamBatches:
         self.windows = -(-len(self.stream) // max_length)
         self.batches_per_epoch = -(-self.windows // batch_size)
 
-    def batch(self, step):
-        """Return the batch of a step: dict of NumPy arrays; weights are 0 beyond the end of the epoch."""
+    def _windows(self, step):
+        """Return (windows of the batch of a step, where the epoch begins in the stream)."""
         epoch, index = divmod(step, self.batches_per_epoch)
-        count, shift, order = len(self.stream), 0, np.arange(self.windows)
+        shift, order = 0, np.arange(self.windows)
         if self.seed is not None:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            shift, order = int(rng.integers(count)), rng.permutation(self.windows)
-        rows = order[index * self.batch_size:(index + 1) * self.batch_size]
+            shift, order = int(rng.integers(len(self.stream))), rng.permutation(self.windows)
+        return order[index * self.batch_size:(index + 1) * self.batch_size], shift
+
+    def examples(self, step):
+        """Return where the windows of the batch of a step begin in the stream of tokens: int64 [at most B]."""
+        rows, shift = self._windows(step)
+        return (rows * self.length + shift) % len(self.stream)
+
+    def batch(self, step):
+        """Return the batch of a step: dict of NumPy arrays; weights are 0 beyond the end of the epoch."""
+        (rows, shift), count = self._windows(step), len(self.stream)
         places = np.full((self.batch_size, self.length), count)
         places[:len(rows)] = rows[:, None] * self.length + np.arange(self.length)
         real = places < count

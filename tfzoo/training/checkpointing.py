@@ -40,6 +40,7 @@ class Checkpoints:
         folder: str or path; `RUN/checkpoints`, made by the first save.
         keep: int >= 1; how many of the newest good ones stay. The best stays besides.
         warn: callable of one str (one line); told of damage that could be stepped around.
+        writes: bool; False reads only (the workers beside the one that writes): `save` and `mark_best` do nothing.
 
     Raises:
         ConfigError: `keep` is below 1.
@@ -55,14 +56,14 @@ class Checkpoints:
         {'examples': 640}
     """
 
-    def __init__(self, folder, keep=2, warn=logging.warning):
+    def __init__(self, folder, keep=2, warn=logging.warning, writes=True):
         if keep < 1:
             raise ConfigError(f"--keep={keep}: allowed is 1 or more; give the number of newest checkpoints to keep")
         self.folder = pathlib.Path(folder)
-        self.keep = keep
+        self.keep, self.writes = keep, writes
         self._warn = warn
         self._good = set()  # steps that this process wrote or verified
-        if self.folder.is_dir():
+        if writes and self.folder.is_dir():
             for stale in self.folder.glob(f"{files.TEMPORARY}*"):
                 _remove(stale)
 
@@ -83,7 +84,7 @@ class Checkpoints:
                 are untouched.
         """
         final = self.path(step)
-        if final.is_dir() and self._is_good(step):
+        if not self.writes or final.is_dir() and self._is_good(step):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = files.temporary_path(final)
@@ -165,6 +166,8 @@ class Checkpoints:
             ValueError: the value is not finite.
             OSError: `best.json` could not be written; the old one is untouched.
         """
+        if not self.writes:
+            return
         if not self.path(step).is_dir():
             raise FileNotFoundError(f"no checkpoint {self.path(step)}: save a step before it is marked as the best")
         if not math.isfinite(value):

@@ -1,4 +1,8 @@
-"""One training run from its folder to its results: resume, log, evaluate, save, stop early, keep the best."""
+"""One training run from its folder to its results: resume, log, evaluate, save, stop early, keep the best.
+
+With several workers each runs this loop and takes the same decisions: they depend only on numbers that are summed over
+all of them. Worker 0 alone writes.
+"""
 import contextlib
 import dataclasses
 import math
@@ -11,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tfzoo.errors import Diverged, Interrupted
+from tfzoo.training.saver import Saver
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,6 +30,7 @@ class Pace:
         eval_every: between two evaluations; the last step is always evaluated.
         save_every: between two checkpoints; a new best and the last step are always saved.
         patience: so many evaluations without a new best end the run; 0 never.
+        max_bad_steps: so many updates in a row that are not finite end it.
     """
 
     steps: int
@@ -32,6 +38,7 @@ class Pace:
     eval_every: int = 500
     save_every: int = 500
     patience: int = 0
+    max_bad_steps: int = 10
 
     def due(self, step, every):
         """Return whether a step is a multiple of `every`, or the last one."""
@@ -46,7 +53,8 @@ def stop_requests():
 
     def note(number, frame):
         came.append(number)
-        signal.signal(number, before[number])
+        for again in STOPPING:
+            signal.signal(again, signal.SIG_DFL)
 
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, note) for number in STOPPING}
@@ -57,12 +65,16 @@ def stop_requests():
             signal.signal(number, handler)
 
 
+class _Stopped(Exception):
+    """An evaluation was given up for a signal."""
+
+
 class Loop:
     """Run a trainer in a run folder.
 
     Args:
         trainer: Trainer.
-        data: training data, gives batch(step), batches_per_epoch and batch_size.
+        data: training data, gives batch(step), examples(step), batches_per_epoch and batch_size.
         run: RunFolder on which `create` was called.
         checkpoints: Checkpoints of that folder.
         pace: Pace.
@@ -71,16 +83,17 @@ class Loop:
         schedule: callable of the step, the learning rate that is logged, or None.
 
     The counters that a checkpoint keeps beside the arrays: the step last evaluated, evaluations without a new best, the
-    best step, its value and metrics, and the sums since the last record, so that a resumed run logs what the whole one
-    does.
+    best step, its value and metrics, updates that were not finite in a row, and the sums since the last record, so that
+    a resumed run logs what the whole one does.
     """
 
     def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None):
         self.trainer, self.data, self.run, self.checkpoints = trainer, data, run, checkpoints
         self.pace, self.eval_data, self.sample, self.schedule = pace, eval_data, sample, schedule
         self.metric, self.better = trainer.task.better
-        self.state = {"evaluated": 0, "waited": 0, "best": None}
+        self.state = {"evaluated": 0, "waited": 0, "best": None, "bad": 0}
         self.window = _Window()
+        self.saver = Saver(checkpoints, _say)
 
     def resume(self, step):
         """Go on from a checkpoint's step; None starts anew. Logs after it are forgotten."""
@@ -88,8 +101,12 @@ class Loop:
         if step is not None:
             arrays, state = self.checkpoints.load(step)
             self.trainer.restore(arrays)
-            self.window = _Window(state.pop("window"))
-            self.state = state
+            self.window = _Window(state.pop("window"), state.pop("skipped", ()))
+            self.state.update(state)
+            best = self.state["best"]
+            if best is not None and self.checkpoints.path(best["step"]).is_dir():
+                # A kill may have come between the checkpoint and the note that it is the best.
+                self.checkpoints.mark_best(best["step"], self.metric, best["value"])
 
     def run_to_end(self):
         """Train to the last step or the early stop, then put the best weights into the model.
@@ -99,21 +116,28 @@ class Loop:
 
         Raises:
             Interrupted: a signal came; the state is saved.
-            Diverged: the loss is not finite; the last good checkpoint stays the newest.
-            OSError: a checkpoint or record could not be written.
+            Diverged: too many updates in a row were not finite; the last good checkpoint stays the newest.
+            OSError: the last checkpoint or record could not be written.
         """
-        with stop_requests() as stopped, self._bar() as bar:
-            speed = self._train(stopped, bar)
-        best = self.state["best"]
-        if best is not None and best["step"] != self.trainer.step and self.checkpoints.best():
-            step, arrays = best["step"], self.checkpoints.load(best["step"])[0]
-            self.trainer.restore({**self.trainer.arrays(), "model": arrays["model"]})
-        else:
-            step = self.trainer.step
-        results = {"steps": self.trainer.step, "examples_per_second": speed}
+        try:
+            with stop_requests() as stopped, self._bar() as bar:
+                speed = self._train(stopped, bar)
+        finally:
+            self.saver.finish()
+        self._require_saved()
+        best, step = self.state["best"], self.trainer.step
+        results = {"steps": step, "examples_per_second": speed}
         if best is not None:
-            results.update(best_step=step, **best["metrics"])
+            results.update(best_step=best["step"], **best["metrics"])
+        if self.run.writes and best is not None and best["step"] != step and self.checkpoints.best():
+            self.trainer.restore(self.checkpoints.load(best["step"])[0])
+        self.trainer.use_averages()
         return results
+
+    def _require_saved(self):
+        if self.saver.error is not None:
+            raise self.saver.error
+        self.run.flush()
 
     def _bar(self):
         return tqdm(total=self.pace.steps, initial=self.trainer.step, desc="train", unit="step", file=sys.stderr,
@@ -121,43 +145,73 @@ class Loop:
 
     def _train(self, stopped, bar):
         examples, seconds = 0, 0.0
-        self._catch_up()
+        self._catch_up(stopped)
+        verdict, stop = None, False
         begin = time.perf_counter()
-        for step, sums, norm, tokens in self.trainer.train(self.data, self._last()):
+        for step, sums, norm, *mine, tokens in self.trainer.train(self.data, self._last(), stopped):
+            if verdict is not None:  # that of the step before: to wait for this one's would leave the device idle
+                stop = self._judge(step - 1, *verdict)
             passed = time.perf_counter() - begin  # of training alone: `begin` is set anew after all else
-            seconds, examples = seconds + passed, examples + self.data.batch_size
+            seconds, examples, verdict = seconds + passed, examples + self.data.batch_size, mine
             self.window.add(sums, norm, tokens, passed)
             bar.update(1)
             log, save = self.pace.due(step, self.pace.log_every), self.pace.due(step, self.pace.save_every)
             evaluate = self.eval_data is not None and self.pace.due(step, self.pace.eval_every)
-            stop = stopped()
-            if not (log or save or evaluate or stop):
-                begin = time.perf_counter()
-                continue
-            self.window.check(step)
-            if log:
-                self._log(step, bar)
-                self.window = _Window()
-            if evaluate and not stop:
-                save = self._evaluate() or save
-            if save or stop:
-                self._save(step)
-            if stop and step < self.pace.steps:
-                raise Interrupted(f"stopped at step {step}, saved in {self.checkpoints.path(step)}: run the same "
-                                  "command again to go on")
-            if self._out_of_patience():
-                self._save(step)
-                break
+            if log or save or evaluate or stop:
+                stop, verdict = self._judge(step, *verdict) or stop, None
+                self._pause(step, log, evaluate, save, stop, stopped, bar)
+                if self._out_of_patience():
+                    break
             begin = time.perf_counter()
         return round(examples / seconds, 2) if seconds else None
 
-    def _catch_up(self):
+    def _judge(self, step, finite, stop):
+        """Take note of whether an update was finite; return whether any worker was told to stop."""
+        if bool(finite):
+            self.state["bad"] = 0
+            return float(stop) > 0
+        self.state["bad"] += 1
+        examples = [int(number) for number in self.data.examples(step - 1)]
+        self.window.skipped.append({"step": step, "examples": examples})
+        _say(f"step {step}: loss or gradients are not finite, the update is skipped; its examples: "
+             f"{', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
+        if self.state["bad"] >= self.pace.max_bad_steps:
+            raise Diverged(f"{self.state['bad']} updates in a row by step {step} were not finite: lower "
+                           "--learning_rate, raise --warmup_steps, or use --precision=float32; the last good "
+                           "checkpoint is kept")
+        return float(stop) > 0
+
+    def _pause(self, step, log, evaluate, save, stop, stopped, bar):
+        """Do what is due after a step."""
+        if log:
+            self._log(step, bar)
+            self.window = _Window()
+        if evaluate and not stop:
+            try:
+                save = self._evaluate(stopped) or save
+            except _Stopped:
+                stop = True
+        last = stop or self._out_of_patience() or step == self.pace.steps
+        if last or (save and not self.state["bad"]):  # amid bad steps the checkpoint before them is the one to keep
+            self._save(step)
+        if stop and step < self.pace.steps:
+            self.saver.finish()
+            self._require_saved()
+            raise Interrupted(f"stopped at step {step}, saved in {self.checkpoints.path(step)}: run the same command "
+                              "again to go on")
+
+    def _catch_up(self, stopped):
         """Evaluate the step that a checkpoint was saved at, where the run was stopped before its evaluation."""
         step = self.trainer.step
         if self.eval_data is None or not step or self.state["evaluated"] == step:
             return
-        if self.pace.due(step, self.pace.eval_every) and self._evaluate():
-            self.checkpoints.mark_best(step, self.metric, self.state["best"]["value"])
+        if not self.pace.due(step, self.pace.eval_every):
+            return
+        try:
+            if self._evaluate(stopped):
+                self.checkpoints.mark_best(step, self.metric, self.state["best"]["value"])
+        except _Stopped:
+            raise Interrupted(f"stopped at step {step}, which is saved: run the same command again to go on") from None
 
     def _last(self):
         return self.trainer.step if self._out_of_patience() else self.pace.steps
@@ -171,6 +225,8 @@ class Loop:
                   "tokens_per_second": round(window.tokens / max(1e-9, window.seconds))}
         if self.schedule is not None:
             values["learning_rate"] = float(self.schedule(step - 1))
+        if window.skipped:
+            values["skipped"] = window.skipped
         self.run.log(step, "train", **values)
         line = f"loss {values['loss']:.4f} tokens/s {values['tokens_per_second']:,}"
         if bar.disable:
@@ -178,32 +234,53 @@ class Loop:
         else:
             bar.set_postfix_str(line)
 
-    def _evaluate(self):
+    def _evaluate(self, stopped):
         """Evaluate, log, and return whether it is a new best."""
         step = self.trainer.step
-        metrics = self.trainer.evaluate(self.eval_data, evaluation_bar)
-        value, best = metrics[self.metric], self.state["best"]
-        if not math.isfinite(metrics["loss"]):
-            raise Diverged(f"evaluation loss is {metrics['loss']} at step {step}: lower --learning_rate, or raise "
-                           "--warmup_steps")
-        is_better = best is None or (value != best["value"] and self.better(value, best["value"]) == value)
-        self.state["evaluated"] = step
-        self.state["waited"] = 0 if is_better else self.state["waited"] + 1
-        if is_better:
-            self.state["best"] = {"step": step, "value": value, "metrics": metrics}
-        if self.run.last_step("eval") != step:  # it may be there from before a kill
-            self.run.log(step, "eval", **metrics)
+        with self.trainer.averages():
+            metrics = self.trainer.evaluate(self.eval_data, self._evaluation_bar(stopped))
+            value, best = metrics[self.metric], self.state["best"]
+            if not math.isfinite(metrics["loss"]):
+                raise Diverged(f"evaluation loss is {metrics['loss']} at step {step}: lower --learning_rate, or raise "
+                               "--warmup_steps")
+            is_better = best is None or (value != best["value"] and self.better(value, best["value"]) == value)
+            self.state["evaluated"] = step
+            self.state["waited"] = 0 if is_better else self.state["waited"] + 1
+            if is_better:
+                self.state["best"] = {"step": step, "value": value, "metrics": metrics}
+            if self.run.last_step("eval") != step:  # it may be there from before a kill
+                self.run.log(step, "eval", **metrics)
             for tag, text in (self.sample() if self.sample else {}).items():
-                self.run.text(step, tag, text)
-        tqdm.write(f"step {step} evaluation: " + ", ".join(
-            f"{name} {metrics[name]:.4f}" for name in self.trainer.task.headline(metrics)), file=sys.stderr)
+                if self.run.last_step(tag) != step:
+                    self.run.text(step, tag, text)
+        _say(f"step {step} evaluation: " + ", ".join(
+            f"{name} {metrics[name]:.4f}" for name in self.trainer.task.headline(metrics)))
         return is_better
 
+    def _evaluation_bar(self, stopped):
+        """Wrap the batches of an evaluation: a bar, and an early end for a signal where there is one worker."""
+        def wrap(batches, count):
+            for batch in evaluation_bar(batches, count):
+                if not self.trainer.shared and stopped():
+                    raise _Stopped
+                yield batch
+        return wrap
+
     def _save(self, step):
-        self.checkpoints.save(step, self.trainer.arrays(), {**self.state, "window": self.window.state()})
+        self.saver.finish()
+        try:
+            self.run.flush()
+        except OSError as error:
+            self.saver.refuse(step, error)
+            return
         best = self.state["best"]
-        if best is not None and best["step"] == step:
-            self.checkpoints.mark_best(step, self.metric, best["value"])
+        is_best = best is not None and best["step"] == step
+        state = {**self.state, "window": self.window.state(), "skipped": self.window.skipped}
+        self.saver.save(step, self.trainer.arrays(), state, (self.metric, best["value"]) if is_best else None)
+
+
+def _say(line):
+    tqdm.write(line, file=sys.stderr)
 
 
 def evaluation_bar(batches, count):
@@ -216,11 +293,12 @@ class _Window:
     """Sums of the steps since the last record, left on the device until they are asked for.
 
     Args:
-        sums: what `state` gave, or None.
+        sums, skipped: what `state` and `skipped` gave, or nothing.
     """
 
-    def __init__(self, sums=None):
+    def __init__(self, sums=None, skipped=()):
         self.sums = None if sums is None else {key: np.array(value, np.float32) for key, value in sums.items()}
+        self.skipped = list(skipped)
         self.last_norm, self.tokens, self.seconds = None, 0, 0.0
 
     def state(self):
@@ -236,9 +314,3 @@ class _Window:
 
     def norm(self):
         return float(self.last_norm)
-
-    def check(self, step):
-        loss = float(self.sums["loss"])
-        if not (math.isfinite(loss) and math.isfinite(float(self.last_norm))):
-            raise Diverged(f"loss {loss}, gradient norm {float(self.last_norm)} by step {step}: lower --learning_rate, "
-                           "raise --warmup_steps, or use --precision=float32; the last good checkpoint is kept")

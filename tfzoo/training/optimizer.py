@@ -1,51 +1,106 @@
-"""AdamW as the language models use it, and its schedules, from Keras' own parts.
+"""Optimizers as the language models use them, and their schedules, from Keras' own parts.
 
-No weight decay on biases and norms; `BertAdamW` leaves out Adam's bias correction, as Google's BERT code does
-(Devlin et al. 2018).
+Keras' optimizers reduce, clip and apply replica by replica; ours take gradients that are already summed over the global
+batch, and leave everything as it was where they are not finite. No weight decay on biases and norms. `BertAdamW` leaves
+out Adam's bias correction, as Google's BERT code does (Devlin et al. 2018).
 """
 import re
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfzoo.errors import ConfigError
 
 NO_DECAY = r"(bias|norm/gamma|norm/beta)$"  # searched in the variables' paths
-SCHEDULES = ("linear", "cosine", "constant")
+SCHEDULES = ("linear", "cosine", "polynomial", "inverse_sqrt", "constant")
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to the peak, then fall to zero.
+    """Rise linearly to the peak, then fall.
 
     Args:
         peak: float, the highest learning rate.
         steps: int, updates in all.
         warmup_steps: int, updates of the rise; the first update has peak / warmup_steps.
-        kind: "linear", "cosine" (both reach 0 after the last step) or "constant".
+        kind: "linear", "cosine", "polynomial" (all three reach 0 after the last step), "inverse_sqrt" (Vaswani et al.
+            2017, section 5.3: peak x sqrt(warmup_steps / step)) or "constant".
+        power: float, of polynomial: (the share of the steps that is left) ** power.
+
+    Raises:
+        ConfigError: for an unknown kind, or a warm-up longer than the run.
     """
 
-    def __init__(self, peak, steps, warmup_steps=0, kind="linear"):
+    def __init__(self, peak, steps, warmup_steps=0, kind="linear", power=2.0):
         if kind not in SCHEDULES:
             raise ConfigError(f"schedule is {kind!r}: allowed are {', '.join(SCHEDULES)}")
         if not 0 <= warmup_steps <= steps:
             raise ConfigError(f"warmup_steps is {warmup_steps}: allowed is 0 to the {steps} steps of the run")
-        self.peak, self.steps, self.warmup_steps, self.kind = peak, steps, warmup_steps, kind
+        self.peak, self.steps, self.warmup_steps, self.kind, self.power = peak, steps, warmup_steps, kind, power
 
     def __call__(self, step):
-        step = ops.cast(step, "float32")
-        rise = (step + 1) / max(1, self.warmup_steps)
+        step, warmup = ops.cast(step, "float32"), max(1, self.warmup_steps)
         done = ops.clip((step - self.warmup_steps) / max(1, self.steps - self.warmup_steps), 0.0, 1.0)
-        fall = {"linear": 1 - done, "cosine": (1 + ops.cos(done * 3.141592653589793)) / 2,
-                "constant": ops.ones_like(done)}[self.kind]
-        return self.peak * ops.where(step < self.warmup_steps, rise, fall)
+        fall = {"linear": lambda: 1 - done, "cosine": lambda: (1 + ops.cos(done * 3.141592653589793)) / 2,
+                "polynomial": lambda: (1 - done) ** self.power, "constant": lambda: ops.ones_like(done),
+                "inverse_sqrt": lambda: ops.sqrt(warmup / ops.maximum(step + 1, warmup))}[self.kind]()
+        return self.peak * ops.where(step < self.warmup_steps, (step + 1) / warmup, fall)
 
     def get_config(self):
-        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps, "kind": self.kind}
+        return {"peak": self.peak, "steps": self.steps, "warmup_steps": self.warmup_steps, "kind": self.kind,
+                "power": self.power}
 
 
-@keras.saving.register_keras_serializable(package="tfzoo")
-class BertAdamW(keras.optimizers.AdamW):
+class GlobalUpdate:
+    """Give a Keras optimizer an `apply` for gradients that are summed over all replicas and clipped already.
+
+    Weight decay, the update and the moving average happen together for each variable, or not at all. `iterations`
+    counts the skipped updates too: it is the step of the run.
+    """
+
+    rate_scales = None  # for each variable by its index, what the learning rate is multiplied with
+
+    def apply(self, grads, trainable_variables=None, finite=True):
+        """Update the variables that the optimizer was built with.
+
+        Args:
+            grads: list of tensors, one for each variable, the same on each replica.
+            trainable_variables: None, or the variables that the optimizer was built with (Keras' `fit` gives them).
+            finite: bool or bool scalar tensor, the same on each replica; False leaves all as it was.
+        """
+        variables = [variable.value for variable in self._trainable_variables]
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            self._update_all, self._distribution_strategy, variables, list(grads), self.learning_rate,
+            tf.convert_to_tensor(finite))
+        self._iterations.assign_add(1)
+
+    def _update_all(self, distribution, variables, grads, learning_rate, finite):
+        def update_all():
+            for variable, gradient in zip(variables, grads):
+                distribution.extended.update(variable, self._update_one, (gradient, learning_rate), group=False)
+            return tf.constant(True)
+
+        # One condition around all: tracing one for each variable and device took most of a start's time.
+        finite = distribution.experimental_local_results(finite)[0]
+        tf.cond(finite, update_all, lambda: tf.constant(False))
+
+    def _update_one(self, variable, gradient, learning_rate):
+        index = self._get_variable_index(variable)
+        rate = learning_rate if self.rate_scales is None else learning_rate * self.rate_scales[index]
+        if self.weight_decay and self._use_weight_decay(variable):
+            variable.assign_sub(variable * self.weight_decay * rate)
+        self.update_step(gradient, variable, rate)
+        if self.use_ema:
+            average = self._model_variables_moving_average[index]
+            self.assign_add(average, (variable - average) * (1 - self.ema_momentum))
+
+
+class AdamW(GlobalUpdate, keras.optimizers.AdamW):
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv:1711.05101)."""
+
+
+class BertAdamW(GlobalUpdate, keras.optimizers.AdamW):
     """AdamW without bias correction: update = m / (sqrt(v) + epsilon)."""
 
     def update_step(self, gradient, variable, learning_rate):
@@ -57,26 +112,70 @@ class BertAdamW(keras.optimizers.AdamW):
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * m / (ops.sqrt(v) + self.epsilon))
 
 
-OPTIMIZERS = {"adamw": keras.optimizers.AdamW, "bert_adamw": BertAdamW}
+class Lamb(GlobalUpdate, keras.optimizers.Lamb):
+    """Adam scaled layer by layer for large batches (You et al. 2020, arXiv:1904.00962)."""
 
 
-def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, epsilon=1e-6):
-    """Return an optimizer that decays no bias and no norm.
+class Adafactor(GlobalUpdate, keras.optimizers.Adafactor):
+    """Factored second moments (Shazeer, Stern 2018, arXiv:1804.04235), with the schedule's rate as the largest one."""
+
+
+OPTIMIZERS = {"adamw": AdamW, "bert_adamw": BertAdamW, "lamb": Lamb, "adafactor": Adafactor}
+
+
+def rate_scales(paths, layer_decay):
+    """Return what the learning rate of each variable is multiplied with: layer_decay ** (layers above it).
 
     Args:
-        name: "adamw" or "bert_adamw".
+        paths: list of str; embeddings are the lowest layer, block_00 the next, all beside the blocks the highest.
+        layer_decay: float in (0, 1].
+
+    Returns:
+        List of float (Clark et al. 2020, ELECTRA, arXiv:2003.10555, appendix B).
+
+    Example:
+        >>> rate_scales(["embeddings/token", "block_00/attention_norm/gamma", "head/dense/bias"], 0.5)
+        [0.25, 0.5, 1.0]
+    """
+    numbers = [re.search(r"block_(\d+)/", path) for path in paths]
+    top = max((int(number[1]) for number in numbers if number), default=-1) + 2
+    depths = [int(number[1]) + 1 if number else 0 if path.startswith("embeddings/") else top
+              for path, number in zip(paths, numbers)]
+    return [layer_decay ** (top - depth) for depth in depths]
+
+
+def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, epsilon=1e-6, no_decay=NO_DECAY,
+                   layer_decay=1.0, ema_decay=0.0):
+    """Return an optimizer for variables, to be called in the scope of their strategy.
+
+    Args:
+        name: "adamw", "bert_adamw", "lamb" or "adafactor".
         schedule: float or a Keras schedule.
         variables: list of Keras variables that will be trained.
-        weight_decay, beta_2, epsilon: float.
+        weight_decay, beta_2, epsilon: float; Adafactor takes the first only.
+        no_decay: str, a regular expression; variables in whose path it is found do not decay.
+        layer_decay: float in (0, 1], see `rate_scales`.
+        ema_decay: float in [0, 1), of the exponential moving average of the weights; 0 for none.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: for an unknown name, or a regular expression that is none.
     """
     if name not in OPTIMIZERS:
         raise ConfigError(f"optimizer is {name!r}: allowed are {', '.join(OPTIMIZERS)}")
-    optimizer = OPTIMIZERS[name](schedule, weight_decay=weight_decay, beta_2=beta_2, epsilon=epsilon,
-                                 name=name)
+    try:
+        fixed = [v for v in variables if no_decay and re.search(no_decay, v.path)]
+    except re.error as error:
+        raise ConfigError(f"no_decay is {no_decay!r}: allowed is a regular expression ({error})") from None
+    own = {} if name == "adafactor" else {"beta_2": beta_2, "epsilon": epsilon}
+    if ema_decay:
+        own.update(use_ema=True, ema_momentum=ema_decay)
+    optimizer = OPTIMIZERS[name](schedule, weight_decay=weight_decay, name=name, **own)
     # By variable: Keras searches names in another name on TensorFlow than the one it shows.
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if re.search(NO_DECAY, v.path)])
+    optimizer.exclude_from_weight_decay(var_list=fixed)
     optimizer.build(variables)
+    if layer_decay != 1:
+        optimizer.rate_scales = rate_scales([v.path for v in variables], layer_decay)
+    if ema_decay:  # Keras begins with zeros and replaces them at step 0, which may be skipped
+        for variable, average in zip(variables, optimizer._model_variables_moving_average):
+            average.assign(variable)
     return optimizer

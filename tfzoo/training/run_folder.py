@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 
 import numpy as np
 from absl import logging
@@ -20,8 +21,9 @@ from tfzoo.training.events import Events
 
 FORMAT_VERSION = 1
 RESUME = ("auto", "never", "must")
+# What changes nothing that is learned (how a batch is divided, how often something is done) or is meant to change.
 MAY_CHANGE = frozenset({"steps", "epochs", "save_every", "eval_every", "log_every", "keep", "resume", "output_dir",
-                        "profile_steps"})
+                        "strategy", "virtual_devices", "accumulate_steps", "xla", "remat", "max_bad_steps"})
 _ABSENT = "absent"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
@@ -34,6 +36,8 @@ class RunFolder:
 
     Args:
         path: str or path; `--output_dir`.
+        writes: bool; False only reads (the workers beside the one that writes): what would write does nothing.
+        warn: callable of one str; told in one line of records that could not be written yet.
 
     Example:
         >>> import tempfile
@@ -45,11 +49,12 @@ class RunFolder:
         [{'step': 5, 'split': 'train', 'loss': 2.5}]
     """
 
-    def __init__(self, path):
-        self.path = pathlib.Path(path)
+    def __init__(self, path, writes=True, warn=logging.warning):
+        self.path, self.writes, self._warn = pathlib.Path(path), writes, warn
+        self._unwritten = []  # (file, line) that the disk has not taken yet
         self._lock = None
         self._events = None
-        self._last = {}  # (file, split or tag) -> the last step written
+        self._last = {}  # split or tag -> the last step written
 
     def __enter__(self):
         return self
@@ -57,7 +62,7 @@ class RunFolder:
     def __exit__(self, *error):
         self.close()
 
-    def create(self, flags_text, config, resume="auto", may_change=MAY_CHANGE):
+    def create(self, flags_text, config, resume="auto", may_change=MAY_CHANGE, defaults=None):
         """Take the folder for this run, and write `flags.txt` and `config.json` into it.
 
         Args:
@@ -65,6 +70,7 @@ class RunFolder:
             config: dict of JSON values (nested dicts too); all that decides the run's outcome.
             resume: "auto" (start, or go on with the same configuration), "never" (start), "must" (go on).
             may_change: set of str; fields of the config, dotted where nested, that may differ when going on.
+            defaults: dict, what a field stands for that an older release of tfzoo did not have yet.
 
         Returns:
             "fresh" or "resumable".
@@ -77,9 +83,11 @@ class RunFolder:
         """
         if resume not in RESUME:
             raise ConfigError(f"--resume={resume}: allowed are {', '.join(RESUME)}")
+        if not self.writes:
+            return "fresh"
         self._open_folder()
         try:
-            state = self._decide(config, resume, may_change)
+            state = self._decide(config, resume, may_change, defaults or {})
             self._write_settings(flags_text, config)
             if state == "fresh":
                 self._restart(records=[], samples=[])
@@ -98,11 +106,11 @@ class RunFolder:
 
         Raises:
             ValueError: the split already has this step or a later one.
-            OSError: the record could not be written; the file keeps its earlier lines.
+
+        A record that the disk does not take is kept in memory and tried again by the next one, and by `flush`.
         """
         record = {"step": int(step), "split": split, **{name: _plain(value) for name, value in values.items()}}
-        self._append("metrics.jsonl", split, record)
-        self._events.metrics([record])
+        self._append("metrics.jsonl", split, record, Events.metrics)
 
     def text(self, step, tag, text):
         """Append one text, as a generated sample, to `samples.jsonl` and to TensorBoard.
@@ -114,15 +122,26 @@ class RunFolder:
 
         Raises:
             ValueError: the tag already has this step or a later one.
-            OSError: it could not be written; the file keeps its earlier lines.
+
+        What the disk does not take is kept as `log` keeps it.
         """
         record = {"step": int(step), "tag": tag, "text": text.encode("utf-8", "replace").decode()}
-        self._append("samples.jsonl", tag, record)
-        self._events.texts([record])
+        self._append("samples.jsonl", tag, record, Events.texts)
 
-    def last_step(self, split):
-        """Return the last step logged for a split, or None."""
-        return self._last.get(("metrics.jsonl", split))
+    def flush(self):
+        """Write the records that the disk did not take before.
+
+        Raises:
+            OSError: it still does not; the files keep their earlier lines.
+        """
+        while self._unwritten:
+            name, line = self._unwritten[0]
+            files.append_line(self.path / name, line)
+            self._unwritten.pop(0)
+
+    def last_step(self, series):
+        """Return the last step logged for a split, or for a tag of texts, or None."""
+        return self._last.get(series)
 
     def truncate(self, step):
         """Forget everything that was logged after a step, and the results; the run goes on from there.
@@ -134,7 +153,8 @@ class RunFolder:
             DataError: a line of `metrics.jsonl` or `samples.jsonl`, other than a torn last one, cannot be read.
             OSError: a file could not be rewritten.
         """
-        self._require_created()
+        if not self._may_write():
+            return
         kept = [[record for record in records if step is not None and record["step"] <= step]
                 for records in (self.records(), self.samples())]
         (self.path / "results.json").unlink(missing_ok=True)
@@ -157,7 +177,8 @@ class RunFolder:
         Raises:
             OSError: it could not be written.
         """
-        self._require_created()
+        if not self._may_write():
+            return
         files.write_atomic(self.path / "results.json", _dump(_plain(results)))
 
     def results(self):
@@ -184,7 +205,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             for stale in self.path.glob(f"{files.TEMPORARY}*"):
-                stale.unlink()  # what a killed run left unfinished
+                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()  # what a killed run left unfinished
         except (FileExistsError, NotADirectoryError) as error:
             raise NotADirectoryError(f"--output_dir={self.path} is, or lies under, a file: name a folder") from error
         except OSError as error:
@@ -208,7 +229,7 @@ class RunFolder:
             logging.warning("no locks on this file system: see to it that no second run uses %s", self.path)
         self._lock = descriptor
 
-    def _decide(self, config, resume, may_change):
+    def _decide(self, config, resume, may_change, defaults):
         """Return "fresh" or "resumable", or refuse."""
         made = self._made()
         if resume == "never" and made:
@@ -222,7 +243,12 @@ class RunFolder:
         there = _read_object(self.path / "config.json")
         if there is None:
             raise ConfigError(f"--output_dir={self.path} holds {made} but no config.json: choose an empty folder")
-        different = _differences(json.loads(_dump(_versioned(config))), there, may_change)
+        version = there.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ConfigError(f"--output_dir={self.path} has format version {version}, where this tfzoo reads "
+                              f"{FORMAT_VERSION}: choose an empty folder, or go on with the tfzoo that began it")
+        different = _differences(json.loads(_dump(_versioned(config))), {**json.loads(_dump(defaults)), **there},
+                                 may_change)
         if different:
             raise ConfigError(f"--output_dir={self.path} holds a run of another configuration: "
                               f"{_list_some(different)}; choose another --output_dir, or give the settings "
@@ -252,27 +278,34 @@ class RunFolder:
             if kept or (self.path / name).exists():
                 files.write_atomic(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
             for record in kept:
-                self._last[name, record[key]] = max(record["step"], self._last.get((name, record[key]), record["step"]))
+                self._last[record[key]] = max(record["step"], self._last.get(record[key], record["step"]))
         if self._events is not None:
             self._events.close()
         self._events = Events(self.path / "tensorboard")
         self._events.metrics(records)
         self._events.texts(samples)
 
-    def _append(self, name, series, record):
-        self._require_created()
+    def _append(self, name, series, record, write_events):
+        if not self._may_write():
+            return
         if self._events is None:
             raise RuntimeError("this run is resumed: call truncate with the checkpoint's step before logging")
-        step, last = record["step"], self._last.get((name, series))
+        step, last = record["step"], self._last.get(series)
         if last is not None and step <= last:
             raise ValueError(f"{name}: step {step} of {series} comes after step {last}: log each step once, in rising "
                              "order")
-        files.append_line(self.path / name, json.dumps(record, allow_nan=False))
-        self._last[name, series] = step
+        self._unwritten.append((name, json.dumps(record, allow_nan=False)))
+        self._last[series] = step
+        try:
+            self.flush()
+            write_events(self._events, [record])
+        except OSError as error:
+            self._warn(f"the record of step {step} is not on the disk yet ({error.strerror or error}): the run goes on")
 
-    def _require_created(self):
-        if self._lock is None:
+    def _may_write(self):
+        if self.writes and self._lock is None:
             raise RuntimeError(f"{self.path} is not held: call create before writing into it")
+        return self.writes
 
 
 def _plain(value):

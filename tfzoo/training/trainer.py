@@ -1,90 +1,170 @@
-"""The training loop: forward and backward compiled by XLA or not, microbatches, clip after the sum, apply.
+"""The training step on any strategy: forward and backward, summed over microbatches and replicas, clip, apply.
 
-The loss is the sum over target tokens divided by their count over the whole batch, so that microbatches give the update
-of the whole batch; dropout is keyed by (seed, step, layer, row), so they draw its bits too.
+The loss is the sum over target tokens divided by their count over the global batch, and dropout is keyed by (seed,
+step, layer, row of the global batch), so one replica, N replicas and N microbatches give the same update. An update
+that is not finite changes nothing, on all replicas alike.
 """
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
-from tfzoo.errors import ConfigError
-from tfzoo.layers import step_randomness
+from tfzoo.errors import ConfigError, OutOfMemory
+from tfzoo.layers import recompute_blocks, step_randomness
+from tfzoo.training.strategy import is_multi_worker
 
 
 class Trainer:
     """Update a task model batch by batch.
 
     Args:
-        model: TaskModel.
+        model: TaskModel, built in the scope of the strategy.
         task: of the model, gives the objective and the metrics.
-        optimizer: Keras optimizer, built for the model's variables; its `iterations` is the step.
+        optimizer: one of tfzoo.training.optimizer, built for the model's variables in that scope; its `iterations` is
+            the step.
         seed: int, of dropout.
         clip_norm: float, the largest global norm of the gradient; 0 for no clipping.
-        microbatches: int, parts of a batch that are computed one after the other.
+        microbatches: int, parts of a replica's rows that are computed one after the other.
         xla: bool, compile forward and backward.
+        remat: bool, compute the blocks' insides again in the backward pass instead of keeping them.
+        strategy: tf.distribute.Strategy; None is TensorFlow's default one.
 
     Raises:
         ConfigError: for less than one microbatch.
     """
 
-    def __init__(self, model, task, optimizer, seed=0, clip_norm=1.0, microbatches=1, xla=False):
+    def __init__(self, model, task, optimizer, seed=0, clip_norm=1.0, microbatches=1, xla=False, remat=False,
+                 strategy=None):
         if microbatches < 1:
             raise ConfigError(f"microbatches is {microbatches}: allowed is 1 or more")
         self.model, self.task, self.optimizer, self.seed = model, task, optimizer, seed
-        self.clip_norm, self.microbatches = clip_norm, microbatches
-        self._gradients = tf.function(self._backward, jit_compile=xla)
-        self._outputs = tf.function(self._forward, jit_compile=xla)
-        self._step = tf.function(self._update)
+        self.clip_norm, self.microbatches, self.remat = clip_norm, microbatches, remat
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.shared = is_multi_worker(self.strategy)  # other processes take part in each step
+        self._gradients = tf.function(self._backward, jit_compile=xla, autograph=False)
+        self._outputs = tf.function(self._forward, jit_compile=xla, autograph=False)
+        self._step = tf.function(lambda *inputs: self.strategy.run(self._replica_step, inputs), autograph=False)
+        self._evaluation = tf.function(lambda batch: self.strategy.run(self._replica_evaluation, (batch,)),
+                                       autograph=False)
+        self._swap = tf.function(self._swap_averages, autograph=False)
 
     @property
     def step(self):
-        """Return the count of updates done."""
-        return int(self.optimizer.iterations)
+        """Return the count of updates done, skipped ones included."""
+        return int(self.optimizer.iterations.numpy())
+
+    @property
+    def traces(self):
+        """Return how many shapes of batches the training step was traced for."""
+        return self._step.experimental_get_tracing_count()
 
     def _backward(self, batch, step, first_row, count):
-        with tf.GradientTape() as tape, step_randomness(self.seed, step, first_row):
-            loss, sums = self.task.objective(self.model(batch, training=True), batch)
-            loss = loss / count
-        gradients = tape.gradient(loss, self.model.trainable_variables)
+        with step_randomness(self.seed, step, first_row), recompute_blocks(self.remat):
+            with tf.GradientTape() as tape:
+                loss, sums = self.task.objective(self.model(batch, training=True), batch)
+                loss = loss / count
+            gradients = tape.gradient(loss, self.model.trainable_variables)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _forward(self, batch):
         return self.task.objective(self.model(batch, training=False), batch)[1]
 
-    def _update(self, batch):
+    def _replica_step(self, batch, count, stop):
+        replica = tf.distribute.get_replica_context()
         step = tf.cast(self.optimizer.iterations.value, tf.int64)
-        count = tf.maximum(tf.reduce_sum(batch["weights"]), 1.0)
-        rows = batch["weights"].shape[0] // self.microbatches
-        gradients = sums = None
-        for number in range(self.microbatches):
-            part = {key: value[number * rows:(number + 1) * rows] for key, value in batch.items()}
-            more, values = self._gradients(part, step, tf.constant(number * rows, tf.int64), count)
-            gradients = more if gradients is None else [one + two for one, two in zip(gradients, more)]
-            sums = values if sums is None else {key: sums[key] + values[key] for key in sums}
+        size = batch["weights"].shape[0]
+        first_row = tf.cast(replica.replica_id_in_sync_group, tf.int64) * size
+        gradients, sums = self._accumulate(batch, step, first_row, count)
+        sums["stop"] = tf.identity(stop)  # on this replica's device
+        gradients, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
+        stop = sums.pop("stop")
         norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(sums["loss"])
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
-        self.optimizer.apply(gradients)
-        return sums, norm
+        self.optimizer.apply(gradients, finite=finite)
+        return {key: tf.where(finite, value, tf.zeros_like(value)) for key, value in sums.items()}, norm, finite, stop
 
-    def train_step(self, batch):
+    def _accumulate(self, batch, step, first_row, count):
+        """Return the gradients and sums of a replica's rows, one microbatch after the other."""
+        parts, rows = self.microbatches, batch["weights"].shape[0] // self.microbatches
+        if parts == 1:
+            return self._gradients(batch, step, first_row, count)
+        batch = {key: tf.reshape(value, (parts, rows, *value.shape[1:])) for key, value in batch.items()}
+
+        def part_of(number):
+            part = {key: value[number] for key, value in batch.items()}
+            return self._gradients(part, step, first_row + tf.cast(number, tf.int64) * rows, count)
+
+        def add(number, gradients, sums):
+            more, values = part_of(number)
+            return number + 1, [a + b for a, b in zip(gradients, more)], {key: sums[key] + values[key] for key in sums}
+
+        # One after the other, or the microbatches would share the memory that they are there to save.
+        return tf.while_loop(lambda number, *_: number < parts, add, (tf.constant(1), *part_of(tf.constant(0))),
+                             parallel_iterations=1)[1:]
+
+    def _replica_evaluation(self, batch):
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, self._outputs(batch))
+
+    def _place(self, batch):
+        """Return a batch as the strategy takes it: each replica gets the rows that are its own."""
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas == 1:
+            return {key: tf.constant(value) for key, value in batch.items()}
+        size = len(batch["weights"]) // replicas
+
+        def rows(context):
+            first = context.replica_id_in_sync_group * size
+            return {key: tf.constant(value[first:first + size]) for key, value in batch.items()}
+
+        return self.strategy.experimental_distribute_values_from_function(rows)
+
+    def _local(self, result):
+        return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], result)
+
+    def check_batch(self, rows):
+        """Raise ConfigError where a batch of so many rows cannot be divided over replicas and microbatches."""
+        replicas = self.strategy.num_replicas_in_sync
+        if rows % (replicas * self.microbatches):
+            raise ConfigError(f"--batch_size={rows}: the {replicas} devices x --accumulate_steps={self.microbatches} "
+                              f"must divide it; allowed are multiples of {replicas * self.microbatches}")
+
+    def train_step(self, batch, stop=False):
         """Make one update.
 
         Args:
-            batch: dict of arrays with B rows, labels and weights among them.
+            batch: dict of arrays with the B rows of the global batch, labels and weights among them.
+            stop: bool, this process was told to stop.
 
         Returns:
-            (dict of metric sums, gradient norm before clipping), tensors.
+            (dict of metric sums over the global batch, gradient norm before clipping, bool: finite, float: above 0
+            where any process was told to stop), tensors. Where it is not finite the sums are zero and nothing was
+            updated.
 
         Raises:
-            ConfigError: where the microbatches do not divide the batch.
+            ConfigError: where replicas and microbatches do not divide the batch.
+            OutOfMemory: the step does not fit.
         """
-        rows = len(batch["weights"])
-        if rows % self.microbatches:
-            raise ConfigError(f"batch of {rows}: {self.microbatches} microbatches must divide it")
-        return self._step({key: tf.constant(value) for key, value in batch.items()})
+        self.check_batch(len(batch["weights"]))
+        count = tf.constant(max(1.0, float(batch["weights"].sum())), tf.float32)
+        try:
+            return self._local(self._step(self._place(batch), count, tf.constant(float(stop))))
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise OutOfMemory(self._memory_of(batch)) from error
 
-    def train(self, data, until):
+    def _memory_of(self, batch):
+        sizes = {group: sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
+                 for group, variables in (("parameters", self.model.trainable_variables),
+                                          ("optimizer", self.optimizer.variables))}
+        rows, length = batch["padding_mask"].shape[:2]
+        return (f"out of memory: a batch of {rows} x {length} tokens in {self.microbatches} part(s) on "
+                f"{self.strategy.num_replicas_in_sync} device(s), beside {sizes['parameters']:,.0f} bytes of "
+                f"parameters and {sizes['optimizer']:,.0f} of optimizer state on each; raise --accumulate_steps, lower "
+                "--batch_size or --max_length, or use --remat, --precision=bfloat16 or --optimizer=adafactor")
+
+    def train(self, data, until, stopped=bool):
         """Make updates until a step, each on the batch that `data` gives for it.
 
         The data go on where the step stands, so a resumed run sees what the uninterrupted one would have. Nothing is
@@ -93,14 +173,14 @@ class Trainer:
         Args:
             data: gives `batch(step)`, a dict of NumPy arrays.
             until: int, the step to end with.
+            stopped: callable -> bool, whether this process was told to stop.
 
         Yields:
-            (step, dict of metric sums, gradient norm, real tokens in the batch); sums and norm are tensors.
+            (step, what `train_step` gives, real tokens in the batch).
         """
         start = self.step
         for number, batch in enumerate(prefetch(data.batch, range(start, until)), start + 1):
-            sums, norm = self.train_step(batch)
-            yield number, sums, norm, int(batch["padding_mask"].sum())
+            yield number, *self.train_step(batch, stopped()), int(batch["padding_mask"].sum())
 
     def evaluate(self, data, progress=None):
         """Return the task's metrics over one pass of the data, each example counted once: dict of float.
@@ -112,18 +192,58 @@ class Trainer:
         totals = {}
         batches = prefetch(data.batch, range(data.batches_per_epoch))
         for batch in batches if progress is None else progress(batches, data.batches_per_epoch):
-            sums = self._outputs({key: tf.constant(value) for key, value in batch.items()})
-            for key, value in sums.items():
+            for key, value in self._local(self._evaluation(self._place(batch))).items():
                 totals[key] = totals.get(key, 0.0) + value.numpy().astype(np.float64)
         return self.task.metrics(totals, data.raw_bytes)
 
+    @contextlib.contextmanager
+    def averages(self):
+        """Put the moving averages into the model inside; without averages nothing changes."""
+        if not self.optimizer.use_ema:
+            yield
+            return
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def use_averages(self):
+        """Put the moving averages, if any, into the model for good; training cannot go on afterwards."""
+        if self.optimizer.use_ema:
+            self._swap()
+
+    def _swap_averages(self):
+        def swap(variable, average):
+            old = tf.identity(variable)
+            variable.assign(average)
+            average.assign(old)
+
+        for variable, average in zip(self.model.trainable_variables, self.optimizer._model_variables_moving_average):
+            self.strategy.extended.update(variable.value, swap, (average.value,), group=False)
+
     def arrays(self):
         """Return copies of all that training changes: dict of groups of name -> array."""
-        return {"model": {v.path: v.numpy() for v in self.model.trainable_variables},
-                "optimizer": {v.path: v.numpy() for v in self.optimizer.variables}}
+        return {group: {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
+                for group, variables in self._groups().items()}
 
     def restore(self, arrays):
         """Put back what `arrays` gave."""
-        for group, variables in (("model", self.model.trainable_variables), ("optimizer", self.optimizer.variables)):
-            for variable in variables:
-                variable.assign(arrays[group][variable.path])
+        for group, variables in self._groups().items():
+            for name, variable in variables.items():
+                variable.assign(arrays[group][name])
+
+    def _groups(self):
+        groups = {"model": self.model.trainable_variables, "optimizer": self.optimizer.variables}
+        return {group: _by_name(variables) for group, variables in groups.items()}
+
+
+def _by_name(variables):
+    named = {}
+    for variable in variables:
+        name, number = variable.path, 1
+        while name in named:  # Adafactor names all its rows and columns alike
+            number += 1
+            name = f"{variable.path}#{number}"
+        named[name] = variable
+    return named

@@ -1,0 +1,152 @@
+"""The same global batches on any split of them over devices, workers and microbatches, compiled or not.
+
+Run as `python -m tests.training.invariance FOLDER`, it trains the 24 settings in processes of their own and prints
+their largest differences; the slow test calls the same functions. A setting trains a small masked language model on
+unequal counts of hidden tokens, with dropout, clipping and weight decay, over a ragged last batch into a second epoch.
+"""
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+
+from tests.helpers import CHECKOUT
+
+STEPS, ROWS = 6, 16
+DEVICES = ("1", "2", "4", "2 workers")
+MICROBATCHES, COMPILED = (1, 2, 4), (False, True)
+
+
+def settings():
+    """Return the 24 settings: (devices, microbatches, compiled)."""
+    return [(devices, parts, xla) for devices in DEVICES for parts in MICROBATCHES for xla in COMPILED]
+
+
+def run_settings(folder, devices, steps=STEPS):
+    """Train the six settings of one kind of devices in a process (or two workers); fills `folder` with their arrays."""
+    kind = "multi_worker" if devices == "2 workers" else "mirrored" if devices != "1" else "one_device"
+    command = [sys.executable, "-m", "tests.training.invariance", str(folder), devices, kind, str(steps)]
+    environments = [{}]
+    if kind == "multi_worker":
+        ports = free_ports(2)
+        environments = [{"TF_CONFIG": json.dumps({"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+                                                  "task": {"type": "worker", "index": index}})} for index in range(2)]
+    processes = [subprocess.Popen(command, cwd=CHECKOUT, env={**os.environ, **more}, stderr=subprocess.PIPE, text=True)
+                 for more in environments]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
+    for process, error in zip(processes, errors):
+        if process.returncode:
+            raise RuntimeError(error[-3000:])
+
+
+def free_ports(count):
+    """Return ports that nothing listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+def path_of(folder, devices, parts, xla):
+    """Return the file of a setting's arrays."""
+    return pathlib.Path(folder) / f"{devices.replace(' ', '_')}-{parts}-{'xla' if xla else 'plain'}.npz"
+
+
+def differences(folder, setting, reference=("1", 1, False)):
+    """Return the largest differences of a setting from the reference, relative to the largest value of their kind.
+
+    Returns:
+        dict of float: first_momentum (the clipped gradient of the first step / 10), weights (each variable, and each
+        average, relative to its own largest value), momentum and velocity (after the last step), losses (loss and
+        gradient norm of each step), counts (hidden tokens of each step), evaluation.
+    """
+    got, expected = np.load(path_of(folder, *setting)), np.load(path_of(folder, *reference))
+    assert sorted(got.files) == sorted(expected.files)
+    largest, worst = {}, {}
+    for name in expected.files:
+        kind = name.split(":")[0]
+        # Some gradients are zero but for rounding (a key's bias moves no softmax): they have no scale of their own.
+        scale = name if kind == "weights" else kind
+        largest[scale] = max(largest.get(scale, 1e-12), float(np.abs(expected[name]).max()))
+    for name in expected.files:
+        kind = name.split(":")[0]
+        off = np.abs(got[name] - expected[name]).max() / largest[name if kind == "weights" else kind]
+        worst[kind] = max(worst.get(kind, 0.0), float(off))
+    return worst
+
+
+def make_setting(strategy, parts, xla):
+    """Return (trainer, training data, evaluation data)."""
+    import keras
+
+    from tests.tasks.test_tasks import SMALL, TOKENIZER
+    from tfzoo.data.encode import EncodedTexts
+    from tfzoo.tasks import TextBatches, build, task_of
+    from tfzoo.training.optimizer import WarmUp, make_optimizer
+    from tfzoo.training.trainer import Trainer
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 14, 77)
+    edges = np.cumsum([0, *lengths])
+    encoded = EncodedTexts(rng.integers(5, 53, lengths.sum()).astype(np.int32), edges[:-1], edges[1:])
+    data = [TextBatches((encoded,), TOKENIZER, None, ROWS, 16, 3, shuffle=training) for training in (True, False)]
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        model = build("bert_tiny", task="masked_lm", **{**SMALL, "dropout": 0.2, "max_length": 16, "num_layers": 1})
+        rng = np.random.default_rng(1)
+        for variable in model.trainable_variables:
+            variable.assign(variable + 0.1 * rng.standard_normal(variable.shape).astype(np.float32))
+        optimizer = make_optimizer("adamw", WarmUp(1e-3, 20, 4), model.trainable_variables, 0.1, ema_decay=0.9)
+        trainer = Trainer(model, task_of("masked_lm"), optimizer, seed=5, clip_norm=0.5, microbatches=parts, xla=xla,
+                          strategy=strategy)
+    return trainer, *data
+
+
+def train(folder, devices, strategy, steps):
+    """Train all microbatches and compilers on a strategy; the arrays of each go into a file."""
+    from tfzoo.training.strategy import is_chief
+    for parts in MICROBATCHES:
+        for xla in COMPILED:
+            trainer, data, eval_data = make_setting(strategy, parts, xla)
+            left, losses, counts = {}, [], []
+            for number, sums, norm, finite, *_ in trainer.train(data, steps):
+                if number == 1:
+                    optimizer = trainer.arrays()["optimizer"]
+                    left.update({f"first_momentum:{path}": optimizer[path] for path in optimizer
+                                 if path.endswith("momentum")})
+                losses += [float(sums["loss"]), float(norm)]
+                counts.append(float(sums["count"]))
+            with trainer.averages():
+                metrics = trainer.evaluate(eval_data)
+            arrays = trainer.arrays()
+            left.update({f"weights:{path}": value for path, value in arrays["model"].items()})
+            left.update({f"weights:{path}": value for path, value in arrays["optimizer"].items() if "average" in path})
+            left.update({f"{path.rsplit('_', 1)[1]}:{path}": value for path, value in arrays["optimizer"].items()
+                         if path.endswith(("momentum", "velocity"))})
+            left.update({"losses:": np.array(losses), "counts:": np.array(counts),
+                         "evaluation:": np.array([metrics["loss"], metrics["accuracy"]])})
+            shapes = {batch["token_ids"].shape for batch in map(data.batch, range(steps))}
+            assert trainer.traces <= len(shapes), f"{trainer.traces} traces of {len(shapes)} shapes"
+            if is_chief(strategy):
+                np.savez(path_of(folder, devices, parts, xla), **left)
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    if len(sys.argv) > 2:
+        from tfzoo.training.strategy import make_strategy
+        devices, kind, steps = sys.argv[2], sys.argv[3], int(sys.argv[4])
+        train(folder, devices, make_strategy(kind, int(devices) if kind == "mirrored" else 0), steps)
+        os._exit(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for devices in DEVICES:
+        run_settings(folder, devices)
+    for setting in settings():
+        print(*setting, {name: f"{value:.1e}" for name, value in differences(folder, setting).items()})
+
+
+if __name__ == "__main__":
+    main()

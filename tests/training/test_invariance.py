@@ -1,0 +1,25 @@
+"""One update, however the global batch is divided: over devices, workers and microbatches, compiled or not."""
+import pytest
+
+from tests.training import invariance
+
+# Each is relative to the largest value of its kind; a float32 has 24 bits, 6e-8. Measured: see BUILD_NOTES.md.
+BOUNDS = {"first_momentum": 2e-6, "weights": 1e-6, "momentum": 4e-6, "velocity": 4e-6, "losses": 1e-6, "counts": 0.0,
+          "evaluation": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("invariance")
+    for devices in invariance.DEVICES:
+        invariance.run_settings(folder, devices)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("setting", invariance.settings(), ids=lambda setting: "-".join(map(str, setting)))
+def test_the_split_of_a_batch_changes_nothing_but_rounding(folder, setting):
+    worst = invariance.differences(folder, setting)
+    assert worst.keys() == BOUNDS.keys()
+    assert all(worst[kind] <= BOUNDS[kind] for kind in BOUNDS), worst

@@ -1,0 +1,78 @@
+"""Checkpoints written beside the training, which waits for the copy of its state only and survives a full disk."""
+import threading
+
+
+class Saver:
+    """Hand checkpoints to a thread, one at a time.
+
+    A save that fails is told of in one line; the run goes on and the next save tries again. What was the best by then
+    is kept in memory and written first.
+
+    Args:
+        checkpoints: Checkpoints.
+        warn: callable of one str (one line).
+
+    Attributes:
+        error: OSError of the newest save, None where it stands.
+
+    Example:
+        >>> import tempfile
+        >>> from tfzoo.training.checkpointing import Checkpoints
+        >>> checkpoints = Checkpoints(tempfile.mkdtemp())
+        >>> saver = Saver(checkpoints, print)
+        >>> saver.save(20, {"model": {"norm/scale": np.ones(4, "float32")}}, {}, best=("accuracy", 0.5))
+        >>> saver.finish()
+        >>> checkpoints.best()
+        {'step': 20, 'metric': 'accuracy', 'value': 0.5}
+    """
+
+    def __init__(self, checkpoints, warn):
+        self.checkpoints, self.error, self._warn = checkpoints, None, warn
+        self._thread, self._owed = None, None
+
+    def save(self, step, arrays, state, best=None):
+        """Begin to write a checkpoint, after the one before is done.
+
+        Args:
+            step, arrays, state: see Checkpoints.save; the arrays must not change afterwards.
+            best: (metric, value) where this step is the best so far, see Checkpoints.mark_best.
+        """
+        self.finish()
+        self._thread = threading.Thread(target=self._work, args=((step, arrays, state, best),), daemon=True)
+        self._thread.start()
+
+    @property
+    def writing(self):
+        """Return whether a checkpoint is being written now."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def finish(self):
+        """Wait until what was begun is written, or has failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def refuse(self, step, error):
+        """Take note of a save that could not begin."""
+        self.error = error
+        self._warn(f"step {step} could not be saved ({error.strerror or error}): the last good checkpoint stays, the "
+                   "run goes on and tries again")
+
+    def _work(self, job):
+        try:
+            if self._owed is not None and job[3] is None:  # a new best makes the old one worthless
+                self._write(*self._owed)
+            self._owed = None
+            self._write(*job)
+            self.error = None
+        except OSError as error:
+            self._owed = job if job[3] is not None else self._owed
+            self.refuse(job[0], error)
+        except Exception as error:  # a thread's exception would be lost
+            self.error = error
+            self._warn(f"step {job[0]} could not be saved: {error!r}")
+
+    def _write(self, step, arrays, state, best):
+        self.checkpoints.save(step, arrays, state)
+        if best is not None:
+            self.checkpoints.mark_best(step, *best)

@@ -1,0 +1,140 @@
+"""Where a run computes: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
+import json
+import os
+
+import tensorflow as tf
+
+from tfzoo.errors import ConfigError
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+
+
+def make_strategy(kind="auto", virtual_devices=0):
+    """Return the tf.distribute strategy of a name; to be called before TensorFlow makes its first tensor.
+
+    Args:
+        kind: "one_device"; "mirrored", all GPUs of this machine or the virtual devices; "multi_worker", one process a
+            machine, from TF_CONFIG or Slurm's variables; "tpu"; or "auto": multi_worker where TF_CONFIG names several
+            workers, mirrored where there are several devices, else one_device.
+        virtual_devices: int, logical devices to divide the CPU into; 0 leaves it whole.
+
+    Returns:
+        tf.distribute.Strategy; for one device TensorFlow's default one.
+
+    Raises:
+        ConfigError: for an unknown kind, devices that are not there, or a cluster that is not described.
+    """
+    if "parameter" in kind or kind == "ps":
+        raise ConfigError(f"--strategy={kind}: parameter servers update asynchronously, which Keras 3 does not support "
+                          f"and no restart could repeat; allowed are {', '.join(STRATEGIES)}")
+    if kind not in STRATEGIES:
+        raise ConfigError(f"--strategy={kind}: allowed are {', '.join(STRATEGIES)}")
+    cluster = _cluster()
+    if "ps" in cluster:
+        raise ConfigError("TF_CONFIG names parameter servers (ps), which Keras 3 does not support: name workers only")
+    workers = sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
+    if kind == "auto" and workers > 1:
+        kind = "multi_worker"
+    if virtual_devices and kind not in ("auto", "mirrored"):
+        raise ConfigError(f"--virtual_devices={virtual_devices} is for --strategy=mirrored: got {kind}")
+    if kind == "multi_worker":
+        return _multi_worker(workers)
+    if kind == "tpu":
+        return _tpu()
+    devices = _virtual(virtual_devices) if virtual_devices else _gpus()
+    if kind == "auto":
+        kind = "mirrored" if len(devices) > 1 else "one_device"
+    if kind == "one_device":
+        return tf.distribute.get_strategy()
+    if not devices:
+        raise ConfigError("--strategy=mirrored: TensorFlow sees no GPU; use --strategy=one_device, or "
+                          "--virtual_devices=2 to try it on the CPU")
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def choose_xla(choice):
+    """Return (whether to compile, a line that says so).
+
+    Args:
+        choice: "auto" (on a GPU or TPU; on CPUs the compiled matrix products measured slower), "on" or "off".
+    """
+    kind = next((kind for kind in ("TPU", "GPU") if tf.config.list_logical_devices(kind)), "CPU")
+    xla = kind != "CPU" if choice == "auto" else choice == "on"
+    return xla, f"XLA {'on' if xla else 'off'} on {kind} (--xla={choice})"
+
+
+def is_chief(strategy):
+    """Return whether this process writes the run's files: worker 0, or the only one."""
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if resolver is None or not is_multi_worker(strategy):
+        return True
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_id == 0
+
+
+def is_multi_worker(strategy):
+    """Return whether several processes train together."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def agree(strategy, number):
+    """Return the number that worker 0 has, an int of up to 53 bits, after all workers have come here."""
+    if not is_multi_worker(strategy):
+        return number
+    mine = tf.constant(float(number) if is_chief(strategy) else 0.0, tf.float64)
+
+    @tf.function
+    def total(value):
+        return strategy.run(lambda value: tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.SUM, value), (value,))
+
+    # Each of the chief's devices adds its number once.
+    local = len(strategy.extended.worker_devices)
+    return round(float(strategy.experimental_local_results(total(mine))[0]) / local)
+
+
+def _cluster():
+    try:
+        return json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"TF_CONFIG is not JSON ({error}): allowed is {{\"cluster\": {{\"worker\": [\"host:port\", "
+                          "...]}, \"task\": {\"type\": \"worker\", \"index\": 0}}") from None
+
+
+def _gpus():
+    return [f"GPU:{number}" for number, _ in enumerate(tf.config.list_logical_devices("GPU"))]
+
+
+def _virtual(count):
+    devices = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    try:
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+    except RuntimeError:
+        there = len(tf.config.list_logical_devices("CPU"))
+        if there != count:
+            raise ConfigError(f"--virtual_devices={count}: TensorFlow has started with {there} in this process; set "
+                              "them before anything is computed") from None
+    return [f"CPU:{number}" for number in range(count)]
+
+
+def _multi_worker(workers):
+    resolver = None
+    if not workers:
+        if "SLURM_PROCID" not in os.environ:
+            raise ConfigError("--strategy=multi_worker: neither TF_CONFIG nor Slurm's variables describe the workers; "
+                              "start it by srun, by python -m experiments.launch, or set TF_CONFIG on each machine")
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+    # A peer that stopped answering ends the collective, and with it this worker, instead of waiting forever.
+    options = tf.distribute.experimental.CommunicationOptions()
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+
+
+def _tpu():
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+    except (ValueError, tf.errors.OpError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"--strategy=tpu: no TPU was found ({reason}); set TPU_NAME, or run on a TPU "
+                          "machine") from None
+    return tf.distribute.TPUStrategy(resolver)
