@@ -1,0 +1,283 @@
+"""Kill a training run at random moments and at every named point of a save, go on, and compare it with a whole run.
+
+    python -m tests.training.kills FOLDER --random=50 --named --controls --devices
+
+Prints a JSON object a case. The runs are forks of a process that has imported TensorFlow and computed nothing. The
+controls lose one item of state at each resume, so their comparison must find a difference.
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import safetensors.numpy
+
+from experiments import app, finetune
+from tests.experiments.conftest import SMALL_MODEL, write_reviews
+
+TIMES = ("seconds", "data_wait")  # and all that ends in _per_second
+STEPS, CHAIN = 60, 5
+# name of the point: module, attribute, which of its calls, whether after it
+POINTS = {
+    "before a save": ("tfzoo.training.checkpointing", "Checkpoints.save", 3, False),
+    "between two files of a save": ("tfzoo.files", "write_chunks", 10, False),
+    "before the manifest": ("tfzoo.training.checkpointing", "_manifest_digest", 3, False),
+    "before the folder gets its name": ("os", "rename", 3, False),
+    "after the folder got its name": ("os", "rename", 3, True),
+    "before old checkpoints go": ("tfzoo.training.checkpointing", "Checkpoints._prune", 4, False),
+    "amid old checkpoints": ("tfzoo.training.checkpointing", "Checkpoints._delete", 2, False),
+    "after old checkpoints went": ("tfzoo.training.checkpointing", "Checkpoints._prune", 4, True),
+    "before the best is noted": ("tfzoo.training.checkpointing", "Checkpoints.mark_best", 1, False),
+    "after the best was noted": ("tfzoo.training.checkpointing", "Checkpoints.mark_best", 1, True),
+    "before a record": ("tfzoo.files", "append_line", 6, False),
+    "after a record": ("tfzoo.files", "append_line", 6, True),
+    "amid an evaluation": ("tfzoo.training.trainer", "Trainer._place", 30, False),
+    "amid the copy of the state": ("tfzoo.training.trainer", "Trainer._groups", 3, False),
+    "before the model gets its name": ("tfzoo.files", "replace_folder", 1, False),
+    "after the model got its name": ("tfzoo.files", "replace_folder", 1, True),
+    "before the results": ("tfzoo.training.run_folder", "RunFolder.finish", 1, False),
+    "after the results": ("tfzoo.training.run_folder", "RunFolder.finish", 1, True)}
+CONTROLS = ("iterations", "a momentum", "an average", "a weight", "the best so far", "the sums since the last record")
+
+
+def words_of(folder, data, *more):
+    """Return the words of a fine-tuning run that uses all that has state."""
+    return ["--model=bert_tiny", *SMALL_MODEL, f"--data={data}", "--tokenizer=bytes", f"--steps={STEPS}",
+            "--batch_size=8", "--max_length=32", "--eval_every=15", "--save_every=7", "--log_every=5",
+            "--deterministic", "--eval_fraction=0.2", "--dropout=0.2", "--accumulate_steps=2", "--ema_decay=0.9",
+            f"--output_dir={folder}", *more]
+
+
+def run(words, prepare=None):
+    """Train in a fork, after `prepare()` there; returns its exit code, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        log = os.open(os.path.join(os.path.dirname(words_folder(words)), "log.txt"),
+                      os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if prepare is not None:
+            prepare()
+        script = finetune.make_flags()
+        os._exit(app.execute(script, lambda values: finetune.run(values, script), words))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def words_folder(words):
+    """Return the run folder of the words."""
+    return next(word.partition("=")[2] for word in words if word.startswith("--output_dir="))
+
+
+def wrap(module, attribute, around):
+    """Replace a function of a module, or of a class in it, by around(function)."""
+    __import__(module)
+    owner = sys.modules[module]
+    *outer, name = attribute.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    setattr(owner, name, around(getattr(owner, name)))
+
+
+def die_at(point):
+    """Return what makes a process kill itself at a named point."""
+    module, attribute, number, after = POINTS[point]
+    calls = [0]
+
+    def around(function):
+        def call(*arguments, **options):
+            calls[0] += 1
+            now = calls[0] == number
+            if now and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **options)
+            if now:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+        return call
+
+    return lambda: wrap(module, attribute, around)
+
+
+def die_after(seconds, first_step=True):
+    """Return what makes a process kill itself so many seconds after its first training step began, or its start."""
+    def begin():
+        timer = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+
+    def around(function):
+        begun = []
+
+        def call(*arguments, **options):
+            begun or begun.append(begin())
+            return function(*arguments, **options)
+        return call
+
+    return (lambda: wrap("tfzoo.training.trainer", "Trainer.train_step", around)) if first_step else begin
+
+
+def lose(item):
+    """Return what makes a process lose one item of the state that it resumes from."""
+    def around(load):
+        def call(self, step):
+            arrays, state = load(self, step)
+            optimizer, model = arrays["optimizer"], arrays["model"]
+            if item == "iterations":
+                name = next(name for name in optimizer if "iteration" in name)
+                optimizer[name] = np.asarray(optimizer[name] - 1)
+            elif item in ("a momentum", "an average"):
+                name = [name for name in optimizer if name.endswith(item.split()[1])][-1]
+                optimizer[name] = np.zeros_like(optimizer[name])
+            elif item == "a weight":
+                name = sorted(model)[0]
+                model[name] = model[name] + np.float32(1e-6)
+            elif item == "the best so far":
+                state["best"] = None
+            else:
+                state["window"] = None
+            return arrays, state
+        return call
+
+    return lambda: wrap("tfzoo.training.checkpointing", "Checkpoints.load", around)
+
+
+def left_by(folder):
+    """Return all that a run left which must not depend on how often it was killed: dict of name to value or array."""
+    folder, left = pathlib.Path(folder), {}
+
+    def timeless(record):
+        return {key: value for key, value in record.items() if key not in TIMES and not key.endswith("_per_second")}
+
+    best = json.loads((folder / "checkpoints" / "best.json").read_text())
+    steps = sorted(path.name for path in (folder / "checkpoints").glob("step_*"))
+    left["best"], left["steps"] = best, steps
+    for name in {steps[-1], f"step_{best['step']:08d}"}:
+        for group in ("model", "optimizer"):
+            arrays = safetensors.numpy.load_file(folder / "checkpoints" / name / f"{group}.safetensors")
+            left.update({f"{name}/{group}/{key}": value for key, value in arrays.items()})
+        left[f"{name}/state"] = json.loads((folder / "checkpoints" / name / "state.json").read_text())
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        if (folder / name).exists():
+            left[name] = [timeless(json.loads(line)) for line in (folder / name).read_text().splitlines()]
+    results = timeless(json.loads((folder / "results.json").read_text()))
+    left["results"] = {key: value for key, value in results.items() if key != "model"}
+    left["hidden"] = sorted(path.name for path in folder.rglob(".tmp-*"))
+    return left
+
+
+def weights_of(folder):
+    """Return the arrays of the saved model, read by a fork: dict of path to array."""
+    target = pathlib.Path(folder) / "weights.npz"
+    child = os.fork()
+    if child == 0:
+        from tfzoo.checkpoints import load
+        np.savez(target, **{v.path.replace("/", "|"): v.numpy() for v in load(folder).model.trainable_variables})
+        os._exit(0)
+    os.waitpid(child, 0)
+    with np.load(target) as file:
+        return {name: file[name] for name in file.files}
+
+
+def compare(one, other):
+    """Return the names of what differs between two runs, and the largest difference of an array."""
+    different, largest = sorted(one.keys() ^ other.keys()), 0.0
+    for name in one.keys() & other.keys():
+        if not isinstance(one[name], np.ndarray):
+            different += [name] if one[name] != other[name] else []
+        elif one[name].tobytes() != other[name].tobytes():
+            different.append(name)
+            largest = max(largest, float(np.abs(one[name].astype(float) - other[name].astype(float)).max()))
+    return different, largest
+
+
+def tell(**report):
+    print(json.dumps(report), flush=True)
+
+
+class Kills:
+    """The cases over one folder and the whole run in it."""
+
+    def __init__(self, folder, seed):
+        self.folder, self.random = pathlib.Path(folder), random.Random(seed)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = write_reviews(self.folder / "reviews.jsonl", 100)
+        self.seconds = self._measure()
+        self.whole = {**left_by(self.folder / "whole"), **weights_of(self.folder / "whole")}
+
+    def _measure(self):
+        """Make the whole run, twice; return the seconds from its first step to its end."""
+        begun = self.folder / "begun"
+
+        def note(function):
+            def call(*arguments, **options):
+                begun.exists() or begun.write_text(str(time.time()))
+                return function(*arguments, **options)
+            return call
+
+        code = run(words_of(self.folder / "whole", self.data),
+                   lambda: wrap("tfzoo.training.trainer", "Trainer.train_step", note))
+        if code:
+            raise RuntimeError((self.folder / "log.txt").read_text()[-3000:])
+        return time.time() - float(begun.read_text())
+
+    def case(self, name, kills, more=(), after=None):
+        """Start a run once for each of `kills`, and then until it is done; report how it differs from the whole one.
+
+        Returns:
+            int, how many of the runs were killed.
+        """
+        folder, codes = self.folder / "cut", []
+        shutil.rmtree(folder, ignore_errors=True)
+        for kill in kills:
+            codes.append(run(words_of(folder, self.data), kill))
+            if codes[-1] == 0:
+                break
+        codes.append(run(words_of(folder, self.data, *more), after))
+        if codes[-1] != 0:
+            tell(case=name, codes=codes, different=["exit code"], log=(self.folder / "log.txt").read_text()[-2000:])
+        else:
+            different, largest = compare(self.whole, {**left_by(folder), **weights_of(folder)})
+            tell(case=name, codes=codes, different=different, largest=largest)
+        return codes.count(-signal.SIGKILL)
+
+    def run_random(self, count):
+        """Kill at so many random moments, up to CHAIN of them in one run; a quarter of them count from its start."""
+        while count > 0:
+            moments = [(round(self.random.uniform(0, self.seconds), 3), self.random.random() > 0.25)
+                       for _ in range(min(count, CHAIN))]
+            count -= self.case(f"random {moments}", [die_after(*moment) for moment in moments])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--random", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    for name in ("named", "controls", "devices"):
+        parser.add_argument(f"--{name}", action="store_true")
+    arguments = parser.parse_args()
+    app.import_tensorflow()
+    import tfzoo.training.loop  # noqa: F401  imported once, before the forks
+    kills = Kills(arguments.folder, arguments.seed)
+    tell(case="whole again", **dict(zip(("different", "largest"), compare(kills.whole, kills.whole))))
+    kills.run_random(arguments.random)
+    if arguments.named:
+        for point in POINTS:
+            kills.case(point, [die_at(point)])
+    if arguments.controls:
+        for item in CONTROLS:
+            kills.case(f"loses {item}", [die_at("before old checkpoints go")], after=lose(item))
+    if arguments.devices:
+        kills.case("goes on with 2 devices", [die_at("before old checkpoints go")],
+                   ["--strategy=mirrored", "--virtual_devices=2"])
+
+
+if __name__ == "__main__":
+    main()

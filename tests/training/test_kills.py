@@ -1,0 +1,49 @@
+"""A run that is killed at any moment ends as if it had not been, to the bit; one that loses any state does not."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import CHECKOUT
+from tests.training import kills
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    command = [sys.executable, "-m", "tests.training.kills", str(tmp_path_factory.mktemp("kills")), "--random=10",
+               "--named", "--controls", "--devices"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=dict(os.environ), timeout=1500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {report["case"]: report for report in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_kills_at_random_moments_leave_no_trace(reports):
+    random = [report for name, report in reports.items() if name.startswith("random")]
+    assert sum(report["codes"].count(-9) for report in random) == 10
+    assert all(report["codes"][-1] == 0 and not report["different"] for report in random), random
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("point", kills.POINTS)
+def test_a_kill_at_each_named_point_of_a_save_leaves_no_trace(reports, point):
+    assert reports[point]["codes"] == [-9, 0] and not reports[point]["different"], reports[point]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("item", kills.CONTROLS)
+def test_a_run_that_loses_any_item_of_its_state_is_noticed(reports, item):
+    assert reports[f"loses {item}"]["codes"] == [-9, 0] and reports[f"loses {item}"]["different"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_goes_on_with_other_devices_within_rounding(reports):
+    report = reports["goes on with 2 devices"]
+    assert report["codes"] == [-9, 0] and report["largest"] < 1e-6
+    assert "steps" not in report["different"]
