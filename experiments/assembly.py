@@ -2,6 +2,7 @@
 import ast
 import dataclasses
 import math
+import re
 import shutil
 
 from experiments.app import say
@@ -215,7 +216,7 @@ def run_training(script, values, task, sources, loaded, strategy, make_sample=No
     except tf.errors.OpError as error:
         if not is_multi_worker(strategy) or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
-        reason = (error.message.strip().splitlines() or [type(error).__name__])[0]
+        reason = re.sub(r"\{\{.*?\}\} ", "", (error.message.strip().splitlines() or [type(error).__name__])[0])
         raise LostWorker(f"another worker is gone ({reason[:200]}): start all workers again with the same command; "
                          "they go on from the last checkpoint") from error
 

@@ -1,17 +1,20 @@
 """Kill a training run at random moments and at every named point of a save, go on, and compare it with a whole run.
 
-    python -m tests.training.kills FOLDER --random=50 --named --controls --devices
+    python -m tests.training.kills FOLDER --random=50 --named --controls --devices --disks
 
-Prints a JSON object a case. The runs are forks of a process that has imported TensorFlow and computed nothing. The
-controls lose one item of state at each resume, so their comparison must find a difference.
+Prints a JSON object a case. --disks lets the disk be full, read-only or limited for a while or to the end instead of
+killing; it mounts a small file system and so wants root. The runs are forks of a process that has imported TensorFlow
+and computed nothing. The controls lose one item of state at each resume, so their comparison must find a difference.
 """
 import argparse
 import json
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -55,12 +58,11 @@ def words_of(folder, data, *more):
             f"--output_dir={folder}", *more]
 
 
-def run(words, prepare=None):
-    """Train in a fork, after `prepare()` there; returns its exit code, negative for a signal."""
+def run(words, log, prepare=None):
+    """Train in a fork, after `prepare()` there, with its output in `log`; returns its exit code, negative by signal."""
     child = os.fork()
     if child == 0:
-        log = os.open(os.path.join(os.path.dirname(words_folder(words)), "log.txt"),
-                      os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         if prepare is not None:
@@ -68,11 +70,6 @@ def run(words, prepare=None):
         script = finetune.make_flags()
         os._exit(app.execute(script, lambda values: finetune.run(values, script), words))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def words_folder(words):
-    """Return the run folder of the words."""
-    return next(word.partition("=")[2] for word in words if word.startswith("--output_dir="))
 
 
 def wrap(module, attribute, around):
@@ -148,6 +145,54 @@ def lose(item):
     return lambda: wrap("tfzoo.training.checkpointing", "Checkpoints.load", around)
 
 
+def refuse_writing(kind, folder, last):
+    """Return what makes the disk of `folder` refuse from the 20th training step on, and up to the `last`.
+
+    Args:
+        kind: "full", "read-only" or "too large" (a limit of the size of files).
+        folder: str, where a small file system is mounted.
+        last: int.
+    """
+    filler, hard = os.path.join(folder, "filler"), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+    def begin():
+        if kind == "full":
+            with open(filler, "wb", buffering=0) as file:
+                try:
+                    while True:
+                        file.write(bytes(4096))
+                except OSError:
+                    pass
+        elif kind == "read-only":
+            # A second mount over the first: files that are open for writing would keep the first from changing.
+            subprocess.run(["mount", "--bind", folder, folder], check=True)
+            subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
+
+    def end():
+        if kind == "full":
+            os.unlink(filler)
+        elif kind == "read-only":
+            subprocess.run(["umount", "-l", folder], check=True)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    def around(function):
+        calls = [0]
+
+        def call(*arguments, **options):
+            calls[0] += 1
+            if calls[0] == 20:
+                begin()
+            if calls[0] == last:
+                end()
+            return function(*arguments, **options)
+        return call
+
+    return lambda: wrap("tfzoo.training.trainer", "Trainer.train_step", around)
+
+
 def left_by(folder):
     """Return all that a run left which must not depend on how often it was killed: dict of name to value or array."""
     folder, left = pathlib.Path(folder), {}
@@ -207,6 +252,7 @@ class Kills:
     def __init__(self, folder, seed):
         self.folder, self.random = pathlib.Path(folder), random.Random(seed)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = self.folder / "log.txt"
         self.data = write_reviews(self.folder / "reviews.jsonl", 100)
         self.seconds = self._measure()
         self.whole = {**left_by(self.folder / "whole"), **weights_of(self.folder / "whole")}
@@ -221,10 +267,10 @@ class Kills:
                 return function(*arguments, **options)
             return call
 
-        code = run(words_of(self.folder / "whole", self.data),
+        code = run(words_of(self.folder / "whole", self.data), self.log,
                    lambda: wrap("tfzoo.training.trainer", "Trainer.train_step", note))
         if code:
-            raise RuntimeError((self.folder / "log.txt").read_text()[-3000:])
+            raise RuntimeError(self.log.read_text()[-3000:])
         return time.time() - float(begun.read_text())
 
     def case(self, name, kills, more=(), after=None):
@@ -236,16 +282,39 @@ class Kills:
         folder, codes = self.folder / "cut", []
         shutil.rmtree(folder, ignore_errors=True)
         for kill in kills:
-            codes.append(run(words_of(folder, self.data), kill))
+            codes.append(run(words_of(folder, self.data), self.log, kill))
             if codes[-1] == 0:
                 break
-        codes.append(run(words_of(folder, self.data, *more), after))
+        codes.append(run(words_of(folder, self.data, *more), self.log, after))
         if codes[-1] != 0:
-            tell(case=name, codes=codes, different=["exit code"], log=(self.folder / "log.txt").read_text()[-2000:])
+            tell(case=name, codes=codes, different=["exit code"], log=self.log.read_text()[-2000:])
         else:
             different, largest = compare(self.whole, {**left_by(folder), **weights_of(folder)})
             tell(case=name, codes=codes, different=different, largest=largest)
         return codes.count(-signal.SIGKILL)
+
+    def disk(self, kind, last):
+        """Run while the disk refuses; then, where that was to the end, once more on a disk that takes all again."""
+        folder = str(self.folder / "disk")
+        os.makedirs(folder, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], check=True)
+        try:
+            run_folder, begin = os.path.join(folder, "run"), os.path.getsize(self.log)
+            words = words_of(run_folder, self.data)
+            codes = [run(words, self.log, refuse_writing(kind, folder, last))]
+            said = self.log.read_text()[begin:]
+            steps = sorted(path.name for path in pathlib.Path(run_folder, "checkpoints").glob("step_*"))
+            if codes[0]:
+                if kind == "read-only":
+                    subprocess.run(["umount", "-l", folder], check=True)
+                pathlib.Path(folder, "filler").unlink(missing_ok=True)
+                codes.append(run(words, self.log))
+            different, largest = compare(self.whole, {**left_by(run_folder), **weights_of(run_folder)})
+            lines = [line for line in said.splitlines() if "could not be saved" in line or "finetune:" in line]
+            tell(case=f"{kind} {'for a while' if last < STEPS else 'to the end'}", codes=codes, different=different,
+                 steps=steps, lines=lines, traceback="Traceback" in said)
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
 
     def run_random(self, count):
         """Kill at so many random moments, up to CHAIN of them in one run; a quarter of them count from its start."""
@@ -260,7 +329,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    for name in ("named", "controls", "devices"):
+    for name in ("named", "controls", "devices", "disks"):
         parser.add_argument(f"--{name}", action="store_true")
     arguments = parser.parse_args()
     app.import_tensorflow()
@@ -277,6 +346,9 @@ def main():
     if arguments.devices:
         kills.case("goes on with 2 devices", [die_at("before old checkpoints go")],
                    ["--strategy=mirrored", "--virtual_devices=2"])
+    for kind in ("full", "read-only", "too large") if arguments.disks else ():
+        kills.disk(kind, 45)
+        kills.disk(kind, STEPS + 1)
 
 
 if __name__ == "__main__":

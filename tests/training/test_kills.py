@@ -13,7 +13,7 @@ from tests.training import kills
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     command = [sys.executable, "-m", "tests.training.kills", str(tmp_path_factory.mktemp("kills")), "--random=10",
-               "--named", "--controls", "--devices"]
+               "--named", "--controls", "--devices", "--disks"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=dict(os.environ), timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     return {report["case"]: report for report in map(json.loads, done.stdout.splitlines())}
@@ -47,3 +47,16 @@ def test_a_run_goes_on_with_other_devices_within_rounding(reports):
     report = reports["goes on with 2 devices"]
     assert report["codes"] == [-9, 0] and report["largest"] < 1e-6
     assert "steps" not in report["different"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["full", "read-only", "too large"])
+def test_a_disk_that_refuses_for_a_while_leaves_no_trace_and_to_the_end_exits_74(reports, kind):
+    report = reports[f"{kind} for a while"]
+    assert report["codes"] == [0] and not report["different"] and not report["traceback"], report
+    assert report["lines"] and all("goes on and tries again" in line for line in report["lines"])
+    report = reports[f"{kind} to the end"]
+    assert report["codes"] == [74, 0] and not report["different"] and not report["traceback"], report
+    assert report["steps"] and max(report["steps"]) < "step_00000021"  # the last good ones stayed
+    assert report["lines"][-1].startswith("finetune: ") and len(report["lines"]) > 1

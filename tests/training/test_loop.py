@@ -1,11 +1,16 @@
 """The loop over a run folder: the best weights at the end, early stopping, resume, and a loss that is no number."""
 import contextlib
+import errno
+import signal
+import subprocess
+import sys
 import types
 
 import numpy as np
 import pytest
 
 import tfzoo.training.loop as loop_module
+from tests.helpers import CHECKOUT
 from tests.training.test_trainer import make_data, make_trainer
 from tfzoo.errors import Diverged, Interrupted
 from tfzoo.training.checkpointing import Checkpoints
@@ -38,6 +43,7 @@ class Scripted:
         return None
 
     def evaluate(self, data, progress):
+        list(progress([1, 2, 3], 3))
         return {"score": self.values.get(self.step, 0.0), "loss": 1.0}
 
     def arrays(self):
@@ -135,3 +141,68 @@ def test_a_stop_before_an_evaluation_loses_neither_it_nor_the_best(tmp_path, mon
     strip = [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in cut[1]]
     assert strip == [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in whole[1]]
     assert cut[2].best() == whole[2].best() and cut[0]["best_step"] == whole[0]["best_step"] == 4
+
+
+def test_a_stop_amid_an_evaluation_gives_it_up_and_makes_it_later(tmp_path, monkeypatch):
+    values = {4: 0.9, 8: 0.8}
+    pace = Pace(8, 2, 4, 4)
+    whole = run(tmp_path / "whole", Scripted(values), pace)
+    asked = []
+
+    def stopped():  # by the second batch of the first evaluation
+        asked.append(1)
+        return len(asked) >= 6
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module, "stop_requests", lambda: contextlib.nullcontext(stopped))
+        with pytest.raises(Interrupted, match="step 4, saved"):
+            run(tmp_path / "cut", Scripted(values), pace)
+    assert [r["split"] for r in RunFolder(tmp_path / "cut").records()] == ["train", "train"]
+    cut = run(tmp_path / "cut", Scripted(values), pace)
+    assert [r["split"] for r in cut[1]] == [r["split"] for r in whole[1]]
+    assert cut[2].best() == whole[2].best() and cut[0]["best_step"] == 4
+
+
+def test_a_save_that_fails_is_tried_again_and_only_the_last_one_ends_the_run(tmp_path, monkeypatch, capsys):
+    refuse, save = [True], Checkpoints.save
+
+    def fail(self, step, arrays, state):
+        if step >= 4 and refuse[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, step, arrays, state)
+
+    monkeypatch.setattr(Checkpoints, "save", fail)
+    values = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8}
+    with pytest.raises(OSError, match="No space left on device"):
+        run(tmp_path / "full", Scripted(values), Pace(8, 2, 2, 2))
+    assert Checkpoints(tmp_path / "full" / "checkpoints").steps() == [2]
+    assert capsys.readouterr().err.count("could not be saved") == 3
+    trainer = Scripted(values)
+    evaluate = trainer.evaluate
+
+    def and_make_space(data, progress):
+        refuse[0] = trainer.step < 6
+        return evaluate(data, progress)
+
+    trainer.evaluate = and_make_space
+    results, records, checkpoints = run(tmp_path / "mended", trainer, Pace(8, 2, 2, 2))
+    # Step 4 is the best: it was kept in memory until the disk took it.
+    assert checkpoints.best()["step"] == 4 and checkpoints.steps() == [4, 6, 8] and trainer.weights == 4
+
+
+STOPS = """
+import os, signal, sys
+from tfzoo.training.loop import stop_requests
+with stop_requests() as stopped:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped()
+    print("first", flush=True)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    print("second", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(number):
+    done = subprocess.run([sys.executable, "-c", STOPS, number.name], capture_output=True, text=True, cwd=CHECKOUT)
+    assert (done.returncode, done.stdout) == (-number, "first\n"), done.stderr

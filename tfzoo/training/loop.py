@@ -135,9 +135,15 @@ class Loop:
         return results
 
     def _require_saved(self):
-        if self.saver.error is not None:
-            raise self.saver.error
-        self.run.flush()
+        error = self.saver.error
+        try:
+            self.run.flush()
+        except OSError as refused:
+            error = refused
+        if error is not None:
+            raise OSError(f"the last checkpoint or record could not be written in {self.run.path} "
+                          f"({getattr(error, 'strerror', None) or error}): make space, or mend the disk, and run the "
+                          "same command again; it goes on from the last good checkpoint") from error
 
     def _bar(self):
         return tqdm(total=self.pace.steps, initial=self.trainer.step, desc="train", unit="step", file=sys.stderr,

@@ -1,6 +1,7 @@
 """Where a run computes: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
 import json
 import os
+import shutil
 
 import tensorflow as tf
 
@@ -35,6 +36,9 @@ def make_strategy(kind="auto", virtual_devices=0):
     workers = sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
     if kind == "auto" and workers > 1:
         kind = "multi_worker"
+    if workers > 1 and kind != "multi_worker":
+        raise ConfigError(f"--strategy={kind}: TF_CONFIG names {workers} workers, which would train side by side in "
+                          "one folder; use --strategy=multi_worker, or unset TF_CONFIG")
     if virtual_devices and kind not in ("auto", "mirrored"):
         raise ConfigError(f"--virtual_devices={virtual_devices} is for --strategy=mirrored: got {kind}")
     if kind == "multi_worker":
@@ -84,14 +88,13 @@ def agree(strategy, number):
         return number
     mine = tf.constant(float(number) if is_chief(strategy) else 0.0, tf.float64)
 
-    @tf.function
-    def total(value):
-        return strategy.run(lambda value: tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.SUM, value), (value,))
+    def add(value):
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))  # on this replica's device
 
-    # Each of the chief's devices adds its number once.
-    local = len(strategy.extended.worker_devices)
-    return round(float(strategy.experimental_local_results(total(mine))[0]) / local)
+    total = tf.function(lambda value: strategy.run(add, (value,)), autograph=False)(mine)
+    # Each of the chief's devices has added its number once.
+    return round(float(strategy.experimental_local_results(total)[0]) / len(strategy.extended.worker_devices))
 
 
 def _cluster():
@@ -124,10 +127,11 @@ def _multi_worker(workers):
         if "SLURM_PROCID" not in os.environ:
             raise ConfigError("--strategy=multi_worker: neither TF_CONFIG nor Slurm's variables describe the workers; "
                               "start it by srun, by python -m experiments.launch, or set TF_CONFIG on each machine")
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
-    # A peer that stopped answering ends the collective, and with it this worker, instead of waiting forever.
-    options = tf.distribute.experimental.CommunicationOptions()
-    return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+        # TensorFlow counts tasks by GPUs, which it has from nvidia-smi: without any, each task stands for one.
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        places = {} if shutil.which("nvidia-smi") else {"gpus_per_node": tasks, "gpus_per_task": 1}
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=not places, **places)
+    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
 def _tpu():

@@ -1,0 +1,285 @@
+"""Start the workers of a multi-worker run on one machine, and end them together.
+
+    python -m experiments.launch --workers=2 -- finetune --data=reviews --output_dir=runs/reviews ...
+
+What follows -- is the script and its flags, with --strategy=multi_worker where they name no strategy. The
+output of every worker goes to standard error, each line behind the worker's name; the results of worker 0 are
+the only line of standard output. The exit code is that of the first worker that failed, which ends the others
+too. Ctrl-C lets all workers save a checkpoint and end (exit code 75: the same command goes on from it); a
+second one kills them.
+"""
+import ctypes
+import json
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from absl import flags
+
+from experiments import app
+from experiments.app import say
+
+SCRIPTS = ("pretrain", "finetune")
+HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
+USAGE = f"python -m experiments.launch --workers=2 -- {'|'.join(SCRIPTS)} --flag=value ..."
+GRACE = 15  # seconds in which the others may end by themselves when one has failed
+SAVING = 120  # the same when it was interrupted: the others are saving, and a signal would make them drop it
+TERM_TO_KILL = 5  # seconds from SIGTERM to SIGKILL
+DRAIN = 1  # seconds of silence after which a pipe that outlives its worker is left
+LOOK = 0.5  # seconds between two looks for signals: one that comes just before a wait does not end the wait
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+def make_flags():
+    script = app.Flags("launch", __doc__)
+    script.group("running")
+    script.add("integer", "workers", 2, "Processes to start; they share the cores of this machine.", lower_bound=1)
+    return script
+
+
+def parse(words):
+    """Return (count of workers, script, its words); raises flags.Error with one line for wrong words."""
+    if "--" not in words:
+        raise flags.Error(f"no -- among the words: write {USAGE}")
+    at = words.index("--")
+    values = make_flags().parse(words[:at])
+    if at + 1 == len(words):
+        raise flags.Error(f"no script after --: write {USAGE}")
+    script, words = words[at + 1], words[at + 2:]
+    if script not in SCRIPTS:
+        raise flags.Error(f"{script} cannot have several workers: allowed after -- are {', '.join(SCRIPTS)}")
+    if not any(re.match("--?strategy(=|$)", word) for word in words):
+        words = [*words, "--strategy=multi_worker"]
+    return values.workers, script, words
+
+
+def command_of(script, words):
+    """Return the command that starts a worker."""
+    return [sys.executable, "-m", f"experiments.{script}", *words]
+
+
+def environments(count):
+    """Return the environment of each worker: its place in the cluster, and its share of the cores where none is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(max(1, cores // count))
+    common = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, **os.environ,
+              "PYTHONUNBUFFERED": "1"}
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(count)]}
+    return [{**common, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
+            for index in range(count)]
+
+
+def _free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+def _dies_with_this_process():
+    """Return what a child calls before it becomes the worker, or None where the system has no such thing."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def call():
+        prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+        if os.getppid() != parent:  # it was killed before the call
+            os._exit(128 + signal.SIGKILL)
+
+    return call
+
+
+def _write(descriptor, data):
+    # Past Python's own streams: their locks, held by a thread that is blocked, would stop the interpreter's end.
+    while data:
+        data = data[os.write(descriptor, data):]
+
+
+class _Log:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def write(self, prefix, lines):
+        with self.lock:
+            try:
+                _write(2, b"".join(prefix + line + b"\n" for line in lines))
+            except OSError:
+                pass  # nobody reads it any more, or its disk is full: the run is worth more than its log
+
+
+class _Copy(threading.Thread):
+    def __init__(self, pipe, prefix, log):
+        super().__init__(daemon=True)
+        self.pipe, self.prefix, self.log = pipe, prefix, log
+        self.last, self.reading_since = None, None
+
+    def run(self):
+        data, rest = b"more", b""
+        while data:
+            self.reading_since = time.monotonic()
+            data = self.pipe.read(1 << 16)
+            self.reading_since = None
+            *lines, rest = (rest + data).split(b"\n")
+            if rest and not data:
+                lines = [rest]
+            if lines:
+                self.last = lines[-1]
+                self.log.write(self.prefix, lines)
+
+    def finish(self):
+        # However slowly the log takes them; but a stray process may hold the pipe open for ever.
+        begin = time.monotonic()
+        while self.is_alive():
+            self.join(0.05)
+            since = self.reading_since
+            if since is not None and time.monotonic() - max(since, begin) > DRAIN:
+                return
+
+
+class Cluster:
+    """Workers that start together and end together.
+
+    Args:
+        command: list of str, starts a worker.
+        environments: list of dict of str, the environment of each worker.
+    """
+
+    def __init__(self, command, environments):
+        self.command, self.environments = command, environments
+        self.events, self.log, self.signals = queue.SimpleQueue(), _Log(), []
+        self.processes, self.copies = [], []
+
+    def run(self):
+        """Start the workers and wait for all of them; to be called in the main thread.
+
+        Returns:
+            (int, the exit code: 0 or that of the first worker that failed; bytes, the last line that worker 0 wrote to
+            its standard output, or None).
+
+        Raises:
+            OSError: a worker could not be started.
+            SystemExit: a second signal came; the workers are killed.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+        try:
+            self._start()
+            code = self._wait()
+        finally:
+            self._send(signal.SIGKILL)
+        for copy in self.copies:
+            copy.finish()
+        return code, self.copies[0].last
+
+    def _note(self, number, frame):
+        self.signals.append(number)
+        if len(self.signals) > 1:
+            for other in (signal.SIGINT, signal.SIGTERM):  # a third one must not stop the killing
+                signal.signal(other, signal.SIG_IGN)
+            raise SystemExit(128 + number)
+        self.events.put((None, number))
+
+    def _start(self):
+        # All before the first thread: a child of a process with threads may meet a lock that nobody opens. And from
+        # the main thread: the kernel kills the workers when the thread that started them ends.
+        for environment in self.environments:
+            self.processes.append(subprocess.Popen(
+                self.command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, bufsize=0, start_new_session=True, preexec_fn=_dies_with_this_process()))
+        for index, process in enumerate(self.processes):
+            prefix = b"[worker %d] " % index
+            self.copies += [_Copy(pipe, prefix, self.log) for pipe in (process.stdout, process.stderr)]
+            threading.Thread(target=self._watch, args=(index, process), daemon=True).start()
+        for copy in self.copies:
+            copy.start()
+
+    def _watch(self, index, process):
+        self.events.put((index, process.wait()))
+
+    def _wait(self):
+        code, plan, running = 0, [], len(self.processes)
+        while running:
+            left = plan[0][0] - time.monotonic() if plan else LOOK
+            try:
+                index, value = self.events.get(timeout=min(max(left, 0), LOOK))
+            except queue.Empty:
+                if plan and plan[0][0] <= time.monotonic():
+                    self._send(plan.pop(0)[1])
+                continue
+            if index is None:
+                self._say(f"{signal.Signals(value).name} came: the workers get SIGTERM, to save and end; a second "
+                          "signal kills them")
+                self._send(signal.SIGTERM)
+                continue
+            running -= 1
+            if value and not code:
+                code = 128 - value if value < 0 else value
+                seconds = SAVING if code == app.EXIT_INTERRUPTED else GRACE
+                last = time.monotonic() + seconds
+                plan = [(last, signal.SIGTERM), (last + TERM_TO_KILL, signal.SIGKILL)]
+                how = f"killed by signal {-value}" if value < 0 else f"with exit code {value}"
+                self._say(f"worker {index} ended first, {how}" +
+                          (f"; the others have {seconds} seconds to end" if running else ""))
+        return code
+
+    def _send(self, number):
+        for process in self.processes:
+            process.send_signal(number)  # none to those that have ended
+
+    def _say(self, line):
+        self.log.write(b"launch: ", [line.encode()])
+
+
+def execute(words):
+    """Parse the words, run the workers, print the results.
+
+    Args:
+        words: list of str, the command line without the script.
+
+    Returns:
+        int, the exit code.
+    """
+    own = words[:words.index("--")] if "--" in words else words
+    if any(word in HELP for word in own):
+        print(re.sub("^usage: .*$", f"usage: {USAGE}", make_flags().help(), flags=re.MULTILINE))
+        return 0
+    try:
+        workers, script, words = parse(words)
+        if os.environ.get("TF_CONFIG"):
+            raise flags.Error("TF_CONFIG is set, so this process is a worker of a cluster already: unset it, or run "
+                              f"python -m experiments.{script} on each machine")
+    except flags.CantOpenFlagFileError as error:
+        say(f"launch: {' '.join(str(error).split())}: name a file of flags")
+        return app.EXIT_MISSING
+    except flags.Error as error:
+        say(f"launch: {' '.join(str(error).split())}")
+        return app.EXIT_FLAGS
+    try:
+        code, results = Cluster(command_of(script, words), environments(workers)).run()
+    except OSError as error:
+        say(f"launch: {workers} workers cannot be started ({error}): try fewer")
+        return app.EXIT_INTERNAL
+    if code == 0 and results is not None:
+        try:
+            _write(1, results + b"\n")
+        except OSError as error:
+            say(f"launch: the results cannot be written to standard output ({error.strerror}); the run itself is done")
+            return app.EXIT_WRITE
+    return code
+
+
+def main():
+    """Launch with the words of the command line and end the process with the exit code."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
