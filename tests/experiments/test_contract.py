@@ -60,6 +60,40 @@ def test_a_finished_run_prints_its_results_and_goes_on_with_more_steps(call, fin
     assert code == 1 and "batch_size (got 4, there 8)" in err
 
 
+@pytest.mark.parametrize("change, names", [
+    ("--model=bert_mini", "model (got"), ("--schedule=cosine", "schedule (got"), ("--seed=1", "seed (got"),
+    ("--learning_rate=0.1", "learning_rate (got"), ("--override=num_heads=4", "override"), ("--data", "data_sha256")])
+def test_a_run_folder_of_other_settings_is_refused_by_the_field(call, finetuned, reviews, tmp_path, change, names):
+    words = [*TRAIN, f"--data={reviews}", f"--output_dir={finetuned}", "--steps=6"]
+    if change == "--data":
+        (tmp_path / "other").mkdir()
+        for part, count in (("train", 61), ("eval", 12)):
+            write_reviews(tmp_path / "other" / f"{part}.jsonl", count)
+        change = f"--data={tmp_path / 'other'}"
+    code, out, err = call("finetune", *words, change)
+    assert code == 1 and names in err.splitlines()[-1] and not out, err
+
+
+def test_how_a_batch_is_divided_may_change_when_a_run_goes_on(call, finetuned, reviews):
+    code, _, err = call("finetune", *TRAIN, f"--data={reviews}", f"--output_dir={finetuned}", "--steps=6",
+                        "--accumulate_steps=2", "--xla=on", "--remat", "--strategy=one_device", "--max_bad_steps=3")
+    assert code == 0 and "going on from step 4 of 6" in err and "XLA on on CPU" in err, err
+
+
+@pytest.mark.parametrize("more", [["--optimizer=adafactor", "--schedule=inverse_sqrt", "--warmup_steps=2"],
+                                  ["--optimizer=lamb", "--schedule=polynomial", "--schedule_power=1"],
+                                  ["--ema_decay=0.9", "--layer_decay=0.8", "--no_decay=kernel",
+                                   "--precision=bfloat16"]])
+def test_optimizers_schedules_and_averages_train_and_go_on(call, reviews, tmp_path, more):
+    words = [*TRAIN, f"--data={reviews}", f"--output_dir={tmp_path / 'run'}", *more]
+    code, _, err = call("finetune", *words)
+    assert code == 0, err
+    code, out, err = call("finetune", *words, "--steps=6")
+    assert code == 0 and last_json(out)["steps"] == 6 and "going on from step 4" in err, err
+    code, again, _ = call("evaluate", f"--init={tmp_path / 'run'}", f"--data={reviews}")
+    assert last_json(again)["loss"] == pytest.approx(last_json(out)["loss"], abs=1e-6)  # the averages were saved
+
+
 def test_flags_txt_replays_the_run(call, finetuned):
     code, out, _ = call("finetune", f"--flagfile={finetuned}/flags.txt")
     assert code == 0 and last_json(out)["steps"] == 4

@@ -19,8 +19,9 @@ from tests.training.kills import compare, left_by, words_of
 def start(folder, data, *launch, more=(), environment=None):
     words = words_of(folder, data, *more)
     command = ["experiments.launch", *launch, "--", "finetune"] if launch else ["experiments.finetune"]
-    return subprocess.Popen([sys.executable, "-m", *command, *words], cwd=CHECKOUT, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})})
+    return subprocess.Popen([sys.executable, "-m", *command, *words], cwd=CHECKOUT, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})})
 
 
 def finish(process):

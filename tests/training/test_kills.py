@@ -13,7 +13,7 @@ from tests.training import kills
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     command = [sys.executable, "-m", "tests.training.kills", str(tmp_path_factory.mktemp("kills")), "--random=10",
-               "--named", "--controls", "--devices", "--disks"]
+               "--named", "--controls", "--devices", *(["--disks"] if os.geteuid() == 0 else [])]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=dict(os.environ), timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     return {report["case"]: report for report in map(json.loads, done.stdout.splitlines())}
@@ -53,6 +53,8 @@ def test_a_run_goes_on_with_other_devices_within_rounding(reports):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["full", "read-only", "too large"])
 def test_a_disk_that_refuses_for_a_while_leaves_no_trace_and_to_the_end_exits_74(reports, kind):
+    if os.geteuid():
+        pytest.skip("mounting a small file system wants root")
     report = reports[f"{kind} for a while"]
     assert report["codes"] == [0] and not report["different"] and not report["traceback"], report
     assert report["lines"] and all("goes on and tries again" in line for line in report["lines"])

@@ -25,7 +25,7 @@ def make_data(task="classification"):
 def make_trainer(task="classification", optimizer="adamw", made=None, **settings):
     labels = ["a", "b"] if task == "classification" else None
     keras.utils.set_random_seed(0)
-    model = build("bert_tiny", task=task, labels=labels, **SMALL)
+    model = build("bert_tiny", task=task, labels=labels, dtype=settings.pop("dtype", None), **SMALL)
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
         variable.assign(variable + 0.1 * rng.standard_normal(variable.shape).astype(np.float32))
@@ -204,3 +204,22 @@ def test_out_of_memory_says_what_takes_it_and_what_lowers_it(monkeypatch):
         trainer.train_step(data.batch(0))
     size = 4 * sum(np.prod(v.shape) for v in trainer.model.trainable_variables)
     assert f"{size:,} bytes of parameters" in str(info.value)
+
+
+def test_bfloat16_computes_in_16_bits_and_keeps_weights_and_slots_in_32():
+    trainer, data = make_trainer(dtype="mixed_bfloat16"), make_data()
+    sums, norm, finite, _ = trainer.train_step(data.batch(0))
+    plain, plain_norm, *_ = make_trainer().train_step(data.batch(0))
+    assert finite and 0 < abs(float(sums["loss"]) - float(plain["loss"])) < 0.02 * float(plain["loss"])
+    assert float(norm) == pytest.approx(float(plain_norm), rel=0.05)
+    for arrays in trainer.arrays().values():
+        assert {array.dtype.name for array in arrays.values()} <= {"float32", "int64", "int32"}
+
+
+def test_weights_that_do_not_decay_are_chosen_by_a_regular_expression():
+    trainer = make_trainer(made={"no_decay": "embeddings|kernel$"})
+    before = trainer.arrays()["model"]
+    trainer.optimizer.apply([np.zeros(v.shape, np.float32) for v in trainer.model.trainable_variables])
+    for path, value in trainer.arrays()["model"].items():
+        fixed = "embeddings" in path or path.endswith("kernel")
+        assert np.array_equal(value, before[path]) == fixed, path

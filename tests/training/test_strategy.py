@@ -1,0 +1,70 @@
+"""What each strategy refuses; and on two devices: an update that is bad on one of them changes nothing on either."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from tests.helpers import CHECKOUT
+from tfzoo.errors import ConfigError
+from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker, make_strategy
+
+
+@pytest.mark.parametrize("kind, environment, says", [
+    ("parameter_server", "", "asynchronously"), ("ps", "", "asynchronously"), ("horovod", "", "allowed are auto"),
+    ("multi_worker", "", "TF_CONFIG nor Slurm"), ("multi_worker", "{", "not JSON"), ("tpu", "", "no TPU was found"),
+    ("mirrored", "", "no GPU"), ("auto", '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}}', "parameter servers"),
+    ("one_device", '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}', "names 2 workers")])
+def test_what_cannot_be_is_refused_in_one_line(kind, environment, says, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", environment)
+    for name in ("SLURM_PROCID", "TPU_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=says) as caught:
+        make_strategy(kind)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_device_is_the_default_and_needs_no_agreement(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    strategy = make_strategy("auto")
+    assert strategy is tf.distribute.get_strategy() and strategy.num_replicas_in_sync == 1
+    assert is_chief(strategy) and not is_multi_worker(strategy) and agree(strategy, 7) == 7
+    with pytest.raises(ConfigError, match="for --strategy=mirrored"):
+        make_strategy("one_device", 2)
+    assert choose_xla("auto") == (False, "XLA off on CPU (--xla=auto)") and choose_xla("on")[0]
+
+
+BAD_ON_ONE = """
+import json, sys
+import numpy as np
+from tests.training import invariance
+from tfzoo.training.strategy import make_strategy
+trainer, data, _ = invariance.make_setting(make_strategy("mirrored", 2), 1, False)
+trainer.train_step(data.batch(0))
+
+def copies():
+    variables = [*trainer.model.trainable_variables, *trainer.optimizer.variables]
+    return [[np.array(part) for part in trainer.strategy.experimental_local_results(v.value)] for v in variables]
+
+before, batch = copies(), data.batch(1)
+batch["weights"][12, 0] = np.inf  # a row of the second device
+finite = bool(trainer.train_step(batch)[2])
+after = copies()
+changed = [i for i, (one, other) in enumerate(zip(before, after)) if any((a != b).any() for a, b in zip(one, other))]
+names = [v.path for v in [*trainer.model.trainable_variables, *trainer.optimizer.variables]]
+again = bool(trainer.train_step(data.batch(2))[2])
+apart = [name for name, parts in zip(names, copies()) if (parts[0] != parts[1]).any()]
+print(json.dumps({"finite": finite, "changed": [names[i] for i in changed], "copies": len(before[0]), "again": again,
+                  "apart": apart}))
+"""
+
+
+@pytest.mark.slow
+def test_a_bad_update_of_one_device_is_skipped_on_both():
+    done = subprocess.run([sys.executable, "-c", BAD_ON_ONE], cwd=CHECKOUT, capture_output=True, text=True,
+                          env=dict(os.environ), timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report == {"finite": False, "changed": ["adamw/iteration"], "copies": 2, "again": True, "apart": []}
