@@ -109,8 +109,11 @@ def check_output(path):
 
 
 def say(line):
-    """Print one line of progress to stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line of progress to stderr; where that is a file on a full disk, the run is worth more than it."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        return
 
 
 def _code_of(error):
@@ -191,6 +194,9 @@ def main(script, run, results_to=None):
     """Run a script with the words of the command line and end the process with its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until training takes care of both
     code = execute(script, run, sys.argv[1:], results_to)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # a log on a full disk
+            code = code or (EXIT_WRITE if stream is sys.stdout else 0)
     os._exit(code)  # TensorFlow's threads may hold an interpreter that ends by itself for seconds

@@ -217,6 +217,22 @@ def test_a_damaged_checkpoint_is_stepped_around_or_refused(call, finetuned, revi
     assert code == 65 and "damaged" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
+def test_a_batch_beyond_the_memory_is_one_line_with_what_takes_it_and_the_flags_that_lower_it(call, tmp_path):
+    with open(tmp_path / "long.jsonl", "w") as file:
+        for number in range(8):
+            file.write(json.dumps({"text": "x" * 600, "label": "ab"[number % 2]}) + "\n")
+    with open("/proc/meminfo") as file:
+        total = int(file.readline().split()[1]) * 1024
+    rows = 2 * total // (2 * 512 * 512 * 4)  # the attention scores alone would take twice the machine's memory
+    code, out, err = call("finetune", "--model=bert_tiny", *SMALL_MODEL, "--tokenizer=bytes", "--steps=2",
+                          "--max_length=512", f"--batch_size={rows}", f"--data={tmp_path / 'long.jsonl'}",
+                          f"--output_dir={tmp_path / 'run'}")
+    assert code == 70 and not out and "Traceback" not in err, err
+    last = err.strip().splitlines()[-1]
+    assert f"a batch of {rows} x 512 tokens" in last and "bytes of parameters" in last and "--accumulate_steps" in last
+
+
 def test_an_error_of_our_own_exits_70(capsys):
     script = app.Flags("x", "Do.")
     script.group("g")

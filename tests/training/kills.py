@@ -62,13 +62,17 @@ def run(words, log, prepare=None):
     """Train in a fork, after `prepare()` there, with its output in `log`; returns its exit code, negative by signal."""
     child = os.fork()
     if child == 0:
-        log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if prepare is not None:
-            prepare()
-        script = finetune.make_flags()
-        os._exit(app.execute(script, lambda values: finetune.run(values, script), words))
+        code = 99  # of an error that the script let through
+        try:
+            log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            if prepare is not None:
+                prepare()
+            script = finetune.make_flags()
+            code = app.execute(script, lambda values: finetune.run(values, script), words)
+        finally:
+            os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -168,7 +172,7 @@ def refuse_writing(kind, folder, last):
             subprocess.run(["mount", "--bind", folder, folder], check=True)
             subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
         else:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100000, hard))
 
     def end():
         if kind == "full":
@@ -299,10 +303,11 @@ class Kills:
         os.makedirs(folder, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], check=True)
         try:
-            run_folder, begin = os.path.join(folder, "run"), os.path.getsize(self.log)
+            run_folder = os.path.join(folder, "run")
+            self.log.write_text("")  # the limit of the size of files is its limit too
             words = words_of(run_folder, self.data)
             codes = [run(words, self.log, refuse_writing(kind, folder, last))]
-            said = self.log.read_text()[begin:]
+            said = self.log.read_text()
             steps = sorted(path.name for path in pathlib.Path(run_folder, "checkpoints").glob("step_*"))
             if codes[0]:
                 if kind == "read-only":

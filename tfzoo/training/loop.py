@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from tfzoo.errors import Diverged, Interrupted
 from tfzoo.training.saver import Saver
+from tfzoo.training.strategy import agree
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -203,6 +204,8 @@ class Loop:
         if stop and step < self.pace.steps:
             self.saver.finish()
             self._require_saved()
+            if self.trainer.shared:  # nobody leaves before worker 0 has saved: the first end may end them all
+                agree(self.trainer.strategy, 0)
             raise Interrupted(f"stopped at step {step}, saved in {self.checkpoints.path(step)}: run the same command "
                               "again to go on")
 
@@ -236,7 +239,7 @@ class Loop:
         self.run.log(step, "train", **values)
         line = f"loss {values['loss']:.4f} tokens/s {values['tokens_per_second']:,}"
         if bar.disable:
-            print(f"step {step} of {self.pace.steps}: {line}", file=sys.stderr, flush=True)
+            _say(f"step {step} of {self.pace.steps}: {line}")
         else:
             bar.set_postfix_str(line)
 
@@ -273,6 +276,8 @@ class Loop:
         return wrap
 
     def _save(self, step):
+        if not self.run.writes:
+            return
         self.saver.finish()
         try:
             self.run.flush()
@@ -286,7 +291,10 @@ class Loop:
 
 
 def _say(line):
-    tqdm.write(line, file=sys.stderr)
+    try:
+        tqdm.write(line, file=sys.stderr)
+    except OSError:
+        return  # standard error may be a file on a full disk: the run is worth more than the line
 
 
 def evaluation_bar(batches, count):
