@@ -36,6 +36,12 @@ def sync_folder(path):
         os.close(descriptor)
 
 
+def sync_file(path):
+    """Force what was written into a file to the disk; raises OSError where the disk refuses."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def write_chunks(path, chunks):
     """Write a file in pieces and force it to the disk; not atomic by itself.
 

@@ -21,6 +21,13 @@ def reports(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_the_whole_run_has_all_that_can_go_wrong_and_repeats(reports):
+    report = reports["whole again"]
+    assert report["codes"] == [0] and not report["different"] and report["best"] > 30, report
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ten_kills_at_random_moments_leave_no_trace(reports):
     random = [report for name, report in reports.items() if name.startswith("random")]
     assert sum(report["codes"].count(-9) for report in random) == 10
@@ -38,15 +45,15 @@ def test_a_kill_at_each_named_point_of_a_save_leaves_no_trace(reports, point):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("item", kills.CONTROLS)
 def test_a_run_that_loses_any_item_of_its_state_is_noticed(reports, item):
-    assert reports[f"loses {item}"]["codes"] == [-9, 0] and reports[f"loses {item}"]["different"]
+    assert reports[f"loses {item}"]["codes"][0] == -9 and reports[f"loses {item}"]["different"]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_run_goes_on_with_other_devices_within_rounding(reports):
     report = reports["goes on with 2 devices"]
-    assert report["codes"] == [-9, 0] and report["largest"] < 1e-6
-    assert "steps" not in report["different"]
+    assert report["codes"] == [-9, 0] and report["largest"] < 1e-5, report["largest"]
+    assert "steps" not in report["different"] and "best" not in report["different"]
 
 
 @pytest.mark.slow

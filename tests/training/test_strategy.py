@@ -14,9 +14,13 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
 
 @pytest.mark.parametrize("kind, environment, says", [
     ("parameter_server", "", "asynchronously"), ("ps", "", "asynchronously"), ("horovod", "", "allowed are auto"),
-    ("multi_worker", "", "TF_CONFIG nor Slurm"), ("multi_worker", "{", "not JSON"), ("tpu", "", "no TPU was found"),
-    ("mirrored", "", "no GPU"), ("auto", '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}}', "parameter servers"),
-    ("one_device", '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}', "names 2 workers")])
+    ("multi_worker", "", "TF_CONFIG nor Slurm"), ("multi_worker", "{", "does not say"), ("tpu", "", "no TPU was found"),
+    ("mirrored", "", "no GPU"), ("auto", '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", '
+                                 '"index": 0}}', "parameter servers"),
+    ("one_device", '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}',
+     "names 2 workers"),
+    ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "KeyError"), ("auto", "[]", "does not say"),
+    ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "no worker 2")])
 def test_what_cannot_be_is_refused_in_one_line(kind, environment, says, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", environment)
     for name in ("SLURM_PROCID", "TPU_NAME"):

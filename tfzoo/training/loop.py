@@ -6,6 +6,7 @@ all of them. Worker 0 alone writes.
 import contextlib
 import dataclasses
 import math
+import os
 import signal
 import sys
 import threading
@@ -49,21 +50,35 @@ class Pace:
 @contextlib.contextmanager
 def stop_requests():
     """Catch SIGINT and SIGTERM: yields a function that says whether one has come; a second one ends at once."""
-    came = []
-    before = {}
-
-    def note(number, frame):
-        came.append(number)
-        for again in STOPPING:
-            signal.signal(again, signal.SIG_DFL)
-
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, note) for number in STOPPING}
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    came, before = [], {number: signal.getsignal(number) for number in STOPPING}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    # Python's handlers wait for the step to end, and two signals may become one call: bytes in a pipe do neither.
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watch = threading.Thread(target=_end_at_second, args=(reader,), daemon=True)
+    watch.start()
+    for number in STOPPING:
+        signal.signal(number, lambda number, frame: came.append(number))
     try:
         yield lambda: bool(came)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(writer)
+        watch.join()
+        os.close(reader)
+
+
+def _end_at_second(reader):
+    count = 0
+    while byte := os.read(reader, 1):
+        count += byte[0] in STOPPING
+        if count == 2:
+            os._exit(128 + byte[0])
 
 
 class _Stopped(Exception):
@@ -119,18 +134,19 @@ class Loop:
             Interrupted: a signal came; the state is saved.
             Diverged: too many updates in a row were not finite; the last good checkpoint stays the newest.
             OSError: the last checkpoint or record could not be written.
+            DataError, FileNotFoundError: somebody damaged or deleted the best checkpoint.
         """
-        try:
-            with stop_requests() as stopped, self._bar() as bar:
+        with stop_requests() as stopped, self._bar() as bar:
+            try:
                 speed = self._train(stopped, bar)
-        finally:
-            self.saver.finish()
+            finally:
+                self.saver.finish()  # in here: a signal that comes now must not drop the save
         self._require_saved()
         best, step = self.state["best"], self.trainer.step
         results = {"steps": step, "examples_per_second": speed}
         if best is not None:
             results.update(best_step=best["step"], **best["metrics"])
-        if self.run.writes and best is not None and best["step"] != step and self.checkpoints.best():
+        if self.run.writes and best is not None and best["step"] != step:
             self.trainer.restore(self.checkpoints.load(best["step"])[0])
         self.trainer.use_averages()
         return results
@@ -193,15 +209,17 @@ class Loop:
         if log:
             self._log(step, bar)
             self.window = _Window()
+        owed, is_best = evaluate, False
         if evaluate and not stop:
             try:
-                save = self._evaluate(stopped) or save
+                is_best, owed = self._evaluate(stopped), False
             except _Stopped:
                 stop = True
         last = stop or self._out_of_patience() or step == self.pace.steps
-        if last or (save and not self.state["bad"]):  # amid bad steps the checkpoint before them is the one to keep
+        # Amid bad steps the checkpoint before them is the one to keep, unless these weights turn out to be the best.
+        if last or is_best or (save and not self.state["bad"]):
             self._save(step)
-        if stop and step < self.pace.steps:
+        if stop and (owed or step < self.pace.steps):
             self.saver.finish()
             self._require_saved()
             if self.trainer.shared:  # nobody leaves before worker 0 has saved: the first end may end them all
@@ -230,14 +248,16 @@ class Loop:
 
     def _log(self, step, bar):
         window = self.window
-        values = {**self.trainer.task.metrics(window.values()), "gradient_norm": window.norm(),
+        sums = window.values()
+        metrics = self.trainer.task.metrics(sums) if sums.get("count", 1) else {}  # else all updates were skipped
+        values = {**metrics, "gradient_norm": window.norm(),
                   "tokens_per_second": round(window.tokens / max(1e-9, window.seconds))}
         if self.schedule is not None:
             values["learning_rate"] = float(self.schedule(step - 1))
         if window.skipped:
             values["skipped"] = window.skipped
         self.run.log(step, "train", **values)
-        line = f"loss {values['loss']:.4f} tokens/s {values['tokens_per_second']:,}"
+        line = f"loss {values.get('loss', math.nan):.4f} tokens/s {values['tokens_per_second']:,}"
         if bar.disable:
             _say(f"step {step} of {self.pace.steps}: {line}")
         else:
@@ -279,15 +299,16 @@ class Loop:
         if not self.run.writes:
             return
         self.saver.finish()
-        try:
-            self.run.flush()
-        except OSError as error:
-            self.saver.refuse(step, error)
-            return
         best = self.state["best"]
         is_best = best is not None and best["step"] == step
-        state = {**self.state, "window": self.window.state(), "skipped": self.window.skipped}
-        self.saver.save(step, self.trainer.arrays(), state, (self.metric, best["value"]) if is_best else None)
+        state = {**self.state, "window": self.window.state(), "skipped": list(self.window.skipped)}
+        job = (step, self.trainer.arrays(), state, (self.metric, best["value"]) if is_best else None)
+        try:
+            self.run.sync()  # a checkpoint whose records were lost could not be told from one of another run
+        except OSError as error:
+            self.saver.refuse(job, error)
+            return
+        self.saver.save(*job)
 
 
 def _say(line):

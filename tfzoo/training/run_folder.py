@@ -139,6 +139,13 @@ class RunFolder:
             files.append_line(self.path / name, line)
             self._unwritten.pop(0)
 
+    def sync(self):
+        """Force the records to the disk, for the checkpoint that counts on them; raises OSError as `flush`."""
+        self.flush()
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            if (self.path / name).exists():
+                files.sync_file(self.path / name)
+
     def last_step(self, series):
         """Return the last step logged for a split, or for a tag of texts, or None."""
         return self._last.get(series)

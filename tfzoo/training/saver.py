@@ -52,10 +52,11 @@ class Saver:
             self._thread.join()
             self._thread = None
 
-    def refuse(self, step, error):
-        """Take note of a save that could not begin."""
+    def refuse(self, job, error):
+        """Take note of a job, the arguments of `save`, that could not begin."""
         self.error = error
-        self._warn(f"step {step} could not be saved ({error.strerror or error}): the last good checkpoint stays, the "
+        self._owed = job if job[3] is not None else self._owed
+        self._warn(f"step {job[0]} could not be saved ({error.strerror or error}): the last good checkpoint stays, the "
                    "run goes on and tries again")
 
     def _work(self, job):
@@ -66,8 +67,7 @@ class Saver:
             self._write(*job)
             self.error = None
         except OSError as error:
-            self._owed = job if job[3] is not None else self._owed
-            self.refuse(job[0], error)
+            self.refuse(job, error)
         except Exception as error:  # a thread's exception would be lost
             self.error = error
             self._warn(f"step {job[0]} could not be saved: {error!r}")

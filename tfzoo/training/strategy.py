@@ -2,11 +2,15 @@
 import json
 import os
 import shutil
+import signal
+import threading
 
 import tensorflow as tf
 
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, LostWorker
 
+# What TensorFlow raises where another worker is gone; anything else is this worker's own.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
@@ -99,10 +103,15 @@ def agree(strategy, number):
 
 def _cluster():
     try:
-        return json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(f"TF_CONFIG is not JSON ({error}): allowed is {{\"cluster\": {{\"worker\": [\"host:port\", "
-                          "...]}, \"task\": {\"type\": \"worker\", \"index\": 0}}") from None
+        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        cluster = config.get("cluster") or {}
+        if cluster and not 0 <= int(config["task"]["index"]) < len(cluster[config["task"]["type"]]):
+            raise IndexError(f"there is no {config['task']['type']} {config['task']['index']}")
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
+        raise ConfigError(f"TF_CONFIG does not say what it should ({error!r}): allowed is "
+                          '{"cluster": {"worker": ["host:port", ...]}, '
+                          '"task": {"type": "worker", "index": 0}}') from None
+    return cluster
 
 
 def _gpus():
@@ -131,7 +140,15 @@ def _multi_worker(workers):
         tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
         places = {} if shutil.which("nvidia-smi") else {"gpus_per_node": tasks, "gpus_per_task": 1}
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=not places, **places)
-    return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except LOST as error:
+        raise LostWorker(f"the workers did not come together ({error.message.strip().splitlines()[0][:200]}): start "
+                         "all of them again") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # TensorFlow has put one of its own there
 
 
 def _tpu():
