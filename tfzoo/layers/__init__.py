@@ -5,6 +5,7 @@ from tfzoo.layers.dropout import Dropout, step_randomness
 from tfzoo.layers.embeddings import Embeddings
 from tfzoo.layers.feed_forward import FeedForward
 from tfzoo.layers.linear import Linear
+from tfzoo.layers.norm import LayerNorm
 
-__all__ = ["Attention", "Block", "Dropout", "Embeddings", "FeedForward", "Linear", "recompute_blocks",
+__all__ = ["Attention", "Block", "Dropout", "Embeddings", "FeedForward", "LayerNorm", "Linear", "recompute_blocks",
            "step_randomness"]

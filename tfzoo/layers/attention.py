@@ -3,10 +3,12 @@
 Separate query, key and value projections; the softmax is computed in float32 whatever the compute dtype.
 """
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers.dropout import Dropout
+from tfzoo.layers import fused
+from tfzoo.layers.dropout import Dropout, randomness_of
 from tfzoo.layers.linear import Linear
 
 MASKED = -1e9  # finite, so that a row with nothing to look at gives finite numbers
@@ -30,6 +32,7 @@ class Attention(keras.layers.Layer):
             whole cache is attended to; without it the cache is the projected source of cross-attention.
         cache_index: integer scalar tensor, the column of the first query.
         return_probabilities: bool.
+        biased: bool, False leaves the bias of the output to the caller.
 
     Returns:
         float [B, T, D]; with a cache or the probabilities [B, H, T, S]: a tuple (output, cache, probabilities).
@@ -65,7 +68,7 @@ class Attention(keras.layers.Layer):
         return {"key": self._heads(self.key(source)), "value": self._heads(self.value(source))}
 
     def call(self, query, source=None, visible=None, cache=None, cache_index=None, return_probabilities=False,
-             training=None):
+             biased=True, training=None):
         batch, length = ops.shape(query)[:2]
         if cache is not None and cache_index is None:
             seen = cache
@@ -75,13 +78,19 @@ class Attention(keras.layers.Layer):
             seen = {name: ops.slice_update(cache[name], (0, 0, cache_index, 0), ops.cast(seen[name], cache[name].dtype))
                     for name in ("key", "value")}
         heads = self._heads(self.query(query)) * self.head_dim ** -0.5
-        scores = ops.cast(ops.matmul(heads, ops.transpose(seen["key"], (0, 1, 3, 2))), "float32")  # [B, H, T, S]
-        if visible is not None:
-            scores = scores + ops.where(visible, 0.0, MASKED)
-        probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
-        dropped = self.dropout(probabilities, training=training)
+        scores = ops.matmul(heads, ops.transpose(seen["key"], (0, 1, 3, 2)))  # [B, H, T, S]
+        randomness = randomness_of(self.dropout.path)
+        if training and randomness is not None and not return_probabilities:
+            probabilities, others = None, [tf.constant(True) if visible is None else visible, *randomness]
+            dropped = fused.masked_softmax([scores], others, self.dropout.rate, MASKED)
+        else:
+            scores = ops.cast(scores, "float32")
+            if visible is not None:
+                scores = scores + ops.where(visible, 0.0, MASKED)
+            probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+            dropped = self.dropout(probabilities, training=training)
         mixed = ops.transpose(ops.matmul(dropped, seen["value"]), (0, 2, 1, 3))  # [B, T, H, K]
-        output = self.output_projection(ops.reshape(mixed, (batch, length, self.hidden_dim)))
+        output = self.output_projection(ops.reshape(mixed, (batch, length, self.hidden_dim)), biased=biased)
         if cache is None and not return_probabilities:
             return output
         return output, seen, probabilities

@@ -9,12 +9,24 @@ import contextlib
 
 import keras
 import tensorflow as tf
+from keras import ops
 
+from tfzoo.layers import fused
 from tfzoo.layers.attention import Attention
-from tfzoo.layers.dropout import Dropout
+from tfzoo.layers.dropout import Dropout, randomness_of
 from tfzoo.layers.feed_forward import FeedForward
+from tfzoo.layers.norm import LayerNorm
 
 _recompute = [False]
+
+
+def _rows_of(visible, positions):
+    """Return the rows of an attention mask at some query positions, int32 [B, P]."""
+    if visible is None or visible.shape[2] == 1:
+        return visible
+    batch, columns = ops.shape(positions)[0], ops.shape(visible)[3]
+    visible = ops.broadcast_to(visible, (batch, 1, ops.shape(visible)[2], columns))
+    return ops.take_along_axis(visible, positions[:, None, :, None], axis=2)
 
 
 @contextlib.contextmanager
@@ -53,9 +65,10 @@ class Block(keras.layers.Layer):
         source, source_visible: float [B, S, D] and what of it may be seen, for cross-attention.
         source_cache: dict, what `cross_attention.project_source(source)` gave, instead of `source`.
         cache, cache_index: see Attention, for self-attention.
+        positions: int32 [B, P], compute only the results at these positions; None computes all.
 
     Returns:
-        (float [B, T, D], cache or None, attention probabilities [B, H, T, S] or None).
+        (float [B, T, D], or [B, P, D] at the positions; cache or None; attention probabilities [B, H, T, S] or None).
     """
 
     def __init__(self, num_heads, hidden_dim, ffn_dim, activation="gelu", norm_first=False, dropout=0.0,
@@ -71,7 +84,7 @@ class Block(keras.layers.Layer):
             return Attention(num_heads, hidden_dim, dropout, use_bias, initializer_range, name=name, dtype=policy)
 
         def norm(name):
-            return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=policy)
+            return LayerNorm(epsilon=epsilon, name=name, dtype=policy)
 
         self.attention, self.attention_norm = attention("attention"), norm("attention_norm")
         self.attention_dropout = Dropout(dropout, name="attention_dropout", dtype=policy)
@@ -95,36 +108,49 @@ class Block(keras.layers.Layer):
         self.built = True
 
     def call(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
-             cache_index=None, return_probabilities=False, training=None):
+             cache_index=None, return_probabilities=False, positions=None, training=None):
         if training and _recompute[-1] and cache is None and not return_probabilities:
             inputs = (hidden,) if source is None else (hidden, source)
             return tf.recompute_grad(lambda hidden, source=None: self._forward(
-                hidden, visible, source, source_visible, training=True)[0])(*inputs), None, None
+                hidden, visible, source, source_visible, positions=positions, training=True)[0])(*inputs), None, None
         return self._forward(hidden, visible, source, source_visible, source_cache, cache, cache_index,
-                             return_probabilities, training)
+                             return_probabilities, positions, training)
 
     def _forward(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
-                 cache_index=None, return_probabilities=False, training=None):
+                 cache_index=None, return_probabilities=False, positions=None, training=None):
         seen = probabilities = None
-        normed = self.attention_norm(hidden) if self.norm_first else hidden
-        result = self.attention(normed, visible=visible, cache=cache, cache_index=cache_index,
-                                return_probabilities=return_probabilities, training=training)
+        fast = training and randomness_of(self.path) is not None and not return_probabilities and cache is None
+        normed = self.attention_norm(hidden, training=training) if self.norm_first else hidden
+        every = None
+        if positions is not None:  # keys and values come from every position, all else from these alone
+            every, visible = normed, _rows_of(visible, positions)
+            normed, hidden = (ops.take_along_axis(part, positions[:, :, None], axis=1) for part in (normed, hidden))
+        result = self.attention(normed, source=every, visible=visible, cache=cache, cache_index=cache_index,
+                                return_probabilities=return_probabilities, biased=not fast, training=training)
         if isinstance(result, tuple):
             result, seen, probabilities = result
-        hidden = self._add(hidden, self.attention_dropout(result, training=training), self.attention_norm)
+        hidden = self._add(hidden, result, "attention", self.attention.output_projection, fast, training)
         if self.cross_attention:
-            normed = self.cross_attention_norm(hidden) if self.norm_first else hidden
+            normed = self.cross_attention_norm(hidden, training=training) if self.norm_first else hidden
             result = self.cross_attention(normed, source=source, visible=source_visible, cache=source_cache,
-                                          training=training)
+                                          biased=not fast, training=training)
             result = result[0] if isinstance(result, tuple) else result
-            hidden = self._add(hidden, self.cross_attention_dropout(result, training=training),
-                               self.cross_attention_norm)
-        normed = self.feed_forward_norm(hidden) if self.norm_first else hidden
-        result = self.feed_forward_dropout(self.feed_forward(normed), training=training)
-        return self._add(hidden, result, self.feed_forward_norm), seen, probabilities
+            hidden = self._add(hidden, result, "cross_attention", self.cross_attention.output_projection, fast,
+                               training)
+        normed = self.feed_forward_norm(hidden, training=training) if self.norm_first else hidden
+        result = self.feed_forward(normed, biased=not fast, training=training)
+        return self._add(hidden, result, "feed_forward", self.feed_forward.down, fast, training), seen, probabilities
 
-    def _add(self, hidden, result, norm):
-        return hidden + result if self.norm_first else norm(hidden + result)
+    def _add(self, hidden, result, name, last, fast, training):
+        """Add the result of a sub-layer, dropped; `last` is the projection whose bias a fast one has not added yet."""
+        norm, dropout = getattr(self, f"{name}_norm"), getattr(self, f"{name}_dropout")
+        if not fast:
+            total = hidden + dropout(result, training=training)
+            return total if self.norm_first else norm(total, training=training)
+        inputs, randomness = [hidden, result, last.bias_vector()], randomness_of(dropout.path)
+        if self.norm_first:
+            return fused.add_dropped(inputs, randomness, dropout.rate)
+        return fused.add_normalized([*inputs, *norm.vectors()], randomness, dropout.rate, norm.epsilon)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

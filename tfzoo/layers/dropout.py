@@ -8,14 +8,15 @@ import hashlib
 
 import keras
 import tensorflow as tf
-from keras import ops
+
+from tfzoo.layers import fused
 
 _active = []
 
 
 @contextlib.contextmanager
 def step_randomness(seed, step, first_row=0):
-    """Key the dropout of the calls inside by step and row.
+    """Key the dropout of the calls inside by step and row, and let training compute in fused kernels.
 
     Args:
         seed: int of the run.
@@ -29,30 +30,21 @@ def step_randomness(seed, step, first_row=0):
         _active.pop()
 
 
-def row_bits(shape, seed, path, step, first_row):
-    """Draw 16 random bits for each element of a slice of a global batch.
+def randomness_of(path):
+    """Return what keys the dropout of a layer where `step_randomness` holds, as keep_mask takes it, else None.
 
     Args:
-        shape: shape of the slice, rows first; all but the first may be static or tensors.
-        seed, path: int and str, the constants of the key.
-        step, first_row: see `step_randomness`.
+        path: str, the layer's.
 
     Returns:
-        uint16 of that shape.
+        [uint32 [2], step, first_row] or None.
     """
+    if not _active:
+        return None
+    seed, step, first_row = _active[-1]
     digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
-    key = tf.constant([int.from_bytes(digest[:8], "little")], tf.uint64)
-    rows = shape[0]
-    size = 1
-    for extent in shape[1:]:
-        size = size * extent
-    padded = (size + 7) // 8 * 8  # one count of Philox gives four words of 32 bits: eight elements
-    first = tf.cast(first_row, tf.uint64) * tf.cast(padded // 8, tf.uint64)
-    counter = tf.stack([first, tf.cast(step, tf.uint64)])
-    bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=tf.stack([rows, padded // 2]), key=key, counter=counter, alg=1, dtype=tf.uint32)
-    halves = tf.reshape(tf.bitcast(bits, tf.uint16), tf.stack([rows, padded]))
-    return tf.reshape(halves[:, :size], tf.stack(list(shape)))
+    key = [int.from_bytes(digest[place:place + 4], "little") for place in (0, 4)]
+    return [tf.constant(key, tf.uint32), tf.convert_to_tensor(step), tf.convert_to_tensor(first_row)]
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -83,12 +75,10 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs, training=None):
         if not training or not self.rate:
             return inputs
-        if not _active:
+        randomness = randomness_of(self.path)
+        if randomness is None:
             return keras.random.dropout(inputs, self.rate, seed=self.seed_generator)
-        seed, step, first_row = _active[-1]
-        bits = row_bits(ops.shape(inputs), seed, self.path, step, first_row)
-        keep = bits >= tf.constant(round(self.rate * 2 ** 16), tf.uint16)
-        return tf.where(keep, inputs * (1 / (1 - self.rate)), tf.zeros((), inputs.dtype))
+        return fused.dropout([inputs], randomness, self.rate)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -9,6 +9,7 @@ from keras import ops
 from tfzoo.errors import ConfigError
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.initializers import truncated_normal
+from tfzoo.layers.norm import LayerNorm
 
 POSITIONS = ("learned", "sinusoidal", "none")
 
@@ -55,7 +56,7 @@ class Embeddings(keras.layers.Layer):
                        "dropout": dropout, "epsilon": epsilon, "initializer_range": initializer_range,
                        "position_range": position_range}
         self.hidden_dim = hidden_dim
-        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=self.dtype_policy) \
+        self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=self.dtype_policy) \
             if normalize else None
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
@@ -93,7 +94,7 @@ class Embeddings(keras.layers.Layer):
             else:
                 total = total + ops.matmul(ops.one_hot(segment_ids, config["num_segments"], dtype=table.dtype), table)
         if self.norm:
-            total = self.norm(total)
+            total = self.norm(total, training=training)
         return self.dropout(total, training=training)
 
     def project(self, hidden, bias=None):

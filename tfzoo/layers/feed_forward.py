@@ -3,6 +3,8 @@ import keras
 from keras import ops
 
 from tfzoo.errors import ConfigError
+from tfzoo.layers import fused
+from tfzoo.layers.dropout import randomness_of
 from tfzoo.layers.linear import Linear
 
 ACTIVATIONS = {
@@ -30,6 +32,8 @@ class FeedForward(keras.layers.Layer):
 
     Call arguments:
         inputs: float [B, T, D].
+        biased: bool, False leaves the last bias to the caller.
+        training: bool.
 
     Returns:
         float [B, T, D].
@@ -48,8 +52,12 @@ class FeedForward(keras.layers.Layer):
         self.down.build((None, None, self.config["ffn_dim"]))
         self.built = True
 
-    def call(self, inputs):
-        return self.down(self.activation(self.up(inputs)))
+    def call(self, inputs, biased=True, training=None):
+        if training and randomness_of(self.path) is not None:
+            inner = fused.bias_activation([self.up(inputs, biased=False), self.up.bias_vector()], [], self.activation)
+        else:
+            inner = self.activation(self.up(inputs))
+        return self.down(inner, biased=biased)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

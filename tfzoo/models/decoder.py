@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Block, Embeddings
+from tfzoo.layers import Block, Embeddings, LayerNorm
 from tfzoo.models.masks import visible
 
 
@@ -19,11 +19,12 @@ class Decoder(keras.Model):
         inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids.
         cache: from `init_cache` or the call before; cache_index: integer scalar, the column of the first token.
             With a cache, padding_mask is [B, S] over the columns of the cache.
+        positions: int32 [B, P], compute the last block only there; None: everywhere.
         return_intermediates: bool.
 
     Returns:
-        dict: sequence float [B, T, D]; cache; with intermediates hidden_states (L + 1 of [B, T, D]: the embeddings,
-        then each block's result) and attentions (L of [B, H, T, S]).
+        dict: sequence float [B, T, D], or with positions read [B, P, D]; cache; with intermediates hidden_states
+        (L + 1 of [B, T, D]: the embeddings, then each block's result) and attentions (L of [B, H, T, S]).
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="gelu_tanh",
@@ -39,7 +40,7 @@ class Decoder(keras.Model):
         self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation, norm_first, dropout, epsilon, True,
                              initializer_range, name=f"block_{number:02d}", dtype=policy)
                        for number in range(num_layers)]
-        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
+        self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
         for child in (self.embeddings, *self.blocks, self.norm):
             if child is not None:
                 child.build((None, None, hidden_dim))
@@ -60,21 +61,22 @@ class Decoder(keras.Model):
         positions = inputs.get("position_ids")
         return mask, ops.broadcast_to(rows[None], ops.shape(inputs["token_ids"])) if positions is None else positions
 
-    def call(self, inputs, cache=None, cache_index=None, training=None, return_intermediates=False):
+    def call(self, inputs, cache=None, cache_index=None, positions=None, return_intermediates=False, training=None):
         if cache is None:
-            mask, positions = visible(inputs, causal=True), inputs.get("position_ids")
+            mask, places = visible(inputs, causal=True), inputs.get("position_ids")
         else:
-            mask, positions = self._cached(inputs, cache, cache_index)
-        hidden = self.embeddings(inputs["token_ids"], position_ids=positions, training=training)
+            mask, places = self._cached(inputs, cache, cache_index)
+        hidden = self.embeddings(inputs["token_ids"], position_ids=places, training=training)
         states, attentions, written = [hidden], [], []
         for number, block in enumerate(self.blocks):
             hidden, seen, probabilities = block(
                 hidden, visible=mask, cache=None if cache is None else cache[number], cache_index=cache_index,
-                return_probabilities=return_intermediates, training=training)
+                return_probabilities=return_intermediates,
+                positions=positions if number + 1 == len(self.blocks) else None, training=training)
             states.append(hidden)
             attentions.append(probabilities)
             written.append(seen)
-        outputs = {"sequence": self.norm(hidden) if self.norm else hidden}
+        outputs = {"sequence" if positions is None else "read": self.norm(hidden, training=training) if self.norm else hidden}
         if cache is not None:
             outputs["cache"] = written
         if return_intermediates:

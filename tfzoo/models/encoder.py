@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Block, Embeddings, Linear
+from tfzoo.layers import Block, Embeddings, LayerNorm, Linear
 from tfzoo.models.masks import visible
 
 
@@ -22,11 +22,12 @@ class Encoder(keras.Model):
 
     Call arguments:
         inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, segment_ids, position_ids, document_ids.
+        positions: int32 [B, P], compute the last block only there (a pooler takes the first); None: everywhere.
         return_intermediates: bool.
 
     Returns:
-        dict: sequence float [B, T, D]; pooled [B, D] with a pooler; with intermediates hidden_states (L + 1 of
-        [B, T, D], the embeddings first) and attentions (L of [B, H, T, T]).
+        dict: sequence float [B, T, D], or with positions read [B, P, D]; pooled [B, D] with a pooler; with
+        intermediates hidden_states (L + 1 of [B, T, D], the embeddings first) and attentions (L of [B, H, T, T]).
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=512, num_segments=2,
@@ -45,27 +46,28 @@ class Encoder(keras.Model):
         self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation, norm_first, dropout, epsilon, True,
                              initializer_range, name=f"block_{number:02d}", dtype=policy)
                        for number in range(num_layers)]
-        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
+        self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
         self.pooler = Linear(hidden_dim, True, initializer_range, name="pooler", dtype=policy) if pooler else None
         for child in (self.embeddings, *self.blocks, self.norm, self.pooler):
             if child is not None:
                 child.build((None, None, hidden_dim))
         self.built = True
 
-    def call(self, inputs, training=None, return_intermediates=False):
+    def call(self, inputs, positions=None, training=None, return_intermediates=False):
         token_ids = inputs["token_ids"]
         mask = visible(inputs)
         hidden = self.embeddings(token_ids, segment_ids=inputs.get("segment_ids"),
                                  position_ids=inputs.get("position_ids"), training=training)
         states, attentions = [hidden], []
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, 1):
             hidden, _, probabilities = block(hidden, visible=mask, return_probabilities=return_intermediates,
+                                             positions=positions if number == len(self.blocks) else None,
                                              training=training)
             states.append(hidden)
             attentions.append(probabilities)
         if self.norm:
-            hidden = self.norm(hidden)
-        outputs = {"sequence": hidden}
+            hidden = self.norm(hidden, training=training)
+        outputs = {"sequence" if positions is None else "read": hidden}
         if self.pooler:
             outputs["pooled"] = ops.tanh(self.pooler(hidden[:, 0]))
         if return_intermediates:

@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Block, Embeddings
+from tfzoo.layers import Block, Embeddings, LayerNorm
 from tfzoo.models.masks import visible
 
 
@@ -43,7 +43,7 @@ class EncoderDecoder(keras.Model):
                     for number in range(num_layers)]
 
         def norm(name):
-            return keras.layers.LayerNormalization(epsilon=epsilon, name=name, dtype=policy) if norm_first else None
+            return LayerNorm(epsilon=epsilon, name=name, dtype=policy) if norm_first else None
 
         self.encoder_blocks, self.decoder_blocks = stack("encoder", False), stack("decoder", True)
         self.encoder_norm, self.decoder_norm = norm("encoder_norm"), norm("decoder_norm")

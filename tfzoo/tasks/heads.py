@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Dropout, Linear
+from tfzoo.layers import Dropout, LayerNorm, Linear
 from tfzoo.layers.feed_forward import activation_of
 
 
@@ -34,7 +34,7 @@ class MaskedLMHead(keras.layers.Layer):
         self.pair = Linear(2, name="pair", dtype=self.dtype_policy) if next_sentence else None
         self.activation = activation_of(activation)
         self.dense = Linear(hidden_dim, name="dense", dtype=self.dtype_policy)
-        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", dtype=self.dtype_policy)
+        self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         shape = (None, None, self.config["hidden_dim"])
@@ -45,12 +45,22 @@ class MaskedLMHead(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.config["vocab_size"],), initializer="zeros")
         self.built = True
 
-    def call(self, outputs, inputs=None, body=None, training=None):
-        hidden = outputs["sequence"]
+    def reads(self, inputs, body):
+        """Return the positions that the head needs, int32 [B, P], or None where it needs all."""
         positions = inputs.get("masked_positions")
-        if positions is not None:
-            hidden = ops.take_along_axis(hidden, positions[:, :, None], axis=1)  # [B, P, D]
-        hidden = self.norm(self.activation(self.dense(hidden)))
+        if positions is None or self.pair is None:
+            return positions
+        return ops.concatenate([ops.zeros_like(positions[:, :1]), positions], axis=1)  # the pooler's comes first
+
+    def call(self, outputs, inputs=None, body=None, training=None):
+        positions = inputs.get("masked_positions")
+        if positions is None:
+            hidden = outputs["sequence"]
+        elif "read" in outputs:
+            hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
+        else:
+            hidden = ops.take_along_axis(outputs["sequence"], positions[:, :, None], axis=1)  # [B, P, D]
+        hidden = self.norm(self.activation(self.dense(hidden)), training=training)
         result = {"logits": body.embeddings.project(hidden, self.bias)}
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
@@ -66,6 +76,9 @@ class CausalLMHead(keras.layers.Layer):
 
     def build(self, input_shape=None):
         self.built = True
+
+    def reads(self, inputs, body):
+        return None
 
     def call(self, outputs, inputs=None, body=None, training=None):
         return {"logits": body.embeddings.project(outputs["sequence"])}
@@ -99,13 +112,22 @@ class ClassificationHead(keras.layers.Layer):
         self.dense.build((None, self.config["hidden_dim"]))
         self.built = True
 
+    def reads(self, inputs, body):
+        tokens = inputs["token_ids"]
+        if getattr(body, "pooler", None) is not None:
+            return ops.zeros_like(tokens[:, :1])
+        columns = ops.arange(ops.shape(tokens)[1], dtype=tokens.dtype)
+        last = columns if inputs.get("padding_mask") is None else columns * ops.cast(inputs["padding_mask"],
+                                                                                     tokens.dtype)
+        return ops.max(ops.broadcast_to(last, ops.shape(tokens)), axis=1, keepdims=True)
+
     def call(self, outputs, inputs=None, body=None, training=None):
         vector = outputs.get("pooled")
-        if vector is None:
-            sequence = outputs["sequence"]
-            columns = ops.arange(ops.shape(sequence)[1])
-            last = ops.max(columns * ops.cast(inputs["padding_mask"], columns.dtype), axis=1)
-            vector = ops.take_along_axis(sequence, last[:, None, None], axis=1)[:, 0]
+        if vector is None and "read" in outputs:
+            vector = outputs["read"][:, 0]
+        elif vector is None:
+            positions = self.reads(inputs, body)
+            vector = ops.take_along_axis(outputs["sequence"], positions[:, :, None], axis=1)[:, 0]
         return {"logits": ops.cast(self.dense(self.dropout(vector, training=training)), "float32")}
 
     def get_config(self):

@@ -12,9 +12,11 @@ class TaskModel(keras.Model):
 
     Call arguments:
         inputs: dict of int32, see the body; masked_positions [B, P] for a masked language model.
+        only_read: bool, let the body's last block compute only the positions that the head reads; the same logits.
 
     Returns:
-        dict: what the head gives, logits float32 among it, and the body's outputs.
+        dict: what the head gives, logits float32 among it, and the body's outputs; with only_read `read` [B, P, D]
+        instead of `sequence` where the head does not read all.
     """
 
     def __init__(self, body, head, **model):
@@ -25,8 +27,9 @@ class TaskModel(keras.Model):
             head.build()
         self.built = True
 
-    def call(self, inputs, training=None):
-        outputs = self.body(inputs, training=training)
+    def call(self, inputs, only_read=False, training=None):
+        positions = self.head.reads(inputs, self.body) if only_read else None
+        outputs = self.body(inputs, positions=positions, training=training)
         return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, training=training)}
 
     def get_config(self):

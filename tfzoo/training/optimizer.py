@@ -4,6 +4,7 @@ Keras' optimizers reduce, clip and apply replica by replica; ours take gradients
 batch, and leave everything as it was where they are not finite. No weight decay on biases and norms. `BertAdamW` leaves
 out Adam's bias correction, as Google's BERT code does (Devlin et al. 2018).
 """
+import functools
 import re
 
 import keras
@@ -61,55 +62,79 @@ class GlobalUpdate:
 
     rate_scales = None  # for each variable by its index, what the learning rate is multiplied with
 
-    def apply(self, grads, trainable_variables=None, finite=True):
+    def apply(self, grads, trainable_variables=None, finite=True, scale=1.0):
         """Update the variables that the optimizer was built with.
 
         Args:
             grads: list of tensors, one for each variable, the same on each replica.
             trainable_variables: None, or the variables that the optimizer was built with (Keras' `fit` gives them).
             finite: bool or bool scalar tensor, the same on each replica; False leaves all as it was.
+            scale: float or float scalar tensor, what the gradients are multiplied with first.
         """
         variables = [variable.value for variable in self._trainable_variables]
         tf.__internal__.distribute.interim.maybe_merge_call(
             self._update_all, self._distribution_strategy, variables, list(grads), self.learning_rate,
-            tf.convert_to_tensor(finite))
+            tf.convert_to_tensor(scale, tf.float32), tf.convert_to_tensor(finite))
         self._iterations.assign_add(1)
 
-    def _update_all(self, distribution, variables, grads, learning_rate, finite):
+    def _update_all(self, distribution, variables, grads, learning_rate, scale, finite):
         def update_all():
             for variable, gradient in zip(variables, grads):
-                distribution.extended.update(variable, self._update_one, (gradient, learning_rate), group=False)
+                distribution.extended.update(variable, self._update_one, (gradient, learning_rate, scale), group=False)
             return tf.constant(True)
 
         # One condition around all: tracing one for each variable and device took most of a start's time.
         finite = distribution.experimental_local_results(finite)[0]
         tf.cond(finite, update_all, lambda: tf.constant(False))
 
-    def _update_one(self, variable, gradient, learning_rate):
+    def _update_one(self, variable, gradient, learning_rate, scale):
         index = self._get_variable_index(variable)
         rate = learning_rate if self.rate_scales is None else learning_rate * self.rate_scales[index]
-        if self.weight_decay and self._use_weight_decay(variable):
-            variable.assign_sub(variable * self.weight_decay * rate)
-        self.update_step(gradient, variable, rate)
+        decays = self.weight_decay and self._use_weight_decay(variable)
+        self._update_decayed(variable, gradient, rate, scale, rate * self.weight_decay if decays else 0.0)
         if self.use_ema:
             average = self._model_variables_moving_average[index]
             self.assign_add(average, (variable - average) * (1 - self.ema_momentum))
 
+    def _update_decayed(self, variable, gradient, rate, scale, decay):
+        variable.assign_sub(variable * decay)
+        self.update_step(gradient * scale, variable, rate)
+
+
+@functools.partial(tf.function, jit_compile=True, autograph=False)
+def _adam(variable, m, v, gradient, rate, scale, decay, beta_1, beta_2, epsilon):
+    """Return the new (variable, m, v) of Adam in one pass over memory."""
+    gradient = gradient * scale
+    m = m + (gradient - m) * (1 - beta_1)
+    v = v + (tf.square(gradient) - v) * (1 - beta_2)
+    return variable - variable * decay - m * rate / (tf.sqrt(v) + epsilon), m, v
+
 
 class AdamW(GlobalUpdate, keras.optimizers.AdamW):
-    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv:1711.05101)."""
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv:1711.05101).
+
+    Keras' own update as one kernel: it takes a third of the time, and a test holds the two equal.
+    """
+
+    def _update_decayed(self, variable, gradient, rate, scale, decay):
+        index = self._get_variable_index(variable)
+        slots = [self._momentums[index], self._velocities[index]]
+        values = [tf.convert_to_tensor(value) for value in (variable, *slots)]
+        new = _adam(*values, gradient, self._corrected(rate), scale, tf.convert_to_tensor(decay), self.beta_1,
+                    self.beta_2, self.epsilon)
+        for target, value in zip((variable, *slots), new):
+            self.assign(target, value)
+
+    def _corrected(self, rate):
+        step = ops.cast(self.iterations + 1, "float32")
+        return rate * ops.sqrt(1 - self.beta_2 ** step) / (1 - self.beta_1 ** step)
 
 
-class BertAdamW(GlobalUpdate, keras.optimizers.AdamW):
+class BertAdamW(AdamW):
     """AdamW without bias correction: update = m / (sqrt(v) + epsilon)."""
 
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        m, v = self._momentums[index], self._velocities[index]
-        gradient = ops.cast(gradient, variable.dtype)
-        self.assign_add(m, (gradient - m) * (1 - self.beta_1))
-        self.assign_add(v, (ops.square(gradient) - v) * (1 - self.beta_2))
-        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * m / (ops.sqrt(v) + self.epsilon))
+    def _corrected(self, rate):
+        return tf.convert_to_tensor(rate)
 
 
 class Lamb(GlobalUpdate, keras.optimizers.Lamb):

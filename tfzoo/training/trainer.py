@@ -62,13 +62,13 @@ class Trainer:
     def _backward(self, batch, step, first_row, count):
         with step_randomness(self.seed, step, first_row), recompute_blocks(self.remat):
             with tf.GradientTape() as tape:
-                loss, sums = self.task.objective(self.model(batch, training=True), batch)
+                loss, sums = self.task.objective(self.model(batch, only_read=True, training=True), batch)
                 loss = loss / count
             gradients = tape.gradient(loss, self.model.trainable_variables)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _forward(self, batch):
-        return self.task.objective(self.model(batch, training=False), batch)[1]
+        return self.task.objective(self.model(batch, only_read=True, training=False), batch)[1]
 
     def _replica_step(self, batch, count, stop):
         replica = tf.distribute.get_replica_context()
@@ -81,9 +81,8 @@ class Trainer:
         stop = sums.pop("stop")
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(norm) & tf.math.is_finite(sums["loss"])
-        if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
-        self.optimizer.apply(gradients, finite=finite)
+        scale = self.clip_norm / tf.maximum(norm, self.clip_norm) if self.clip_norm else 1.0
+        self.optimizer.apply(gradients, finite=finite, scale=scale)
         return {key: tf.where(finite, value, tf.zeros_like(value)) for key, value in sums.items()}, norm, finite, stop
 
     def _accumulate(self, batch, step, first_row, count):

@@ -1,0 +1,103 @@
+"""The fused kernels of training equal the plain layers, gradients too; what no head reads is left out."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.tasks.test_tasks import SMALL
+from tfzoo.layers import Block, LayerNorm, fused, step_randomness
+from tfzoo.tasks import build
+
+BATCH, LENGTH, WIDTH = 3, 7, 16
+
+
+def gradients_of(layer, inputs, call):
+    inputs = tf.constant(inputs)
+    weight = tf.constant(np.random.default_rng(9).standard_normal(inputs.shape).astype(np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        output = call(inputs)
+        loss = tf.reduce_sum(tf.cast(output, tf.float32) * weight)
+    return output, tape.gradient(loss, [inputs, *(v.value for v in layer.trainable_variables)])
+
+
+def compare(layer, call, bound=2e-6):
+    """Compare a layer's training call with and without the trainer's context (no dropout): output and gradients."""
+    rng = np.random.default_rng(0)
+    for variable in layer.trainable_variables:
+        variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
+    inputs = rng.standard_normal((BATCH, LENGTH, WIDTH)).astype(np.float32)
+    plain, plain_gradients = gradients_of(layer, inputs, call)
+    with step_randomness(1, 2, 0):
+        fast, fast_gradients = gradients_of(layer, inputs, call)
+    for one, other in zip([plain, *plain_gradients], [fast, *fast_gradients], strict=True):
+        assert one.shape == other.shape
+        assert np.abs(one - other).max() <= bound * np.abs(one).max() + 1e-5
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_block_is_the_same_in_fused_kernels(norm_first, activation, masked):
+    block = Block(4, WIDTH, 24, activation, norm_first, name="block_00")
+    block.build()
+    visible = None
+    if masked:
+        visible = tf.constant(np.arange(LENGTH)[None] < np.array([[7], [3], [1]]))[:, None, None, :]
+    compare(block, lambda inputs: block(inputs, visible=visible, training=True)[0])
+
+
+def test_a_norm_is_the_same_in_a_fused_kernel():
+    norm = LayerNorm(epsilon=1e-5, name="norm")
+    norm.build((None, None, WIDTH))
+    compare(norm, lambda inputs: norm(inputs, training=True))
+
+
+def test_dropped_elements_have_no_gradient_and_the_others_the_scale():
+    values = tf.ones((4, 5, 6))
+    randomness = [tf.constant([1, 2], tf.uint32), tf.constant(3), tf.constant(0)]
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        dropped = fused.dropout([values], randomness, 0.25)
+    assert np.array_equal(tape.gradient(dropped, values), dropped)
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_masks_are_as_random_as_they_should_be(rate):
+    draw = tf.function(lambda key, step, row: fused.keep_mask((64, 32, 32), rate, key, step, row), jit_compile=True)
+    masks = [draw(tf.constant(key, tf.uint32), tf.constant(step), tf.constant(row)).numpy()
+             for key, step, row in (((1, 2), 0, 0), ((1, 2), 1, 0), ((3, 2), 0, 0), ((1, 2), 0, 64))]
+    size, kept = masks[0].size, 1 - rate
+    five_sigma = 5 * np.sqrt(kept * rate / size)
+    for mask in masks:
+        assert abs(mask.mean() - kept) < five_sigma
+        assert abs(mask.mean((1, 2)) - kept).max() < 5 * np.sqrt(kept * rate / 1024)  # each row
+        assert abs(mask.mean((0,)) - kept).max() < 6 * np.sqrt(kept * rate / 64)  # each place
+        for other in (np.roll(mask, 1, 0), np.roll(mask, 1, 2), np.roll(mask, 1, 1), *masks):  # pairs are independent
+            if other is not mask:
+                assert abs((mask & other).mean() - kept ** 2) < 5 * kept / np.sqrt(size) + 1e-4
+
+
+@pytest.mark.parametrize("name, task", [("bert_tiny", "masked_lm"), ("bert_tiny", "classification"),
+                                        ("gpt2_tiny", "classification"), ("gpt2_tiny", "causal_lm")])
+def test_what_the_head_does_not_read_changes_no_logits(name, task):
+    model = build(name, task=task, labels=["a", "b"] if task == "classification" else None, **SMALL)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
+    mask = (np.arange(9)[None] < np.array([[9], [4], [1]])).astype(np.int32)
+    inputs = {"token_ids": rng.integers(5, 53, (3, 9)).astype(np.int32), "padding_mask": mask}
+    if task == "masked_lm":
+        inputs["masked_positions"] = np.array([[1, 8], [3, 0], [0, 0]], np.int32)
+    whole, read = model(inputs), model(inputs, only_read=True)
+    assert np.abs(whole["logits"] - read["logits"]).max() < 1e-5 * np.abs(whole["logits"]).max()
+    assert ("read" in read) == (task != "causal_lm") and ("sequence" in read) == (task == "causal_lm")
+
+
+def test_positions_of_packed_rows_see_their_own_document_only():
+    model = build("bert_tiny", task="masked_lm", **SMALL)
+    rng = np.random.default_rng(0)
+    inputs = {"token_ids": rng.integers(5, 53, (2, 8)).astype(np.int32), "masked_positions": np.array([[1, 6], [2, 7]]),
+              "document_ids": np.array([[1, 1, 1, 1, 2, 2, 2, 0]] * 2, np.int32)}
+    whole, read = model(inputs)["logits"], model(inputs, only_read=True)["logits"]
+    assert np.abs(whole - read).max() < 1e-5 * np.abs(whole).max()
