@@ -9,6 +9,7 @@ from experiments.app import say
 
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}
 DEFAULT_LENGTH = 256
+OLDER = {"pack": "off"}  # what runs did before there was the flag, where its default is another now
 
 
 def prepare(values):
@@ -86,9 +87,10 @@ def open_sources(values, columns, document="paragraph"):
     for source in (train, evaluation):
         if source is not None:
             tell_counts(source)
-    if evaluation is not None and len(evaluation.texts) != len(train.texts):
-        raise DataError(f"{train.name} has {len(train.texts)} text(s) an example and {evaluation.name} "
-                        f"{len(evaluation.texts)}: allowed is text_pair in both or in neither")
+    if evaluation is not None and ("text_pair" in train.columns) != ("text_pair" in evaluation.columns):
+        one, two = (1 + ("text_pair" in source.columns) for source in (train, evaluation))
+        raise DataError(f"{train.name} has {one} text(s) an example and {evaluation.name} {two}: allowed is text_pair "
+                        "in both or in neither")
     return train, evaluation
 
 
@@ -110,7 +112,7 @@ def get_tokenizer(values, source, run, strategy):
     kept = run.path / "tokenizer"
     if run.writes and not kept.is_dir():
         say(f"learning a vocabulary: {values.tokenizer}")
-        tokenizer = learn_tokenizer(values.tokenizer, (text for texts in source.texts for text in texts), lowercase)
+        tokenizer = learn_tokenizer(values.tokenizer, source.passages(), lowercase)
         tokenizer.save_whole(kept)
     agree(strategy, 0)  # the other workers wait for the one that learns
     if not kept.is_dir():
@@ -205,16 +207,14 @@ def run_training(script, values, task, sources, loaded, strategy, make_sample=No
     Returns:
         dict of results.
     """
-    import tensorflow as tf
-
     from tfzoo.errors import LostWorker
     from tfzoo.training.run_folder import RunFolder
-    from tfzoo.training.strategy import is_chief, is_multi_worker
+    from tfzoo.training.strategy import LOST, is_chief, is_multi_worker
     try:
         with RunFolder(values.output_dir, is_chief(strategy), say) as run:
             return _train_in(run, script, values, task, sources, loaded, strategy, make_sample)
-    except tf.errors.OpError as error:
-        if not is_multi_worker(strategy) or isinstance(error, tf.errors.ResourceExhaustedError):
+    except LOST as error:
+        if not is_multi_worker(strategy):
             raise
         reason = re.sub(r"\{\{.*?\}\} ", "", (error.message.strip().splitlines() or [type(error).__name__])[0])
         raise LostWorker(f"another worker is gone ({reason[:200]}): start all workers again with the same command; "
@@ -228,7 +228,7 @@ def _train_in(run, script, values, task, sources, loaded, strategy, make_sample)
     labels = getattr(task, "labels", None)
     config = config_of_run(values, labels, sources, loaded)
     state = run.create(script.text(), config, values.resume, MAY_CHANGE | {"data", "eval_data"},  # data_sha256 may not
-                       {name: values[name].default for name in config if name in values})
+                       {name: OLDER.get(name, values[name].default) for name in config if name in values})
     resumable = agree(strategy, int(state == "resumable"))
     if run.writes and not resumable:  # a vocabulary that was learned for settings which came to nothing
         shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
@@ -268,13 +268,16 @@ def _make_loop(values, parts, run, sources, loaded, strategy, make_sample):
     for data, source in zip((train, evaluation), sources):
         if data is not None and data.cut:
             say(f"{source.name}: {data.cut:,} of {len(source):,} texts were cut at {length} tokens")
+        if getattr(parts.task, "pack", False) and data is not None:
+            say(f"{source.name}: packed into {data.plan.rows:,} rows of {length} tokens, {data.padding:.2%} padding")
     epochs = 3 if values.epochs is None else values.epochs
     steps = values.steps or max(1, math.ceil(epochs * train.batches_per_epoch))
     every = values.eval_every or train.batches_per_epoch
     pace = Pace(steps, values.log_every, every, values.save_every or every, values.patience, values.max_bad_steps)
     warmup = values.warmup_steps if values.warmup_steps >= 0 else steps // 10
     rate = values.learning_rate if values.learning_rate is not None else 5e-5 if values.init else 5e-4
-    schedule = WarmUp(rate, steps, warmup, values.schedule, values.schedule_power or 2.0)
+    power = 2.0 if values.schedule_power is None else values.schedule_power
+    schedule = WarmUp(rate, steps, warmup, values.schedule, power)
     optimizer = make_optimizer(values.optimizer, schedule, parts.model.trainable_variables, values.weight_decay,
                                no_decay=values.no_decay, layer_decay=values.layer_decay, ema_decay=values.ema_decay)
     xla, choice = choose_xla(values.xla)

@@ -15,6 +15,8 @@ def make_flags():
     groups.texts(script)
     script.add("bool", "next_sentence", False, "masked_lm: also tell whether the second half follows the first.")
     script.add("bool", "whole_word", False, "masked_lm: hide all the pieces of a word together.")
+    script.add("enum", "pack", "auto", "masked_lm: put several documents in one row, where each sees only itself. "
+               "auto: on without --next_sentence.", allowed=["auto", "on", "off"])
     groups.optimization(script)
     groups.running(script)
     return script
@@ -40,8 +42,14 @@ def run(values, script):
     assembly.check_training_flags(values)
     if values.task != "masked_lm" and (values.next_sentence or values.whole_word):
         raise ConfigError(f"--next_sentence and --whole_word are for --task=masked_lm: got --task={values.task}")
+    can_pack = values.task == "masked_lm" and not values.next_sentence
+    if values.pack == "on" and not can_pack:
+        raise ConfigError(f"--pack=on is for --task=masked_lm without --next_sentence: got --task={values.task}"
+                          f"{' --next_sentence' if values.next_sentence else ''}; causal_lm's rows are always full")
+    if values.pack == "auto":  # what flags.txt and config.json say then
+        values.pack = "on" if can_pack else "off"
     strategy = assembly.prepare(values)
-    settings = {"next_sentence": values.next_sentence, "whole_word": values.whole_word}
+    settings = {"next_sentence": values.next_sentence, "whole_word": values.whole_word, "pack": values.pack == "on"}
     task = task_of(values.task, **(settings if values.task == "masked_lm" else {}))
     loaded = assembly.load_init(values)
     task.check_family(loaded.config["model"] if loaded else values.model)

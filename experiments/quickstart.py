@@ -87,9 +87,10 @@ def run(values):
         return f"--output_dir={folder / name}"
 
     stage(1, "learn a vocabulary and pretrain a small BERT on docstrings")
-    bert = _train(pretrain, "--task=masked_lm", f"--model={ENCODER}", "--data=builtin:python", "--max_length=64",
-                  "--tokenizer=learn:wordpiece:8000", out("bert"), steps(PRETRAIN_STEPS), "--learning_rate=2e-3",
-                  "--batch_size=64", "--precision=bfloat16", f"--eval_every={10 ** 9}", "--log_every=100")
+    bert = _train(pretrain, "--task=masked_lm", "--pack=off", f"--model={ENCODER}", "--data=builtin:python",
+                  "--max_length=64", "--tokenizer=learn:wordpiece:8000", out("bert"), steps(PRETRAIN_STEPS),
+                  "--learning_rate=2e-3", "--batch_size=64", "--precision=bfloat16", f"--eval_every={10 ** 9}",
+                  "--log_every=100")
     task = ("--data=builtin:python", "--max_length=64", steps(FINETUNE_STEPS), "--batch_size=32", "--log_every=200",
             f"--eval_every={max(1, round(FINETUNE_STEPS * values.share / 3))}")
     stage(2, "fine-tune it: which library is a docstring from?")

@@ -2,9 +2,16 @@
 import numpy as np
 import pytest
 
-from tfzoo.data.encode import encode_texts, sentence_pairs, split_long
+from tfzoo.data.encode import encode_texts, sentence_pairs, split_long, split_sentences
 from tfzoo.errors import ConfigError
 from tfzoo.text import load_tokenizer
+
+
+def pairs_of(texts, tokenizer, max_length, seed):
+    counts = []
+    sentences = encode_texts(tokenizer, [text for text, _ in split_sentences(texts, counts)])
+    edges = np.cumsum([0, *counts])
+    return sentence_pairs(sentences, np.stack([edges[:-1], edges[1:]], 1), max_length, seed, "x")
 
 
 def test_pieces_of_long_texts_hold_every_token_once():
@@ -18,7 +25,7 @@ def test_pieces_of_long_texts_hold_every_token_once():
 def test_pairs_are_neighbours_or_of_two_documents():
     tokenizer = load_tokenizer("bytes")
     texts = [" ".join(f"{letter}{number:02d}." for number in range(30)) for letter in "abcdefgh"]
-    first, second, elsewhere = sentence_pairs(texts, tokenizer, 43, 0, "x")
+    first, second, elsewhere = pairs_of(texts, tokenizer, 43, 0)
     decode = [(tokenizer.decode([first[row]])[0], tokenizer.decode([second[row]])[0]) for row in range(len(first))]
     assert 0.3 < elsewhere.mean() < 0.7
     for (one, two), far in zip(decode, elsewhere):
@@ -28,10 +35,10 @@ def test_pairs_are_neighbours_or_of_two_documents():
             assert int(two[1:3]) == int(one[-3:-1]) + 1
         else:
             assert two[1:3] == "00"
-    again = sentence_pairs(texts, tokenizer, 43, 0, "x")
+    again = pairs_of(texts, tokenizer, 43, 0)
     assert np.array_equal(again[0].starts, first.starts) and np.array_equal(again[2], elsewhere)
 
 
 def test_single_sentences_make_no_pairs():
     with pytest.raises(ConfigError, match="two sentences"):
-        sentence_pairs(["one sentence.", "another"], load_tokenizer("bytes"), 40, 0, "x")
+        pairs_of(["one sentence.", "another"], load_tokenizer("bytes"), 40, 0)

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from tests.helpers import data_dir
-from tfzoo.data.readers import Lines, read_documents, read_rows
+from tfzoo.data.readers import Blocks, Lines, read_documents, read_rows, whole_documents
 from tfzoo.errors import ConfigError, DataError
 
 ROWS = [{"text": 'a "b", c', "label": "x"}, {"text": "", "label": "y"}]
@@ -68,8 +68,9 @@ def test_standard_input_is_text_or_what_its_ending_says(monkeypatch):
     ("paragraph", ["one\ntwo", "three\n"]), ("line", ["one", "two", "three"]), ("file", ["one\ntwo\n \n\nthree\n"])])
 def test_documents(tmp_path, document, expected):
     (tmp_path / "a.txt").write_text("one\ntwo\n \n\nthree\n")
-    assert [text.strip("\n") for text in read_documents(Lines(tmp_path / "a.txt"), document)] == \
-        [text.strip("\n") for text in expected]
+    for parts in (Lines(tmp_path / "a.txt"), Blocks(tmp_path / "a.txt")):
+        assert [text.strip("\n") for text in whole_documents(read_documents(parts, document))] == \
+            [text.strip("\n") for text in expected]
 
 
 @pytest.mark.parametrize("name", ["a.json", "a", "a.parquet"])

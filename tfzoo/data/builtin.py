@@ -8,12 +8,11 @@ so the two parts share neither.
 import ast
 import hashlib
 import importlib.util
-import json
 import os
 import pathlib
 import sysconfig
 
-from tfzoo import files
+from tfzoo.data.cache import remember
 from tfzoo.errors import ConfigError
 
 LIBRARIES = ("tensorflow", "scipy", "sklearn", "keras", "keras_hub", "tensorflow_datasets", "numpy")
@@ -68,26 +67,10 @@ def _read(name, modules):
     return rows
 
 
-def cache_folder():
-    """Return the folder of what can be made again: $TFZOO_CACHE, or ~/.cache/tfzoo."""
-    return pathlib.Path(os.environ.get("TFZOO_CACHE", "~/.cache/tfzoo")).expanduser()
-
-
 def _cached(name):
     modules = list(_modules(name))
     state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
-    key = hashlib.sha256(json.dumps([FORMAT, name, state]).encode()).hexdigest()[:16]
-    path = cache_folder() / f"builtin_{name}_{key}.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        rows = _read(name, modules)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(path, json.dumps(rows))
-    except OSError:
-        return rows  # it is read anew next time
-    return rows
+    return remember(f"builtin_{name}", [FORMAT, name, state], lambda: _read(name, modules))
 
 
 def read_builtin(name, columns, split):

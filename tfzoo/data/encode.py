@@ -1,20 +1,27 @@
-"""Texts to token ids, once and up front: one flat array, so that training never waits for a tokenizer."""
+"""Texts to token ids, once and up front, so that training never waits for a tokenizer."""
+import array
 import re
 
 import numpy as np
 from tqdm import tqdm
 
+from tfzoo.data.readers import whole_documents
 from tfzoo.errors import ConfigError
 
-CHUNK = 2048
+BATCH_TEXTS, BATCH_CHARACTERS = 2048, 2 ** 18  # what a tokenizer gets at once
+PIECES = 2 ** 15  # texts that are divided at once
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n")
+# GPT-2's pattern has no token that goes on from another character into a blank, and looks ahead only over blanks;
+# BERT's cleaning acts on one code point at a time, and its words end at blanks.
+BLANK = re.compile(r"(?<=[^\s\u180e])[ \t\n\r]")
+CUT_ANYWHERE, CUT_AT_BLANKS = ("bytes",), ("wordpiece", "bpe")
 
 
 class EncodedTexts:
     """Hold the token ids of many texts in one flat array.
 
     Args:
-        tokens: int32 [sum of lengths], all ids in order.
+        tokens: integer [sum of lengths], all ids in order; may be a memory map.
         starts, ends: int64 [number of texts], where each text begins and ends.
     """
 
@@ -33,8 +40,81 @@ class EncodedTexts:
         return self.ends - self.starts
 
 
+def _last_blank(text):
+    """Return where the last blank stands that follows another character; -1 where there is none."""
+    for first in (max(0, len(text) - 1000), 0):
+        found = [match.start() for match in BLANK.finditer(text, first)]
+        if found:
+            return found[-1]
+    return -1
+
+
+def cut_at_blanks(pieces):
+    """Move the ends of the pieces of long texts to where WordPiece and BPE divide a text anyway: before a blank.
+
+    Args:
+        pieces: iterable of (str, bool), see `readers.read_documents`.
+
+    Yields:
+        (str, bool): the same texts. A stretch without a blank stays whole, however long it is.
+    """
+    held, before = [], ""  # what has not gone out of the text at hand, and its last character
+    for text, ends in pieces:
+        cut = len(text) if ends else _last_blank(before + text) - len(before)
+        if cut < 0:
+            held.append(text)
+            before = text[-1:] or before
+            continue
+        yield "".join([*held, text[:cut]]), ends
+        held, before = ([], "") if ends else ([text[cut:]], text[-1:])
+
+
+def _batches(pieces):
+    """Gather (str, bool) into lists of about as much as a tokenizer should get at once."""
+    batch, size = [], 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece[0])
+        if len(batch) == BATCH_TEXTS or size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def encode_pieces(tokenizer, pieces, bar):
+    """Encode texts without special tokens, in flat memory; the ids are those of encoding each text whole.
+
+    Args:
+        tokenizer: a tfzoo tokenizer.
+        pieces: iterable of (str, bool), see `readers.read_documents`. A tokenizer that is neither bytes, WordPiece nor
+            BPE gets each text whole.
+        bar: tqdm, advanced by characters.
+
+    Yields:
+        (int32 [n], ids; int64 [m], where texts end, counted in ids from the first of all).
+    """
+    if tokenizer.kind in CUT_AT_BLANKS:
+        pieces = cut_at_blanks(pieces)
+    elif tokenizer.kind not in CUT_ANYWHERE:
+        pieces = ((text, True) for text in whole_documents(pieces))
+    count = 0
+    for batch in _batches(pieces):
+        ragged = tokenizer.encode([text for text, _ in batch])
+        ends = count + np.cumsum(ragged.row_lengths().numpy())
+        count = int(ends[-1])
+        yield ragged.flat_values.numpy().astype(np.int32), ends[np.array([last for _, last in batch])]
+        bar.update(sum(len(text) for text, _ in batch))
+
+
+def progress_bar(what, characters, progress=None):
+    """Return the tqdm of reading so many characters (None: unknown); `progress` None draws it on a terminal only."""
+    return tqdm(desc=what, total=characters, unit="char", unit_scale=True, leave=False,
+                disable=None if progress is None else not progress)
+
+
 def encode_texts(tokenizer, texts, label="", progress=None):
-    """Encode texts without special tokens.
+    """Encode texts without special tokens, in memory.
 
     Args:
         tokenizer: a tfzoo tokenizer.
@@ -45,17 +125,18 @@ def encode_texts(tokenizer, texts, label="", progress=None):
     Returns:
         EncodedTexts with as many entries as `texts`.
     """
-    tokens, lengths = [], []
-    disable = None if progress is None else not progress
-    for first in tqdm(range(0, len(texts), CHUNK), desc=f"encode {label}", unit_scale=CHUNK, unit="texts",
-                      disable=disable, leave=False):
-        ragged = tokenizer.encode(texts[first:first + CHUNK])
-        tokens.append(ragged.flat_values.numpy().astype(np.int32))
-        lengths.append(ragged.row_lengths().numpy())
-    edges = np.zeros(len(texts) + 1, np.int64)
-    if lengths:
-        np.cumsum(np.concatenate(lengths), out=edges[1:])
-    return EncodedTexts(np.concatenate(tokens) if tokens else np.zeros(0, np.int32), edges[:-1], edges[1:])
+    tokens, ends = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
+    with progress_bar(f"encode {label}", sum(map(len, texts)), progress) as bar:
+        for more, these in encode_pieces(tokenizer, ((text, True) for text in texts), bar):
+            tokens.append(more)
+            ends.append(these)
+    edges = np.concatenate(ends)
+    return EncodedTexts(np.concatenate(tokens), edges[:-1], edges[1:])
+
+
+def _check_room(room):
+    if room < 1:
+        raise ConfigError(f"max_length leaves room for {room} tokens beside the special tokens: allowed is 1 or more")
 
 
 def split_long(encoded, room):
@@ -67,25 +148,69 @@ def split_long(encoded, room):
 
     Returns:
         EncodedTexts that share its tokens.
+
+    Raises:
+        ConfigError: where there is no room.
     """
-    starts, ends = [], []
-    for start, end in zip(encoded.starts.tolist(), encoded.ends.tolist()):
-        pieces = -(-(end - start) // room)
-        edges = [start + (end - start) * number // pieces for number in range(pieces)] + [end] if pieces else []
-        starts += edges[:-1]
-        ends += edges[1:]
-    return EncodedTexts(encoded.tokens, np.array(starts, np.int64), np.array(ends, np.int64))
+    _check_room(room)
+    counts = -(-encoded.lengths // room)
+    text = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts, lengths, counts = encoded.starts[text], encoded.lengths[text], counts[text]
+    return EncodedTexts(encoded.tokens, starts + lengths * number // counts, starts + lengths * (number + 1) // counts)
 
 
-def sentence_pairs(texts, tokenizer, max_length, seed, name):
+def split_whole(encoded, room):
+    """Cut texts of more than `room` tokens into pieces of `room` and a rest, for packing; empty texts go.
+
+    Args:
+        encoded: EncodedTexts.
+        room: int.
+
+    Returns:
+        (int64 [N], where each piece begins in the tokens; unsigned int [N], its length with two special tokens).
+
+    Raises:
+        ConfigError: where there is no room.
+    """
+    _check_room(room)
+    starts, lengths = [], []
+    for first in range(0, len(encoded), PIECES):  # some at a time, as there may be many millions
+        begins, sizes = encoded.starts[first:first + PIECES], encoded.ends[first:first + PIECES]
+        sizes = sizes - begins
+        counts = -(-sizes // room)
+        text = np.repeat(np.arange(len(counts)), counts)
+        done = room * (np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts))
+        starts.append(begins[text] + done)
+        lengths.append((np.minimum(sizes[text] - done, room) + 2).astype(np.min_scalar_type(room + 2)))
+    return np.concatenate(starts), np.concatenate(lengths)
+
+
+def split_sentences(texts, counts):
+    """Yield the sentences of texts: a sentence ends at . ! ? before a blank, or at the end of a line.
+
+    Args:
+        texts: iterable of str, the documents.
+        counts: array.array; the count of sentences of each document is appended.
+
+    Yields:
+        (str, True) for each sentence.
+    """
+    for text in texts:
+        sentences = [part for part in SENTENCE_END.split(text) if part.strip()]
+        counts.append(len(sentences))
+        yield from ((sentence, True) for sentence in sentences)
+
+
+def sentence_pairs(sentences, documents, max_length, seed, name):
     """Make pairs of neighbouring halves of documents, or halves of two documents (Devlin et al. 2018, section 3.1).
 
     Sentences are gathered up to max_length and divided at a random sentence; in half of the pairs the second part is
     then the beginning of another random document.
 
     Args:
-        texts: list of str, the documents; a sentence ends at . ! ? before a blank, or at the end of a line.
-        tokenizer: Tokenizer.
+        sentences: EncodedTexts, the sentences of all documents in order, see `split_sentences`.
+        documents: int64 [N, 2], the number of each document's first sentence and of the one after its last.
         max_length: int, of a pair with its special tokens.
         seed: int.
         name: str, of the data, for errors.
@@ -96,32 +221,28 @@ def sentence_pairs(texts, tokenizer, max_length, seed, name):
     Raises:
         ConfigError: where no document has two sentences.
     """
-    sentences = [[part for part in SENTENCE_END.split(text) if part.strip()] for text in texts]
-    sentences = [parts for parts in sentences if parts]
-    if not any(len(parts) > 1 for parts in sentences):
+    documents = documents[documents[:, 0] < documents[:, 1]]
+    if not (documents[:, 1] - documents[:, 0] > 1).any():
         raise ConfigError(f"{name}: no document has two sentences, which --next_sentence needs; leave it away, or "
                           "choose another --document")
-    encoded = encode_texts(tokenizer, [part for parts in sentences for part in parts], name)
-    firsts = np.cumsum([0, *map(len, sentences)])
     rng, room = np.random.default_rng(seed), max_length - 3
-    spans, elsewhere = [], []
-    for document, (begin, end) in enumerate(zip(firsts[:-1], firsts[1:])):
+    spans, elsewhere = array.array("q"), array.array("i")
+    for document, (begin, end) in enumerate(documents):
         while end - begin > 1:
-            last = int(np.searchsorted(encoded.ends[begin:end], encoded.starts[begin] + room, side="right")) + begin
+            last = int(np.searchsorted(sentences.ends[begin:end], sentences.starts[begin] + room, side="right")) + begin
             last = min(max(last, begin + 2), end)
             middle = int(rng.integers(begin + 1, last))
-            other = len(sentences) > 1 and rng.random() < 0.5
+            other = len(documents) > 1 and rng.random() < 0.5
             if other:
-                far = int(rng.integers(len(sentences) - 1))
+                far = int(rng.integers(len(documents) - 1))
                 far += far >= document
-                start = encoded.starts[firsts[far]]
-                length = encoded.ends[last - 1] - encoded.starts[middle]
-                second = (start, min(start + length, encoded.ends[firsts[far + 1] - 1]))
+                start, stop = sentences.starts[documents[far, 0]], sentences.ends[documents[far, 1] - 1]
+                second = (start, min(start + sentences.ends[last - 1] - sentences.starts[middle], stop))
             else:
-                second = (encoded.starts[middle], encoded.ends[last - 1])
-            spans.append((encoded.starts[begin], encoded.ends[middle - 1], *second))
+                second = (sentences.starts[middle], sentences.ends[last - 1])
+            spans.extend(map(int, (sentences.starts[begin], sentences.ends[middle - 1], *second)))
             elsewhere.append(int(other))
             begin = middle if other else last
-    spans = np.array(spans, np.int64)
-    return (EncodedTexts(encoded.tokens, spans[:, 0], spans[:, 1]),
-            EncodedTexts(encoded.tokens, spans[:, 2], spans[:, 3]), np.array(elsewhere, np.int32))
+    spans = np.array(spans, np.int64).reshape(-1, 4)
+    return (EncodedTexts(sentences.tokens, spans[:, 0], spans[:, 1]),
+            EncodedTexts(sentences.tokens, spans[:, 2], spans[:, 3]), np.array(elsewhere, np.int32))

@@ -1,9 +1,31 @@
-"""The batch plan: which examples form which batch at which padded length, a pure function of (seed, epoch)."""
+"""Which examples are for evaluation, and which form which batch at which padded length: functions of (seed, epoch)."""
 import numpy as np
 
 from tfzoo.errors import ConfigError
 
 MULTIPLE = 8
+
+
+def split_rows(count, fraction, seed):
+    """Divide examples into training and evaluation, the latter a random share.
+
+    Args:
+        count: int, the examples.
+        fraction: float, the share.
+        seed: int.
+
+    Returns:
+        (unsigned int [N], unsigned int [M]): the numbers of the examples of each part, ascending.
+
+    Raises:
+        ConfigError: where one part were empty.
+    """
+    share = round(count * fraction)
+    if not 0 < share < count:
+        raise ConfigError(f"--eval_fraction={fraction} of {count} examples: allowed is what leaves at least one on "
+                          "each side")
+    order = np.random.default_rng(seed).permutation(count).astype(np.min_scalar_type(count))
+    return np.sort(order[share:]), np.sort(order[:share])
 
 
 def choose_buckets(lengths, max_length, count=4):
@@ -54,7 +76,8 @@ class BatchPlan:
         self.batch_size = batch_size
         self.seed = seed
         self.bucket_of = np.searchsorted(self.buckets, np.minimum(lengths, self.buckets[-1]))
-        self.batches_per_epoch = len(self.batches(0))
+        self._kept = 0, self.batches(0)
+        self.batches_per_epoch = len(self._kept[1])
 
     def batches(self, epoch):
         """List the batches of an epoch; rows that fill no batch of their bucket move up to the next longer one.
@@ -84,6 +107,7 @@ class BatchPlan:
     def batch(self, step):
         """Return (padded length, rows) of a step counted from 0 over all epochs."""
         epoch, index = divmod(step, self.batches_per_epoch)
-        if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._batches = epoch, self.batches(epoch)
-        return self._batches[index]
+        kept = self._kept  # one value, so that threads may ask for different epochs
+        if kept[0] != epoch:
+            kept = self._kept = epoch, self.batches(epoch)
+        return kept[1][index]

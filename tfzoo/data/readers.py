@@ -2,8 +2,10 @@
 
 Invalid UTF-8 becomes U+FFFD as Python's `decode(errors="replace")` has it, and is counted. No quoting in .tsv.
 """
+import contextlib
 import csv
 import gzip
+import hashlib
 import json
 import pathlib
 import re
@@ -13,9 +15,12 @@ import zlib
 from tfzoo.errors import ConfigError, DataError
 
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
-DOCUMENTS = ("paragraph", "line", "file")
 FIELDS = ("text", "text_pair", "label")
 REPLACEMENT = "\ufffd"
+BLOCK = 2 ** 14  # bytes read at once, and the characters of a piece of a long document
+_SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: text.split("\n"),
+          "file": lambda text: [text]}
+DOCUMENTS = tuple(_SPLIT)
 
 
 def ending_of(path):
@@ -25,6 +30,25 @@ def ending_of(path):
     if ending not in ENDINGS:
         raise ConfigError(f"{path}: allowed are files ending in {' '.join(ENDINGS)}, or those with .gz")
     return ending
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """Open a file, decompressed; "-" and what begins with it is standard input."""
+    try:
+        if str(path).startswith("-"):
+            yield sys.stdin.buffer
+            return
+        with (gzip.open if str(path).endswith(".gz") else open)(path, "rb") as stream:
+            yield stream
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}); get it again") from None
+
+
+def hash_content(path):
+    """Return the SHA-256 of a file's bytes, decompressed, as hex."""
+    with _opened(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Lines:
@@ -42,22 +66,31 @@ class Lines:
         self.path, self.raw_bytes, self.replaced = path, 0, 0
 
     def __iter__(self):
-        try:
-            if str(self.path).startswith("-"):
-                yield from self._decoded(sys.stdin.buffer)
-                return
-            with (gzip.open if str(self.path).endswith(".gz") else open)(self.path, "rb") as stream:
-                yield from self._decoded(stream)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(f"{self.path}: not a whole gzip file ({error}); get it again") from None
+        with _opened(self.path) as stream:
+            for raw in self._parts(stream):
+                text = raw.decode("utf-8", "replace")
+                self.raw_bytes += len(raw)
+                if REPLACEMENT in text:
+                    self.replaced += text.count(REPLACEMENT) - raw.count(REPLACEMENT.encode())
+                yield text
 
-    def _decoded(self, stream):
-        for raw in stream:
-            line = raw.decode("utf-8", "replace")
-            self.raw_bytes += len(raw)
-            if REPLACEMENT in line:
-                self.replaced += line.count(REPLACEMENT) - raw.count(REPLACEMENT.encode())
-            yield line
+    def _parts(self, stream):
+        return stream
+
+
+class Blocks(Lines):
+    """Iterate over the text of a file as Lines does, in blocks of about BLOCK bytes that end anywhere."""
+
+    def _parts(self, stream):
+        left = b""
+        while data := stream.read(BLOCK):
+            data = left + data
+            # A character that may go on waits for the next block: each decodes as it would in the whole.
+            begun = next((back for back in (1, 2, 3) if data[-back:][:1] >= b"\xc0"), 0)
+            yield data[:len(data) - begun]
+            left = data[len(data) - begun:]
+        if left:
+            yield left
 
 
 def _records(path, lines):
@@ -143,22 +176,43 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
             on_bad(message)
 
 
-def read_documents(lines, document="paragraph"):
-    """Read the documents of a .txt.
+def read_documents(parts, document="paragraph"):
+    """Divide a text into documents, in flat memory.
 
     Args:
-        lines: Lines of a .txt.
+        parts: iterable of str, the text in parts of any length, as Blocks or Lines of a .txt.
         document: what is one document: "paragraph" (between blank lines), "line" or "file".
 
-    Returns:
-        List of str without empty ones.
+    Yields:
+        (str, bool): documents that are not blank, and True; one that is long comes in several pieces, and True with its
+        last, which may be empty.
 
     Raises:
         ConfigError: for an unknown kind of document.
     """
     if document not in DOCUMENTS:
         raise ConfigError(f"--document={document}: allowed are {', '.join(DOCUMENTS)}")
-    text = "".join(lines)
-    parts = {"file": lambda: [text], "line": lambda: text.split("\n"),
-             "paragraph": lambda: re.split(r"\n[ \t\r]*\n", text)}[document]()
-    return [part for part in parts if part.strip()]
+    left, begun = "", False
+    for part in parts:
+        *whole, left = _SPLIT[document](left + part)
+        for text in whole:
+            if begun or (text and not text.isspace()):
+                yield text, True
+            begun = False
+        if len(left) >= BLOCK and (begun or not left.isspace()):
+            end = len(left.rstrip(" \t\r"))
+            end -= left[end - 1:end] == "\n"  # it may begin a separator
+            yield left[:end], False
+            left, begun = left[end:], True
+    if begun or (left and not left.isspace()):
+        yield left, True
+
+
+def whole_documents(pieces):
+    """Yield the documents of (str, bool), see read_documents, each as one str."""
+    held = []
+    for text, ends in pieces:
+        held.append(text)
+        if ends:
+            yield "".join(held)
+            held = []

@@ -1,34 +1,38 @@
 """A data set as an indexed source: from files and folders, from TFDS, or from the Python that is installed."""
 import collections
+import functools
 import hashlib
 import json
 import pathlib
 
 import numpy as np
 
-from tfzoo.data.readers import ENDINGS, Lines, ending_of, read_documents, read_rows
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.data.plan import split_rows
+from tfzoo.data.readers import ENDINGS, Lines, read_rows
+from tfzoo.data.text_files import TextFiles
+from tfzoo.errors import DataError
 
 TRAIN, EVAL = ("train",), ("eval", "dev", "valid", "validation", "test")
 
 
 class Source:
-    """Hold the examples of a data set: a length, and an item by index.
+    """Hold the examples of a data set in memory: a length, and an item by index.
 
     Args:
         name: str, where they come from.
         columns: dict of column (text, and text_pair, label where they are) to list of N str.
-        raw_bytes: int, UTF-8 bytes of the raw files; None where the examples do not hold all of them.
         replaced, skipped: int, U+FFFD put in for invalid UTF-8, and bad rows left out.
 
     Raises:
         DataError: where there is no example.
     """
 
-    def __init__(self, name, columns, raw_bytes=None, replaced=0, skipped=0):
+    raw_bytes = rows = None  # see TextFiles
+
+    def __init__(self, name, columns, replaced=0, skipped=0):
         if not len(columns["text"]):
             raise DataError(f"{name}: no examples; needed is one or more")
-        self.name, self.columns, self.raw_bytes = name, columns, raw_bytes
+        self.name, self.columns = name, columns
         self.replaced, self.skipped = replaced, skipped
 
     def __len__(self):
@@ -42,7 +46,28 @@ class Source:
         """Return the columns of text: a tuple of one or two lists of str."""
         return tuple(self.columns[key] for key in ("text", "text_pair") if key in self.columns)
 
+    def passages(self):
+        """Yield the texts to learn a vocabulary from."""
+        return (text for texts in self.texts for text in texts)
+
+    def all_pieces(self):
+        """Yield (str, True) for each text, as TextFiles does."""
+        return ((text, True) for text in self.columns["text"])
+
     @property
+    def characters(self):
+        """Return the count of characters of all texts (without their pairs)."""
+        return sum(map(len, self.columns["text"]))
+
+    @property
+    def content(self):
+        """Return what the texts are known by, as TextFiles does."""
+        return self.fingerprint
+
+    def verify(self):
+        """Do nothing: what is in memory does not change; see TextFiles."""
+
+    @functools.cached_property
     def fingerprint(self):
         """Return the SHA-256 of all examples in order, as hex."""
         digest = hashlib.sha256()
@@ -77,12 +102,8 @@ class Source:
 
     def split(self, fraction, seed):
         """Divide into (training, evaluation), the latter a random share; raises ConfigError where one were empty."""
-        count = round(len(self) * fraction)
-        if not 0 < count < len(self):
-            raise ConfigError(f"--eval_fraction={fraction} of {len(self)} examples: allowed is what leaves at least "
-                              "one on each side")
-        order = np.random.default_rng(seed).permutation(len(self))
-        return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]), f"{self.name} (evaluation share)")
+        train, evaluation = split_rows(len(self), fraction, seed)
+        return self.take(train), self.take(evaluation, f"{self.name} (evaluation share)")
 
 
 def _from_rows(name, rows, **counts):
@@ -111,34 +132,27 @@ def _files_of(path, stems):
     return [file for file in files if stem_of[file] not in EVAL]
 
 
-def read_files(paths, columns, document="paragraph", max_bad_rows=0):
+def read_files(paths, columns, max_bad_rows=0):
     """Read data files into one source.
 
     Args:
         paths: list of paths of one or more files.
-        columns: tuple of the columns needed: ("text",) or ("text", "label").
-        document: see read_documents; used for .txt where no label is needed.
+        columns: tuple of the columns needed, as ("text", "label").
         max_bad_rows: int, over all files.
 
     Returns:
         Source.
 
     Raises:
-        As read_rows and read_documents; DataError where there is no example.
+        As read_rows; DataError where there is no example.
     """
-    rows, raw_bytes, replaced, bad = [], 0, 0, []
-    whole = True
+    rows, replaced, bad = [], 0, []
     for path in paths:
         lines = Lines(path)
-        if ending_of(path) == ".txt" and "label" not in columns:
-            rows += [{"text": text} for text in read_documents(lines, document)]
-            whole = whole and document == "file"
-        else:
-            whole = False
-            rows += read_rows(lines, columns, max_bad_rows - len(bad), bad.append)
-        raw_bytes, replaced = raw_bytes + lines.raw_bytes, replaced + lines.replaced
+        rows += read_rows(lines, columns, max_bad_rows - len(bad), bad.append)
+        replaced += lines.replaced
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    return _from_rows(name, rows, raw_bytes=raw_bytes if whole else None, replaced=replaced, skipped=len(bad))
+    return _from_rows(name, rows, replaced=replaced, skipped=len(bad))
 
 
 def open_source(spec, columns=("text", "label"), split="train", document="paragraph", max_bad_rows=0,
@@ -149,12 +163,12 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
         spec: str, a file; a folder (its train.* or eval.*, else all its files); tfds:NAME; builtin:NAME.
         columns: tuple of the columns needed: ("text",) or ("text", "label").
         split: "train" or "eval".
-        document, max_bad_rows: see read_files.
+        document, max_bad_rows: see TextFiles.
         allow_download: bool, tfds:NAME may go to the network.
 
     Returns:
-        Source, or None where split is "eval" and a folder, TFDS or built-in has no evaluation part. A file is the
-        same for both splits.
+        TextFiles for the texts alone of a file or folder, else Source; None where split is "eval" and a folder, TFDS or
+        built-in has no evaluation part. A file is the same for both splits.
 
     Raises:
         FileNotFoundError: where it is not. ConfigError, DataError: see the readers.
@@ -171,14 +185,14 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     if not path.exists():
         raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(ENDINGS)}, or those with .gz), a "
                                 "folder of them, builtin:NAME and tfds:NAME")
-    if not path.is_dir():
-        return read_files([path], columns, document, max_bad_rows)
-    files = _files_of(path, stems)
+    files = _files_of(path, stems) if path.is_dir() else [path]
     if not files and split == "eval":
         return None
     if not files:
         raise DataError(f"{spec}: no data files; needed are files ending in {' '.join(ENDINGS)}, or those with .gz")
-    return read_files(files, columns, document, max_bad_rows)
+    if columns == ("text",):
+        return TextFiles(files, document, max_bad_rows)
+    return read_files(files, columns, max_bad_rows)
 
 
 def has_own_eval(spec):

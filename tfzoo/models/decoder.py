@@ -76,7 +76,8 @@ class Decoder(keras.Model):
             states.append(hidden)
             attentions.append(probabilities)
             written.append(seen)
-        outputs = {"sequence" if positions is None else "read": self.norm(hidden, training=training) if self.norm else hidden}
+        hidden = self.norm(hidden, training=training) if self.norm else hidden
+        outputs = {"sequence" if positions is None else "read": hidden}
         if cache is not None:
             outputs["cache"] = written
         if return_intermediates:

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfzoo.data.corpus import open_corpus, open_sentences
 from tfzoo.data.encode import encode_texts, sentence_pairs, split_long
 from tfzoo.errors import ConfigError
 from tfzoo.metrics.confusion import confusion_metrics
 from tfzoo.models import Decoder, Encoder, family_of, list_models
-from tfzoo.tasks.batches import StreamBatches, TextBatches
+from tfzoo.tasks.batches import PackedBatches, StreamBatches, TextBatches
 from tfzoo.tasks.heads import CausalLMHead, ClassificationHead, MaskedLMHead
 
 
@@ -75,16 +76,22 @@ class MaskedLM(Task):
     Args:
         next_sentence: bool, the examples are pairs of texts, half of them of two documents.
         whole_word: bool, hide all pieces of a word together.
+        pack: bool, put several texts in one row, see PackedBatches; not with next_sentence.
+
+    Raises:
+        ConfigError: for pack with next_sentence.
     """
 
     name, models = "masked_lm", (Encoder,)
 
-    def __init__(self, next_sentence=False, whole_word=False):
-        self.next_sentence, self.whole_word = next_sentence, whole_word
+    def __init__(self, next_sentence=False, whole_word=False, pack=False):
+        if pack and next_sentence:
+            raise ConfigError("pack with next_sentence: allowed is one of them; pairs of texts have a row each")
+        self.next_sentence, self.whole_word, self.pack = next_sentence, whole_word, pack
 
     @property
     def settings(self):
-        return {"next_sentence": self.next_sentence, "whole_word": self.whole_word}
+        return {"next_sentence": self.next_sentence, "whole_word": self.whole_word, "pack": self.pack}
 
     def body_arguments(self, config):
         return {"pooler": self.next_sentence}
@@ -113,14 +120,15 @@ class MaskedLM(Task):
     def batches(self, source, tokenizer, batch_size, max_length, seed, training):
         if tokenizer.mask_id is None:
             raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
-        pair_labels = None
         if self.next_sentence:
-            first, second, pair_labels = sentence_pairs(source.texts[0], tokenizer, max_length, seed, source.name)
-            encoded = (first, second)
-        else:
-            encoded = (split_long(encode_texts(tokenizer, source.texts[0], source.name), max_length - 2),)
-        return TextBatches(encoded, tokenizer, None, batch_size, max_length, seed, training, self.whole_word,
-                           pair_labels)
+            first, second, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), max_length, seed, source.name)
+            return TextBatches((first, second), tokenizer, None, batch_size, max_length, seed, training,
+                               self.whole_word, elsewhere)
+        encoded = open_corpus(source, tokenizer)
+        if self.pack:
+            return PackedBatches(encoded, tokenizer, batch_size, max_length, seed, training, self.whole_word)
+        return TextBatches((split_long(encoded, max_length - 2),), tokenizer, None, batch_size, max_length, seed,
+                           training, self.whole_word)
 
 
 class CausalLM(Task):
@@ -132,9 +140,9 @@ class CausalLM(Task):
         return CausalLMHead(name="head", dtype=dtype)
 
     def batches(self, source, tokenizer, batch_size, max_length, seed, training):
-        encoded = encode_texts(tokenizer, source.texts[0], source.name)
         raw_bytes = source.raw_bytes if tokenizer.lossless else None
-        return StreamBatches(encoded, tokenizer, batch_size, max_length, seed if training else None, raw_bytes)
+        return StreamBatches(open_corpus(source, tokenizer), tokenizer, batch_size, max_length,
+                             seed if training else None, raw_bytes)
 
 
 class Classification(Task):

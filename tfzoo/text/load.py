@@ -81,7 +81,7 @@ def _from_package(path, config, lowercase):
 
 
 def learn_tokenizer(spec, texts, lowercase="auto"):
-    """Learn a vocabulary from texts, the same for the same texts.
+    """Learn a vocabulary from texts; WordPiece of equal counts come in another order each time.
 
     Args:
         spec: "learn:wordpiece:SIZE", "learn:bpe:SIZE" or "bytes".

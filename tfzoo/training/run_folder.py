@@ -123,17 +123,12 @@ class RunFolder:
         Raises:
             ValueError: the tag already has this step or a later one.
 
-        What the disk does not take is kept as `log` keeps it.
-        """
+        What the disk does not take is kept as `log` keeps it."""
         record = {"step": int(step), "tag": tag, "text": text.encode("utf-8", "replace").decode()}
         self._append("samples.jsonl", tag, record, Events.texts)
 
     def flush(self):
-        """Write the records that the disk did not take before.
-
-        Raises:
-            OSError: it still does not; the files keep their earlier lines.
-        """
+        """Write the records that the disk did not take before; raises OSError where it still does not."""
         while self._unwritten:
             name, line = self._unwritten[0]
             files.append_line(self.path / name, line)

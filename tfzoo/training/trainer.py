@@ -151,17 +151,18 @@ class Trainer:
         try:
             return self._local(self._step(self._place(batch), count, tf.constant(float(stop))))
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise OutOfMemory(self._memory_of(batch)) from error
+            raise OutOfMemory(self._memory_of(
+                batch, "raise --accumulate_steps, lower --batch_size or --max_length, or use --remat, "
+                "--precision=bfloat16 or --optimizer=adafactor")) from error
 
-    def _memory_of(self, batch):
-        sizes = {group: sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
-                 for group, variables in (("parameters", self.model.trainable_variables),
-                                          ("optimizer", self.optimizer.variables))}
+    def _memory_of(self, batch, advice):
+        parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
+                             for variables in (self.model.trainable_variables,
+                                               self.optimizer.variables if self.optimizer else ()))
         rows, length = batch["padding_mask"].shape[:2]
         return (f"out of memory: a batch of {rows} x {length} tokens in {self.microbatches} part(s) on "
-                f"{self.strategy.num_replicas_in_sync} device(s), beside {sizes['parameters']:,.0f} bytes of "
-                f"parameters and {sizes['optimizer']:,.0f} of optimizer state on each; raise --accumulate_steps, lower "
-                "--batch_size or --max_length, or use --remat, --precision=bfloat16 or --optimizer=adafactor")
+                f"{self.strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and "
+                f"{slots:,.0f} of optimizer state on each; {advice}")
 
     def train(self, data, until, stopped=bool):
         """Make updates until a step, each on the batch that `data` gives for it.
@@ -187,11 +188,18 @@ class Trainer:
         Args:
             data: gives `batch(step)` and `batches_per_epoch`.
             progress: callable of an iterable of batches and their count, which wraps it; None shows nothing.
+
+        Raises:
+            OutOfMemory: a batch does not fit.
         """
         totals = {}
         batches = prefetch(data.batch, range(data.batches_per_epoch))
         for batch in batches if progress is None else progress(batches, data.batches_per_epoch):
-            for key, value in self._local(self._evaluation(self._place(batch))).items():
+            try:
+                sums = self._local(self._evaluation(self._place(batch)))
+            except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+                raise OutOfMemory(self._memory_of(batch, "lower --batch_size or --max_length")) from error
+            for key, value in sums.items():
                 totals[key] = totals.get(key, 0.0) + value.numpy().astype(np.float64)
         return self.task.metrics(totals, data.raw_bytes)
 

@@ -1,0 +1,163 @@
+"""A text file of gigabytes, made by repetition: seconds and memory from the file to batches and training steps.
+
+What is measured lives in a process of its own, with an empty cache. Its anonymous memory (RssAnon; pages of memory maps
+are not in it) is read every 10 ms.
+"""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("megabytes", 2000, "Size of the file, 10^6 bytes each.", lower_bound=1)
+flags.DEFINE_string("text", None, "A text file to repeat; without it the docstrings of the installed Python.")
+flags.DEFINE_enum("task", "causal_lm", ["causal_lm", "masked_lm"], "Task; masked_lm packs.")
+flags.DEFINE_enum("document", "file", ["paragraph", "line", "file"], "What is one document.")
+flags.DEFINE_string("tokenizer", "bytes", "bytes, a vocabulary, or learn:wordpiece:SIZE or learn:bpe:SIZE.")
+flags.DEFINE_float("eval_fraction", 0.0, "Split off this share.", lower_bound=0.0, upper_bound=0.9)
+flags.DEFINE_integer("max_length", 256, "Tokens of a row.", lower_bound=8)
+flags.DEFINE_integer("batch_size", 16, "Rows.", lower_bound=1)
+flags.DEFINE_integer("batches", 200, "Batches to make.", lower_bound=1)
+flags.DEFINE_integer("steps", 5, "Training steps of a tiny model on them.", lower_bound=0)
+flags.DEFINE_string("folder", None, "Where the file and its tokens are for the time; without it the system's.")
+flags.DEFINE_string("json", None, "Also write the rows into this file.")
+flags.DEFINE_string("measured", None, "The file, measured in this process; used by the benchmark itself.")
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MEGABYTE = 10 ** 6
+
+
+def _anonymous():
+    """Return this process's anonymous resident bytes."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
+
+
+class _Peak:
+    """Follow the anonymous memory from a thread."""
+
+    def __init__(self):
+        self.bytes, self._end = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self):
+        while not self._end.wait(0.01):
+            self.bytes = max(self.bytes, _anonymous())
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._end.set()
+        self._thread.join()
+
+
+def _write_repeated(path, size):
+    """Write a text again and again, a paragraph apart, until the file has `size` bytes."""
+    if FLAGS.text:
+        text = pathlib.Path(FLAGS.text).read_bytes()
+    else:
+        from tfzoo.data.source import open_source
+        text = "\n\n".join(open_source("builtin:python", ("text",)).texts[0]).encode("utf-8", "replace")
+    text += b"\n\n"
+    with open(path, "wb") as file:
+        while file.tell() < size:
+            file.write(text[:size - file.tell()])
+
+
+def _open(task):
+    """Return (source, batches, seconds of reading, of learning a vocabulary, of encoding)."""
+    from tfzoo.data.source import open_source
+    from tfzoo.text import learn_tokenizer, load_tokenizer
+    times = [time.perf_counter()]
+    source = open_source(FLAGS.measured, ("text",), document=FLAGS.document)
+    if FLAGS.eval_fraction:
+        source, _ = source.split(FLAGS.eval_fraction, 0)
+    source.fingerprint
+    times.append(time.perf_counter())
+    learned = FLAGS.tokenizer.startswith("learn:")
+    tokenizer = learn_tokenizer(FLAGS.tokenizer, source.passages()) if learned else load_tokenizer(FLAGS.tokenizer)
+    times.append(time.perf_counter())
+    data = task.batches(source, tokenizer, FLAGS.batch_size, FLAGS.max_length, 0, True)
+    times.append(time.perf_counter())
+    return source, tokenizer, data, [after - before for before, after in zip(times, times[1:])]
+
+
+def measure():
+    """Return a row: what it took from the file to batches and training steps."""
+    import keras
+    import numpy as np
+
+    from tfzoo.tasks import build, task_of
+    from tfzoo.training.optimizer import make_optimizer
+    from tfzoo.training.trainer import Trainer
+    keras.utils.set_random_seed(0)
+    task = task_of(FLAGS.task, **({"pack": True} if FLAGS.task == "masked_lm" else {}))
+    before = _anonymous()
+    with _Peak() as peak:
+        source, tokenizer, data, (read, learn, encode) = _open(task)
+        built = peak.bytes
+        begin = time.perf_counter()
+        data.batch(0)
+        first = time.perf_counter() - begin
+        for step in np.random.default_rng(0).integers(0, data.batches_per_epoch, FLAGS.batches):
+            data.batch(int(step))
+        each = (time.perf_counter() - begin - first) / FLAGS.batches
+        batched = peak.bytes
+        if FLAGS.steps:
+            model = build("gpt2_tiny" if FLAGS.task == "causal_lm" else "bert_tiny", task=FLAGS.task,
+                          vocab_size=tokenizer.vocab_size)
+            trainer = Trainer(model, task, make_optimizer("adamw", 1e-4, model.trainable_variables))
+            for _ in trainer.train(data, FLAGS.steps):
+                continue
+    row = {"text_bytes": os.path.getsize(FLAGS.measured), "documents": len(source),
+           "tokens": int(data.tokens.size), "dtype": data.tokens.dtype.name,
+           "read_seconds": read, "learn_seconds": learn, "encode_seconds": encode,
+           "tokens_per_second": data.tokens.size / encode, "first_batch_seconds": first, "batch_seconds": each,
+           "anonymous_before_bytes": before, "anonymous_built_bytes": built, "anonymous_batches_bytes": batched,
+           "anonymous_peak_bytes": peak.bytes, "peak_bytes": peak.bytes - before}
+    if hasattr(data, "padding"):
+        row["padding"] = data.padding
+    if not FLAGS.tokenizer.startswith("learn:"):
+        row["open_again_seconds"] = sum(_open(task)[3])
+    return row
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+    if FLAGS.measured:
+        print(json.dumps(measure()))
+        return
+    with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder:
+        path = pathlib.Path(folder) / "repeated.txt"
+        _write_repeated(path, FLAGS.megabytes * MEGABYTE)
+        same = ("task", "document", "tokenizer", "eval_fraction", "max_length", "batch_size", "batches", "steps")
+        command = [sys.executable, "-m", "benchmarks.corpus", f"--measured={path}",
+                   *(f"--{name}={FLAGS[name].value}" for name in same)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFZOO_CACHE": f"{folder}/cache"})
+    if done.returncode:
+        raise SystemExit(f"benchmarks.corpus: the measured process ended with {done.returncode}")
+    row = {"workload": f"corpus_{FLAGS.megabytes}mb_{FLAGS.task}_{FLAGS.document}", "system": "tfzoo",
+           "variant": FLAGS.tokenizer, **json.loads(done.stdout.splitlines()[-1])}
+    rows = [{"machine": f"{os.cpu_count()} cores"}, row]
+    for name, value in row.items():
+        shown = f"{value / MEGABYTE:,.1f} MB" if name.endswith("bytes") else \
+            f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        print(f"{name:26}{shown}", file=sys.stderr)
+    if FLAGS.json:
+        pathlib.Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,183 @@
+"""Packed rows and the windows of a stream: what is in them, and that each text is to itself alone."""
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.tasks.test_tasks import SMALL, TOKENIZER, encoded
+from tfzoo import build
+from tfzoo.data.encode import EncodedTexts
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.tasks import PackedBatches, StreamBatches, task_of
+
+LENGTH = 20
+
+
+def some_texts(count=60, longest=30, seed=0):
+    """Texts of 0 to `longest` tokens whose ids are ordinary."""
+    rng = np.random.default_rng(seed)
+    return encoded(*[rng.integers(4, 53, size) for size in rng.integers(0, longest + 1, count)])
+
+
+def reference_batch(texts, step, seed, batch_size, length):
+    """Return what StreamBatches gave when it copied the corpus with end tokens put in."""
+    stream = np.array([token for text in texts for token in [*text, TOKENIZER.end_id]][:-1], np.int32)
+    windows = -(-len(stream) // length)
+    epoch, index = divmod(step, -(-windows // batch_size))
+    shift, order = 0, np.arange(windows)
+    if seed is not None:
+        rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        shift, order = int(rng.integers(len(stream))), rng.permutation(windows)
+    shape = batch_size, length
+    batch = {"token_ids": np.full(shape, TOKENIZER.end_id), "labels": np.full(shape, stream[0]),
+             "padding_mask": np.zeros(shape, int), "weights": np.zeros(shape)}
+    for row, window in enumerate(order[index * batch_size:(index + 1) * batch_size]):
+        for column, place in enumerate(range(window * length, min((window + 1) * length, len(stream)))):
+            target = (place + shift) % len(stream)
+            batch["token_ids"][row, column] = stream[target - 1] if target else TOKENIZER.end_id
+            batch["labels"][row, column] = stream[target]
+            batch["padding_mask"][row, column] = batch["weights"][row, column] = 1
+    return batch
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("part", [slice(None), slice(3, 40, 3), slice(5, 6)])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_windows_are_those_of_the_stream_that_was_copied(seed, part, dtype):
+    texts = some_texts()
+    rows = np.arange(60)[part]
+    corpus = EncodedTexts(texts.tokens.astype(dtype), texts.starts[rows], texts.ends[rows])
+    data = StreamBatches(corpus, TOKENIZER, 3, 7, seed)
+    plain = [texts[row].tolist() for row in rows]
+    for step in [*range(2 * data.batches_per_epoch), 0]:
+        batch, expected = data.batch(step), reference_batch(plain, step, seed, 3, 7)
+        assert sorted(batch) == sorted(expected)
+        for key, value in batch.items():
+            assert np.array_equal(value, expected[key]), (step, key)
+            assert value.dtype == (np.float32 if key == "weights" else np.int32)
+
+
+def test_a_stream_without_tokens_is_refused():
+    with pytest.raises(DataError, match="no text"):
+        StreamBatches(encoded([], []), TOKENIZER, 1, 4, None)
+
+
+def texts_of(batch, row):
+    """Return the texts in a packed row: list of their columns."""
+    documents = batch["document_ids"][row]
+    return [np.nonzero(documents == number)[0] for number in range(1, documents.max() + 1)]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_each_text_is_in_a_packed_epoch_once_and_rows_are_as_the_model_wants_them(shuffle):
+    texts = some_texts()
+    data = PackedBatches(texts, TOKENIZER, 4, LENGTH, 3, shuffle)
+    for epoch in (0, 2):
+        seen, numbers = [], []
+        for step in range(epoch * data.batches_per_epoch, (epoch + 1) * data.batches_per_epoch):
+            batch = data.batch(step)
+            shown = batch["token_ids"].copy()
+            for row, column in zip(*np.nonzero(batch["weights"])):
+                place = batch["masked_positions"][row, column]
+                shown[row, place] = batch["labels"][row, column]
+            assert np.array_equal(batch["padding_mask"], batch["document_ids"] > 0)
+            for row in range(4):
+                columns = texts_of(batch, row)
+                assert np.array_equal(np.concatenate([*columns, [-1]])[:-1], np.nonzero(batch["padding_mask"][row])[0])
+                for places in columns:
+                    assert batch["position_ids"][row, places].tolist() == list(range(len(places)))
+                    tokens = shown[row, places].tolist()
+                    assert (tokens[0], tokens[-1]) == (1, 2) and len(tokens) > 2
+                    seen.append(tuple(tokens[1:-1]))
+            blank = batch["padding_mask"] == 0
+            assert (shown[blank] == 0).all() and (batch["position_ids"][blank] == 0).all()
+            numbers += data.examples(step).tolist()
+        room = LENGTH - 2
+        pieces = [tuple(texts[number][first:first + room].tolist()) for number in range(60)
+                  for first in range(0, len(texts[number]), room)]
+        assert sorted(seen) == sorted(pieces)
+        assert set(numbers) == {number for number in range(60) if len(texts[number])}
+    total = sum(len(piece) + 2 for piece in pieces)
+    assert data.padding == pytest.approx(1 - total / (LENGTH * data.plan.rows)) and data.padding < 0.03
+
+
+def test_each_hidden_token_is_asked_once():
+    data = PackedBatches(some_texts(), TOKENIZER, 4, LENGTH, 3, True)
+    for step in range(data.batches_per_epoch):
+        batch = data.batch(step)
+        rows, columns = np.nonzero(batch["weights"])
+        asked = list(zip(rows, batch["masked_positions"][rows, columns]))
+        assert len(set(asked)) == len(asked) == batch["weights"].sum()
+        ordinary = (batch["padding_mask"] > 0) & ~np.isin(batch["token_ids"], (0, 1, 2))
+        for row in range(4):
+            expected = max(1, round(0.15 * int(ordinary[row].sum()))) if ordinary[row].any() else 0
+            assert (rows == row).sum() == expected
+        assert all(ordinary[place] for place in asked)
+
+
+def test_packed_batches_are_a_function_of_seed_and_step():
+    data, again, other = (PackedBatches(some_texts(), TOKENIZER, 4, LENGTH, seed, True) for seed in (3, 3, 4))
+    steps = list(range(2 * data.batches_per_epoch))
+    batches = {step: data.batch(step) for step in steps}
+    for step in np.random.default_rng(0).permutation(steps):
+        assert data.examples(int(step)).tolist() == again.examples(int(step)).tolist()
+        for key, value in again.batch(int(step)).items():
+            assert np.array_equal(value, batches[step][key]), key
+    assert not np.array_equal(other.batch(0)["token_ids"], batches[0]["token_ids"])
+    assert not np.array_equal(data.batch(0)["token_ids"], data.batch(data.batches_per_epoch)["token_ids"])
+
+
+def test_packing_wants_room_and_text_and_no_pairs():
+    with pytest.raises(ConfigError, match="allowed is 1 or more"):
+        PackedBatches(some_texts(), TOKENIZER, 4, 2, 3, True)
+    with pytest.raises(DataError, match="no text"):
+        PackedBatches(encoded([], []), TOKENIZER, 4, 9, 3, True)
+    with pytest.raises(ConfigError, match="allowed is one of them"):
+        task_of("masked_lm", pack=True, next_sentence=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    made = build("bert_tiny", task="masked_lm", **SMALL)
+    rng = np.random.default_rng(1)
+    for variable in made.trainable_variables:
+        variable.assign(variable + 0.1 * rng.standard_normal(variable.shape).astype(np.float32))
+    return made
+
+
+def test_packed_and_alone_a_text_gets_the_same_logits(model):
+    batch = PackedBatches(some_texts(), TOKENIZER, 8, LENGTH, 3, True).batch(0)
+    inputs = {key: batch[key] for key in ("token_ids", "padding_mask", "position_ids", "document_ids")}
+    packed, shared = np.asarray(model(inputs)["logits"]), 0
+    for row in range(8):
+        columns = texts_of(batch, row)
+        shared += len(columns) > 1
+        for places in columns:
+            alone = model({"token_ids": batch["token_ids"][row, places][None],
+                           "padding_mask": np.ones((1, len(places)), np.int32)})["logits"]
+            assert np.abs(np.asarray(alone)[0] - packed[row, places]).max() < 1e-5
+    assert shared >= 3
+
+
+def test_no_gradient_crosses_from_one_text_to_another(model, monkeypatch):
+    batch = PackedBatches(some_texts(longest=12), TOKENIZER, 4, LENGTH, 3, True).batch(0)
+    task, embed, kept = task_of("masked_lm"), model.body.embeddings.call, []
+    for row in range(4):
+        columns = texts_of(batch, row)
+        for places in columns:
+            weights = np.zeros_like(batch["weights"])
+            weights[row] = batch["weights"][row] * np.isin(batch["masked_positions"][row], places)
+            with tf.GradientTape() as tape:
+                def watched(*args, **kwargs):
+                    kept[:] = [embed(*args, **kwargs)]
+                    tape.watch(kept[0])
+                    return kept[0]
+                monkeypatch.setattr(model.body.embeddings, "call", watched)
+                loss, _ = task.objective(model(batch), {**batch, "weights": weights})
+            gradient = np.asarray(tape.gradient(loss, kept[0]))
+            mine = np.zeros((4, LENGTH), bool)
+            mine[row, places] = True
+            assert (gradient[~mine] == 0).all()
+            assert not weights.any() or (np.abs(gradient[mine]).max(-1) > 0).all()
+    assert sum(len(texts_of(batch, row)) for row in range(4)) > 6

@@ -1,0 +1,156 @@
+"""Tokenized corpora: texts are encoded once, kept on the disk and read through a memory map, in flat memory.
+
+A corpus is a folder of the cache, `corpora/KEY`, with the files `tokens` (the ids of all texts in order) and `edges`
+(where each text begins, and the end), and `documents` where the texts are sentences; `manifest.json` has their sizes.
+KEY is made of what is in the data and how it is read, and of what decides the tokenizer's ids.
+"""
+import array
+import hashlib
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+from tqdm import tqdm
+
+from tfzoo import files
+from tfzoo.data.cache import cache_folder, locked
+from tfzoo.data.encode import EncodedTexts, encode_pieces, progress_bar, split_sentences
+from tfzoo.data.readers import whole_documents
+
+FORMAT = 1
+EDGE, NARROW, WIDE = "<i8", "<u2", "<i4"  # the same on every machine that shares the cache
+
+
+def open_corpus(source, tokenizer):
+    """Return the token ids of a source's texts, encoding them where that was not done before.
+
+    Args:
+        source: TextFiles or Source.
+        tokenizer: Tokenizer.
+
+    Returns:
+        EncodedTexts of len(source) texts; their tokens are a memory map of uint16 or int32.
+
+    Raises:
+        OSError: the cache cannot be written. DataError: the source's files changed meanwhile. And as its readers.
+    """
+    arrays = _open_or_build(source, tokenizer, False)
+    edges = arrays["edges"]
+    starts, ends = edges[:-1], edges[1:]
+    if source.rows is not None:
+        starts, ends = starts[source.rows], ends[source.rows]
+    return EncodedTexts(arrays["tokens"], starts, ends)
+
+
+def open_sentences(source, tokenizer):
+    """Return the token ids of the sentences of a source's texts, and which are of one text.
+
+    Args, errors: see open_corpus.
+
+    Returns:
+        (EncodedTexts of all sentences, int64 [len(source), 2]: where each text begins and ends among them).
+    """
+    arrays = _open_or_build(source, tokenizer, True)
+    edges, documents = arrays["edges"], arrays["documents"]
+    documents = np.stack([documents[:-1], documents[1:]], axis=1)
+    return (EncodedTexts(arrays["tokens"], edges[:-1], edges[1:]),
+            documents if source.rows is None else documents[source.rows])
+
+
+def _tell(line):
+    try:
+        tqdm.write(line, file=sys.stderr)
+    except OSError:  # a log on a full disk
+        return
+
+
+def _open_or_build(source, tokenizer, sentences):
+    key = json.dumps([FORMAT, source.content, tokenizer.fingerprint, sentences])
+    root = cache_folder() / "corpora"
+    folder = root / hashlib.sha256(key.encode()).hexdigest()[:32]
+    arrays = _open(folder)
+    if arrays is not None:
+        return arrays
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        waiting = f"{source.name}: waiting for another process that encodes it"
+        with locked(_lock_of(folder), lambda: _tell(waiting)) as held:
+            arrays = _open(folder)
+            if arrays is None:
+                if folder.exists():
+                    _tell(f"{folder} is damaged: {source.name} is encoded again")
+                if held:
+                    _remove_unfinished(root, folder)
+                _build(source, tokenizer, sentences, folder)
+                arrays = _open(folder)
+    except OSError as error:
+        if error.filename and not str(error.filename).startswith(str(root)):
+            raise  # a file of the source
+        raise OSError(f"{source.name}: its tokens cannot be kept in {root} ({error.strerror or error}); set "
+                      "TFZOO_CACHE to a folder that can be written and has space") from error
+    return arrays
+
+
+def _lock_of(folder):
+    return folder.with_name(folder.name + ".lock")
+
+
+def _remove_unfinished(root, folder):
+    """Remove what builds left that were killed: those of `folder`, whose lock we hold, and those that nobody locks."""
+    for left in root.glob(f"{files.TEMPORARY}*"):
+        owner = root / left.name.removeprefix(files.TEMPORARY).split("-")[0]
+        if owner == folder:
+            shutil.rmtree(left, ignore_errors=True)
+            continue
+        with locked(_lock_of(owner)) as held:
+            if held:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _open(folder):
+    """Return the arrays of a whole corpus by the names of their files, or None."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        arrays = {}
+        for name, (dtype, size) in manifest["files"].items():
+            if (folder / name).stat().st_size != size * np.dtype(dtype).itemsize:
+                return None
+            # A memory map cannot be empty.
+            arrays[name] = np.asarray(np.memmap(folder / name, dtype, "r")) if size else np.zeros(0, dtype)
+        return arrays if arrays["edges"][-1] == len(arrays["tokens"]) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _build(source, tokenizer, sentences, folder):
+    """Encode a source's texts into a folder, which appears whole or not at all."""
+    temporary = files.temporary_path(folder)
+    temporary.mkdir()
+    try:
+        written, pieces, counts = {}, source.all_pieces(), array.array("q")
+        if sentences:
+            pieces = split_sentences(whole_documents(pieces), counts)
+        dtype = NARROW if tokenizer.vocab_size <= 2 ** 16 else WIDE
+        with open(temporary / "tokens", "wb") as tokens, open(temporary / "edges", "wb") as edges, \
+                progress_bar(f"encode {source.name}", source.characters) as bar:
+            edges.write(np.zeros(1, EDGE))
+            for ids, ends in encode_pieces(tokenizer, pieces, bar):
+                tokens.write(ids.astype(dtype))
+                edges.write(ends.astype(EDGE))
+            for file, kind in ((tokens, dtype), (edges, EDGE)):
+                file.flush()
+                os.fsync(file.fileno())
+                written[os.path.basename(file.name)] = kind, file.tell() // np.dtype(kind).itemsize
+        if sentences:
+            documents = np.cumsum([0, *counts]).astype(EDGE)
+            files.write_chunks(temporary / "documents", [documents])
+            written["documents"] = EDGE, len(documents)
+        source.verify()
+        files.write_atomic(temporary / "manifest.json", json.dumps(
+            {"name": source.name, "tokenizer": tokenizer.kind, "sentences": sentences, "files": written}, indent=1))
+        files.replace_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
