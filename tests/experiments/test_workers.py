@@ -78,7 +78,7 @@ def test_two_workers_make_the_run_of_one(whole, tmp_path):
 def test_a_lost_worker_ends_all_and_the_run_goes_on_exactly(whole, tmp_path):
     data, two = whole
     process = start(tmp_path / "cut", data, "--workers=2")
-    wait_for_step(tmp_path / "cut", 25, process)
+    wait_for_step(tmp_path / "cut", 5, process)
     os.kill(workers_of(process)[1], signal.SIGKILL)
     begin = time.monotonic()
     code, out, err = finish(process)
@@ -95,7 +95,7 @@ def test_a_lost_worker_ends_all_and_the_run_goes_on_exactly(whole, tmp_path):
 def test_a_signal_lets_all_workers_save_and_end(whole, tmp_path):
     data, two = whole
     process = start(tmp_path / "cut", data, "--workers=2")
-    wait_for_step(tmp_path / "cut", 25, process)
+    wait_for_step(tmp_path / "cut", 5, process)
     process.send_signal(signal.SIGTERM)
     code, _, err = finish(process)
     assert code == 75 and "run the same command again" in err, err[-3000:]
@@ -110,7 +110,7 @@ def test_a_signal_lets_all_workers_save_and_end(whole, tmp_path):
 def test_a_worker_that_nobody_launched_ends_when_the_other_is_lost(tmp_path):
     data = write_reviews(tmp_path / "reviews.jsonl", 100)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    first, second = [start(tmp_path / "run", data, environment={"TF_CONFIG": json.dumps(
+    first, second = [start(tmp_path / "run", data, more=["--steps=4000"], environment={"TF_CONFIG": json.dumps(
         {"cluster": cluster, "task": {"type": "worker", "index": index}})}) for index in range(2)]
     wait_for_step(tmp_path / "run", 10, first)
     second.kill()
