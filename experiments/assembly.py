@@ -17,17 +17,12 @@ def prepare(values):
     import keras
     import tensorflow as tf
 
-    from tfzoo.errors import ConfigError
-    from tfzoo.training.strategy import make_strategy
+    from tfzoo.training.strategy import check_batch, make_strategy
     strategy = make_strategy(values.strategy, values.virtual_devices)
     keras.utils.set_random_seed(values.seed)
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
-    parts = strategy.num_replicas_in_sync * values.accumulate_steps
-    if values.batch_size % parts:
-        raise ConfigError(f"--batch_size={values.batch_size}: {strategy.num_replicas_in_sync} device(s) x "
-                          f"--accumulate_steps={values.accumulate_steps} must divide it; allowed are multiples of "
-                          f"{parts}")
+    check_batch(strategy, values.batch_size, values.accumulate_steps)  # before the data are read
     return strategy
 
 

@@ -17,7 +17,7 @@ BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "model
          "training": {"text", "data", "layers", "models", "metrics", "tasks"},
          "checkpoints": {"text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
          "export": {"text", "models", "tasks", "checkpoints"}}
-FOR_ALL = {"errors", "files"}
+FOR_ALL = {"errors", "files", "progress"}
 FAMILIES = {"bert", "gpt2", "transformer"}
 
 

@@ -1,9 +1,12 @@
 """Files that are there whole or not at all: written beside their name, forced to the disk, then renamed."""
+import errno
+import fcntl
 import hashlib
 import os
 import pathlib
 import shutil
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
 
 
@@ -34,6 +37,29 @@ def sync_folder(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_lock(file):
+    """Take a lock that the end of the process gives back.
+
+    Args:
+        file: open file or descriptor.
+
+    Returns:
+        True for a lock taken, None where another has it, False where the file system knows no locks.
+
+    Raises:
+        OSError: it could not be tried.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
 
 
 def sync_file(path):

@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
+from experiments.launch import free_ports
 from tests.experiments.conftest import write_reviews
 from tests.helpers import CHECKOUT
-from tests.training.invariance import free_ports
 from tests.training.kills import compare, left_by, words_of
 
 
@@ -43,6 +43,14 @@ def workers_of(process):
     """Return the process numbers of launch's workers, in order."""
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(number) for number in children]
+
+
+def go_on_exactly(folder, data, whole):
+    """Start both workers again, and compare what they leave with the run that nothing stopped."""
+    code, _, err = finish(start(folder, data, "--workers=2"))
+    assert code == 0 and "going on from step" in err, err[-3000:]
+    different, largest = compare(left_by(whole), left_by(folder))
+    assert not different, (different, largest)
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +92,7 @@ def test_a_lost_worker_ends_all_and_the_run_goes_on_exactly(whole, tmp_path):
     code, out, err = finish(process)
     assert code == 128 + signal.SIGKILL and not out and time.monotonic() - begin < 60
     assert "Traceback" not in err, err[-3000:]
-    code, _, err = finish(start(tmp_path / "cut", data, "--workers=2"))
-    assert code == 0 and "going on from step" in err
-    different, largest = compare(left_by(two), left_by(tmp_path / "cut"))
-    assert not different, (different, largest)
+    go_on_exactly(tmp_path / "cut", data, two)
 
 
 @pytest.mark.slow
@@ -99,10 +104,7 @@ def test_a_signal_lets_all_workers_save_and_end(whole, tmp_path):
     process.send_signal(signal.SIGTERM)
     code, _, err = finish(process)
     assert code == 75 and "run the same command again" in err, err[-3000:]
-    code, _, err = finish(start(tmp_path / "cut", data, "--workers=2"))
-    assert code == 0, err[-3000:]
-    one, two = left_by(tmp_path / "cut"), left_by(two)
-    assert not compare(two, one)[0]
+    go_on_exactly(tmp_path / "cut", data, two)
 
 
 @pytest.mark.slow

@@ -7,12 +7,12 @@ unequal counts of hidden tokens, with dropout, clipping and weight decay, over a
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 
+from experiments.launch import free_ports
 from tests.helpers import CHECKOUT
 
 STEPS, ROWS = 6, 16
@@ -40,15 +40,6 @@ def run_settings(folder, devices, steps=STEPS):
     for process, error in zip(processes, errors):
         if process.returncode:
             raise RuntimeError(error[-3000:])
-
-
-def free_ports(count):
-    """Return ports that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
 
 
 def path_of(folder, devices, parts, xla):

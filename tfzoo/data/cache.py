@@ -1,6 +1,5 @@
 """The folder of what can be made again: $TFZOO_CACHE, or ~/.cache/tfzoo. It may be deleted whenever nothing runs."""
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -8,8 +7,6 @@ import os
 import pathlib
 
 from tfzoo import files
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
 def cache_folder():
@@ -56,22 +53,9 @@ def locked(path, wait=None):
         OSError: the file cannot be made.
     """
     with open(path, "ab") as file:
-        held = _try(file)
+        held = files.try_lock(file)
         if held is None and wait is not None:
             wait()
             fcntl.flock(file, fcntl.LOCK_EX)
             held = True
         yield bool(held)
-
-
-def _try(file):
-    """Return True for a lock taken, None where another has it, False where there are no locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        return False

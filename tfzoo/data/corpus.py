@@ -9,15 +9,14 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 
 import numpy as np
-from tqdm import tqdm
 
 from tfzoo import files
 from tfzoo.data.cache import cache_folder, locked
 from tfzoo.data.encode import EncodedTexts, encode_pieces, progress_bar, split_sentences
 from tfzoo.data.readers import whole_documents
+from tfzoo.progress import tell
 
 FORMAT = 1
 EDGE, NARROW, WIDE = "<i8", "<u2", "<i4"  # the same on every machine that shares the cache
@@ -59,13 +58,6 @@ def open_sentences(source, tokenizer):
             documents if source.rows is None else documents[source.rows])
 
 
-def _tell(line):
-    try:
-        tqdm.write(line, file=sys.stderr)
-    except OSError:  # a log on a full disk
-        return
-
-
 def _open_or_build(source, tokenizer, sentences):
     key = json.dumps([FORMAT, source.content, tokenizer.fingerprint, sentences])
     root = cache_folder() / "corpora"
@@ -76,11 +68,11 @@ def _open_or_build(source, tokenizer, sentences):
     try:
         root.mkdir(parents=True, exist_ok=True)
         waiting = f"{source.name}: waiting for another process that encodes it"
-        with locked(_lock_of(folder), lambda: _tell(waiting)) as held:
+        with locked(_lock_of(folder), lambda: tell(waiting)) as held:
             arrays = _open(folder)
             if arrays is None:
                 if folder.exists():
-                    _tell(f"{folder} is damaged: {source.name} is encoded again")
+                    tell(f"{folder} is damaged: {source.name} is encoded again")
                 if held:
                     _remove_unfinished(root, folder)
                 _build(source, tokenizer, sentences, folder)

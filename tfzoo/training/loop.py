@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tfzoo.errors import Diverged, Interrupted
+from tfzoo.progress import tell
 from tfzoo.training.saver import Saver
 from tfzoo.training.strategy import agree
 
@@ -109,7 +110,7 @@ class Loop:
         self.metric, self.better = trainer.task.better
         self.state = {"evaluated": 0, "waited": 0, "best": None, "bad": 0}
         self.window = _Window()
-        self.saver = Saver(checkpoints, _say)
+        self.saver = Saver(checkpoints, tell)
 
     def resume(self, step):
         """Go on from a checkpoint's step; None starts anew. Logs after it are forgotten."""
@@ -196,7 +197,7 @@ class Loop:
         self.state["bad"] += 1
         examples = [int(number) for number in self.data.examples(step - 1)]
         self.window.skipped.append({"step": step, "examples": examples})
-        _say(f"step {step}: loss or gradients are not finite, the update is skipped; its examples: "
+        tell(f"step {step}: loss or gradients are not finite, the update is skipped; its examples: "
              f"{', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
         if self.state["bad"] >= self.pace.max_bad_steps:
             raise Diverged(f"{self.state['bad']} updates in a row by step {step} were not finite: lower "
@@ -259,7 +260,7 @@ class Loop:
         self.run.log(step, "train", **values)
         line = f"loss {values.get('loss', math.nan):.4f} tokens/s {values['tokens_per_second']:,}"
         if bar.disable:
-            _say(f"step {step} of {self.pace.steps}: {line}")
+            tell(f"step {step} of {self.pace.steps}: {line}")
         else:
             bar.set_postfix_str(line)
 
@@ -282,7 +283,7 @@ class Loop:
             for tag, text in (self.sample() if self.sample else {}).items():
                 if self.run.last_step(tag) != step:
                     self.run.text(step, tag, text)
-        _say(f"step {step} evaluation: " + ", ".join(
+        tell(f"step {step} evaluation: " + ", ".join(
             f"{name} {metrics[name]:.4f}" for name in self.trainer.task.headline(metrics)))
         return is_better
 
@@ -309,13 +310,6 @@ class Loop:
             self.saver.refuse(job, error)
             return
         self.saver.save(*job)
-
-
-def _say(line):
-    try:
-        tqdm.write(line, file=sys.stderr)
-    except OSError:
-        return  # standard error may be a file on a full disk: the run is worth more than the line
 
 
 def evaluation_bar(batches, count):

@@ -4,8 +4,6 @@
 them on a resume, so that no step is there twice. JSON has no NaN or infinity: such a metric is `null` there, and absent
 in TensorBoard.
 """
-import errno
-import fcntl
 import json
 import math
 import os
@@ -25,7 +23,6 @@ RESUME = ("auto", "never", "must")
 MAY_CHANGE = frozenset({"steps", "epochs", "save_every", "eval_every", "log_every", "keep", "resume", "output_dir",
                         "strategy", "virtual_devices", "accumulate_steps", "xla", "remat", "max_bad_steps"})
 _ABSENT = "absent"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
 class RunFolder:
@@ -219,15 +216,14 @@ class RunFolder:
         self.close()
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            held = files.try_lock(descriptor)
+        except OSError:
             os.close(descriptor)
-            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait for its end, or choose "
-                              "another") from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                os.close(descriptor)
-                raise
+            raise
+        if held is None:
+            os.close(descriptor)
+            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait for its end, or choose another")
+        if held is False:
             logging.warning("no locks on this file system: see to it that no second run uses %s", self.path)
         self._lock = descriptor
 

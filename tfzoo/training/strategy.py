@@ -71,6 +71,14 @@ def choose_xla(choice):
     return xla, f"XLA {'on' if xla else 'off'} on {kind} (--xla={choice})"
 
 
+def check_batch(strategy, rows, parts):
+    """Raise ConfigError where the devices, each with so many microbatches, cannot divide a batch of so many rows."""
+    devices = strategy.num_replicas_in_sync
+    if rows % (devices * parts):
+        raise ConfigError(f"--batch_size={rows}: {devices} device(s) x --accumulate_steps={parts} must divide it; "
+                          f"allowed are multiples of {devices * parts}")
+
+
 def is_chief(strategy):
     """Return whether this process writes the run's files: worker 0, or the only one."""
     resolver = getattr(strategy, "cluster_resolver", None)

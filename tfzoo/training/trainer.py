@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError, OutOfMemory
 from tfzoo.layers import recompute_blocks, step_randomness
-from tfzoo.training.strategy import is_multi_worker
+from tfzoo.training.strategy import check_batch, is_multi_worker
 
 
 class Trainer:
@@ -123,13 +123,6 @@ class Trainer:
     def _local(self, result):
         return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], result)
 
-    def check_batch(self, rows):
-        """Raise ConfigError where a batch of so many rows cannot be divided over replicas and microbatches."""
-        replicas = self.strategy.num_replicas_in_sync
-        if rows % (replicas * self.microbatches):
-            raise ConfigError(f"--batch_size={rows}: the {replicas} devices x --accumulate_steps={self.microbatches} "
-                              f"must divide it; allowed are multiples of {replicas * self.microbatches}")
-
     def train_step(self, batch, stop=False):
         """Make one update.
 
@@ -146,7 +139,7 @@ class Trainer:
             ConfigError: where replicas and microbatches do not divide the batch.
             OutOfMemory: the step does not fit.
         """
-        self.check_batch(len(batch["weights"]))
+        check_batch(self.strategy, len(batch["weights"]), self.microbatches)
         count = tf.constant(max(1.0, float(batch["weights"].sum())), tf.float32)
         try:
             return self._local(self._step(self._place(batch), count, tf.constant(float(stop))))
