@@ -1,93 +1,101 @@
-"""Training steps of BERT-small (4 layers, 512 wide) on 32 x 128 tokens with AdamW and dropout 0.1, beside its peers.
+"""Training steps beside the same in keras-nlp and PyTorch: AdamW, dropout 0.1, random tokens, no padding.
 
-Every variant lives in a process of its own; the rounds go over all of them in turn, so that the machine's moods fall on
-each alike, and the medians are compared. Peers that are not installed are left out with a line.
+The floor of a step is the time of its matrix products at the rate that the machine reaches at large ones, plus the
+bytes of the optimizer at the rate that it copies with; both are measured here.
 """
-import json
-import os
-import pathlib
-import platform
 import statistics
-import subprocess
 import sys
+import time
 
 from absl import app, flags
 
+from benchmarks.interleave import measure, report
+from benchmarks.worker import WORKLOADS
+
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("rounds", 7, "How often each variant is measured.", lower_bound=1)
-flags.DEFINE_integer("steps", 4, "Steps of one measurement.", lower_bound=1)
+flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "What is trained; may be given several times.")
+flags.DEFINE_list("only", [], "Leave out the variants whose line contains none of these, as 'tfzoo no_xla,keras-nlp'.")
+flags.DEFINE_integer("rounds", 5, "How often each variant is measured.", lower_bound=1)
+flags.DEFINE_integer("steps", 6, "Steps of one measurement.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows into this file.")
 flags.DEFINE_string("pytorch_python", None, "A Python with torch and transformers; without it PyTorch is left out.")
 
-WORKLOAD, BATCH = "bert_small_32x128", 32
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-VARIANTS = [(system, variant, dtype) for system in ("tfzoo", "keras-nlp") for variant in ("no_xla", "xla")
-            for dtype in ("float32", "bfloat16")] + [("pytorch", "eager", "float32"), ("pytorch", "eager", "bfloat16")]
+VARIANTS = [f"{system} {variant} {dtype}" for system, variants in (
+    ("tfzoo", ("no_xla", "xla", "no_xla all")), ("keras-nlp", ("no_xla", "xla")), ("pytorch", ("eager", "compiled")))
+    for variant in variants for dtype in ("bfloat16", "float32")]
 
 
-def _start(system, variant, dtype):
+def _best_seconds(function, repeats=15):
+    function()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def peaks():
+    """Return the machine's rates: FLOP/s of large matrix products by dtype, and bytes/s of an update of one array."""
+    import tensorflow as tf
+    rates, size = {}, 2048
+    for dtype in ("bfloat16", "float32"):
+        left, right = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
+        product = tf.function(lambda left, right: tf.matmul(left, right), autograph=False)
+        rates[dtype] = 2 * size ** 3 / _best_seconds(lambda: product(left, right).numpy().size)
+    values = tf.Variable(tf.zeros(2 ** 25))
+    update = tf.function(lambda: values.assign_add(tf.ones(2 ** 25)) is None, autograph=False)
+    rates["bytes"] = 2 * 4 * 2 ** 25 / _best_seconds(update)
+    return rates
+
+
+def floor(work, dtype, rates):
+    """Return (seconds that no step can be under, FLOP of the matrix products, bytes of the optimizer).
+
+    Of each projection's product there are three, one forward and two backward; of the last block only what is computed:
+    keys and values for all positions, the rest for those that are read.
+    """
+    rows, width, length = work["batch"] * work["length"], work["width"], work["length"]
+    read = {"classification": 1, "masked_lm": work.get("masked"), "causal_lm": length}[work["task"]]
+    block = 12 * width ** 2 + 2 * length * width  # of a position, multiplications
+    last = 2 * width ** 2 * length + (10 * width ** 2 + 2 * length * width) * read
+    head = width * work["vocab"] * read if work["task"] != "classification" else 0
+    if work["task"] == "masked_lm":
+        head += width ** 2 * read
+    flops = 6 * (rows * block * (work["layers"] - 1) + work["batch"] * (last + head))
+    parameters = work["layers"] * 12 * width ** 2 + (work["vocab"] + work["positions"]) * width
+    moved = parameters * 4 * 7  # weight, two moments and gradient read, three written
+    return flops / rates[dtype] + moved / rates["bytes"], flops, moved
+
+
+def command_of(workload, variant):
+    """Return the command of a variant's worker."""
+    system, *variant, dtype = variant.split()
     python = FLAGS.pytorch_python if system == "pytorch" else sys.executable
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen([python, "-m", "benchmarks.worker", system, variant, dtype], cwd=ROOT, text=True,
-                            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def _ask(worker, steps):
-    worker.stdin.write(f"{steps}\n")
-    worker.stdin.flush()
-    answer = worker.stdout.readline()
-    return json.loads(answer) if answer.startswith("{") else None
-
-
-def _machine():
-    try:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                                text=True).stdout.strip()
-    except OSError:
-        commit = "unknown"
-    import importlib.metadata
-    versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "keras-nlp")}
-    processor = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
-                     platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
-    return {"machine": f"{processor}, {os.cpu_count()} cores", "python": platform.python_version(), **versions,
-            "commit": commit}
+    return [python, "-m", "benchmarks.worker", workload, system, " ".join(variant), dtype]
 
 
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
-    workers, rows = {}, []
-    for variant in VARIANTS:
-        if variant[0] == "pytorch" and not FLAGS.pytorch_python:
-            continue
-        worker = _start(*variant)
-        if _ask(worker, 2) is None:  # builds and compiles
-            last = (worker.stderr.read().strip().splitlines() or ["no message"])[-1]
-            print(f"{' '.join(variant)}: left out ({last})", file=sys.stderr)
-            continue
-        workers[variant] = worker
-        print(f"{' '.join(variant)}: ready", file=sys.stderr)
-    answers = {variant: [] for variant in workers}
-    for number in range(FLAGS.rounds):
-        for variant, worker in workers.items():
-            answers[variant].append(_ask(worker, FLAGS.steps))
-        print(f"round {number + 1} of {FLAGS.rounds}", file=sys.stderr)
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    for (system, variant, dtype), times in answers.items():
-        median = statistics.median(answer["seconds"] for answer in times)
-        rows.append({"workload": WORKLOAD, "system": system, "variant": variant, "dtype": dtype,
-                     "examples_per_second": FLAGS.steps * BATCH / median,
-                     "peak_bytes": max(answer["peak_bytes"] for answer in times)})
-    rows = [_machine(), *rows]
-    print(f"{'system':12}{'variant':10}{'dtype':10}{'examples/s':>12}{'peak MB':>10}")
-    for row in rows[1:]:
-        print(f"{row['system']:12}{row['variant']:10}{row['dtype']:10}{row['examples_per_second']:12.1f}"
-              f"{row['peak_bytes'] / 2 ** 20:10.0f}")
-    if FLAGS.json:
-        pathlib.Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
-    print(json.dumps(rows))
+    rates, rows = peaks(), []
+    print(f"matrix products of 2048 x 2048 x 2048: bfloat16 {rates['bfloat16'] / 1e9:.0f}, float32 "
+          f"{rates['float32'] / 1e9:.0f} GFLOP/s; an update of an array: {rates['bytes'] / 1e9:.1f} GB/s")
+    for workload in FLAGS.workload:
+        variants = [variant for variant in VARIANTS if not FLAGS.only or any(part in variant for part in FLAGS.only)]
+        if not FLAGS.pytorch_python:
+            variants = [variant for variant in variants if not variant.startswith("pytorch")]
+        work = WORKLOADS[workload]
+        results = measure({variant: command_of(workload, variant) for variant in variants}, FLAGS.rounds, FLAGS.steps)
+        for variant, result in results.items():
+            seconds, dtype = result["seconds"], variant.split()[-1]
+            rows.append({"workload": workload, "variant": variant, "ms": 1000 * seconds,
+                         "examples/s": work["batch"] / seconds,
+                         "tokens/s": work["batch"] * work["length"] / seconds,
+                         "floor": floor(work, dtype, rates)[0] / seconds, "peak MB": result["peak_bytes"] / 2 ** 20,
+                         **result})
+    report(rows, {"workload": "{}", "variant": "{}", "ms": "{:>.0f}", "examples/s": "{:>.1f}", "tokens/s": "{:>,.0f}",
+                  "floor": "{:>.0%}", "peak MB": "{:>,.0f}"}, FLAGS.json)
 
 
 if __name__ == "__main__":

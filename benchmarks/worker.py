@@ -1,7 +1,8 @@
 """One system of a benchmark in a process of its own: builds, then makes as many steps as each line of stdin asks for.
 
-Run by `benchmarks.train_step` as `python -m benchmarks.worker SYSTEM VARIANT DTYPE`; imports nothing but its own
-system, so that PyTorch can have an environment of its own. Each answer is a JSON line: seconds of the steps asked for.
+Run by the benchmarks as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, with WORKLOAD a name below or the
+JSON of such a dict; imports nothing but its own system, so that PyTorch can have an environment of its own. Each answer
+is a JSON line: the seconds of the steps asked for, and the largest resident memory so far.
 """
 import json
 import os
@@ -9,31 +10,58 @@ import resource
 import sys
 import time
 
-BATCH, LENGTH, VOCABULARY, LABELS = 32, 128, 30522, 2
-RATE, DECAY, DROPOUT = 1e-4, 0.01, 0.1
+RATE, DECAY, DROPOUT, LABELS = 1e-4, 0.01, 0.1, 2
+_BERT = {"family": "bert", "task": "classification", "vocab": 30522, "positions": 512}
+_GPT2 = {"family": "gpt2", "task": "causal_lm", "vocab": 50257, "positions": 1024}
+WORKLOADS = {
+    "bert_small": {**_BERT, "layers": 4, "width": 512, "heads": 8, "batch": 32, "length": 128},
+    "bert_small_masked_lm": {**_BERT, "task": "masked_lm", "layers": 4, "width": 512, "heads": 8, "batch": 32,
+                             "length": 128, "masked": 19},
+    "bert_base": {**_BERT, "layers": 12, "width": 768, "heads": 12, "batch": 8, "length": 128},
+    "gpt2": {**_GPT2, "layers": 12, "width": 768, "heads": 12, "batch": 4, "length": 256},
+    "bytes": {**_GPT2, "layers": 4, "width": 256, "heads": 4, "batch": 16, "length": 256, "vocab": 260},
+}
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
-def make_batch():
+def make_batch(work):
+    """Return token ids int32 [B, T], labels ([B], of masked positions [B, P] or [B, T]) and positions [B, P]."""
     import numpy as np
     rng = np.random.default_rng(0)
-    tokens, labels = rng.integers(5, VOCABULARY, (BATCH, LENGTH)), rng.integers(0, LABELS, BATCH)
-    return tokens.astype(np.int32), labels.astype(np.int32)
+    shape = (work["batch"], work["length"])
+    tokens = rng.integers(5, work["vocab"], shape).astype(np.int32)
+    if work["task"] == "classification":
+        return tokens, rng.integers(0, LABELS, work["batch"]).astype(np.int32), None
+    if work["task"] == "causal_lm":
+        return tokens, np.roll(tokens, -1, 1), None
+    places = np.sort(rng.permuted(np.tile(np.arange(work["length"]), (work["batch"], 1)), axis=1)[:, :work["masked"]])
+    return tokens, np.take_along_axis(tokens, places, 1), places.astype(np.int32)
 
 
-def tfzoo_steps(variant, dtype):
+def tfzoo_steps(work, variant, dtype):
+    """Variants: xla or no_xla; `all` after it computes every position of the last block, read or not."""
     import numpy as np
     import tfzoo
     from tfzoo.tasks import task_of
     from tfzoo.training.optimizer import make_optimizer
     from tfzoo.training.trainer import Trainer
-    tokens, labels = make_batch()
-    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[dtype]
-    names = [str(number) for number in range(LABELS)]
-    model = tfzoo.build("bert_small", task="classification", labels=names, dtype=policy, dropout=DROPOUT)
+    tokens, labels, places = make_batch(work)
+    names = [str(number) for number in range(LABELS)] if work["task"] == "classification" else None
+    model = tfzoo.build(
+        {"bert": "bert_tiny", "gpt2": "gpt2_tiny"}[work["family"]], task=work["task"], labels=names,
+        dtype=POLICIES[dtype], dropout=DROPOUT, vocab_size=work["vocab"], num_layers=work["layers"],
+        hidden_dim=work["width"], num_heads=work["heads"], ffn_dim=4 * work["width"], max_length=work["positions"])
+    if variant.endswith("all"):
+        model.head.reads = lambda inputs, body: None
     optimizer = make_optimizer("adamw", RATE, model.trainable_variables, DECAY)
-    trainer = Trainer(model, task_of("classification", names), optimizer, clip_norm=0.0, xla=variant == "xla")
-    batch = {"token_ids": tokens, "padding_mask": np.ones_like(tokens), "segment_ids": np.zeros_like(tokens),
-             "labels": labels, "weights": np.ones(BATCH, np.float32)}
+    trainer = Trainer(model, task_of(work["task"], names), optimizer, clip_norm=0.0,
+                      xla=variant.split()[0] == "xla")
+    batch = {"token_ids": tokens, "padding_mask": np.ones_like(tokens), "labels": labels,
+             "weights": np.ones(labels.shape, np.float32)}
+    if work["family"] == "bert":
+        batch["segment_ids"] = np.zeros_like(tokens)
+    if places is not None:
+        batch["masked_positions"] = places
 
     def steps(count):
         for _ in range(count):
@@ -43,22 +71,31 @@ def tfzoo_steps(variant, dtype):
     return steps
 
 
-def keras_nlp_steps(variant, dtype):
+def keras_nlp_steps(work, variant, dtype):
+    """Variants: xla or no_xla."""
     import keras
     import keras_nlp
     import numpy as np
     import tensorflow as tf
-    tokens, labels = make_batch()
-    policy = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[dtype]
-    backbone = keras_nlp.models.BertBackbone(
-        vocabulary_size=VOCABULARY, num_layers=4, num_heads=8, hidden_dim=512, intermediate_dim=2048,
-        dropout=DROPOUT, max_sequence_length=512, dtype=policy)
-    model = keras_nlp.models.BertTextClassifier(backbone, num_classes=LABELS, preprocessor=None, dropout=DROPOUT)
+    tokens, labels, places = make_batch(work)
+    models = keras_nlp.models
+    backbone = (models.BertBackbone if work["family"] == "bert" else models.GPT2Backbone)(
+        vocabulary_size=work["vocab"], num_layers=work["layers"], num_heads=work["heads"], hidden_dim=work["width"],
+        intermediate_dim=4 * work["width"], dropout=DROPOUT, max_sequence_length=work["positions"],
+        dtype=POLICIES[dtype])
+    if work["task"] == "classification":
+        model = models.BertTextClassifier(backbone, num_classes=LABELS, preprocessor=None, dropout=DROPOUT)
+    else:
+        model = (models.BertMaskedLM if places is not None else models.GPT2CausalLM)(backbone, preprocessor=None)
     optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY)
     optimizer.exclude_from_weight_decay(var_names=["bias", "norm"])
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                   jit_compile=variant == "xla")
-    inputs = {"token_ids": tokens, "padding_mask": np.ones_like(tokens), "segment_ids": np.zeros_like(tokens)}
+    inputs = {"token_ids": tokens, "padding_mask": np.ones_like(tokens)}
+    if work["family"] == "bert":
+        inputs["segment_ids"] = np.zeros_like(tokens)
+    if places is not None:
+        inputs["mask_positions"] = places
     data = tf.data.Dataset.from_tensors((inputs, labels)).cache().repeat()
 
     def steps(count):
@@ -67,21 +104,38 @@ def keras_nlp_steps(variant, dtype):
     return steps
 
 
-def pytorch_steps(variant, dtype):
+def pytorch_steps(work, variant, dtype):
+    """Variants: eager or compiled."""
+    import numpy as np
     import torch
-    from transformers import BertConfig, BertForSequenceClassification
+    import transformers
     torch.manual_seed(0)
-    tokens, labels = (torch.tensor(array, dtype=torch.long) for array in make_batch())
-    model = BertForSequenceClassification(BertConfig(
-        vocab_size=VOCABULARY, num_hidden_layers=4, num_attention_heads=8, hidden_size=512, intermediate_size=2048,
-        hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT, num_labels=LABELS))
+    tokens, labels, places = make_batch(work)
+    if work["family"] == "bert":
+        config = transformers.BertConfig(
+            vocab_size=work["vocab"], num_hidden_layers=work["layers"], num_attention_heads=work["heads"],
+            hidden_size=work["width"], intermediate_size=4 * work["width"], hidden_dropout_prob=DROPOUT,
+            attention_probs_dropout_prob=DROPOUT, max_position_embeddings=work["positions"], num_labels=LABELS)
+        kind = transformers.BertForMaskedLM if places is not None else transformers.BertForSequenceClassification
+        model = kind(config)
+    else:
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(
+            vocab_size=work["vocab"], n_layer=work["layers"], n_head=work["heads"], n_embd=work["width"],
+            n_positions=work["positions"], resid_pdrop=DROPOUT, embd_pdrop=DROPOUT, attn_pdrop=DROPOUT))
+        labels = tokens  # which it moves by one itself
+    if places is not None:
+        everywhere = np.full(tokens.shape, -100)
+        np.put_along_axis(everywhere, places, labels, 1)
+        labels = everywhere
+    tokens, labels = (torch.tensor(array, dtype=torch.long) for array in (tokens, labels))
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY)
+    forward = torch.compile(model) if variant == "compiled" else model
 
     def steps(count):
         for _ in range(count):
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-                loss = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels).loss
+                loss = forward(input_ids=tokens, attention_mask=torch.ones_like(tokens), labels=labels).loss
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -92,16 +146,25 @@ def pytorch_steps(variant, dtype):
 SYSTEMS = {"tfzoo": tfzoo_steps, "keras-nlp": keras_nlp_steps, "pytorch": pytorch_steps}
 
 
-def main():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    system, variant, dtype = sys.argv[1:]
-    steps = SYSTEMS[system](variant, dtype)
+def workload_of(name):
+    """Return the dict of a workload from its name or its JSON."""
+    return json.loads(name) if name.startswith("{") else WORKLOADS[name]
+
+
+def answer(steps):
+    """Answer each line of stdin, a count, with a JSON line about `steps(count)`."""
     for line in sys.stdin:
         begin = time.perf_counter()
         steps(int(line))
         seconds = time.perf_counter() - begin
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
+
+
+def main():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    workload, system, variant, dtype = sys.argv[1:]
+    answer(SYSTEMS[system](workload_of(workload), variant, dtype))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,14 @@ class Attention(keras.layers.Layer):
         tensor = ops.reshape(tensor, (batch, length, self.num_heads, self.head_dim))
         return ops.transpose(tensor, (0, 2, 1, 3))  # [B, H, T, K]
 
+    def _project_together(self, inputs, projections):
+        """Project in one product, which is faster than one for each: float [B, T, D] -> list of [B, H, T, K]."""
+        kernel = tf.concat([tf.convert_to_tensor(projection.kernel) for projection in projections], 1)
+        bias = tf.concat([projection.bias_vector() for projection in projections], 0)
+        flat = tf.matmul(tf.reshape(inputs, (-1, self.hidden_dim)), kernel)
+        flat = tf.reshape(flat, (*inputs.shape[:2], kernel.shape[1]))
+        return fused.split_heads([flat, bias], [], len(projections), self.num_heads)
+
     def project_source(self, source):
         """Return the cache of cross-attention: dict of key and value, float [B, H, S, K]."""
         return {"key": self._heads(self.key(source)), "value": self._heads(self.value(source))}
@@ -70,21 +78,28 @@ class Attention(keras.layers.Layer):
     def call(self, query, source=None, visible=None, cache=None, cache_index=None, return_probabilities=False,
              biased=True, training=None):
         batch, length = ops.shape(query)[:2]
-        if cache is not None and cache_index is None:
-            seen = cache
+        randomness = randomness_of(self.dropout.path)
+        fast = training and randomness is not None and cache is None and not return_probabilities
+        if fast and source is None:
+            heads, *seen = self._project_together(query, [self.query, self.key, self.value])
+            seen = dict(zip(("key", "value"), seen))
+        elif fast:
+            heads, = self._project_together(query, [self.query])
+            seen = dict(zip(("key", "value"), self._project_together(source, [self.key, self.value])))
         else:
-            seen = self.project_source(query if source is None else source)
+            heads = self._heads(self.query(query))
+            seen = cache
+            if cache is None or cache_index is not None:
+                seen = self.project_source(query if source is None else source)
         if cache_index is not None:
             seen = {name: ops.slice_update(cache[name], (0, 0, cache_index, 0), ops.cast(seen[name], cache[name].dtype))
                     for name in ("key", "value")}
-        heads = self._heads(self.query(query)) * self.head_dim ** -0.5
-        scores = ops.matmul(heads, ops.transpose(seen["key"], (0, 1, 3, 2)))  # [B, H, T, S]
-        randomness = randomness_of(self.dropout.path)
-        if training and randomness is not None and not return_probabilities:
+        scores, scale = tf.matmul(heads, seen["key"], transpose_b=True), self.head_dim ** -0.5  # [B, H, T, S]
+        if fast:
             probabilities, others = None, [tf.constant(True) if visible is None else visible, *randomness]
-            dropped = fused.masked_softmax([scores], others, self.dropout.rate, MASKED)
+            dropped = fused.masked_softmax([scores], others, scale, self.dropout.rate, MASKED)
         else:
-            scores = ops.cast(scores, "float32")
+            scores = ops.cast(scores, "float32") * scale
             if visible is not None:
                 scores = scores + ops.where(visible, 0.0, MASKED)
             probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)

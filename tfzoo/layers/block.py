@@ -26,7 +26,7 @@ def _rows_of(visible, positions):
         return visible
     batch, columns = ops.shape(positions)[0], ops.shape(visible)[3]
     visible = ops.broadcast_to(visible, (batch, 1, ops.shape(visible)[2], columns))
-    return ops.take_along_axis(visible, positions[:, None, :, None], axis=2)
+    return tf.gather(visible, positions, axis=2, batch_dims=1)
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ class Block(keras.layers.Layer):
         every = None
         if positions is not None:  # keys and values come from every position, all else from these alone
             every, visible = normed, _rows_of(visible, positions)
-            normed, hidden = (ops.take_along_axis(part, positions[:, :, None], axis=1) for part in (normed, hidden))
+            normed, hidden = (tf.gather(part, positions, axis=1, batch_dims=1) for part in (normed, hidden))
         result = self.attention(normed, source=every, visible=visible, cache=cache, cache_index=cache_index,
                                 return_probabilities=return_probabilities, biased=not fast, training=training)
         if isinstance(result, tuple):

@@ -63,7 +63,8 @@ class Embeddings(keras.layers.Layer):
     def build(self, input_shape=None):
         config = self.config
         shape = (config["vocab_size"], self.hidden_dim)
-        self.token = self.add_weight(name="token", shape=shape,
+        # Not cast as a whole: only the rows that are looked up are.
+        self.token = self.add_weight(name="token", shape=shape, autocast=False,
                                      initializer=truncated_normal(config["initializer_range"]))
         if config["positions"] == "learned":
             self.position = self.add_weight(name="position", shape=(config["max_length"], self.hidden_dim),

@@ -1,4 +1,6 @@
 """The position-wise feed-forward layer (Vaswani et al. 2017, arXiv:1706.03762, section 3.3), with any activation."""
+import math
+
 import keras
 from keras import ops
 
@@ -7,11 +9,18 @@ from tfzoo.layers import fused
 from tfzoo.layers.dropout import randomness_of
 from tfzoo.layers.linear import Linear
 
-ACTIVATIONS = {
-    "gelu": lambda x: ops.gelu(x, approximate=False),
-    "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
-    "relu": ops.relu,
-}
+
+def gelu(x):
+    """Give the exact GELU (Hendrycks, Gimpel 2016, arXiv:1606.08415); Keras' own, by erfc, takes twice the time."""
+    return x * 0.5 * (1 + ops.erf(x * 0.5 ** 0.5))
+
+
+def gelu_tanh(x):
+    """Give its approximation by tanh; Keras' own takes a power of 3, which is slower than two products."""
+    return x * 0.5 * (1 + ops.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu}
 
 
 def activation_of(name):

@@ -10,47 +10,87 @@ import math
 import tensorflow as tf
 
 
-def fused(function):
-    """Compile an element-wise function into one kernel, and its gradient into another that starts from the inputs.
+def jitted(function):
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+def fused(sums):
+    """Make a decorator that compiles an element-wise function into one kernel and its gradient into another.
+
+    The gradient starts from what went in. That of a vector, which is spread over all rows, is a sum over the rows.
 
     Args:
-        function: callable of (list of float tensors, list of other tensors, *plain values) -> float tensor.
+        sums: dict of the place of a vector -> the place of the input whose gradient it sums, for vectors that are added
+            to an input; None sums what comes from above. Other vectors have sums of their own.
 
     Returns:
-        Callable of the same; gradients flow to the float tensors.
+        Decorator of a function (list of float tensors, list of other tensors, *plain values) -> float tensor or list of
+        them, with vectors given in float32. What it makes is called the same; gradients flow to the float tensors.
     """
-    @functools.partial(tf.function, jit_compile=True, autograph=False)
-    def forward(inputs, others, *plain):
-        return function([tf.cast(value, tf.float32) if value.shape.rank == 1 else value for value in inputs], others,
-                        *plain)
+    def decorate(function):
+        @jitted
+        def forward(inputs, others, *plain):
+            return function([_widen(value) for value in inputs], others, *plain)
 
-    @functools.partial(tf.function, jit_compile=True, autograph=False)
-    def backward(upstream, inputs, others, *plain):
-        # Vectors are spread out, and their gradients summed by another op: XLA's sums over rows are slow on a CPU.
-        spread = [tf.broadcast_to(tf.cast(value, tf.float32), upstream.shape) if value.shape.rank == 1 else value
-                  for value in inputs]
-        with tf.GradientTape() as tape:
-            tape.watch(spread)
-            result = function(spread, others, *plain)
-        return [tf.cast(gradient, upstream.dtype) for gradient in tape.gradient(result, spread, upstream)]
+        @jitted
+        def backward(upstream, inputs, others, *plain):
+            spread = [tf.broadcast_to(_widen(value), inputs[0].shape) if value.shape.rank == 1 else value
+                      for value in inputs]
+            own = [value for place, value in enumerate(spread) if place not in sums]
+            with tf.GradientTape() as tape:
+                tape.watch(own)
+                results = tf.nest.flatten(function(spread, others, *plain))
+            return [tf.cast(gradient, inputs[0].dtype) for gradient in tape.gradient(results, own, list(upstream))]
 
-    @functools.wraps(function)
-    def call(inputs, others, *plain):
-        @tf.custom_gradient
-        def run(*inputs):
-            def gradients(upstream):
-                wide = backward(upstream, list(inputs), others, *plain)
-                return [_sum_rows(gradient, value) if value.shape.rank == 1 else gradient
-                        for gradient, value in zip(wide, inputs)]
-            return forward(list(inputs), others, *plain), gradients
-        return run(*inputs)
+        def call(inputs, others, *plain):
+            @tf.custom_gradient
+            def run(*inputs):
+                def gradients(*upstream):
+                    own = [place for place in range(len(inputs)) if place not in sums]
+                    wide = dict(zip(own, backward(upstream, list(inputs), others, *plain)))
+                    vectors = [place for place, value in enumerate(inputs) if value.shape.rank == 1]
+                    sources = [sums.get(place, place) for place in vectors]
+                    rows = _sum_rows([upstream[0] if source is None else wide[source] for source in sources])
+                    wide.update({place: tf.cast(row, inputs[place].dtype) for place, row in zip(vectors, rows)})
+                    return [wide[place] for place in range(len(inputs))]
+                return forward(list(inputs), others, *plain), gradients
+            return run(*inputs)
 
-    return call
+        return functools.wraps(function)(call)
+
+    return decorate
 
 
-def _sum_rows(gradient, vector):
-    flat = tf.reshape(gradient, (-1, vector.shape[0]))
-    return tf.cast(tf.raw_ops.BiasAddGrad(out_backprop=flat), vector.dtype)
+def _widen(value):
+    return tf.cast(value, tf.float32) if value.shape.rank == 1 else value
+
+
+@jitted
+def _sum_rows(tensors):
+    """Sum each of some [..., N] to float32 [N]."""
+    def summed(tensor):
+        flat = tf.cast(tf.reshape(tensor, (-1, tensor.shape[-1])), tf.float32)
+        parts = math.gcd(8, flat.shape[0])  # added first: XLA's sum of cast rows takes five times as long on a CPU
+        return tf.reduce_sum(functools.reduce(tf.add, tf.unstack(tf.reshape(flat, (parts, -1, flat.shape[1])))), 0)
+    return [summed(tensor) for tensor in tensors]
+
+
+def sum_columns(values):
+    """Sum float32 [..., N] to [..., 1]."""
+    if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
+        return tf.reduce_sum(values, -1, keepdims=True)  # where a product might round its inputs
+    ones = tf.ones((values.shape[-1], 1))  # XLA adds up a row number by number on a CPU, but has a fast product
+    return tf.reshape(tf.matmul(tf.reshape(values, (-1, values.shape[-1])), ones), (*values.shape[:-1], 1))
+
+
+def max_columns(values):
+    """Find the largest of float32 [..., N]: [..., 1]."""
+    whole = values.shape[-1] // 16 * 16
+    if not whole:
+        return tf.reduce_max(values, -1, keepdims=True)
+    lanes = tf.reshape(values[..., :whole], (*values.shape[:-1], whole // 16, 16))  # side by side, for the same reason
+    lanes = tf.concat([tf.reduce_max(lanes, -2), values[..., whole:]], -1)
+    return tf.reduce_max(lanes, -1, keepdims=True)
 
 
 def _mix(bits):
@@ -87,39 +127,48 @@ def _drop(values, rate, randomness):
     return tf.where(keep_mask(values.shape, rate, *randomness), values * (1 / (1 - rate)), 0.0)
 
 
-@fused
+@fused({})
 def dropout(inputs, randomness, rate):
     """Drop [values]; randomness: (key, step, first_row), see keep_mask."""
     return _drop(inputs[0], rate, randomness)
 
 
-@fused
+@fused({1: 0})
 def bias_activation(inputs, others, activation):
     """Add a bias and activate: [float [..., F], bias float32 [F]] -> float [..., F]."""
     values, bias = inputs
     return tf.cast(activation(tf.cast(values, tf.float32) + bias), values.dtype)
 
 
-@fused
-def masked_softmax(inputs, others, rate, masked):
-    """Give the dropped attention probabilities of [scores float [B, H, T, S]].
+@fused({1: 0})
+def split_heads(inputs, others, parts, num_heads):
+    """Add a bias and split projections: [float [B, T, P x H x K], bias float32 [P x H x K]] -> P of [B, H, T, K]."""
+    values, bias = inputs
+    values = tf.cast(tf.cast(values, tf.float32) + bias, values.dtype)
+    values = tf.reshape(values, (*values.shape[:2], parts, num_heads, values.shape[2] // parts // num_heads))
+    return tf.unstack(tf.transpose(values, (2, 0, 3, 1, 4)))
+
+
+@fused({})
+def masked_softmax(inputs, others, scale, rate, masked):
+    """Give the dropped attention probabilities of [scores float [B, H, T, S]], which are scaled first.
 
     others: visible, bool broadcastable to the scores, or a 0-d True; key, step, first_row, see keep_mask.
     """
     scores = inputs[0]
     visible, *randomness = others
-    values = tf.cast(scores, tf.float32) + tf.where(visible, 0.0, masked)
-    return tf.cast(_drop(tf.nn.softmax(values), rate, randomness), scores.dtype)
+    values = tf.cast(scores, tf.float32) * scale + tf.where(visible, 0.0, masked)
+    return tf.cast(_drop(_softmax(values), rate, randomness), scores.dtype)
 
 
-@fused
+@fused({2: 1})
 def add_dropped(inputs, randomness, rate):
     """Add [hidden float [B, T, D], result [B, T, D], bias float32 [D]]: hidden + dropped(result + bias)."""
     hidden, result, bias = inputs
     return tf.cast(_sum(hidden, result, bias, rate, randomness), hidden.dtype)
 
 
-@fused
+@fused({2: 1, 4: None})
 def add_normalized(inputs, randomness, rate, epsilon):
     """Normalize what add_dropped gives: [hidden, result, bias, gamma float32 [D], beta float32 [D]]."""
     hidden, result, bias, gamma, beta = inputs
@@ -127,7 +176,7 @@ def add_normalized(inputs, randomness, rate, epsilon):
     return tf.cast(_normalize(total, epsilon) * gamma + beta, hidden.dtype)
 
 
-@fused
+@fused({2: None})
 def normalized(inputs, others, epsilon):
     """Normalize [hidden float [B, T, D], gamma float32 [D], beta float32 [D]] over the last axis."""
     hidden, gamma, beta = inputs
@@ -138,6 +187,28 @@ def _sum(hidden, result, bias, rate, randomness):
     return tf.cast(hidden, tf.float32) + _drop(tf.cast(result, tf.float32) + bias, rate, randomness)
 
 
+@tf.custom_gradient
+def _softmax(values):
+    powers = tf.exp(values - max_columns(values))
+    result = powers / sum_columns(powers)
+
+    def gradient(upstream):
+        return result * (upstream - sum_columns(result * upstream))
+
+    return result, gradient
+
+
 def _normalize(values, epsilon):
-    centred = values - tf.reduce_mean(values, -1, keepdims=True)
-    return centred * tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + epsilon)
+    @tf.custom_gradient
+    def run(values):
+        size = values.shape[-1]
+        centred = values - sum_columns(values) / size
+        factor = tf.math.rsqrt(sum_columns(tf.square(centred)) / size + epsilon)
+        result = centred * factor
+
+        def gradient(upstream):
+            return factor * (upstream - (sum_columns(upstream) + result * sum_columns(upstream * result)) / size)
+
+        return result, gradient
+
+    return run(values)

@@ -1,5 +1,6 @@
 """What stands on a body to make it answer: masked words, next words, a class."""
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfzoo.layers import Dropout, LayerNorm, Linear
@@ -59,7 +60,7 @@ class MaskedLMHead(keras.layers.Layer):
         elif "read" in outputs:
             hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
         else:
-            hidden = ops.take_along_axis(outputs["sequence"], positions[:, :, None], axis=1)  # [B, P, D]
+            hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
         hidden = self.norm(self.activation(self.dense(hidden)), training=training)
         result = {"logits": body.embeddings.project(hidden, self.bias)}
         if self.pair:
@@ -127,7 +128,7 @@ class ClassificationHead(keras.layers.Layer):
             vector = outputs["read"][:, 0]
         elif vector is None:
             positions = self.reads(inputs, body)
-            vector = ops.take_along_axis(outputs["sequence"], positions[:, :, None], axis=1)[:, 0]
+            vector = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)[:, 0]
         return {"logits": ops.cast(self.dense(self.dropout(vector, training=training)), "float32")}
 
     def get_config(self):
