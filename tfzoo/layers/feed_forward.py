@@ -30,6 +30,13 @@ def activation_of(name):
     return ACTIVATIONS[name]
 
 
+def activate(projection, inputs, activation, path, training):
+    """Give activation(projection(inputs)), as a fused kernel where `step_randomness` holds for the layer at `path`."""
+    if training and randomness_of(path) is not None:
+        return fused.bias_activation([projection(inputs, biased=False), projection.bias_vector()], [], activation)
+    return activation(projection(inputs))
+
+
 @keras.saving.register_keras_serializable(package="tfzoo")
 class FeedForward(keras.layers.Layer):
     """Project up, activate, project down.
@@ -62,11 +69,7 @@ class FeedForward(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, biased=True, training=None):
-        if training and randomness_of(self.path) is not None:
-            inner = fused.bias_activation([self.up(inputs, biased=False), self.up.bias_vector()], [], self.activation)
-        else:
-            inner = self.activation(self.up(inputs))
-        return self.down(inner, biased=biased)
+        return self.down(activate(self.up, inputs, self.activation, self.path, training), biased=biased)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -50,7 +50,7 @@ def fused(sums):
                     wide = dict(zip(own, backward(upstream, list(inputs), others, *plain)))
                     vectors = [place for place, value in enumerate(inputs) if value.shape.rank == 1]
                     sources = [sums.get(place, place) for place in vectors]
-                    rows = _sum_rows([upstream[0] if source is None else wide[source] for source in sources])
+                    rows = sum_rows([upstream[0] if source is None else wide[source] for source in sources])
                     wide.update({place: tf.cast(row, inputs[place].dtype) for place, row in zip(vectors, rows)})
                     return [wide[place] for place in range(len(inputs))]
                 return forward(list(inputs), others, *plain), gradients
@@ -66,7 +66,7 @@ def _widen(value):
 
 
 @jitted
-def _sum_rows(tensors):
+def sum_rows(tensors):
     """Sum each of some [..., N] to float32 [N]."""
     def summed(tensor):
         flat = tf.cast(tf.reshape(tensor, (-1, tensor.shape[-1])), tf.float32)

@@ -4,7 +4,19 @@ import tensorflow as tf
 from keras import ops
 
 from tfzoo.layers import Dropout, LayerNorm, Linear
-from tfzoo.layers.feed_forward import activation_of
+from tfzoo.layers.cross_entropy import projected_cross_entropy
+from tfzoo.layers.feed_forward import activate, activation_of
+
+
+def _words(hidden, inputs, body, bias, only_read, training):
+    """Return {logits} on the token table, or where the labels are there and only they are read {loss, right}, sums."""
+    if not only_read or "labels" not in inputs:
+        return {"logits": body.embeddings.project(hidden, bias)}
+    table = tf.convert_to_tensor(body.embeddings.token)
+    loss, right = projected_cross_entropy(
+        tf.reshape(hidden, (-1, table.shape[1])), table, tf.zeros(table.shape[0]) if bias is None else bias,
+        tf.reshape(inputs["labels"], (-1,)), tf.reshape(inputs["weights"], (-1,)), bool(training))
+    return {"loss": loss, "right": right}
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -22,14 +34,15 @@ class MaskedLMHead(keras.layers.Layer):
     Call arguments:
         outputs: dict of the body, sequence [B, T, D]; inputs: dict of its inputs.
         body: the model below, whose token table is used.
+        only_read: bool, give sums instead of logits where `inputs` have labels and weights.
 
     Returns:
-        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; with next_sentence pair_logits [B, 2]
-        (0 follows, 1 does not).
+        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; or loss and right, see
+        projected_cross_entropy; with next_sentence pair_logits [B, 2] (0 follows, 1 does not).
     """
 
     def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False, **layer):
-        super().__init__(**layer)
+        super().__init__(autocast=False, **layer)  # weights stay float32
         self.config = {"hidden_dim": hidden_dim, "vocab_size": vocab_size, "activation": activation,
                        "epsilon": epsilon, "next_sentence": next_sentence}
         self.pair = Linear(2, name="pair", dtype=self.dtype_policy) if next_sentence else None
@@ -43,7 +56,8 @@ class MaskedLMHead(keras.layers.Layer):
         self.norm.build(shape)
         if self.pair:
             self.pair.build((None, self.config["hidden_dim"]))
-        self.bias = self.add_weight(name="bias", shape=(self.config["vocab_size"],), initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=(self.config["vocab_size"],), initializer="zeros",
+                                    autocast=False)
         self.built = True
 
     def reads(self, inputs, body):
@@ -53,7 +67,7 @@ class MaskedLMHead(keras.layers.Layer):
             return positions
         return ops.concatenate([ops.zeros_like(positions[:, :1]), positions], axis=1)  # the pooler's comes first
 
-    def call(self, outputs, inputs=None, body=None, training=None):
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         positions = inputs.get("masked_positions")
         if positions is None:
             hidden = outputs["sequence"]
@@ -61,8 +75,8 @@ class MaskedLMHead(keras.layers.Layer):
             hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
         else:
             hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
-        hidden = self.norm(self.activation(self.dense(hidden)), training=training)
-        result = {"logits": body.embeddings.project(hidden, self.bias)}
+        hidden = self.norm(activate(self.dense, hidden, self.activation, self.path, training), training=training)
+        result = _words(hidden, inputs, body, tf.convert_to_tensor(self.bias), only_read, training)
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
         return result
@@ -73,7 +87,10 @@ class MaskedLMHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class CausalLMHead(keras.layers.Layer):
-    """Predict each next word by the tied token table; called as MaskedLMHead, gives logits float32 [B, T, V]."""
+    """Predict each next word by the tied token table; called as MaskedLMHead, gives its logits [B, T, V] or sums."""
+
+    def __init__(self, **layer):
+        super().__init__(autocast=False, **layer)  # weights stay float32
 
     def build(self, input_shape=None):
         self.built = True
@@ -81,8 +98,8 @@ class CausalLMHead(keras.layers.Layer):
     def reads(self, inputs, body):
         return None
 
-    def call(self, outputs, inputs=None, body=None, training=None):
-        return {"logits": body.embeddings.project(outputs["sequence"])}
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
+        return _words(outputs["sequence"], inputs, body, None, only_read, training)
 
     def get_config(self):
         return super().get_config()
@@ -122,7 +139,7 @@ class ClassificationHead(keras.layers.Layer):
                                                                                      tokens.dtype)
         return ops.max(ops.broadcast_to(last, ops.shape(tokens)), axis=1, keepdims=True)
 
-    def call(self, outputs, inputs=None, body=None, training=None):
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         vector = outputs.get("pooled")
         if vector is None and "read" in outputs:
             vector = outputs["read"][:, 0]

@@ -49,7 +49,10 @@ class Task:
 
     def objective(self, outputs, batch):
         """Return (summed loss, dict of sums for the metrics), float32 scalars, of a batch with labels and weights."""
-        loss, right = cross_entropy(outputs["logits"], batch["labels"], batch["weights"])
+        if "loss" in outputs:
+            loss, right = outputs["loss"], outputs["right"]
+        else:
+            loss, right = cross_entropy(outputs["logits"], batch["labels"], batch["weights"])
         return loss, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"])}
 
     def metrics(self, sums, raw_bytes=None):

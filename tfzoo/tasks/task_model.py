@@ -12,15 +12,16 @@ class TaskModel(keras.Model):
 
     Call arguments:
         inputs: dict of int32, see the body; masked_positions [B, P] for a masked language model.
-        only_read: bool, let the body's last block compute only the positions that the head reads; the same logits.
+        only_read: bool, let the body's last block compute only the positions that the head reads, and a language
+            model's head only the sums of loss and right answers where the inputs have labels and weights.
 
     Returns:
-        dict: what the head gives, logits float32 among it, and the body's outputs; with only_read `read` [B, P, D]
-        instead of `sequence` where the head does not read all.
+        dict: what the head gives, logits float32 or loss and right among it, and the body's outputs; with only_read
+        `read` [B, P, D] instead of `sequence` where the head does not read all.
     """
 
     def __init__(self, body, head, **model):
-        super().__init__(**model)
+        super().__init__(autocast=False, **model)  # Keras would round the weights of the targets
         self.body = body
         self.head = head
         if not head.built:
@@ -30,7 +31,8 @@ class TaskModel(keras.Model):
     def call(self, inputs, only_read=False, training=None):
         positions = self.head.reads(inputs, self.body) if only_read else None
         outputs = self.body(inputs, positions=positions, training=training)
-        return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, training=training)}
+        return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, only_read=only_read,
+                                       training=training)}
 
     def get_config(self):
         return {"body": keras.saving.serialize_keras_object(self.body),

@@ -1,0 +1,93 @@
+"""The cross-entropy of a projection onto a vocabulary, without ever holding the logits of all rows."""
+import tensorflow as tf
+
+from tfzoo.layers.fused import jitted, max_columns, sum_columns, sum_rows
+
+CHUNK = 2 ** 26  # logits that are held at once
+
+
+def projected_cross_entropy(hidden, table, bias, labels, weights, training=False):
+    """Sum the weighted cross-entropy of the logits `hidden @ table.T + bias`, chunk after chunk of rows.
+
+    While training, a chunk's gradients are computed while its logits are there, and scaled in the backward pass.
+
+    Args:
+        hidden: float [N, D], in the dtype of the products.
+        table: float32 [V, D]; bias: float32 [V].
+        labels: int32 [N]; weights: float32 [N].
+        training: bool, whether a gradient will be asked for.
+
+    Returns:
+        (summed loss in nats, summed weights of the rows whose largest logit, the first of equal ones, is the label's),
+        float32 scalars; gradients flow to hidden, table and bias from the loss.
+    """
+    chunks = -(-hidden.shape[0] * table.shape[0] // CHUNK)
+
+    @tf.custom_gradient
+    def run(hidden, table, bias):
+        products = tf.cast(table, hidden.dtype)
+        sums, gradients = _all_rows(hidden, products, bias, labels, weights, training, chunks)
+
+        def scaled(loss, right):
+            if not training:
+                raise ValueError("the cross-entropy was computed with training=False: its gradient needs True")
+            return [tf.cast(value, like.dtype) for value, like in zip(_scale(gradients, loss), (hidden, table, bias))]
+
+        return tuple(tf.unstack(sums)), scaled
+
+    return run(hidden, table, bias)
+
+
+def _all_rows(hidden, table, bias, labels, weights, training, chunks):
+    """Return (sums float32 [2], gradients of hidden, table and bias)."""
+    if chunks <= 1:
+        return _rows(hidden, table, bias, labels, weights, training)
+    rows = -(-hidden.shape[0] // chunks)
+    padding = rows * chunks - hidden.shape[0]  # rows that weigh nothing
+    hidden, labels, weights = (tf.pad(value, [[0, padding]] + [[0, 0]] * (value.shape.rank - 1))
+                               for value in (hidden, labels, weights))
+    parts = [tf.reshape(value, (chunks, rows, *value.shape[1:])) for value in (hidden, labels, weights)]
+
+    def add(number, sums, of_hidden, of_table, of_bias):
+        more, (part, *shared) = _rows(parts[0][number], table, bias, parts[1][number], parts[2][number], training)
+        return (number + 1, sums + more, of_hidden.write(number, part),
+                *(total + tf.cast(value, tf.float32) for total, value in zip((of_table, of_bias), shared)))
+
+    shapes = (table.shape, bias.shape) if training else ((), ())
+    begin = (0, tf.zeros(2), tf.TensorArray(hidden.dtype, chunks, element_shape=(rows, hidden.shape[1])
+                                            if training else ()), *(tf.zeros(shape) for shape in shapes))
+    _, sums, of_hidden, of_table, of_bias = tf.while_loop(lambda number, *_: number < chunks, add, begin,
+                                                          parallel_iterations=1)
+    if not training:
+        return sums, []
+    return sums, [of_hidden.concat()[:rows * chunks - padding], of_table, of_bias]
+
+
+def _rows(hidden, table, bias, labels, weights, training):
+    logits = tf.matmul(hidden, table, transpose_b=True)
+    sums, slopes = _losses(logits, bias, labels, weights, training)
+    if not training:
+        return sums, [tf.zeros((), hidden.dtype), tf.zeros(()), tf.zeros(())]
+    return sums, [tf.matmul(slopes, table), tf.matmul(slopes, hidden, transpose_a=True), *sum_rows([slopes])]
+
+
+@jitted
+def _losses(logits, bias, labels, weights, training):
+    """Return (sums float32 [2]: loss and right, gradient of the logits as their dtype or an empty tensor)."""
+    values = tf.cast(logits, tf.float32) + bias
+    numbers, labels = tf.range(values.shape[1])[None], labels[:, None]
+    largest = max_columns(values)
+    total = largest + tf.math.log(sum_columns(tf.exp(values - largest)))
+    own = tf.gather(values, labels, axis=1, batch_dims=1)
+    earlier = sum_columns(tf.cast((values == largest) & (numbers < labels), tf.float32))
+    right = tf.cast((own == largest) & (earlier == 0), tf.float32)
+    sums = tf.stack([tf.tensordot(part[:, 0], weights, 1) for part in (total - own, right)])
+    if not training:
+        return sums, tf.zeros((), logits.dtype)
+    slopes = (tf.exp(values - total) - tf.cast(numbers == labels, tf.float32)) * weights[:, None]
+    return sums, tf.cast(slopes, logits.dtype)
+
+
+@jitted
+def _scale(gradients, factor):
+    return [tf.cast(gradient, tf.float32) * factor for gradient in gradients]
