@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tasks.test_tasks import SMALL
-from tfzoo.layers import Block, LayerNorm, fused, step_randomness
+from tfzoo.layers import Attention, Block, LayerNorm, fused, step_randomness
 from tfzoo.tasks import build
 
 BATCH, LENGTH, WIDTH = 3, 7, 16
@@ -50,6 +50,28 @@ def test_a_norm_is_the_same_in_a_fused_kernel():
     norm = LayerNorm(epsilon=1e-5, name="norm")
     norm.build((None, None, WIDTH))
     compare(norm, lambda inputs: norm(inputs, training=True))
+
+
+@pytest.mark.parametrize("num_heads, dropout", [(4, 0.0), (1, 0.4)])  # of one head, two queries drop as one does
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_query_attends_without_keys_and_values_as_with_them(masked, num_heads, dropout):
+    layer = Attention(num_heads, WIDTH, dropout, name="attention")
+    layer.build()
+    rng = np.random.default_rng(0)
+    for variable in layer.trainable_variables:
+        variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
+    query, source = (tf.constant(rng.standard_normal((BATCH, size, WIDTH)).astype(np.float32)) for size in (1, LENGTH))
+    visible = tf.constant(np.arange(LENGTH)[None] < np.array([[7], [3], [1]]))[:, None, None, :] if masked else None
+    results = []
+    for queries in (query, tf.concat([query, query], 1)):  # two go the plain way, their gradients add up
+        with step_randomness(1, 2, 0), tf.GradientTape() as tape:
+            tape.watch([queries, source])
+            output = layer(queries, source=source, visible=visible, training=True)[:, :1]
+            loss = tf.reduce_sum(output ** 2)
+        of_query, *gradients = tape.gradient(loss, [queries, source, *(v.value for v in layer.trainable_variables)])
+        results.append([output, of_query[:, :1], *gradients])
+    for one, other in zip(*results, strict=True):
+        assert np.abs(one - other).max() <= 2e-6 * np.abs(other).max() + 1e-5
 
 
 def test_dropped_elements_have_no_gradient_and_the_others_the_scale():

@@ -1,7 +1,11 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-Separate query, key and value projections; the softmax is computed in float32 whatever the compute dtype.
+Separate query, key and value projections; the softmax is computed in float32 whatever the compute dtype. Scores of long
+texts are made for a block of query rows at a time, and again for the gradients (Rabe & Staats 2021, arXiv:2112.05682,
+without their blocks of keys), so that memory grows with the length and not with its square.
 """
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -12,6 +16,59 @@ from tfzoo.layers.dropout import Dropout, randomness_of
 from tfzoo.layers.linear import Linear
 
 MASKED = -1e9  # finite, so that a row with nothing to look at gives finite numbers
+LARGE = 2 ** 26  # more scores [B, H, T, S] than these (256 MB in float32) are made in blocks
+BLOCK = 128  # query rows in a block: with heads 64 wide its scores have as many elements as two of [B, S, D]
+
+
+def attend_in_blocks(mix, queries, keys, values, visible):
+    """Attend from one block of query rows after the other; the gradients compute each block again.
+
+    Args:
+        mix: callable (queries float [B, H, C, K], keys, values, visible bool or None, first row) -> float [B, H, C, K].
+        queries: float [B, H, T, K], of static shape; keys, values: float [B, H, S, K].
+        visible: bool broadcastable to [B, H, T, S], or None.
+
+    Returns:
+        float [B, T, H, K].
+    """
+    batch, heads, length, width = queries.shape
+    count = math.ceil(length / BLOCK)
+    rows = math.ceil(length / count)  # C
+    padded = tf.pad(queries, ((0, 0), (0, 0), (0, count * rows - length), (0, 0)))
+    blocks = tf.transpose(tf.reshape(padded, (batch, heads, count, rows, width)), (2, 0, 1, 3, 4))
+
+    def mix_block(number, queries, keys, values):
+        seen = visible
+        if visible is not None and visible.shape[2] != 1:  # what the padding sees is cut off, and no mask is padded
+            seen = tf.gather(visible, tf.minimum(number * rows + tf.range(rows), length - 1), axis=2)
+        return mix(queries, keys, values, seen, number * rows)
+
+    @tf.custom_gradient
+    def run(*inputs):
+        blocks, keys, values = map(tf.stop_gradient, inputs)  # or an eager tape would keep what is inside
+
+        def gradients(upstream):
+            def add(number, of_blocks, *sums):
+                inputs = [blocks[number], keys, values]
+                with tf.GradientTape() as tape:
+                    tape.watch(inputs)
+                    mixed = mix_block(number, *inputs)
+                of_block, *more = tape.gradient(mixed, inputs, upstream[number])
+                sums = [total + tf.cast(part, total.dtype) for total, part in zip(sums, more)]
+                return number + 1, of_blocks.write(number, of_block), *sums
+
+            start = (tf.constant(0), tf.TensorArray(blocks.dtype, count, element_shape=blocks.shape[1:]),
+                     tf.zeros(keys.shape), tf.zeros(values.shape))  # float32: many blocks add to them
+            _, of_blocks, *sums = tf.while_loop(lambda number, *_: number < count, add, start, parallel_iterations=1,
+                                                maximum_iterations=count)
+            return of_blocks.stack(), *(tf.cast(total, keys.dtype) for total in sums)
+
+        # One after the other, or the blocks would share the memory that they are there to save.
+        return tf.map_fn(lambda given: mix_block(*given, keys, values), (tf.range(count), blocks),
+                         fn_output_signature=blocks.dtype, parallel_iterations=1), gradients
+
+    mixed = tf.transpose(run(blocks, keys, values), (1, 0, 3, 2, 4))  # [B, T / C, C, H, K]
+    return tf.reshape(mixed, (batch, count * rows, heads, width))[:, :length]
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -75,11 +132,55 @@ class Attention(keras.layers.Layer):
         """Return the cache of cross-attention: dict of key and value, float [B, H, S, K]."""
         return {"key": self._heads(self.key(source)), "value": self._heads(self.value(source))}
 
+    def _probabilities(self, scores, visible):
+        scores = ops.cast(scores, "float32") * self.head_dim ** -0.5
+        if visible is not None:
+            scores = scores + ops.where(visible, 0.0, MASKED)
+        return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+
+    def _mix(self, heads, key, value, visible, first, length, randomness):
+        """Mix values for the queries from row `first` of `length`, dropping where there is randomness: [B, H, T, K]."""
+        scores = tf.matmul(heads, key, transpose_b=True)  # [B, H, T, S]
+        if randomness is None:
+            return tf.matmul(self._probabilities(scores, visible), value)
+        others = [tf.constant(True) if visible is None else visible, *randomness, first]
+        return tf.matmul(fused.masked_softmax([scores], others, self.head_dim ** -0.5, self.dropout.rate, MASKED,
+                                              length), value)
+
+    def _mix_source(self, query, source, visible, randomness):
+        """Attend with one query a row [B, 1, D] without keys and values of the source [B, S, D]: [B, 1, D].
+
+        The query goes through the keys' kernel and meets the source itself; the mixed source goes through the values'.
+        """
+        heads = tf.reshape(self.query(query), (-1, self.num_heads, self.head_dim))
+        keys, values = (tf.reshape(tf.convert_to_tensor(projection.kernel), (-1, self.num_heads, self.head_dim))
+                        for projection in (self.key, self.value))
+        moved = tf.einsum("bhk,dhk->bhd", heads, keys)
+        scores = tf.matmul(moved, source, transpose_b=True)  # [B, H, S]
+        bias = tf.reshape(self.key.bias_vector(), (self.num_heads, self.head_dim))
+        scores += tf.reduce_sum(heads * bias, -1, keepdims=True)
+        others = [tf.constant(True) if visible is None else visible, *randomness, tf.constant(0)]
+        dropped = fused.masked_softmax([scores[:, :, None]], others, self.head_dim ** -0.5, self.dropout.rate, MASKED,
+                                       1)[:, :, 0]
+        mixed = tf.einsum("bhd,dhk->bhk", tf.matmul(dropped, source), values)
+        bias = tf.reshape(self.value.bias_vector(), (self.num_heads, self.head_dim))
+        mixed += tf.reduce_sum(dropped, -1, keepdims=True) * bias
+        return tf.reshape(mixed, (-1, 1, self.hidden_dim))
+
+    def _drawn_randomness(self):
+        """Key the dropout of a step of plain Keras training: the blocks must draw the same bits twice."""
+        key = self.dropout.seed_generator.next() if self.dropout.rate else tf.zeros(2)
+        return [tf.cast(key, tf.uint32), tf.constant(0), tf.constant(0)]
+
     def call(self, query, source=None, visible=None, cache=None, cache_index=None, return_probabilities=False,
              biased=True, training=None):
         batch, length = ops.shape(query)[:2]
-        randomness = randomness_of(self.dropout.path)
-        fast = training and randomness is not None and cache is None and not return_probabilities
+        randomness = randomness_of(self.dropout.path) if training else None
+        lean = cache is None and not return_probabilities
+        fast = lean and randomness is not None
+        if fast and length == 1 and source is not None:
+            mixed = self._mix_source(query, source, visible, randomness)
+            return self.output_projection(mixed, biased=biased)
         if fast and source is None:
             heads, *seen = self._project_together(query, [self.query, self.key, self.value])
             seen = dict(zip(("key", "value"), seen))
@@ -94,21 +195,22 @@ class Attention(keras.layers.Layer):
         if cache_index is not None:
             seen = {name: ops.slice_update(cache[name], (0, 0, cache_index, 0), ops.cast(seen[name], cache[name].dtype))
                     for name in ("key", "value")}
-        scores, scale = tf.matmul(heads, seen["key"], transpose_b=True), self.head_dim ** -0.5  # [B, H, T, S]
-        if fast:
-            probabilities, others = None, [tf.constant(True) if visible is None else visible, *randomness]
-            dropped = fused.masked_softmax([scores], others, scale, self.dropout.rate, MASKED)
+        shape, probabilities = (*heads.shape[:3], seen["key"].shape[2]), None
+        if lean and None not in shape and math.prod(shape) > LARGE:
+            if training and randomness is None:
+                randomness = self._drawn_randomness()
+            mixed = attend_in_blocks(lambda *given: self._mix(*given, length, randomness), heads, seen["key"],
+                                     seen["value"], visible)
         else:
-            scores = ops.cast(scores, "float32") * scale
-            if visible is not None:
-                scores = scores + ops.where(visible, 0.0, MASKED)
-            probabilities = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
-            dropped = self.dropout(probabilities, training=training)
-        mixed = ops.transpose(ops.matmul(dropped, seen["value"]), (0, 2, 1, 3))  # [B, T, H, K]
+            if fast:
+                mixed = self._mix(heads, seen["key"], seen["value"], visible, tf.constant(0), length, randomness)
+            else:
+                scores = tf.matmul(heads, seen["key"], transpose_b=True)  # [B, H, T, S]
+                probabilities = self._probabilities(scores, visible)
+                mixed = ops.matmul(self.dropout(probabilities, training=training), seen["value"])
+            mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [B, T, H, K]
         output = self.output_projection(ops.reshape(mixed, (batch, length, self.hidden_dim)), biased=biased)
-        if cache is None and not return_probabilities:
-            return output
-        return output, seen, probabilities
+        return output if lean else (output, seen, probabilities)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -101,7 +101,7 @@ def _mix(bits):
     return bits ^ shift(bits, times(16, tf.uint32))
 
 
-def keep_mask(shape, rate, key, step, first_row):
+def keep_mask(shape, rate, key, step, first_row, offset=None):
     """Decide which elements of a slice of a global batch survive dropout, as a function of key, step, row and place.
 
     Args:
@@ -109,6 +109,8 @@ def keep_mask(shape, rate, key, step, first_row):
         rate: float, the share to drop, exact to 2 ** -32.
         key: uint32 [2], of the run and the layer.
         step: integer scalar; first_row: integer scalar, where the slice begins in the global batch.
+        offset: uint32 broadcastable to the shape, to add to the places of a slice that has a part of each row; None
+            where it has the whole. Places count modulo 2 ** 32.
 
     Returns:
         bool of that shape.
@@ -117,14 +119,16 @@ def keep_mask(shape, rate, key, step, first_row):
     row = tf.cast(tf.cast(first_row, tf.int32) + tf.range(shape[0]), tf.uint32)
     one, other = (tf.reshape(_mix(_mix(row) ^ key[number]), (-1,) + (1,) * (len(shape) - 1)) for number in (0, 1))
     place = tf.reshape(tf.cast(tf.range(math.prod(shape[1:])), tf.uint32), (1, *shape[1:]))
+    if offset is not None:
+        place += offset
     # Two words a row: rows whose sequences overlapped by the one would still differ by the other.
     return _mix(place ^ one) ^ other >= tf.constant(round(rate * 2 ** 32), tf.uint32)
 
 
-def _drop(values, rate, randomness):
+def _drop(values, rate, randomness, offset=None):
     if not rate:
         return values
-    return tf.where(keep_mask(values.shape, rate, *randomness), values * (1 / (1 - rate)), 0.0)
+    return tf.where(keep_mask(values.shape, rate, *randomness, offset), values * (1 / (1 - rate)), 0.0)
 
 
 @fused({})
@@ -150,15 +154,20 @@ def split_heads(inputs, others, parts, num_heads):
 
 
 @fused({})
-def masked_softmax(inputs, others, scale, rate, masked):
-    """Give the dropped attention probabilities of [scores float [B, H, T, S]], which are scaled first.
+def masked_softmax(inputs, others, scale, rate, masked, length):
+    """Give the dropped attention probabilities of [scores float [B, H, C, S]], which are scaled first.
 
-    others: visible, bool broadcastable to the scores, or a 0-d True; key, step, first_row, see keep_mask.
+    others: visible, bool broadcastable to the scores, or a 0-d True; key, step, first_row, see keep_mask; integer
+    scalar, which of the `length` query rows is the first.
     """
     scores = inputs[0]
-    visible, *randomness = others
+    visible, *randomness, first = others
     values = tf.cast(scores, tf.float32) * scale + tf.where(visible, 0.0, masked)
-    return tf.cast(_drop(_softmax(values), rate, randomness), scores.dtype)
+    heads, rows, columns = scores.shape[1:]
+    # A block drops what the whole [H, T, S] would: its places are those of the block and what lies between its heads.
+    skipped = tf.cast(tf.range(heads) * (length - rows) + first, tf.uint32) * tf.constant(columns, tf.uint32)
+    offset = tf.reshape(skipped, (1, -1, 1, 1))
+    return tf.cast(_drop(_softmax(values), rate, randomness, offset), scores.dtype)
 
 
 @fused({2: 1})
