@@ -1,17 +1,110 @@
 """What the benchmarks share: a process for each variant, rounds over all of them in turn, medians, tables, JSON.
 
 The rounds go over all variants in turn, so that the machine's moods fall on each alike, and the medians are compared.
+A variant is a line of three parts: the system, how it computes, and the dtype, as "keras-nlp no_xla bfloat16".
 """
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 
+from absl import app, flags
+
+FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+DTYPES = ("bfloat16", "float32")
+
+
+def add_flags(rounds, steps, peers=True):
+    """Define the flags of a benchmark, with these defaults, and with `peers` those that choose its variants."""
+    again = {"allow_override": True}  # one process may import several benchmarks, to test them
+    flags.DEFINE_integer("rounds", rounds, "How often each is measured.", lower_bound=1, **again)
+    flags.DEFINE_integer("steps", steps, "Steps of one measurement.", lower_bound=1, **again)
+    flags.DEFINE_string("json", None, "Also write the rows into this file.", **again)
+    if not peers:
+        return
+    flags.DEFINE_list("only", [], "Leave out the variants whose line contains none of these, as 'tfzoo,keras-nlp xla'.",
+                      **again)
+    flags.DEFINE_string("pytorch_python", None, "A Python with torch and transformers; without it PyTorch is left out.",
+                        **again)
+
+
+def refuse_words(argv):
+    """Raise app.UsageError where words are left over beside the flags."""
+    if len(argv) > 1:
+        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+
+
+def data_folder(name):
+    """Return the path of a set of the development data ($TFZOO_DATA), or end with one line where it is absent."""
+    folder = pathlib.Path(os.environ.get("TFZOO_DATA", ROOT.parent / "shared" / "data")).resolve() / name
+    if not folder.exists():
+        raise SystemExit(f"no data at {folder}: set TFZOO_DATA to the folder that has {name}")
+    return folder
+
+
+def variants_of(systems):
+    """Return the variants of a dict of system -> how it computes, less those that --only or no PyTorch leaves out."""
+    if FLAGS.pytorch_python and not shutil.which(FLAGS.pytorch_python):
+        raise SystemExit(f"--pytorch_python={FLAGS.pytorch_python}: no such program; name a Python with torch and "
+                         "transformers")
+    variants = [f"{system} {how} {dtype}" for system, hows in systems.items() for how in hows for dtype in DTYPES
+                if system != "pytorch" or FLAGS.pytorch_python]
+    chosen = [variant for variant in variants if not FLAGS.only or any(part in variant for part in FLAGS.only)]
+    if not chosen:
+        raise SystemExit(f"--only={','.join(FLAGS.only)} leaves nothing: allowed are parts of {'; '.join(variants)}")
+    return chosen
+
+
+def command_of(module, recipe, variant):
+    """Return the command of a variant's worker: MODULE, the JSON of RECIPE, system, how it computes, dtype."""
+    system, *how, dtype = variant.split()
+    python = FLAGS.pytorch_python if system == "pytorch" else sys.executable
+    return [python, "-m", module, json.dumps(recipe), system, " ".join(how), dtype]
+
+
+def measure_systems(module, recipe, systems):
+    """Measure the variants of a dict of system -> how it computes; what `measure` returns.
+
+    Those of one dtype are in turn with each other, and compared; all at once would need the memory for all.
+    """
+    results, variants = {}, variants_of(systems)
+    for dtype in DTYPES:
+        commands = {variant: command_of(module, recipe, variant) for variant in variants if variant.endswith(dtype)}
+        if commands:
+            results.update(measure(commands, FLAGS.rounds, FLAGS.steps))
+    return results
+
+
+def row_of(workload, variant, **values):
+    """Return a row of a table, which begins with the parts of the variant."""
+    system, *how, dtype = variant.split()
+    return {"workload": workload, "system": system, "variant": " ".join(how), "dtype": dtype, **values}
+
+
+def add_ratios(rows, rate):
+    """Add to our rows what they are of each peer's best one in the same dtype, as `ratios`, and print it.
+
+    Args:
+        rows: list of dict as row_of gives them.
+        rate: str, the key of what is compared, more being better.
+    """
+    for row in rows:
+        if row["system"] != "tfzoo":
+            continue
+        row["ratios"] = {}
+        for peer in ("keras-nlp", "pytorch"):
+            rates = [(other[rate], other["variant"]) for other in rows
+                     if (other["system"], other["dtype"]) == (peer, row["dtype"])]
+            if rates:
+                best, how = max(rates)
+                row["ratios"][peer] = row[rate] / best
+                print(f"tfzoo {row['variant']} {row['dtype']}: {row[rate] / best:.2f} x {peer} ({how})")
 
 
 def machine():
@@ -22,6 +115,10 @@ def machine():
     except OSError:
         commit = "unknown"
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "keras-nlp")}
+    if "pytorch_python" in FLAGS and FLAGS["pytorch_python"].value:
+        words = "import importlib.metadata as m; print(*(m.version(name) for name in ('torch', 'transformers')))"
+        found = subprocess.run([FLAGS["pytorch_python"].value, "-c", words], capture_output=True, text=True).stdout
+        versions.update(zip(("torch", "transformers"), found.split()))
     processor = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                      platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
     return {"machine": f"{processor}, {os.cpu_count()} cores", "python": platform.python_version(), **versions,
@@ -33,24 +130,33 @@ class Worker:
 
     Args:
         command: list of str.
+        environment: dict of str, what it has beside this process's variables.
 
     Attributes:
         problem: str, the last line of its error output where it did not begin; None where it did.
     """
 
-    def __init__(self, command):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    def __init__(self, command, environment=None):
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, env=environment, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.problem = None
 
     def ask(self, line):
         """Return the dict of its answer to a line, or None where it ended."""
+        self.send(line)
+        return self.receive()
+
+    def send(self, line):
+        """Let it begin with a line."""
         try:
             self.process.stdin.write(f"{line}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass
+
+    def receive(self):
+        """Return the dict of its answer to the line that was sent, or None where it ended."""
         answer = self.process.stdout.readline()
         while answer and not answer.startswith("{"):
             answer = self.process.stdout.readline()
@@ -60,7 +166,10 @@ class Worker:
         return None
 
     def close(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
         self.process.wait()
 
 
@@ -74,7 +183,8 @@ def measure(commands, rounds, steps, warm_up=4):
 
     Returns:
         dict of variant -> dict of seconds (median of a step), rounds (each one's seconds), first_seconds (of the first
-        step) and peak_bytes. Variants that did not begin are left out with a line on stderr.
+        step), peak_bytes, and answers (all of each round). Variants that did not begin, or ended, are left out with a
+        line on stderr.
     """
     workers, first = {}, {}
     for variant, command in commands.items():
@@ -87,14 +197,19 @@ def measure(commands, rounds, steps, warm_up=4):
         print(f"{variant}: ready", file=sys.stderr)
     answers = {variant: [] for variant in workers}
     for number in range(rounds):
-        for variant, worker in workers.items():
-            answers[variant].append(worker.ask(steps))
+        for variant, worker in list(workers.items()):
+            answer = worker.ask(steps)
+            if answer is None:
+                print(f"{variant}: left out, ended in round {number + 1} ({worker.problem})", file=sys.stderr)
+                del workers[variant], answers[variant]
+                continue
+            answers[variant].append(answer)
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
     for worker in workers.values():
         worker.close()
     return {variant: {"seconds": statistics.median(answer["seconds"] for answer in given) / steps,
                       "rounds": [answer["seconds"] / steps for answer in given], "first_seconds": first[variant],
-                      "peak_bytes": max(answer["peak_bytes"] for answer in given)}
+                      "peak_bytes": max(answer["peak_bytes"] for answer in given), "answers": given}
             for variant, given in answers.items()}
 
 

@@ -3,26 +3,20 @@
 The floor of a step is the time of its matrix products at the rate that the machine reaches at large ones, plus the
 bytes of the optimizer at the rate that it copies with; both are measured here.
 """
+import os
 import statistics
-import sys
 import time
 
 from absl import app, flags
 
-from benchmarks.interleave import measure, report
+from benchmarks.interleave import add_flags, add_ratios, measure_systems, refuse_words, report, row_of
 from benchmarks.worker import WORKLOADS
 
 FLAGS = flags.FLAGS
+add_flags(rounds=5, steps=6)
 flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "What is trained; may be given several times.")
-flags.DEFINE_list("only", [], "Leave out the variants whose line contains none of these, as 'tfzoo no_xla,keras-nlp'.")
-flags.DEFINE_integer("rounds", 5, "How often each variant is measured.", lower_bound=1)
-flags.DEFINE_integer("steps", 6, "Steps of one measurement.", lower_bound=1)
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
-flags.DEFINE_string("pytorch_python", None, "A Python with torch and transformers; without it PyTorch is left out.")
 
-VARIANTS = [f"{system} {variant} {dtype}" for system, variants in (
-    ("tfzoo", ("no_xla", "xla", "no_xla all")), ("keras-nlp", ("no_xla", "xla")), ("pytorch", ("eager", "compiled")))
-    for variant in variants for dtype in ("bfloat16", "float32")]
+SYSTEMS = {"tfzoo": ("no_xla", "xla", "no_xla all"), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager", "compiled")}
 
 
 def _best_seconds(function, repeats=15):
@@ -68,34 +62,26 @@ def floor(work, dtype, rates):
     return flops / rates[dtype] + moved / rates["bytes"], flops, moved
 
 
-def command_of(workload, variant):
-    """Return the command of a variant's worker."""
-    system, *variant, dtype = variant.split()
-    python = FLAGS.pytorch_python if system == "pytorch" else sys.executable
-    return [python, "-m", "benchmarks.worker", workload, system, " ".join(variant), dtype]
-
-
 def main(argv):
-    if len(argv) > 1:
-        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+    refuse_words(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     rates, rows = peaks(), []
     print(f"matrix products of 2048 x 2048 x 2048: bfloat16 {rates['bfloat16'] / 1e9:.0f}, float32 "
           f"{rates['float32'] / 1e9:.0f} GFLOP/s; an update of an array: {rates['bytes'] / 1e9:.1f} GB/s")
     for workload in FLAGS.workload:
-        variants = [variant for variant in VARIANTS if not FLAGS.only or any(part in variant for part in FLAGS.only)]
-        if not FLAGS.pytorch_python:
-            variants = [variant for variant in variants if not variant.startswith("pytorch")]
-        work = WORKLOADS[workload]
-        results = measure({variant: command_of(workload, variant) for variant in variants}, FLAGS.rounds, FLAGS.steps)
-        for variant, result in results.items():
-            seconds, dtype = result["seconds"], variant.split()[-1]
-            rows.append({"workload": workload, "variant": variant, "ms": 1000 * seconds,
-                         "examples/s": work["batch"] / seconds,
-                         "tokens/s": work["batch"] * work["length"] / seconds,
-                         "floor": floor(work, dtype, rates)[0] / seconds, "peak MB": result["peak_bytes"] / 2 ** 20,
-                         **result})
-    report(rows, {"workload": "{}", "variant": "{}", "ms": "{:>.0f}", "examples/s": "{:>.1f}", "tokens/s": "{:>,.0f}",
-                  "floor": "{:>.0%}", "peak MB": "{:>,.0f}"}, FLAGS.json)
+        work, found = WORKLOADS[workload], []
+        for variant, result in measure_systems("benchmarks.worker", work, SYSTEMS).items():
+            seconds = result["seconds"]
+            least = floor(work, variant.split()[-1], rates)[0]
+            found.append(row_of(workload, variant, **{
+                "ms": 1000 * seconds, "examples/s": work["batch"] / seconds,
+                "tokens/s": work["batch"] * work["length"] / seconds, "of the floor": least / seconds,
+                "peak MB": result["peak_bytes"] / 2 ** 20, **result}))
+        add_ratios(found, "examples/s")
+        rows += found
+    report(rows, {"workload": "{}", "system": "{}", "variant": "{}", "dtype": "{}", "ms": "{:>.0f}",
+                  "examples/s": "{:>.1f}", "tokens/s": "{:>,.0f}", "of the floor": "{:>.0%}", "peak MB": "{:>,.0f}"},
+           FLAGS.json)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Run by the benchmarks as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, with WORKLOAD a name below or the
 JSON of such a dict; imports nothing but its own system, so that PyTorch can have an environment of its own. Each answer
-is a JSON line: the seconds of the steps asked for, and the largest resident memory so far.
+is a JSON line: the seconds of the steps asked for, the largest resident memory so far, and that before the first step.
 """
 import json
 import os
@@ -151,14 +151,35 @@ def workload_of(name):
     return json.loads(name) if name.startswith("{") else WORKLOADS[name]
 
 
-def answer(steps):
-    """Answer each line of stdin, a count, with a JSON line about `steps(count)`."""
+def fit_seconds(model, data, count):
+    """Return the seconds of steps of Keras' `fit` after a first one, which waits for the pipeline to begin."""
+    import keras
+    ends = []
+    each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: ends.append(time.perf_counter()))
+    model.fit(data, steps_per_epoch=1 + count, epochs=1, verbose=0, callbacks=[each])
+    return ends[-1] - ends[0]
+
+
+def _peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def answer(steps, **others):
+    """Answer each line of stdin with a JSON line about the work that it asks for.
+
+    Args:
+        steps: callable of a count, which is the line; what it returns, a dict or None, is part of the answer, its own
+            `seconds` instead of those of the call.
+        others: further ones by the word that stands before the count.
+    """
+    built = _peak()
     for line in sys.stdin:
+        *word, count = line.split()
         begin = time.perf_counter()
-        steps(int(line))
+        found = (others[word[0]] if word else steps)(int(count))
         seconds = time.perf_counter() - begin
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak_bytes": _peak(), "built_bytes": built, **(found or {})}),
+              flush=True)
 
 
 def main():

@@ -14,7 +14,7 @@ import safetensors.numpy
 from tests.experiments.conftest import SMALL_MODEL, write_reviews
 from tests.helpers import CHECKOUT
 
-TIMES = {"tokens_per_second", "examples_per_second"}
+TIMES = {"tokens_per_second", "examples_per_second", "data_wait"}
 
 
 def start(folder, data, *more):

@@ -21,6 +21,8 @@ from tfzoo.training.saver import Saver
 from tfzoo.training.strategy import agree
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+WAIT_TO_TELL = 0.02  # the share of the training's time above which waiting for data is worth a line
+MOST_SUMS = 32  # of so many steps they are kept as they are; confusions of many classes take memory
 
 
 @dataclasses.dataclass
@@ -168,16 +170,17 @@ class Loop:
                     disable=None, dynamic_ncols=True)
 
     def _train(self, stopped, bar):
-        examples, seconds = 0, 0.0
+        examples, seconds, waited = 0, 0.0, 0.0
         self._catch_up(stopped)
         verdict, stop = None, False
         begin = time.perf_counter()
-        for step, sums, norm, *mine, tokens in self.trainer.train(self.data, self._last(), stopped):
+        for step, sums, norm, *mine, tokens, wait in self.trainer.train(self.data, self._last(), stopped):
             if verdict is not None:  # that of the step before: to wait for this one's would leave the device idle
                 stop = self._judge(step - 1, *verdict)
             passed = time.perf_counter() - begin  # of training alone: `begin` is set anew after all else
-            seconds, examples, verdict = seconds + passed, examples + self.data.batch_size, mine
-            self.window.add(sums, norm, tokens, passed)
+            seconds, waited = seconds + passed, waited + wait
+            examples, verdict = examples + self.data.batch_size, mine
+            self.window.add(sums, norm, tokens, passed, wait)
             bar.update(1)
             log, save = self.pace.due(step, self.pace.log_every), self.pace.due(step, self.pace.save_every)
             evaluate = self.eval_data is not None and self.pace.due(step, self.pace.eval_every)
@@ -187,6 +190,7 @@ class Loop:
                 if self._out_of_patience():
                     break
             begin = time.perf_counter()
+        _tell_wait(waited, seconds)
         return round(examples / seconds, 2) if seconds else None
 
     def _judge(self, step, finite, stop):
@@ -252,13 +256,16 @@ class Loop:
         sums = window.values()
         metrics = self.trainer.task.metrics(sums) if sums.get("count", 1) else {}  # else all updates were skipped
         values = {**metrics, "gradient_norm": window.norm(),
-                  "tokens_per_second": round(window.tokens / max(1e-9, window.seconds))}
+                  "tokens_per_second": round(window.tokens / max(1e-9, window.seconds)),
+                  "data_wait": round(window.waited / max(1e-9, window.seconds), 4)}
         if self.schedule is not None:
             values["learning_rate"] = float(self.schedule(step - 1))
         if window.skipped:
             values["skipped"] = window.skipped
         self.run.log(step, "train", **values)
         line = f"loss {values.get('loss', math.nan):.4f} tokens/s {values['tokens_per_second']:,}"
+        if values["data_wait"] > WAIT_TO_TELL:
+            line += f" waiting for data {values['data_wait']:.0%}"
         if bar.disable:
             tell(f"step {step} of {self.pace.steps}: {line}")
         else:
@@ -312,6 +319,12 @@ class Loop:
         self.saver.save(*job)
 
 
+def _tell_wait(waited, seconds):
+    if waited > WAIT_TO_TELL * seconds:
+        tell(f"{waited / seconds:.0%} of the training time was waiting for data: leave a CPU core free to make the "
+             "batches, and keep --data and $TFZOO_CACHE on a local disk")
+
+
 def evaluation_bar(batches, count):
     """Wrap batches in a progress bar on a terminal."""
     return tqdm(batches, total=count, desc="evaluate", unit="batch", leave=False, file=sys.stderr, disable=None,
@@ -319,7 +332,10 @@ def evaluation_bar(batches, count):
 
 
 class _Window:
-    """Sums of the steps since the last record, left on the device until they are asked for.
+    """Sums of the steps since the last record, left on the device until they are asked for or many.
+
+    They are added here, in float32 and in the order of the steps: additions on the device, scalar by scalar, cost more
+    than all else that the loop does in a step.
 
     Args:
         sums, skipped: what `state` and `skipped` gave, or nothing.
@@ -327,18 +343,29 @@ class _Window:
 
     def __init__(self, sums=None, skipped=()):
         self.sums = None if sums is None else {key: np.array(value, np.float32) for key, value in sums.items()}
-        self.skipped = list(skipped)
-        self.last_norm, self.tokens, self.seconds = None, 0, 0.0
+        self.skipped, self.new = list(skipped), []
+        self.last_norm, self.tokens, self.seconds, self.waited = None, 0, 0.0, 0.0
+
+    def add(self, sums, norm, tokens, seconds, waited):
+        if len(self.new) == MOST_SUMS:
+            self._add_up()  # without those of this step, which the device may still be at
+        self.new.append(sums)
+        self.last_norm, self.tokens = norm, self.tokens + tokens
+        self.seconds, self.waited = self.seconds + seconds, self.waited + waited
+
+    def _add_up(self):
+        for sums in self.new:
+            sums = {key: np.asarray(value) for key, value in sums.items()}
+            self.sums = sums if self.sums is None else {key: self.sums[key] + value for key, value in sums.items()}
+        self.new = []
 
     def state(self):
         """Return the sums as plain values; a float32 goes through JSON unchanged."""
+        self._add_up()
         return None if self.sums is None else {key: np.asarray(value).tolist() for key, value in self.sums.items()}
 
-    def add(self, sums, norm, tokens, seconds):
-        self.sums = sums if self.sums is None else {key: self.sums[key] + value for key, value in sums.items()}
-        self.last_norm, self.tokens, self.seconds = norm, self.tokens + tokens, self.seconds + seconds
-
     def values(self):
+        self._add_up()
         return {key: np.asarray(value, np.float64) for key, value in self.sums.items()}
 
     def norm(self):

@@ -169,11 +169,11 @@ class Trainer:
             stopped: callable -> bool, whether this process was told to stop.
 
         Yields:
-            (step, what `train_step` gives, real tokens in the batch).
+            (step, what `train_step` gives, real tokens in the batch, seconds waited for the batch).
         """
         start = self.step
-        for number, batch in enumerate(prefetch(data.batch, range(start, until)), start + 1):
-            yield number, *self.train_step(batch, stopped()), int(batch["padding_mask"].sum())
+        for number, (batch, waited) in enumerate(prefetch(data.batch, range(start, until)), start + 1):
+            yield number, *self.train_step(batch, stopped()), np.count_nonzero(batch["padding_mask"]), waited
 
     def evaluate(self, data, progress=None):
         """Return the task's metrics over one pass of the data, each example counted once: dict of float.
@@ -186,7 +186,7 @@ class Trainer:
             OutOfMemory: a batch does not fit.
         """
         totals = {}
-        batches = prefetch(data.batch, range(data.batches_per_epoch))
+        batches = (batch for batch, _ in prefetch(data.batch, range(data.batches_per_epoch)))
         for batch in batches if progress is None else progress(batches, data.batches_per_epoch):
             try:
                 sums = self._local(self._evaluation(self._place(batch)))

@@ -1,0 +1,115 @@
+"""How the time and the memory of a training step grow with length, width, depth and vocabulary.
+
+The base is masked words with BERT of 4 layers x 256, 8 x 128 tokens, bfloat16 without XLA; each sweep changes one of
+them. --plot draws what was measured, or with --from what was measured before.
+"""
+import json
+import pathlib
+import sys
+
+from absl import app, flags
+
+from benchmarks.interleave import FLAGS, add_flags, measure, refuse_words, report
+
+add_flags(rounds=5, steps=5, peers=False)
+flags.DEFINE_multi_enum("sweep", ["length", "width", "layers", "vocab"], ["length", "width", "layers", "vocab"],
+                        "What grows; may be given several times.")
+flags.DEFINE_string("plot", None, "Draw the figure into this file (.png or .svg); needs matplotlib.")
+flags.DEFINE_string("from", None, "The JSON of an earlier run, to draw without measuring again.")
+
+BASE = {"family": "bert", "task": "masked_lm", "layers": 4, "width": 256, "heads": 4, "batch": 8, "length": 128,
+        "masked": 19, "vocab": 30522, "positions": 512}
+SWEEPS = {"length": (64, 128, 256, 512, 1024), "width": (128, 256, 512, 1024), "layers": (2, 4, 8, 12),
+          "vocab": (4000, 8000, 16000, 32000, 64000)}
+AXES = {"length": "length (tokens a row)", "width": "hidden width (numbers a token)", "layers": "depth (layers)",
+        "vocab": "vocabulary (word pieces)"}
+
+
+def workload(sweep, value):
+    """Return the dict of a workload: the base with one thing changed, and what hangs on it."""
+    work = {**BASE, sweep: value}
+    return {**work, "heads": max(1, work["width"] // 64), "masked": max(1, round(0.15 * work["length"])),
+            "positions": max(BASE["positions"], work["length"])}
+
+
+def sweep_rows(sweep):
+    """Measure a sweep: list of rows."""
+    commands = {f"{sweep} {value}": [sys.executable, "-m", "benchmarks.worker", json.dumps(workload(sweep, value)),
+                                     "tfzoo", "no_xla", "bfloat16"] for value in SWEEPS[sweep]}
+    rows = []
+    for variant, result in measure(commands, FLAGS.rounds, FLAGS.steps).items():
+        value = int(variant.split()[1])
+        work, seconds = workload(sweep, value), result["seconds"]
+        built = max(answer["built_bytes"] for answer in result.pop("answers"))
+        rows.append({"workload": f"bert_{work['layers']}x{work['width']}_{work['batch']}x{work['length']}"
+                                 f"_vocab{work['vocab']}", "system": "tfzoo", "variant": "no_xla", "dtype": "bfloat16",
+                     "sweep": sweep, "value": value, "ms": 1000 * seconds, "built_bytes": built,
+                     "tokens_per_second": work["batch"] * work["length"] / seconds, **result})
+    return rows
+
+
+def drawing():
+    """Return matplotlib's Figure, or end with one line where it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise SystemExit("--plot needs matplotlib, which is not installed: pip install matplotlib, or leave --plot "
+                         "away and draw later with --from=FILE, the --json of the run") from None
+    return Figure
+
+
+def draw(rows, path):
+    """Draw time above memory, a column for each sweep."""
+    figure = drawing()
+    sweeps = [sweep for sweep in SWEEPS if any(row.get("sweep") == sweep for row in rows)]
+    if not sweeps:
+        raise SystemExit("nothing to draw: needed is the --json of a run of benchmarks.growth")
+    picture = figure(figsize=(3.4 * len(sweeps), 5.6), layout="constrained")
+    axes = picture.subplots(2, len(sweeps), squeeze=False)
+    for column, sweep in enumerate(sweeps):
+        points = sorted((row["value"], row["ms"], row["peak_bytes"], row["built_bytes"]) for row in rows
+                        if row.get("sweep") == sweep)
+        values, times, peaks, built = zip(*points)
+        time, memory = axes[:, column]
+        time.plot(values, times, "o-")
+        memory.plot(values, [peak / 1e6 for peak in peaks], "o-", label="at the peak")
+        memory.plot(values, [size / 1e6 for size in built], "o--", label="before the first step")
+        for axis in (time, memory):
+            axis.set_xlabel(AXES[sweep])
+            axis.set_xlim(left=0)
+            axis.set_ylim(bottom=0)
+            axis.locator_params(axis="x", integer=True, nbins=5)
+            axis.grid(alpha=0.3)
+        time.set_ylabel("time of a step (ms)")
+        memory.set_ylabel("resident memory (MB)")
+    axes[1, 0].legend(loc="lower right")
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(path, dpi=120)
+
+
+def earlier(path):
+    """Return the rows of an earlier run."""
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json of a run") from None
+
+
+def main(argv):
+    refuse_words(argv)
+    if FLAGS["from"].value:
+        if not FLAGS.plot:
+            raise SystemExit("--from is for --plot: give both")
+        draw(earlier(FLAGS["from"].value), FLAGS.plot)
+        return
+    if FLAGS.plot:
+        drawing()  # a refusal comes before the work
+    rows = [row for sweep in FLAGS.sweep for row in sweep_rows(sweep)]
+    report(rows, {"sweep": "{}", "value": "{:>}", "ms": "{:>.0f}", "tokens_per_second": "{:>,.0f}",
+                  "built_bytes": "{:>,}", "peak_bytes": "{:>,}"}, FLAGS.json)
+    if FLAGS.plot:
+        draw(rows, FLAGS.plot)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,81 @@
+"""Pretraining on real text beside peers: tokens a second that are no padding.
+
+--corpus=python: masked words of docstrings (builtin:python), packed and bucketed, beside keras-nlp, which pads. All
+have one vocabulary, learned for the run, and the same texts; special tokens are counted. --corpus=bytes: a small GPT-2
+on the bytes of $TFZOO_DATA/lm_shakespeare, beside keras-nlp and PyTorch.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from absl import app, flags
+
+from benchmarks.interleave import (FLAGS, ROOT, add_flags, add_ratios, data_folder, measure_systems, refuse_words,
+                                   report, row_of)
+
+add_flags(rounds=5, steps=20)
+flags.DEFINE_enum("corpus", "python", ["python", "bytes"], "What is learned.")
+flags.DEFINE_integer("layers", None, "Layers; without it 2 for python, 4 for bytes.", lower_bound=1)
+flags.DEFINE_integer("width", None, "Hidden width, 64 a head; without it 128 for python, 256 for bytes.",
+                     lower_bound=64)
+
+MODULE = "benchmarks.pretrain_worker"
+RECIPES = {
+    "python": {"task": "masked_lm", "data": "builtin:python", "vocab": 8000, "batch": 64, "length": 128,
+               "positions": 512, "layers": 2, "width": 128, "decay": 0.01},
+    "bytes": {"task": "causal_lm", "vocab": 260, "batch": 16, "length": 256, "positions": 256, "layers": 4,
+              "width": 256, "decay": 0.1}}
+SYSTEMS = {
+    "python": {"tfzoo": ("packed", "bucketed"), "keras-nlp": ("no_xla", "xla")},
+    "bytes": {"tfzoo": ("stream",), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager", "compiled")}}
+
+
+def recipe_of(corpus, folder):
+    """Return what is trained and how, for the workers: dict."""
+    recipe = {**RECIPES[corpus], "folder": folder}
+    recipe.update({name: FLAGS[name].value for name in ("layers", "width") if FLAGS[name].value is not None})
+    if recipe["width"] % 64:
+        raise SystemExit(f"--width={recipe['width']}: allowed are multiples of 64, the width of a head")
+    if corpus == "bytes":
+        recipe["data"] = str(data_folder("lm_shakespeare"))
+    return {**recipe, "heads": recipe["width"] // 64}
+
+
+def prepare(recipe):
+    """Have the vocabulary learned and the texts encoded, in a process of its own."""
+    print("learning a vocabulary and encoding the texts", file=sys.stderr)
+    done = subprocess.run([sys.executable, "-m", MODULE, json.dumps(recipe), "prepare"], cwd=ROOT, capture_output=True,
+                          text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        raise SystemExit(f"the texts could not be prepared: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    print("{texts:,} texts, {pieces:,} pieces, {tokens:,} tokens".format(**found), file=sys.stderr)
+
+
+def main(argv):
+    refuse_words(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = recipe_of(FLAGS.corpus, folder)
+        os.environ["TFZOO_CACHE"] = folder  # a vocabulary that is learned anew would fill the user's own
+        if recipe["task"] == "masked_lm":
+            prepare(recipe)
+        results = measure_systems(MODULE, recipe, SYSTEMS[FLAGS.corpus])
+    workload = "{task}_{layers}x{width}_{batch}x{length}".format(**recipe)
+    rows = []
+    for variant, result in results.items():
+        answers = result.pop("answers")
+        rates = sorted(answer["tokens"] / answer["seconds"] for answer in answers)
+        filled = sum(answer["tokens"] for answer in answers) / (
+            len(answers) * FLAGS.steps * recipe["batch"] * recipe["length"])
+        rows.append(row_of(workload, variant, tokens_per_second=rates[len(rates) // 2], slowest=rates[0],
+                           fastest=rates[-1], tokens_per_step=filled * recipe["batch"] * recipe["length"], **result))
+    add_ratios(rows, "tokens_per_second")
+    report(rows, {"system": "{}", "variant": "{}", "dtype": "{}", "tokens_per_second": "{:>,.0f}",
+                  "slowest": "{:>,.0f}", "fastest": "{:>,.0f}", "tokens_per_step": "{:>,.0f}",
+                  "peak_bytes": "{:>,}"}, FLAGS.json)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,166 @@
+"""Two workers of one core each beside one worker of one core, on the same global batch: what is gained and lost.
+
+Efficiency is T1 / (2 x T2). Where a step of two workers spends its time is told by what is measured alone, on one core:
+forward and backward of half the batch; the clip and the update; how much slower half a batch is while the other core
+works on one too (memory, cache and clock are shared); and an all-reduce of gradients of the same sizes. What remains is
+waiting for each other, and what overlaps.
+"""
+import json
+import os
+import statistics
+import sys
+
+from absl import app, flags
+
+from benchmarks.interleave import FLAGS, Worker, add_flags, refuse_words, report
+from benchmarks.worker import POLICIES, answer
+
+add_flags(rounds=5, steps=5, peers=False)
+flags.DEFINE_string("model", "bert_small", "Model.")
+flags.DEFINE_integer("batch_size", 32, "Rows of the global batch.", lower_bound=2)
+flags.DEFINE_integer("length", 128, "Tokens of a row.", lower_bound=8)
+flags.DEFINE_enum("precision", "bfloat16", sorted(POLICIES), "What is computed with.")
+flags.DEFINE_string("worker", None, "The JSON of one worker; used by the benchmark itself.")
+
+LABELS = ["0", "1"]
+PARTS = ("compute", "update", "contention", "all_reduce", "rest")
+
+
+def make_batch(rows, length):
+    """Return a batch of random tokens: dict of arrays."""
+    import numpy as np
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, 30000, (rows, length)).astype(np.int32)
+    return {"token_ids": tokens, "padding_mask": np.ones_like(tokens), "segment_ids": np.zeros_like(tokens),
+            "labels": rng.integers(0, len(LABELS), rows).astype(np.int32), "weights": np.ones(rows, np.float32)}
+
+
+def work(settings):
+    """Be one worker: answer `whole`, `half`, `gradients` and `all_reduce`, each with a count, until the lines end."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {settings["core"]})
+    import keras
+    import tensorflow as tf
+
+    import tfzoo
+    from tfzoo.tasks import task_of
+    from tfzoo.training.optimizer import make_optimizer
+    from tfzoo.training.strategy import make_strategy
+    from tfzoo.training.trainer import Trainer
+    strategy = make_strategy(settings["strategy"])
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = tfzoo.build(settings["model"], task="classification", labels=LABELS, dtype=settings["policy"],
+                            dropout=0.1)
+        optimizer = make_optimizer("adamw", 1e-4, model.trainable_variables)
+    trainer = Trainer(model, task_of("classification", LABELS), optimizer, strategy=strategy)
+    whole = make_batch(settings["rows"], settings["length"])
+    half = {key: value[:len(value) // 2] for key, value in whole.items()}
+    inputs = ({key: tf.constant(value) for key, value in half.items()}, tf.constant(0, tf.int64),
+              tf.constant(0, tf.int64), tf.constant(float(len(half["weights"]))))
+    sums = [tf.zeros(variable.shape) for variable in model.trainable_variables]
+
+    def reduce(*tensors):
+        return tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.SUM, [tf.identity(tensor) for tensor in tensors])  # on this replica's device
+
+    reduced = tf.function(lambda *tensors: strategy.run(reduce, tensors), autograph=False)
+    local = strategy.experimental_local_results
+
+    def repeat(call, last):
+        def run(count):
+            for _ in range(count):
+                result = call()
+            last(result)
+        return run
+
+    answer(repeat(lambda: trainer.train_step(whole), lambda result: float(result[1])),
+           half=repeat(lambda: trainer.train_step(half), lambda result: float(result[1])),
+           gradients=repeat(lambda: trainer._gradients(*inputs), lambda result: result[0][0].numpy()),
+           all_reduce=repeat(lambda: reduced(*sums), lambda result: local(result[0])[0].numpy()),
+           size=lambda count: {"gradient_bytes": sum(4 * value.shape.num_elements() for value in sums)})
+
+
+def start(cores):
+    """Return (a lone worker on each of two cores, two workers of one cluster on the same)."""
+    from experiments.launch import free_ports
+    base = {"model": FLAGS.model, "policy": POLICIES[FLAGS.precision], "rows": FLAGS.batch_size,
+            "length": FLAGS.length}
+    threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CONFIG": ""}
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+
+    def worker(core, strategy, variables):
+        settings = json.dumps({**base, "core": core, "strategy": strategy})
+        return Worker([sys.executable, "-m", "benchmarks.scaling", f"--worker={settings}"], {**threads, **variables})
+
+    alone = [worker(core, "one_device", {}) for core in cores]
+    return alone, [worker(core, "multi_worker", {"TF_CONFIG": json.dumps(
+        {"cluster": cluster, "task": {"type": "worker", "index": index}})}) for index, core in enumerate(cores)]
+
+
+def together(workers, line):
+    """Let workers do the same at the same time; return the answer of the slowest."""
+    for worker in workers:
+        worker.send(line)
+    answers = [worker.receive() for worker in workers]
+    for worker, given in zip(workers, answers):
+        if given is None:
+            raise SystemExit(f"benchmarks.scaling: a worker ended ({worker.problem})")
+    return max(answers, key=lambda given: given["seconds"])
+
+
+def breakdown(seconds):
+    """Return what a step of two workers is made of, and the efficiency: dict of float, from medians of all measured."""
+    parts = {"compute": seconds["gradients"], "update": seconds["half"] - seconds["gradients"],
+             "contention": seconds["half beside"] - seconds["half"], "all_reduce": seconds["all_reduce"]}
+    parts["rest"] = seconds["two workers"] - sum(parts.values())
+    return {**parts, "efficiency": seconds["one worker"] / (2 * seconds["two workers"])}
+
+
+def measure_all(alone, pair):
+    """Return (dict of what -> median seconds of a step, peak bytes of one of the pair, bytes of its gradients)."""
+    measurements = {"one worker": (alone[:1], ""), "two workers": (pair, ""), "gradients": (alone[:1], "gradients "),
+                    "half": (alone[:1], "half "), "half beside": (alone, "half "), "all_reduce": (pair, "all_reduce ")}
+    for workers, word in measurements.values():
+        together(workers, f"{word}2")  # builds and compiles
+    print("ready", file=sys.stderr)
+    times = {name: [] for name in measurements}
+    for number in range(FLAGS.rounds):
+        for name, (workers, word) in measurements.items():
+            given = together(workers, f"{word}{FLAGS.steps}")
+            times[name].append(given["seconds"] / FLAGS.steps)
+        print(f"round {number + 1} of {FLAGS.rounds}", file=sys.stderr)
+    size = together(pair, "size 0")
+    return {name: statistics.median(each) for name, each in times.items()}, size["peak_bytes"], size["gradient_bytes"]
+
+
+def main(argv):
+    refuse_words(argv)
+    if FLAGS.worker:
+        work(json.loads(FLAGS.worker))
+        sys.stdout.flush()
+        os._exit(0)  # the end of a cluster waits for all of its workers, which end one after the other here
+    if FLAGS.batch_size % 2:
+        raise SystemExit(f"--batch_size={FLAGS.batch_size}: allowed are even numbers, for two workers")
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(cores) < 2:
+        raise SystemExit(f"{len(cores)} core(s) to pin workers to: needed are two, on Linux")
+    alone, pair = start(cores[:2])
+    seconds, peak, size = measure_all(alone, pair)
+    for worker in (*alone, *pair):
+        worker.close()
+    workload = f"{FLAGS.model}_{FLAGS.batch_size}x{FLAGS.length}"
+    common = {"workload": workload, "system": "tfzoo", "dtype": FLAGS.precision}
+    rows = [{**common, "variant": name, "ms": 1000 * value} for name, value in seconds.items()]
+    found = breakdown(seconds)
+    rows += [{**common, "variant": f"of two workers: {part}", "ms": 1000 * found[part]} for part in PARTS]
+    for row in rows[:2]:
+        row["examples_per_second"] = 1000 * FLAGS.batch_size / row["ms"]
+    rows[1].update(efficiency=found["efficiency"], gradient_bytes=size, peak_bytes=peak)
+    print(f"efficiency {found['efficiency']:.1%}: one worker {1000 * seconds['one worker']:.0f} ms, two "
+          f"{1000 * seconds['two workers']:.0f} ms a step of {workload}; gradients of {size / 1e6:.0f} MB")
+    report(rows, {"variant": "{}", "dtype": "{}", "ms": "{:>.1f}"}, FLAGS.json)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,105 @@
+"""Seconds from the start of a Python process to the end of its first training step, beside keras-nlp.
+
+BERT-base, 8 x 128 tokens, classification, AdamW. Each start is a process of its own, all variants in turn. tfzoo's
+imports are those of experiments.finetune. What is compared with is the faster of keras-nlp's ways: `xla` is what
+`compile` chooses by itself. Beside the seconds stand those that the processors worked for it (`cpu`), which swing less
+where the machine has other work.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app, flags
+
+from benchmarks.interleave import ROOT, refuse_words, report
+from benchmarks.worker import SYSTEMS, WORKLOADS
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("workload", "bert_base", sorted(WORKLOADS), "What is trained.")
+flags.DEFINE_list("only", [], "Leave out the variants whose line contains none of these, as 'tfzoo,keras-nlp no_xla'.")
+flags.DEFINE_integer("rounds", 3, "Starts of each variant.", lower_bound=1)
+flags.DEFINE_string("json", None, "Also write the rows into this file.")
+flags.DEFINE_string("variant", None, "One variant, started in this process; used by the benchmark itself.")
+
+VARIANTS = [f"{system} {how} {dtype}" for dtype in ("bfloat16", "float32")
+            for system, how in (("tfzoo", "no_xla"), ("keras-nlp", "no_xla"), ("keras-nlp", "xla"))]
+PARTS = ("python", "import", "build", "first step")  # build: model, optimizer, trainer; first step: trace and compile
+
+
+def import_system(system):
+    """Import what the system's scripts do."""
+    if system == "keras-nlp":
+        import keras_nlp  # noqa: F401
+        return
+    from experiments import app as script
+    script.import_tensorflow()
+    import tfzoo.checkpoints
+    import tfzoo.data.source
+    import tfzoo.text
+    import tfzoo.training.checkpointing
+    import tfzoo.training.loop
+    import tfzoo.training.optimizer
+    import tfzoo.training.run_folder
+    import tfzoo.training.strategy
+    import tfzoo.training.trainer  # noqa: F401
+
+
+def start(variant):
+    """Print a JSON list: the processors' seconds, then when each part of a variant's start was done, since 1970."""
+    times = [time.time()]
+    system, how, dtype = variant.split()
+    import_system(system)
+    times.append(time.time())
+    steps = SYSTEMS[system](WORKLOADS[FLAGS.workload], how, dtype)
+    times.append(time.time())
+    steps(1)
+    times.append(time.time())
+    print(json.dumps([time.process_time(), *times]), flush=True)
+    os._exit(0)  # TensorFlow's threads may hold an interpreter that ends by itself
+
+
+def seconds_of(variant):
+    """Return (the processors' seconds, list of the seconds of each part) of one start in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.start", f"--variant={variant}", f"--workload={FLAGS.workload}"]
+    begin = time.time()
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True,
+                          text=True)
+    if done.returncode:
+        raise SystemExit(f"{variant}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    cpu, *times = json.loads(done.stdout.splitlines()[-1])
+    return cpu, [after - before for before, after in zip([begin, *times], times)]
+
+
+def main(argv):
+    refuse_words(argv)
+    if FLAGS.variant:
+        return start(FLAGS.variant)
+    variants = [variant for variant in VARIANTS if not FLAGS.only or any(part in variant for part in FLAGS.only)]
+    taken = {variant: [] for variant in variants}
+    for number in range(FLAGS.rounds):
+        for variant in variants:
+            taken[variant].append(seconds_of(variant))
+            print(f"round {number + 1} of {FLAGS.rounds}, {variant}: {sum(taken[variant][-1][1]):.1f} s",
+                  file=sys.stderr)
+    rows = []
+    for variant, starts in taken.items():
+        system, how, dtype = variant.split()
+        cpus, parts = zip(*starts)
+        rows.append({"workload": FLAGS.workload, "system": system, "variant": how, "dtype": dtype,
+                     **{part: statistics.median(values) for part, values in zip(PARTS, zip(*parts))},
+                     "seconds": statistics.median(map(sum, parts)), "cpu": statistics.median(cpus), "starts": starts})
+    report(rows, {"workload": "{}", "system": "{}", "variant": "{}", "dtype": "{}",
+                  **{part: "{:>.1f}" for part in (*PARTS, "seconds", "cpu")}}, FLAGS.json)
+    for row in rows:
+        peers = [other["seconds"] for other in rows
+                 if other["system"] == "keras-nlp" and other["dtype"] == row["dtype"]]
+        if row["system"] == "tfzoo" and peers:
+            print(f"{row['dtype']}: tfzoo's start takes {row['seconds'] / min(peers):.2f} of keras-nlp's "
+                  "(wanted: at most 1)")
+
+
+if __name__ == "__main__":
+    app.run(main)

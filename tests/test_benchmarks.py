@@ -1,0 +1,125 @@
+"""The benchmarks' own arithmetic and refusals, with workers that compute nothing; what they measure is run by hand."""
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from benchmarks import finetune_worker, growth, interleave, scaling
+from benchmarks.worker import workload_of
+from tests.helpers import CHECKOUT
+
+WORKER = """
+import sys
+sys.path.insert(0, {root!r})
+from benchmarks.worker import answer
+answer(lambda count: {{'seconds': {seconds} * count, 'tokens': 7 * count}}, word=lambda count: {{'a': count}})
+"""
+
+
+def worker_of(seconds):
+    return [sys.executable, "-c", WORKER.format(root=str(CHECKOUT), seconds=seconds)]
+
+
+def test_a_worker_answers_counts_and_words():
+    worker = interleave.Worker(worker_of(0.5))
+    assert {key: worker.ask(3)[key] for key in ("seconds", "tokens")} == {"seconds": 1.5, "tokens": 21}
+    answer = worker.ask("word 4")
+    assert answer["a"] == 4 and 0 <= answer["seconds"] < 1 and answer["peak_bytes"] >= answer["built_bytes"] > 0
+    worker.close()
+
+
+def test_variants_are_measured_in_turn_and_those_that_end_are_left_out(capsys):
+    ends = [sys.executable, "-c", "print('noise')\nfor number in range(3): input(); print('{\"seconds\": 1, "
+            "\"peak_bytes\": 1}', flush=True)\nraise SystemExit('no more')"]
+    found = interleave.measure({"slow": worker_of(0.5), "fast": worker_of(0.25), "ends": ends,
+                                "never": [sys.executable, "-c", "raise SystemExit('no such system')"]}, 2, 4)
+    assert {name: result["seconds"] for name, result in found.items()} == {"slow": 0.5, "fast": 0.25}
+    assert found["fast"]["rounds"] == [0.25, 0.25]
+    assert [answer["tokens"] for answer in found["fast"]["answers"]] == [28, 28]
+    lines = capsys.readouterr().err
+    assert "never: left out (no such system)" in lines and "ends: left out, ended in round 2 (no more)" in lines
+
+
+def test_ratios_are_to_each_peer_s_best_in_the_same_dtype(capsys):
+    rates = {"tfzoo packed bfloat16": 30, "keras-nlp xla bfloat16": 10, "keras-nlp no_xla bfloat16": 20,
+             "keras-nlp no_xla float32": 60}
+    rows = [interleave.row_of("work", variant, rate=rate) for variant, rate in rates.items()]
+    interleave.add_ratios(rows, "rate")
+    assert rows[0]["ratios"] == {"keras-nlp": 1.5} and "ratios" not in rows[1]
+    assert capsys.readouterr().out == "tfzoo packed bfloat16: 1.50 x keras-nlp (no_xla)\n"
+
+
+def test_the_shared_flags_choose_variants(monkeypatch):
+    values = flags.FlagValues()
+    monkeypatch.setattr(interleave, "FLAGS", values)
+    flags.DEFINE_list("only", [], "", flag_values=values)
+    flags.DEFINE_string("pytorch_python", None, "", flag_values=values)
+    systems = {"tfzoo": ("packed",), "pytorch": ("eager",)}
+    values(["benchmark"])
+    assert interleave.variants_of(systems) == ["tfzoo packed bfloat16", "tfzoo packed float32"]
+    values(["benchmark", f"--pytorch_python={sys.executable}", "--only=eager float32"])
+    assert interleave.variants_of(systems) == ["pytorch eager float32"]
+    values(["benchmark", "--only=nothing"])
+    with pytest.raises(SystemExit, match="allowed are parts of tfzoo packed bfloat16"):
+        interleave.variants_of(systems)
+    values(["benchmark", "--pytorch_python=no_such_python"])
+    with pytest.raises(SystemExit, match="no such program"):
+        interleave.variants_of(systems)
+
+
+def test_compiling_is_what_the_first_step_of_each_length_takes_more():
+    clock = finetune_worker.Clock()
+    clock.times.update({32: [5.0, 1.0, 1.0], 64: [9.0, 2.0, 3.0, 2.0], 128: [7.0]})
+    assert clock.compiling == 4.0 + 7.0
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing():
+    recipe = {"rate": 8.0, "steps": 8, "warmup": 4}
+    assert [finetune_worker.rate_at(recipe, step) for step in range(9)] == [2, 4, 6, 8, 8, 6, 4, 2, 0]
+    assert finetune_worker.rate_at({**recipe, "steps": 0}, 100) == 8
+
+
+def test_a_step_of_two_workers_is_the_sum_of_its_parts():
+    parts = scaling.breakdown({"one worker": 1.0, "two workers": 0.8, "gradients": 0.4, "half": 0.5,
+                               "half beside": 0.55, "all_reduce": 0.2})
+    assert sum(parts[name] for name in scaling.PARTS) == pytest.approx(0.8)
+    assert parts["efficiency"] == 0.625 and parts["rest"] == pytest.approx(0.05)
+
+
+def test_a_sweep_changes_one_thing_and_what_hangs_on_it():
+    for sweep, values in growth.SWEEPS.items():
+        for value in values:
+            work = workload_of(json.dumps(growth.workload(sweep, value)))
+            assert work[sweep] == value and work["width"] == 64 * work["heads"] and work["length"] <= work["positions"]
+    assert growth.workload("length", 128) == growth.BASE
+
+
+def rows_of_growth():
+    return [{"machine": "none"}, *({"sweep": sweep, "value": value, "ms": value, "peak_bytes": 2 * value,
+                                    "built_bytes": value} for sweep in growth.SWEEPS for value in (1, 2))]
+
+
+def run(module, *words):
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *words], cwd=CHECKOUT, capture_output=True,
+                          text=True)
+
+
+def test_growth_draws_what_was_measured_before(tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps(rows_of_growth()))
+    done = run("growth", f"--from={tmp_path}/rows.json", f"--plot={tmp_path}/images/growth.png")
+    if importlib.util.find_spec("matplotlib") is None:
+        assert done.returncode == 1 and "needs matplotlib" in done.stderr and len(done.stderr.splitlines()) == 1
+    else:
+        assert done.returncode == 0 and (tmp_path / "images" / "growth.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("words, line", [
+    (("growth", "--from=rows.json"), "--from is for --plot: give both"),
+    (("scaling", "--batch_size=7"), "--batch_size=7: allowed are even numbers, for two workers"),
+    (("pretrain", "--width=100"), "--width=100: allowed are multiples of 64, the width of a head")])
+def test_a_wrong_flag_is_refused_in_one_line(words, line):
+    done = run(*words)
+    assert done.returncode == 1 and done.stderr == line + "\n"
