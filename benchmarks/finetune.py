@@ -100,7 +100,10 @@ def race():
 
 def main(argv):
     refuse_words(argv)
-    speed() if FLAGS.to_accuracy is None else race()
+    if FLAGS.to_accuracy is None:
+        speed()
+    else:
+        race()
 
 
 if __name__ == "__main__":
