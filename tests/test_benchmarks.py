@@ -5,11 +5,14 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 from absl import flags
+from tensorflow.python.framework import ops
 
-from benchmarks import finetune_worker, growth, interleave, scaling
-from benchmarks.worker import workload_of
+from benchmarks import finetune_worker, growth, interleave, scaling, train_step
+from benchmarks.worker import tfzoo_steps, workload_of
 from tests.helpers import CHECKOUT
+from tfzoo.training.trainer import Trainer
 
 WORKER = """
 import sys
@@ -123,3 +126,23 @@ def test_growth_draws_what_was_measured_before(tmp_path):
 def test_a_wrong_flag_is_refused_in_one_line(words, line):
     done = run(*words)
     assert done.returncode == 1 and done.stderr == line + "\n"
+
+
+@pytest.mark.parametrize("work", [
+    {"family": "bert", "task": "classification", "masked": None}, {"family": "bert", "task": "masked_lm", "masked": 12},
+    {"family": "gpt2", "task": "causal_lm", "masked": None}], ids=lambda work: work["task"])
+def test_the_floor_has_the_products_that_the_step_computes(work, monkeypatch):
+    work = {**work, "vocab": 400, "positions": 80, "layers": 3, "width": 128, "heads": 2, "batch": 2, "length": 80}
+    counted = []
+
+    def count(trainer, batch):
+        numbers = [tf.constant(0, tf.int64), tf.constant(0, tf.int64), tf.constant(1.0)]
+        graph = trainer._gradients.get_concrete_function(trainer._place(batch), *numbers).graph
+        counted.append(sum(ops.get_stats_for_node_def(graph, op.node_def, "flops").value
+                           for op in graph.get_operations() if "MatMul" in op.type))
+        return {}, tf.constant(0.0)
+
+    monkeypatch.setattr(Trainer, "train_step", count)
+    tfzoo_steps(work, "no_xla", "float32")(1)
+    expected = train_step.floor(work, "float32", {"float32": 1.0, "bytes": 1.0})[1]
+    assert expected == pytest.approx(counted[0], rel=0.02)  # without the segments' and heads' small ones

@@ -51,6 +51,19 @@ def test_chunks_give_what_all_logits_give(monkeypatch, rows_at_once, dtype, boun
     assert np.allclose(evaluated, got[:2], rtol=1e-6)
 
 
+def test_no_tensor_of_a_long_batch_has_all_logits():
+    rows, words, width = 8 * 1024, 50257, 8
+    like = [tf.TensorSpec(shape, dtype) for shape, dtype in (
+        ((rows, width), tf.bfloat16), ((words, width), tf.float32), ((words,), tf.float32), ((rows,), tf.int32),
+        ((rows,), tf.float32))]
+    run = tf.function(lambda *values: gradients_of(
+        lambda *inputs: projected_cross_entropy(*inputs, training=True), *values), autograph=False)
+    graph = run.get_concrete_function(*like).graph
+    graphs = [graph, *(graph._get_function(name).graph for name in graph._functions)]
+    sizes = [output.shape.num_elements() or 0 for one in graphs for op in one.get_operations() for output in op.outputs]
+    assert cross_entropy.CHUNK / 2 < max(sizes) <= cross_entropy.CHUNK < rows * words / 6
+
+
 def test_the_first_of_equal_logits_is_the_answer():
     hidden, table, weights = tf.zeros((3, WIDTH)), tf.ones((WORDS, WIDTH)), tf.ones(3)
     loss, right = projected_cross_entropy(hidden, table, tf.zeros(WORDS), tf.constant([0, 1, 52]), weights)

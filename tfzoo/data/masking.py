@@ -3,6 +3,8 @@
 15 % of the tokens are predicted; of those 80 % become the mask, 10 % a random token, 10 % stay.
 The draw is a function of (seed, step) over the global batch, made anew for every batch (RoBERTa's dynamic masking).
 """
+import functools
+
 import numpy as np
 
 RATE = 0.15
@@ -11,6 +13,12 @@ RATE = 0.15
 def step_generator(seed, step):
     """Return NumPy's Philox generator keyed by (seed, step)."""
     return np.random.Generator(np.random.Philox(key=[seed, step]))
+
+
+@functools.lru_cache(maxsize=4)
+def _ordinary(vocab_size, special_ids):
+    """Return the ids that are not special, int [V - special]: kept, as finding them takes longer than all else here."""
+    return np.setdiff1d(np.arange(vocab_size), special_ids)
 
 
 def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE):
@@ -50,7 +58,7 @@ def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE
     weights = chosen[:, :width].astype(np.float32)
     labels = np.where(weights > 0, np.take_along_axis(token_ids, positions, axis=1), 0)
     kind = rng.random((batch, width))
-    ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), tokenizer.special_ids)
+    ordinary = _ordinary(tokenizer.vocab_size, tuple(tokenizer.special_ids))
     random_ids = ordinary[rng.integers(0, len(ordinary), (batch, width))]
     hidden = np.where(kind < 0.8, tokenizer.mask_id, np.where(kind < 0.9, random_ids, labels))
     result = token_ids.copy()

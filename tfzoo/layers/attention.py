@@ -138,14 +138,16 @@ class Attention(keras.layers.Layer):
             scores = scores + ops.where(visible, 0.0, MASKED)
         return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
 
+    def _dropped(self, scores, visible, first, length, randomness):
+        others = [tf.constant(True) if visible is None else visible, *randomness, first]
+        return fused.masked_softmax([scores], others, self.head_dim ** -0.5, self.dropout.rate, MASKED, length)
+
     def _mix(self, heads, key, value, visible, first, length, randomness):
         """Mix values for the queries from row `first` of `length`, dropping where there is randomness: [B, H, T, K]."""
         scores = tf.matmul(heads, key, transpose_b=True)  # [B, H, T, S]
         if randomness is None:
             return tf.matmul(self._probabilities(scores, visible), value)
-        others = [tf.constant(True) if visible is None else visible, *randomness, first]
-        return tf.matmul(fused.masked_softmax([scores], others, self.head_dim ** -0.5, self.dropout.rate, MASKED,
-                                              length), value)
+        return tf.matmul(self._dropped(scores, visible, first, length, randomness), value)
 
     def _mix_source(self, query, source, visible, randomness):
         """Attend with one query a row [B, 1, D] without keys and values of the source [B, S, D]: [B, 1, D].
@@ -159,9 +161,7 @@ class Attention(keras.layers.Layer):
         scores = tf.matmul(moved, source, transpose_b=True)  # [B, H, S]
         bias = tf.reshape(self.key.bias_vector(), (self.num_heads, self.head_dim))
         scores += tf.reduce_sum(heads * bias, -1, keepdims=True)
-        others = [tf.constant(True) if visible is None else visible, *randomness, tf.constant(0)]
-        dropped = fused.masked_softmax([scores[:, :, None]], others, self.head_dim ** -0.5, self.dropout.rate, MASKED,
-                                       1)[:, :, 0]
+        dropped = self._dropped(scores[:, :, None], visible, tf.constant(0), 1, randomness)[:, :, 0]
         mixed = tf.einsum("bhd,dhk->bhk", tf.matmul(dropped, source), values)
         bias = tf.reshape(self.value.bias_vector(), (self.num_heads, self.head_dim))
         mixed += tf.reduce_sum(dropped, -1, keepdims=True) * bias
