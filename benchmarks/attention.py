@@ -5,7 +5,6 @@ compiler takes counts too.
 """
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -74,8 +73,7 @@ def main(argv):
             continue
         command = [sys.executable, "-m", "benchmarks.attention", f"--variant={system} {xla} {length}",
                    *(f"--{name}={FLAGS[name].value}" for name in ("num_heads", "dropout", "precision", "rounds"))]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
-                              env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             print(f"{system} {xla} {length}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
             continue

@@ -144,7 +144,7 @@ def main(argv):
         command = [sys.executable, "-m", "benchmarks.corpus", f"--measured={path}",
                    *(f"--{name}={FLAGS[name].value}" for name in same)]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                              env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFZOO_CACHE": f"{folder}/cache"})
+                              env={**os.environ, "TFZOO_CACHE": f"{folder}/cache"})
     if done.returncode:
         raise SystemExit(f"benchmarks.corpus: the measured process ended with {done.returncode}")
     row = {"workload": f"corpus_{FLAGS.megabytes}mb_{FLAGS.task}_{FLAGS.document}", "system": "tfzoo",

@@ -7,7 +7,6 @@ pads to the full length, PyTorch encodes in the loop and pads to the longest of 
 """
 import collections
 import json
-import os
 import pathlib
 import statistics
 import sys
@@ -205,7 +204,6 @@ SYSTEMS = {"tfzoo": tfzoo_steps, "keras-nlp": keras_nlp_steps, "pytorch": pytorc
 
 
 def main():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     recipe, system, variant, dtype = sys.argv[1:]
     steps, evaluate = SYSTEMS[system](json.loads(recipe), variant, dtype)
     answer(steps, evaluate=evaluate, ready=lambda count: None)

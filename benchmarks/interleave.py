@@ -137,7 +137,7 @@ class Worker:
     """
 
     def __init__(self, command, environment=None):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}
+        environment = {**os.environ, **(environment or {})}
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, env=environment, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.problem = None

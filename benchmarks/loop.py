@@ -159,7 +159,7 @@ def run_flagfile(path, script, words, folder):
            if line.startswith("--") and line[2:].split("=")[0] not in OURS]
     command = [sys.executable, "-m", f"experiments.{script}", *own, *words, f"--steps={FLAGS.steps}",
                f"--log_every={max(1, FLAGS.steps // 5)}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{path.name}: {done.stderr.strip().splitlines()[-1]}")
@@ -173,7 +173,6 @@ def run_flagfile(path, script, words, folder):
 
 def main(argv):
     refuse_words(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     rows = [measure_loop(model, *shape) for model, shape in WORKLOADS.items() if is_chosen(model)]
     rows += measure_flagfiles()
     report(rows, {"workload": "{}", "measure": "{}", "value": "{:>.2%}", "wanted": "{:>.0%}", "detail": "{}"},

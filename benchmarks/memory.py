@@ -68,8 +68,7 @@ def main(argv):
     for variant in VARIANTS:
         command = [sys.executable, "-m", "benchmarks.memory", f"--variant={variant}", f"--model={FLAGS.model}",
                    f"--batch_size={FLAGS.batch_size}", f"--length={FLAGS.length}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
-                              env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             print(f"{variant}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
             continue

@@ -47,7 +47,7 @@ def prepare(recipe):
     """Have the vocabulary learned and the texts encoded, in a process of its own."""
     print("learning a vocabulary and encoding the texts", file=sys.stderr)
     done = subprocess.run([sys.executable, "-m", MODULE, json.dumps(recipe), "prepare"], cwd=ROOT, capture_output=True,
-                          text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+                          text=True)
     if done.returncode:
         raise SystemExit(f"the texts could not be prepared: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     found = json.loads(done.stdout.splitlines()[-1])

@@ -9,7 +9,6 @@ the full length, and gets them as token ids, because its own preprocessor would 
 in each epoch. Bytes: rows of one width everywhere, tfzoo's from its stream, the others' from random places.
 """
 import json
-import os
 import pathlib
 import sys
 
@@ -191,7 +190,6 @@ SYSTEMS = {"tfzoo": tfzoo_steps, "keras-nlp": keras_nlp_steps, "pytorch": pytorc
 
 
 def main():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     recipe, system, *how = sys.argv[1:]
     if system == "prepare":
         prepare(json.loads(recipe))

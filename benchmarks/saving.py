@@ -26,7 +26,6 @@ def _timed(work):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import numpy as np
 
     import tfzoo

@@ -65,8 +65,7 @@ def seconds_of(variant):
     """Return (the processors' seconds, list of the seconds of each part) of one start in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.start", f"--variant={variant}", f"--workload={FLAGS.workload}"]
     begin = time.time()
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True,
-                          text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{variant}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     cpu, *times = json.loads(done.stdout.splitlines()[-1])

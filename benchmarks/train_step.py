@@ -3,13 +3,13 @@
 The floor of a step is the time of its matrix products at the best rate that the machine reaches at large ones, plus the
 bytes of the optimizer at the best rate that it updates an array with; both are measured here, at the start.
 """
-import os
 import time
 
 from absl import app, flags
 
 from benchmarks.interleave import add_flags, add_ratios, measure_systems, refuse_words, report, row_of
 from benchmarks.worker import LABELS, WORKLOADS
+from experiments.app import import_tensorflow
 
 FLAGS = flags.FLAGS
 add_flags(rounds=5, steps=6)
@@ -68,7 +68,7 @@ def floor(work, dtype, rates):
 
 def main(argv):
     refuse_words(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import_tensorflow()
     rates, rows = peaks(), []
     print(f"matrix products: bfloat16 {rates['bfloat16'] / 1e9:.0f}, float32 "
           f"{rates['float32'] / 1e9:.0f} GFLOP/s; an update of an array: {rates['bytes'] / 1e9:.1f} GB/s")

@@ -5,7 +5,6 @@ JSON of such a dict; imports nothing but its own system, so that PyTorch can hav
 is a JSON line: the seconds of the steps asked for, the largest resident memory so far, and that before the first step.
 """
 import json
-import os
 import resource
 import sys
 import time
@@ -183,7 +182,6 @@ def answer(steps, **others):
 
 
 def main():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     workload, system, variant, dtype = sys.argv[1:]
     answer(SYSTEMS[system](workload_of(workload), variant, dtype))
 

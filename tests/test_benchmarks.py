@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import flags
 from tensorflow.python.framework import ops
 
-from benchmarks import finetune_worker, growth, interleave, scaling, train_step
+from benchmarks import finetune_worker, growth, interleave, profile, scaling, train_step
 from benchmarks.worker import tfzoo_steps, workload_of
 from tests.helpers import CHECKOUT
 from tfzoo.training.trainer import Trainer
@@ -146,3 +146,17 @@ def test_the_floor_has_the_products_that_the_step_computes(work, monkeypatch):
     tfzoo_steps(work, "no_xla", "float32")(1)
     expected = train_step.floor(work, "float32", {"float32": 1.0, "bytes": 1.0})[1]
     assert expected == pytest.approx(counted[0], rel=0.02)  # without the segments' and heads' small ones
+
+
+def test_each_moment_of_a_step_is_shared_by_the_ops_that_run():
+    found = profile.shares([("a", 0, 10), ("b", 4, 6), ("a", 5, 6), ("d", 3, 3), ("c", 12, 13)])
+    assert found["a"] == pytest.approx(8 + 0.5 + 2 / 3) and found["b"] == pytest.approx(0.5 + 1 / 3)
+    assert found["c"] == 1 and found[None] == 2 and sum(found.values()) == pytest.approx(13)
+
+
+@pytest.mark.parametrize("event, kind", [
+    ("StatefulPartitionedCall/MatMul_3:_MklMatMul", "matrix products"), ("BlockUntilReady", "compiled kernels"),
+    ("x:AddN", "AddN"), ("x:PartitionedCall", None), ("Threads::Record", None), ("EagerExecute", None),
+    ("file.py:12", None)])
+def test_only_ops_of_the_step_count_in_a_profile(event, kind):
+    assert profile.kind_of(event) == kind
