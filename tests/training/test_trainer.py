@@ -138,6 +138,20 @@ def test_updates_are_those_of_keras_own_optimizer(name, own):
     assert len(arrays) == len(trainer.optimizer.variables) == len(plain.variables)
 
 
+def test_each_variable_of_a_strategy_has_an_update_of_its_own():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])  # as several workers, it gives its own kind of variables
+    with strategy.scope():
+        mirrored = make_trainer(strategy=strategy)
+    plain, data = make_trainer(), make_data()
+    mirrored.restore(plain.arrays())
+    for step in range(2):
+        plain.train_step(data.batch(step))
+        mirrored.train_step(data.batch(step))
+    one, other = plain.arrays(), mirrored.arrays()
+    for group, name in [(group, name) for group in one for name in one[group]]:
+        assert np.abs(one[group][name] - other[group][name]).max() < 1e-6, name
+
+
 def test_an_update_that_is_not_finite_changes_nothing_but_the_step():
     trainer, data = make_trainer(made={"ema_decay": 0.5}), make_data()
     trainer.train_step(data.batch(0))

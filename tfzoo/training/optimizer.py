@@ -103,11 +103,15 @@ class GlobalUpdate:
 
 @functools.partial(tf.function, jit_compile=True, autograph=False)
 def _adam(variable, m, v, gradient, rate, scale, decay, beta_1, beta_2, epsilon):
-    """Return the new (variable, m, v) of Adam in one pass over memory."""
+    """Update the variables of Adam, given by their handles, in place and in one pass over memory."""
+    handles = (variable, m, v)
+    old, old_m, old_v = (tf.raw_ops.ReadVariableOp(resource=handle, dtype=gradient.dtype) for handle in handles)
     gradient = gradient * scale
-    m = m + (gradient - m) * (1 - beta_1)
-    v = v + (tf.square(gradient) - v) * (1 - beta_2)
-    return variable - variable * decay - m * rate / (tf.sqrt(v) + epsilon), m, v
+    new_m = old_m + (gradient - old_m) * (1 - beta_1)
+    new_v = old_v + (tf.square(gradient) - old_v) * (1 - beta_2)
+    new = old - old * decay - new_m * rate / (tf.sqrt(new_v) + epsilon)
+    for handle, value in zip(handles, (new, new_m, new_v)):
+        tf.raw_ops.AssignVariableOp(resource=handle, value=value)
 
 
 class AdamW(GlobalUpdate, keras.optimizers.AdamW):
@@ -118,12 +122,10 @@ class AdamW(GlobalUpdate, keras.optimizers.AdamW):
 
     def _update_decayed(self, variable, gradient, rate, scale, decay):
         index = self._get_variable_index(variable)
-        slots = [self._momentums[index], self._velocities[index]]
-        values = [tf.convert_to_tensor(value) for value in (variable, *slots)]
-        new = _adam(*values, gradient, self._corrected(rate), scale, tf.convert_to_tensor(decay), self.beta_1,
-                    self.beta_2, self.epsilon)
-        for target, value in zip((variable, *slots), new):
-            self.assign(target, value)
+        # Handles, as tf.function traces once for all distributed variables of a shape, with the first one inside.
+        handles = [each.handle for each in (variable, self._momentums[index].value, self._velocities[index].value)]
+        _adam(*handles, gradient, self._corrected(rate), scale, tf.convert_to_tensor(decay), self.beta_1, self.beta_2,
+              self.epsilon)
 
     def _corrected(self, rate):
         step = ops.cast(self.iterations + 1, "float32")
