@@ -88,23 +88,29 @@ def row_of(workload, variant, **values):
 
 
 def add_ratios(rows, rate):
-    """Add to our rows what they are of each peer's best one in the same dtype, as `ratios`, and print it.
+    """Add to our rows what they are of each peer's best one, and print it, the fastest of ours last.
 
     Args:
-        rows: list of dict as row_of gives them.
+        rows: list of dict as row_of gives them; ours get `ratios`, within their dtype, and `ratios_in_all`.
         rate: str, the key of what is compared, more being better.
     """
-    for row in rows:
-        if row["system"] != "tfzoo":
-            continue
-        row["ratios"] = {}
-        for peer in ("keras-nlp", "pytorch"):
-            rates = [(other[rate], other["variant"]) for other in rows
-                     if (other["system"], other["dtype"]) == (peer, row["dtype"])]
-            if rates:
-                best, how = max(rates)
-                row["ratios"][peer] = row[rate] / best
-                print(f"tfzoo {row['variant']} {row['dtype']}: {row[rate] / best:.2f} x {peer} ({how})")
+    ours = [row for row in rows if row["system"] == "tfzoo"]
+    for row in ours:
+        row["ratios"] = _ratios(row, [other for other in rows if other["dtype"] == row["dtype"]], rate, row["dtype"])
+    if ours and len({row["dtype"] for row in rows}) > 1:
+        fastest = max(ours, key=lambda row: row[rate])
+        fastest["ratios_in_all"] = _ratios(fastest, rows, rate, "of all dtypes")
+
+
+def _ratios(row, rows, rate, among):
+    found = {}
+    for peer in ("keras-nlp", "pytorch"):
+        best = max((other for other in rows if other["system"] == peer), key=lambda other: other[rate], default=None)
+        if best:
+            found[peer] = row[rate] / best[rate]
+            print(f"tfzoo {row['variant']} {row['dtype']}: {found[peer]:.2f} x {peer}'s fastest {among} "
+                  f"({best['variant']} {best['dtype']})")
+    return found
 
 
 def machine():

@@ -46,13 +46,17 @@ def test_variants_are_measured_in_turn_and_those_that_end_are_left_out(capsys):
     assert "never: left out (no such system)" in lines and "ends: left out, ended in round 2 (no more)" in lines
 
 
-def test_ratios_are_to_each_peer_s_best_in_the_same_dtype(capsys):
-    rates = {"tfzoo packed bfloat16": 30, "keras-nlp xla bfloat16": 10, "keras-nlp no_xla bfloat16": 20,
-             "keras-nlp no_xla float32": 60}
+def test_ratios_are_to_each_peer_s_best_in_the_same_dtype_and_of_all(capsys):
+    rates = {"tfzoo packed bfloat16": 30, "tfzoo packed float32": 15, "keras-nlp xla bfloat16": 10,
+             "keras-nlp no_xla bfloat16": 20, "keras-nlp no_xla float32": 60}
     rows = [interleave.row_of("work", variant, rate=rate) for variant, rate in rates.items()]
     interleave.add_ratios(rows, "rate")
-    assert rows[0]["ratios"] == {"keras-nlp": 1.5} and "ratios" not in rows[1]
-    assert capsys.readouterr().out == "tfzoo packed bfloat16: 1.50 x keras-nlp (no_xla)\n"
+    assert rows[0]["ratios"] == {"keras-nlp": 1.5} and rows[1]["ratios"] == {"keras-nlp": 0.25}
+    assert rows[0]["ratios_in_all"] == {"keras-nlp": 0.5} and not any("ratios" in row for row in rows[2:])
+    assert capsys.readouterr().out.splitlines() == [
+        "tfzoo packed bfloat16: 1.50 x keras-nlp's fastest bfloat16 (no_xla bfloat16)",
+        "tfzoo packed float32: 0.25 x keras-nlp's fastest float32 (no_xla float32)",
+        "tfzoo packed bfloat16: 0.50 x keras-nlp's fastest of all dtypes (no_xla float32)"]
 
 
 def test_the_shared_flags_choose_variants(monkeypatch):
