@@ -71,7 +71,7 @@ def tfzoo_steps(recipe, variant, dtype):
         for _, _, norm, _, _, tokens, *_ in trainer.train(data, trainer.step + count):
             total += tokens
         float(norm)
-        return {"tokens": total}
+        return {"tokens": int(total)}
 
     return steps
 

@@ -30,13 +30,13 @@ def assign_reference(body, weights, family, transpose):
 
     Args:
         weights: dict of the reference's name -> array.
-        family: module with CHECKPOINT_NAMES.
+        family: module with a REFERENCE.
         transpose: bool, the reference keeps its kernels as [out, in].
     """
     for variable in body.trainable_variables:
         path = re.sub(r"block_(\d+)", "block_{n}", variable.path)
         number = re.search(r"block_(\d+)", variable.path)
-        table = family.CHECKPOINT_NAMES
+        table = family.REFERENCE.names
         if path in table:
             value = weights[table[path]]
         else:

@@ -18,7 +18,7 @@ BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "model
          "checkpoints": {"text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
          "export": {"text", "models", "tasks", "checkpoints"}}
 FOR_ALL = {"errors", "files", "progress"}
-FAMILIES = {"bert", "gpt2", "transformer"}
+FAMILIES = {"albert", "bert", "distilbert", "electra", "gpt2", "roberta", "transformer"}
 
 
 def imports_of(path):

@@ -1,6 +1,5 @@
 """Heads against transformers' logits, features by hand, plain Keras training, round trips."""
 import json
-import types
 
 import keras
 import numpy as np
@@ -15,10 +14,12 @@ from tfzoo.errors import ConfigError
 from tfzoo.models import family_of
 from tfzoo.tasks import StreamBatches, TextBatches, task_of
 from tfzoo.text import learn_tokenizer
+from tfzoo.text.tokenizer import Tokenizer
 
 SMALL = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20}
-TOKENIZER = types.SimpleNamespace(pad_id=0, start_id=1, end_id=2, mask_id=3, special_ids=(0, 1, 2, 3), vocab_size=53,
-                                  starts_word=np.ones(53, bool))
+TOKENIZER = Tokenizer()
+vars(TOKENIZER).update(pad_id=0, start_id=1, end_id=2, mask_id=3, special_ids=(0, 1, 2, 3), vocab_size=53,
+                       starts_word=np.ones(53, bool))
 
 
 def encoded(*texts):

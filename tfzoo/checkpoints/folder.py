@@ -1,4 +1,7 @@
-"""A model's folder: `model.keras`, the tokenizer's files and `config.json`; it appears whole or not at all."""
+"""A model's folder: `model.keras`, the tokenizer's files and `config.json`; it appears whole or not at all.
+
+Folders of Hugging Face's transformers are read and written too, see huggingface.py.
+"""
 import json
 import os
 import pathlib
@@ -9,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo import files
+from tfzoo.checkpoints import huggingface
+from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.models import build_body
 from tfzoo.tasks import TaskModel, task_of
@@ -16,6 +21,8 @@ from tfzoo.text import load_tokenizer
 
 FORMAT_VERSION = 1
 POOLINGS = ("mean", "first")
+FORMATS = ("tfzoo", "huggingface")
+EMBED_BATCH = 32  # texts, of like lengths
 
 
 class Loaded:
@@ -26,10 +33,11 @@ class Loaded:
         tokenizer: Tokenizer, or None where the folder has none.
         config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
             None, max_length.
+        dropped: list of str, the tensors of the folder that belong to another head than the one it names.
     """
 
-    def __init__(self, model, tokenizer, config):
-        self.model, self.tokenizer, self.config = model, tokenizer, config
+    def __init__(self, model, tokenizer, config, dropped=()):
+        self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
 
     @property
     def task(self):
@@ -60,6 +68,14 @@ class Loaded:
             raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
         if self.tokenizer is None:
             raise ConfigError("this model has no tokenizer: load a folder that has one")
+        found = np.zeros((len(texts), self.body.config["hidden_dim"]), np.float32)
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        for first in range(0, len(order), EMBED_BATCH):
+            chosen = order[first:first + EMBED_BATCH]
+            found[chosen] = self._embed([texts[number] for number in chosen], pooling)
+        return found
+
+    def _embed(self, texts, pooling):
         inputs = self.tokenizer(texts, max_length=self.config["max_length"])
         sequence = tf.cast(self.body(inputs)["sequence"], tf.float32)
         if pooling == "first":
@@ -68,26 +84,33 @@ class Loaded:
         return np.asarray(tf.reduce_sum(sequence * mask, 1) / tf.reduce_sum(mask, 1))
 
 
-def save(loaded, folder):
+def save(loaded, folder, format="tfzoo"):
     """Save a model with its tokenizer and settings.
 
     Args:
         loaded: Loaded.
         folder: str or path; replaced where it exists.
+        format: "tfzoo", or "huggingface": a folder that transformers loads.
 
     Raises:
+        ConfigError: an unknown format, or one that has no such model.
         OSError: it could not be written; what was there stays.
     """
+    if format not in FORMATS:
+        raise ConfigError(f"format is {format!r}: allowed are {', '.join(FORMATS)}")
     folder = pathlib.Path(folder)
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        loaded.model.save(temporary / "model.keras")
         if loaded.tokenizer is not None:
             loaded.tokenizer.save(temporary)
-        config = json.dumps({**loaded.config, "format_version": FORMAT_VERSION}, indent=2, ensure_ascii=False)
-        (temporary / "config.json").write_text(config + "\n", encoding="utf-8")
+        if format == "huggingface":
+            huggingface.write(loaded, temporary)
+        else:
+            loaded.model.save(temporary / "model.keras")
+            config = json.dumps({**loaded.config, "format_version": FORMAT_VERSION}, indent=2, ensure_ascii=False)
+            (temporary / "config.json").write_text(config + "\n", encoding="utf-8")
         for path in temporary.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
@@ -101,25 +124,33 @@ def load(source, dtype=None):
     """Load a model with its tokenizer and settings; no code in the folder is run and the network is not used.
 
     Args:
-        source: str or path, a folder that `save` or a training run made (a run folder stands for its `model/`).
+        source: str or path, a folder that `save` or a training run made (a run folder stands for its `model/`), or
+            one of Hugging Face's transformers with safetensors.
         dtype: str, the dtype policy to compute in; None as it was saved.
 
     Returns:
         Loaded.
 
     Raises:
-        FileNotFoundError: no such folder, or it holds no model. DataError: damaged, or of another format version.
+        FileNotFoundError: no such folder, or it holds no model. DataError: damaged, of another format version, or of
+            an architecture that tfzoo does not have.
     """
     folder = pathlib.Path(source)
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     if not folder.is_dir():
         raise FileNotFoundError(f"no model folder at {source}: allowed is the folder of a finished run or its model/")
-    if not (folder / "model.keras").is_file() or not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{source} holds no model.keras and config.json: allowed is the folder of a finished "
-                                "run or its model/")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{source} holds no config.json: allowed is the folder of a finished run, its model/, "
+                                "or one of Hugging Face's transformers")
+    config = read_json(folder / "config.json")
+    if not (folder / "model.keras").is_file():
+        if "model_type" not in config:
+            raise FileNotFoundError(f"{source} holds no model.keras: allowed is the folder of a finished run or its "
+                                    "model/, or one of Hugging Face's transformers")
+        model, config, dropped = huggingface.read(folder, dtype)
+        return Loaded(model, _tokenizer_of(folder), {"format_version": FORMAT_VERSION, **config}, dropped)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         version = config["format_version"]
         if version != FORMAT_VERSION:
             raise DataError(f"{folder} has format version {version}: this tfzoo reads {FORMAT_VERSION}")
@@ -133,12 +164,15 @@ def load(source, dtype=None):
     except Exception as error:  # Keras raises many kinds for a damaged archive
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DataError(f"{folder / 'model.keras'} cannot be loaded ({reason}): get the folder again") from error
-    try:
-        tokenizer = load_tokenizer(folder)
-    except FileNotFoundError:
-        tokenizer = None
-    loaded = Loaded(model, tokenizer, config)
+    loaded = Loaded(model, _tokenizer_of(folder), config)
     return loaded if dtype in (None, loaded.body.dtype_policy.name) else _cast(loaded, dtype)
+
+
+def _tokenizer_of(folder):
+    try:
+        return load_tokenizer(folder)
+    except FileNotFoundError:
+        return None
 
 
 def _cast(loaded, dtype):

@@ -13,7 +13,7 @@ from keras import ops
 
 from tfzoo.layers import fused
 from tfzoo.layers.attention import Attention
-from tfzoo.layers.dropout import Dropout, randomness_of
+from tfzoo.layers.dropout import Dropout, randomness_of, repeat
 from tfzoo.layers.feed_forward import FeedForward
 from tfzoo.layers.norm import LayerNorm
 
@@ -66,6 +66,7 @@ class Block(keras.layers.Layer):
         source_cache: dict, what `cross_attention.project_source(source)` gave, instead of `source`.
         cache, cache_index: see Attention, for self-attention.
         positions: int32 [B, P], compute only the results at these positions; None computes all.
+        number: int, how often the block was called before in a stack that shares it: each call drops others.
 
     Returns:
         (float [B, T, D], or [B, P, D] at the positions; cache or None; attention probabilities [B, H, T, S] or None).
@@ -108,16 +109,21 @@ class Block(keras.layers.Layer):
         self.built = True
 
     def call(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
-             cache_index=None, return_probabilities=False, positions=None, training=None):
+             cache_index=None, return_probabilities=False, positions=None, number=0, training=None):
         if training and _recompute[-1] and cache is None and not return_probabilities:
             inputs = (hidden,) if source is None else (hidden, source)
             return tf.recompute_grad(lambda hidden, source=None: self._forward(
-                hidden, visible, source, source_visible, positions=positions, training=True)[0])(*inputs), None, None
+                hidden, visible, source, source_visible, positions=positions, number=number,
+                training=True)[0])(*inputs), None, None
         return self._forward(hidden, visible, source, source_visible, source_cache, cache, cache_index,
-                             return_probabilities, positions, training)
+                             return_probabilities, positions, training, number=number)
 
-    def _forward(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
-                 cache_index=None, return_probabilities=False, positions=None, training=None):
+    def _forward(self, *inputs, number=0, **others):
+        with repeat(number):  # inside, as it may be traced again for the gradients
+            return self._sub_layers(*inputs, **others)
+
+    def _sub_layers(self, hidden, visible=None, source=None, source_visible=None, source_cache=None, cache=None,
+                    cache_index=None, return_probabilities=False, positions=None, training=None):
         seen = probabilities = None
         fast = training and randomness_of(self.path) is not None and not return_probabilities and cache is None
         normed = self.attention_norm(hidden, training=training) if self.norm_first else hidden

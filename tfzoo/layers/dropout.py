@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfzoo.layers import fused
 
-_active = []
+_active, _repeat = [], [0]
 
 
 @contextlib.contextmanager
@@ -30,6 +30,20 @@ def step_randomness(seed, step, first_row=0):
         _active.pop()
 
 
+@contextlib.contextmanager
+def repeat(number):
+    """Key the dropout of the calls inside by how often their layers, which are shared, were called before in the step.
+
+    Args:
+        number: int, 0 for the first call.
+    """
+    _repeat.append(number)
+    try:
+        yield
+    finally:
+        _repeat.pop()
+
+
 def randomness_of(path):
     """Return what keys the dropout of a layer where `step_randomness` holds, as keep_mask takes it, else None.
 
@@ -42,7 +56,8 @@ def randomness_of(path):
     if not _active:
         return None
     seed, step, first_row = _active[-1]
-    digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
+    again = f"#{_repeat[-1]}" if _repeat[-1] else ""
+    digest = hashlib.sha256(f"{seed}/{path}{again}".encode()).digest()
     key = [int.from_bytes(digest[place:place + 4], "little") for place in (0, 4)]
     return [tf.constant(key, tf.uint32), tf.convert_to_tensor(step), tf.convert_to_tensor(first_row)]
 

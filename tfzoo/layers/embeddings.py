@@ -29,7 +29,7 @@ class Embeddings(keras.layers.Layer):
 
     Args:
         vocab_size, hidden_dim, max_length: int.
-        num_segments: int, 0 for none.
+        num_segments: int, 0 for none; the only one of 1 is every token's, whatever segment_ids say.
         positions: "learned", "sinusoidal" or "none".
         normalize: bool, layer normalization of the sum (child `norm`).
         scale: bool, multiply the token embedding by sqrt(hidden_dim).
@@ -90,7 +90,7 @@ class Embeddings(keras.layers.Layer):
             total = total + (table[None, :length] if position_ids is None else ops.take(table, position_ids, axis=0))
         if config["num_segments"]:
             table = ops.cast(self.segment, self.compute_dtype)
-            if segment_ids is None:
+            if segment_ids is None or config["num_segments"] == 1:
                 total = total + table[0]
             else:
                 total = total + ops.matmul(ops.one_hot(segment_ids, config["num_segments"], dtype=table.dtype), table)

@@ -3,6 +3,7 @@
 The exact GELU by default, as Hugging Face has it; Google's code has the tanh form (`activation="gelu_tanh"`).
 """
 from tfzoo.models.encoder import Encoder
+from tfzoo.models.reference import Head, Reference, below
 
 WORDS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768),
          "large": (24, 1024)}
@@ -13,19 +14,34 @@ SIZES = {f"bert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim
          for size, (layers, width) in SHAPES.items()}
 MODEL = Encoder
 
-# Our path -> the reference's name ({n} the number of the block); kernels are transposed there.
-CHECKPOINT_NAMES = {
-    "embeddings/token": "embeddings.word_embeddings.weight",
-    "embeddings/position": "embeddings.position_embeddings.weight",
-    "embeddings/segment": "embeddings.token_type_embeddings.weight",
-    "embeddings/norm": "embeddings.LayerNorm",
-    "block_{n}/attention/query": "encoder.layer.{n}.attention.self.query",
-    "block_{n}/attention/key": "encoder.layer.{n}.attention.self.key",
-    "block_{n}/attention/value": "encoder.layer.{n}.attention.self.value",
-    "block_{n}/attention/output": "encoder.layer.{n}.attention.output.dense",
-    "block_{n}/attention_norm": "encoder.layer.{n}.attention.output.LayerNorm",
-    "block_{n}/feed_forward/up": "encoder.layer.{n}.intermediate.dense",
-    "block_{n}/feed_forward/down": "encoder.layer.{n}.output.dense",
-    "block_{n}/feed_forward_norm": "encoder.layer.{n}.output.LayerNorm",
-    "pooler": "pooler.dense",
-}
+ARGUMENTS = {"vocab_size": "vocab_size", "num_layers": "num_hidden_layers", "hidden_dim": "hidden_size",
+             "num_heads": "num_attention_heads", "ffn_dim": "intermediate_size",
+             "max_length": "max_position_embeddings", "num_segments": "type_vocab_size", "activation": "hidden_act",
+             "epsilon": "layer_norm_eps", "initializer_range": "initializer_range"}
+DEFAULTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "initializer_range": 0.02, "type_vocab_size": 2,
+            "hidden_dropout_prob": 0.1}
+FIXED = {"position_embedding_type": ("absolute",), "is_decoder": (False,), "add_cross_attention": (False,),
+         "tie_word_embeddings": (True,)}
+EMBEDDINGS = {"embeddings/token": "embeddings.word_embeddings.weight",
+              "embeddings/position": "embeddings.position_embeddings.weight",
+              "embeddings/segment": "embeddings.token_type_embeddings.weight",
+              "embeddings/norm": "embeddings.LayerNorm"}
+BLOCK = {"attention/query": "attention.self.query", "attention/key": "attention.self.key",
+         "attention/value": "attention.self.value", "attention/output": "attention.output.dense",
+         "attention_norm": "attention.output.LayerNorm", "feed_forward/up": "intermediate.dense",
+         "feed_forward/down": "output.dense", "feed_forward_norm": "output.LayerNorm"}
+WORDS_HEAD = {"head/dense": "cls.predictions.transform.dense", "head/norm": "cls.predictions.transform.LayerNorm",
+              "head/bias": "cls.predictions.bias"}
+TIED = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias"}
+
+REFERENCE = Reference(
+    model_type="bert", body="BertModel", prefix="bert.", arguments=ARGUMENTS, defaults=DEFAULTS, fixed=FIXED,
+    names={**EMBEDDINGS, **below("block_{n}", "encoder.layer.{n}", BLOCK), "pooler": "pooler.dense"},
+    heads={"masked_lm": Head("BertForMaskedLM", WORDS_HEAD, False, TIED),
+           "masked_lm:next_sentence": Head("BertForPreTraining", {**WORDS_HEAD, "head/pair": "cls.seq_relationship"},
+                                           True, TIED),
+           "classification": Head("BertForSequenceClassification", {"head/dense": "classifier"}, True),
+           "tagging": Head("BertForTokenClassification", {"head/dense": "classifier"}, False),
+           "question_answering": Head("BertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+    known=(r"embeddings\.position_ids",))

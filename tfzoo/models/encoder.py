@@ -3,6 +3,7 @@ import keras
 from keras import ops
 
 from tfzoo.layers import Block, Embeddings, LayerNorm, Linear
+from tfzoo.layers.feed_forward import activation_of
 from tfzoo.models.masks import visible
 
 
@@ -18,7 +19,12 @@ class Encoder(keras.Model):
         positions: "learned" or "sinusoidal".
         norm_first: bool; then a final norm follows the blocks.
         normalize_embeddings: bool.
-        pooler: bool, a tanh projection of the first position.
+        pooler: bool, a projection of the first position, with pooler_activation after it: "tanh", "gelu" or "relu".
+        embedding_dim: int, width of the embeddings, which a projection then takes to hidden_dim (Lan et al. 2019,
+            arXiv:1909.11942); 0 is hidden_dim, without a projection.
+        shared_block: bool, apply one block num_layers times (the same).
+        position_offset: int; above 0, positions count the real tokens, the first being at this row of the table, and
+            padding at the one before it (RoBERTa's); max_length rows follow.
 
     Call arguments:
         inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, segment_ids, position_ids, document_ids.
@@ -32,44 +38,63 @@ class Encoder(keras.Model):
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=512, num_segments=2,
                  activation="gelu", dropout=0.1, epsilon=1e-12, initializer_range=0.02, positions="learned",
-                 norm_first=False, normalize_embeddings=True, pooler=True, **model):
+                 norm_first=False, normalize_embeddings=True, pooler=True, pooler_activation="tanh", embedding_dim=0,
+                 shared_block=False, position_offset=0, **model):
         super().__init__(**model)
         self.config = {"vocab_size": vocab_size, "num_layers": num_layers, "hidden_dim": hidden_dim,
                        "num_heads": num_heads, "ffn_dim": ffn_dim, "max_length": max_length,
                        "num_segments": num_segments, "activation": activation, "dropout": dropout, "epsilon": epsilon,
                        "initializer_range": initializer_range, "positions": positions, "norm_first": norm_first,
-                       "normalize_embeddings": normalize_embeddings, "pooler": pooler}
+                       "normalize_embeddings": normalize_embeddings, "pooler": pooler,
+                       "pooler_activation": pooler_activation, "embedding_dim": embedding_dim,
+                       "shared_block": shared_block, "position_offset": position_offset}
         policy = self.dtype_policy
-        self.embeddings = Embeddings(vocab_size, hidden_dim, max_length, num_segments, positions, normalize_embeddings,
-                                     False, dropout, epsilon, initializer_range, initializer_range,
-                                     name="embeddings", dtype=policy)
+        width = embedding_dim or hidden_dim
+        self.embeddings = Embeddings(vocab_size, width, max_length + position_offset, num_segments, positions,
+                                     normalize_embeddings, False, dropout, epsilon, initializer_range,
+                                     initializer_range, name="embeddings", dtype=policy)
+        self.projection = Linear(hidden_dim, True, initializer_range, name="projection", dtype=policy) \
+            if embedding_dim else None
         self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation, norm_first, dropout, epsilon, True,
                              initializer_range, name=f"block_{number:02d}", dtype=policy)
-                       for number in range(num_layers)]
+                       for number in range(1 if shared_block else num_layers)]
         self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
         self.pooler = Linear(hidden_dim, True, initializer_range, name="pooler", dtype=policy) if pooler else None
-        for child in (self.embeddings, *self.blocks, self.norm, self.pooler):
+        self.pooler_activation = activation_of(pooler_activation)
+        for child in (self.embeddings, self.projection, *self.blocks, self.norm, self.pooler):
             if child is not None:
-                child.build((None, None, hidden_dim))
+                child.build((None, None, width if child is self.projection else hidden_dim))
         self.built = True
 
+    def _places(self, inputs):
+        offset, places = self.config["position_offset"], inputs.get("position_ids")
+        if not offset:
+            return places
+        if places is not None:
+            return places + offset
+        real = inputs.get("padding_mask")
+        real = ops.ones_like(inputs["token_ids"]) if real is None else ops.cast(real, "int32")
+        return ops.cumsum(real, axis=1) * real + offset - 1
+
     def call(self, inputs, positions=None, training=None, return_intermediates=False):
-        token_ids = inputs["token_ids"]
         mask = visible(inputs)
-        hidden = self.embeddings(token_ids, segment_ids=inputs.get("segment_ids"),
-                                 position_ids=inputs.get("position_ids"), training=training)
-        states, attentions = [hidden], []
-        for number, block in enumerate(self.blocks, 1):
+        hidden = self.embeddings(inputs["token_ids"], segment_ids=inputs.get("segment_ids"),
+                                 position_ids=self._places(inputs), training=training)
+        if self.projection:
+            hidden = self.projection(hidden)
+        states, attentions, count = [hidden], [], self.config["num_layers"]
+        for number in range(count):
+            block = self.blocks[0 if self.config["shared_block"] else number]
             hidden, _, probabilities = block(hidden, visible=mask, return_probabilities=return_intermediates,
-                                             positions=positions if number == len(self.blocks) else None,
-                                             training=training)
+                                             positions=positions if number + 1 == count else None,
+                                             number=number if self.config["shared_block"] else 0, training=training)
             states.append(hidden)
             attentions.append(probabilities)
         if self.norm:
             hidden = self.norm(hidden, training=training)
         outputs = {"sequence" if positions is None else "read": hidden}
         if self.pooler:
-            outputs["pooled"] = ops.tanh(self.pooler(hidden[:, 0]))
+            outputs["pooled"] = self.pooler_activation(self.pooler(hidden[:, 0]))
         if return_intermediates:
             outputs.update(hidden_states=states, attentions=attentions)
         return outputs

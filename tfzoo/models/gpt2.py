@@ -3,6 +3,7 @@
 Dropout 0.1 as in the paper's predecessor; the released code, made for inference, has none.
 """
 from tfzoo.models.decoder import Decoder
+from tfzoo.models.reference import Head, Reference, below
 
 SHAPES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "124m": (12, 768, 12), "355m": (24, 1024, 16),
           "774m": (36, 1280, 20), "1558m": (48, 1600, 25)}
@@ -11,17 +12,23 @@ SIZES = {f"gpt2_{size}": {"vocab_size": 50257, "num_layers": layers, "hidden_dim
          for size, (layers, width, heads) in SHAPES.items()}
 MODEL = Decoder
 
-# Our path -> the reference's name ({n} the number of the block); kernels are as here, query, key and value are fused.
-CHECKPOINT_NAMES = {
-    "embeddings/token": "wte.weight",
-    "embeddings/position": "wpe.weight",
-    "block_{n}/attention_norm": "h.{n}.ln_1",
-    "block_{n}/attention/query": "h.{n}.attn.c_attn",
-    "block_{n}/attention/key": "h.{n}.attn.c_attn",
-    "block_{n}/attention/value": "h.{n}.attn.c_attn",
-    "block_{n}/attention/output": "h.{n}.attn.c_proj",
-    "block_{n}/feed_forward_norm": "h.{n}.ln_2",
-    "block_{n}/feed_forward/up": "h.{n}.mlp.c_fc",
-    "block_{n}/feed_forward/down": "h.{n}.mlp.c_proj",
-    "norm": "ln_f",
-}
+ARGUMENTS = {"vocab_size": "vocab_size", "num_layers": "n_layer", "hidden_dim": "n_embd", "num_heads": "n_head",
+             "max_length": "n_positions", "epsilon": "layer_norm_epsilon", "initializer_range": "initializer_range"}
+BLOCK = {"attention_norm": "ln_1", "attention/query": "attn.c_attn", "attention/key": "attn.c_attn",
+         "attention/value": "attn.c_attn", "attention/output": "attn.c_proj", "feed_forward_norm": "ln_2",
+         "feed_forward/up": "mlp.c_fc", "feed_forward/down": "mlp.c_proj"}
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+REFERENCE = Reference(
+    model_type="gpt2", body="GPT2Model", prefix="transformer.",
+    arguments={**ARGUMENTS, "ffn_dim": "n_inner", "activation": "activation_function"},
+    defaults={"n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+              "initializer_range": 0.02, "resid_pdrop": 0.1},
+    fixed={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
+           "tie_word_embeddings": (True,)},
+    names={"embeddings/token": "wte.weight", "embeddings/position": "wpe.weight",
+           **below("block_{n}", "h.{n}", BLOCK), "norm": "ln_f"},
+    heads={"causal_lm": Head("GPT2LMHeadModel", {}, tied={"lm_head.weight": "transformer.wte.weight"}),
+           "classification": Head("GPT2ForSequenceClassification", {"head/dense": "score"}),
+           "tagging": Head("GPT2ForTokenClassification", {"head/dense": "classifier"}),
+           "question_answering": Head("GPT2ForQuestionAnswering", {"head/dense": "qa_outputs"})},
+    dropouts=DROPOUTS, transposed=False, known=(r"h\.\d+\.attn\.(bias|masked_bias)",))

@@ -6,9 +6,11 @@ import math
 import keras
 
 from tfzoo.errors import ConfigError
-from tfzoo.models import bert, gpt2, transformer
+from tfzoo.models import albert, bert, distilbert, electra, gpt2, roberta, transformer
 
-FAMILIES = (bert, gpt2, transformer)
+FAMILIES = (bert, roberta, distilbert, albert, electra, gpt2, transformer)
+SIZED = ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")
+MAY_BE_ZERO = ("num_segments", "embedding_dim", "position_offset")
 
 
 def list_models():
@@ -17,19 +19,24 @@ def list_models():
 
 
 def family_of(name):
-    """Return the family module of a model's name, or raise ConfigError with the nearest names."""
+    """Return the family module of a model or of its own name ("bert"), or raise ConfigError with the nearest names."""
     for family in FAMILIES:
-        if name in family.SIZES:
+        if name in family.SIZES or name == name_of(family):
             return family
     near = difflib.get_close_matches(name, list_models(), 3) or list_models()
     raise ConfigError(f"unknown model {name!r}: allowed are {', '.join(near[:8])}; tfzoo.list_models() lists all")
+
+
+def name_of(family):
+    """Return the name of a family module: "bert"."""
+    return family.__name__.rpartition(".")[2]
 
 
 def config_of(name, **overrides):
     """Return a model's full configuration.
 
     Args:
-        name: str, from `list_models`.
+        name: str, from `list_models`; or a family's own, which has no sizes.
         overrides: arguments of the model's class that replace the size's own.
 
     Returns:
@@ -42,16 +49,21 @@ def config_of(name, **overrides):
     arguments = inspect.signature(family.MODEL.__init__).parameters
     allowed = {key: value.default for key, value in arguments.items() if key not in ("self", "model")}
     config = {key: value for key, value in allowed.items() if value is not inspect.Parameter.empty}
-    config.update(family.SIZES[name])
+    config.update(family.SIZES[name] if name in family.SIZES else
+                  {key: value for key, value in next(iter(family.SIZES.values())).items() if key not in SIZED})
+    missing = [key for key in SIZED if key not in {**config, **overrides}]
+    if missing:
+        raise ConfigError(f"{name} is a family and has no sizes: give {', '.join(missing)} too, or one of its models")
     for key, value in overrides.items():
-        if key not in config:
-            raise ConfigError(f"unknown argument {key!r} of {name}: allowed are {', '.join(sorted(config))}")
-        wanted = type(config[key])
+        if key not in allowed:
+            raise ConfigError(f"unknown argument {key!r} of {name}: allowed are {', '.join(sorted(allowed))}")
+        wanted = type(config.get(key, 1))
         fits = isinstance(value, (int, float) if wanted is float else wanted)
         if not fits or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(f"{key} is {value!r}: allowed is a value of type {wanted.__name__}")
-        if wanted is int and value < (0 if key == "num_segments" else 1):
-            raise ConfigError(f"{key} is {value}: allowed is 1 or more")
+        least = 0 if key in MAY_BE_ZERO else 1
+        if wanted is int and value < least:
+            raise ConfigError(f"{key} is {value}: allowed is {least} or more")
         config[key] = value
     return config
 

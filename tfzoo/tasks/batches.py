@@ -5,7 +5,7 @@ from tfzoo.data.encode import split_whole
 from tfzoo.data.masking import mask_tokens, step_generator
 from tfzoo.data.packing import PackPlan
 from tfzoo.data.plan import BatchPlan
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import DataError
 from tfzoo.text.tokenizer import keep_of_pair
 
 
@@ -29,13 +29,10 @@ class TextBatches:
                  pair_labels=None):
         self.encoded, self.tokenizer, self.labels, self.pair_labels = encoded, tokenizer, labels, pair_labels
         self.seed, self.whole_word, self.batch_size = seed, whole_word, batch_size
-        specials = 1 + len(encoded)
-        if max_length <= specials:
-            raise ConfigError(f"max_length is {max_length}: allowed is more than {specials}, the special tokens")
+        self.room = tokenizer.room(max_length, len(encoded))
         if not len(encoded[0]):
             raise DataError("no examples: allowed is one or more")
-        self.max_length, self.specials = max_length, specials
-        lengths = sum(part.lengths for part in encoded) + specials
+        lengths = sum(part.lengths for part in encoded) + max_length - self.room
         self.cut = int((lengths > max_length).sum())
         self.plan = BatchPlan(lengths, batch_size, max_length, seed if shuffle else None)
 
@@ -51,13 +48,13 @@ class TextBatches:
     def row(self, index):
         """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int."""
         parts = [part[index] for part in self.encoded]
-        room = self.max_length - self.specials
-        keep = [room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), room)
+        keep = [self.room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), self.room)
         parts = [part[:int(size)] for part, size in zip(parts, keep)]
         tokens, segments = [self.tokenizer.start_id], [0]
         for number, part in enumerate(parts):
-            tokens += [*part, self.tokenizer.end_id]
-            segments += [number] * (len(part) + 1)
+            ends = self.tokenizer.ends_between if number + 1 < len(parts) else 1
+            tokens += [*part, *[self.tokenizer.end_id] * ends]
+            segments += [number] * (len(part) + ends)
         return tokens, segments
 
     def batch(self, step):

@@ -1,18 +1,20 @@
 """The way from names to models that answer."""
 from tfzoo.errors import ConfigError
 from tfzoo.models import build_body, config_of
+from tfzoo.tasks.positions import QuestionAnswering, ReplacedTokens, Tagging
 from tfzoo.tasks.task import CausalLM, Classification, MaskedLM
 from tfzoo.tasks.task_model import TaskModel
 
-TASKS = {"masked_lm": MaskedLM, "causal_lm": CausalLM, "classification": Classification}
+TASKS = {task.name: task for task in (MaskedLM, CausalLM, Classification, Tagging, QuestionAnswering, ReplacedTokens)}
+LABELLED = ("classification", "tagging")
 
 
 def task_of(name, labels=None, **settings):
     """Return the task of a name.
 
     Args:
-        name: "masked_lm", "causal_lm" or "classification".
-        labels: list of str for classification, in the order of the logits.
+        name: "masked_lm", "causal_lm", "classification", "tagging", "question_answering" or "replaced_tokens".
+        labels: list of str for classification and tagging, in the order of the logits.
         settings: arguments of the task, as next_sentence of masked_lm.
 
     Raises:
@@ -20,11 +22,11 @@ def task_of(name, labels=None, **settings):
     """
     if name not in TASKS:
         raise ConfigError(f"unknown task {name!r}: allowed are {', '.join(TASKS)}")
-    if name != "classification":
+    if name not in LABELLED:
         return TASKS[name](**settings)
     if not labels or len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        raise ConfigError(f"labels are {labels!r}: classification needs two or more, each once")
-    return Classification(labels)
+        raise ConfigError(f"labels are {labels!r}: {name} needs two or more, each once")
+    return TASKS[name](labels)
 
 
 def build_for(name, task, dtype=None, **overrides):
@@ -40,8 +42,8 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
 
     Args:
         name: str, from `tfzoo.list_models`.
-        task: "masked_lm", "causal_lm", "classification" or None for the bare body.
-        labels: list of str for classification.
+        task: str, see task_of, or None for the bare body.
+        labels: list of str for classification and tagging.
         dtype: str, "float32" or "mixed_bfloat16"; None is Keras' global policy.
         overrides: arguments of the model that replace the size's own.
 

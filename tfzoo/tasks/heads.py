@@ -30,6 +30,7 @@ class MaskedLMHead(keras.layers.Layer):
         activation: str.
         epsilon: float.
         next_sentence: bool, also tell from the pooled vector whether the second text follows the first.
+        embedding_dim: int, width of the token table, and so of dense's result; 0 is hidden_dim.
 
     Call arguments:
         outputs: dict of the body, sequence [B, T, D]; inputs: dict of its inputs.
@@ -41,19 +42,19 @@ class MaskedLMHead(keras.layers.Layer):
         projected_cross_entropy; with next_sentence pair_logits [B, 2] (0 follows, 1 does not).
     """
 
-    def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False, **layer):
+    def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False,
+                 embedding_dim=0, **layer):
         super().__init__(autocast=False, **layer)  # weights stay float32
         self.config = {"hidden_dim": hidden_dim, "vocab_size": vocab_size, "activation": activation,
-                       "epsilon": epsilon, "next_sentence": next_sentence}
+                       "epsilon": epsilon, "next_sentence": next_sentence, "embedding_dim": embedding_dim}
         self.pair = Linear(2, name="pair", dtype=self.dtype_policy) if next_sentence else None
         self.activation = activation_of(activation)
-        self.dense = Linear(hidden_dim, name="dense", dtype=self.dtype_policy)
+        self.dense = Linear(embedding_dim or hidden_dim, name="dense", dtype=self.dtype_policy)
         self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
-        shape = (None, None, self.config["hidden_dim"])
-        self.dense.build(shape)
-        self.norm.build(shape)
+        self.dense.build((None, None, self.config["hidden_dim"]))
+        self.norm.build((None, None, self.dense.units))
         if self.pair:
             self.pair.build((None, self.config["hidden_dim"]))
         self.bias = self.add_weight(name="bias", shape=(self.config["vocab_size"],), initializer="zeros",
@@ -112,6 +113,7 @@ class ClassificationHead(keras.layers.Layer):
     Args:
         num_labels, hidden_dim: int.
         dropout: float, on the vector.
+        use_bias: bool.
 
     Call arguments: as MaskedLMHead.
 
@@ -119,11 +121,11 @@ class ClassificationHead(keras.layers.Layer):
         dict: logits float32 [B, C].
     """
 
-    def __init__(self, num_labels, hidden_dim, dropout=0.1, **layer):
+    def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, **layer):
         super().__init__(**layer)
-        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout}
+        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout, "use_bias": use_bias}
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.dense = Linear(num_labels, name="dense", dtype=self.dtype_policy)
+        self.dense = Linear(num_labels, use_bias, name="dense", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         self.dropout.build()
@@ -147,6 +149,76 @@ class ClassificationHead(keras.layers.Layer):
             positions = self.reads(inputs, body)
             vector = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)[:, 0]
         return {"logits": ops.cast(self.dense(self.dropout(vector, training=training)), "float32")}
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class PositionHead(keras.layers.Layer):
+    """Give each position a number for each label: a tag, or start and end of an answer.
+
+    Args: as ClassificationHead, dropout on each position.
+
+    Call arguments: as MaskedLMHead.
+
+    Returns:
+        dict: logits float32 [B, T, C].
+    """
+
+    def __init__(self, num_labels, hidden_dim, dropout=0.0, **layer):
+        super().__init__(**layer)
+        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout}
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.dense = Linear(num_labels, name="dense", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.dropout.build()
+        self.dense.build((None, self.config["hidden_dim"]))
+        self.built = True
+
+    def reads(self, inputs, body):
+        return None
+
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
+        return {"logits": ops.cast(self.dense(self.dropout(outputs["sequence"], training=training)), "float32")}
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class ReplacedTokensHead(keras.layers.Layer):
+    """Tell of each position whether its token was replaced (Clark et al. 2020, ELECTRA, arXiv:2003.10555).
+
+    Args:
+        hidden_dim: int.
+        activation: str, between the two projections.
+
+    Call arguments: as MaskedLMHead.
+
+    Returns:
+        dict: logits float32 [B, T], above 0 where it was.
+    """
+
+    def __init__(self, hidden_dim, activation="gelu", **layer):
+        super().__init__(**layer)
+        self.config = {"hidden_dim": hidden_dim, "activation": activation}
+        self.activation = activation_of(activation)
+        self.dense = Linear(hidden_dim, name="dense", dtype=self.dtype_policy)
+        self.score = Linear(1, name="score", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        for child in (self.dense, self.score):
+            child.build((None, None, self.config["hidden_dim"]))
+        self.built = True
+
+    def reads(self, inputs, body):
+        return None
+
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
+        hidden = activate(self.dense, outputs["sequence"], self.activation, self.path, training)
+        return {"logits": ops.cast(self.score(hidden), "float32")[..., 0]}
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -47,6 +47,10 @@ class Task:
             allowed = [known for known in list_models() if family_of(known).MODEL in self.models]
             raise ConfigError(f"{name} cannot learn {self.name}: allowed are models as {', '.join(allowed[:4])}")
 
+    def batches(self, source, tokenizer, batch_size, max_length, seed, training):
+        """Return the data of a source: `batch(step)` and `batches_per_epoch`; ConfigError where there are none."""
+        raise ConfigError(f"{self.name} has a head and an objective, but no data of its own yet: train it by code")
+
     def objective(self, outputs, batch):
         """Return (summed loss, dict of sums for the metrics), float32 scalars, of a batch with labels and weights."""
         if "loss" in outputs:
@@ -101,7 +105,7 @@ class MaskedLM(Task):
 
     def head(self, config, labels, dtype):
         return MaskedLMHead(config["hidden_dim"], config["vocab_size"], config["activation"], config["epsilon"],
-                            self.next_sentence, name="head", dtype=dtype)
+                            self.next_sentence, config["embedding_dim"], name="head", dtype=dtype)
 
     def objective(self, outputs, batch):
         loss, sums = super().objective(outputs, batch)
@@ -162,7 +166,9 @@ class Classification(Task):
         self.labels = list(labels)
 
     def head(self, config, labels, dtype):
-        return ClassificationHead(len(labels), config["hidden_dim"], config["dropout"], name="head", dtype=dtype)
+        # As the reference has it: a decoder's has no bias.
+        return ClassificationHead(len(labels), config["hidden_dim"], config["dropout"], "pooler" in config,
+                                  name="head", dtype=dtype)
 
     def objective(self, outputs, batch):
         loss, sums = super().objective(outputs, batch)

@@ -13,34 +13,43 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.text.tokenizer import Tokenizer, as_texts
 
 END = "<|endoftext|>"
+# The tokens around texts, by where they come from: RoBERTa's where a vocabulary has them all, else GPT-2's one.
+SPECIALS = {"RobertaTokenizer": {"start": "<s>", "end": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"},
+            "GPT2Tokenizer": {"start": END, "end": END, "pad": END}}
 
 
 class BytePairTokenizer(Tokenizer):
     """Encode texts by a vocabulary of merged bytes.
 
     Args:
-        ids: dict of token to id, <|endoftext|> among them; each byte has a token.
+        ids: dict of token to id, <|endoftext|> or <s>, </s>, <pad>, <unk> and <mask> among them (RoBERTa's, which puts
+            two </s> between the texts of a pair); each byte has a token.
         merges: list of (token, token), the merges in their order.
 
     Raises:
-        DataError: where the end token or a byte is missing, or ids are not 0 to V - 1.
+        DataError: where the special tokens or a byte are missing, or ids are not 0 to V - 1.
     """
 
     kind, lossless, in_graph = "bpe", True, False
-    unk_id = mask_id = None
 
     def __init__(self, ids, merges):
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
-        missing = [token for token in (END, *sorted(pre_tokenizers.ByteLevel.alphabet())) if token not in ids]
-        if missing:
-            raise DataError(f"the vocabulary has no {', '.join(missing[:5])}: needed are {END} and every byte")
+        self.style = next((style for style, tokens in SPECIALS.items() if ids.keys() >= set(tokens.values())), None)
+        missing = [token for token in sorted(pre_tokenizers.ByteLevel.alphabet()) if token not in ids]
+        if missing or self.style is None:
+            missing = ([END] if self.style is None else []) + missing
+            raise DataError(f"the vocabulary has no {', '.join(missing[:5])}: needed are every byte, and {END} or "
+                            f"{', '.join(SPECIALS['RobertaTokenizer'].values())}")
         if sorted(ids.values()) != list(range(len(ids))):
             raise DataError(f"the ids of the vocabulary are not 0 to {len(ids) - 1}, each once")
         self.ids, self.merges = dict(ids), [tuple(merge) for merge in merges]
         self.vocab_size = len(ids)
-        self.start_id = self.end_id = self.pad_id = ids[END]
-        self.special_ids = (self.end_id,)
+        special = {name: ids[token] for name, token in SPECIALS[self.style].items()}
+        self.start_id, self.end_id, self.pad_id = special["start"], special["end"], special["pad"]
+        self.unk_id, self.mask_id = special.get("unk"), special.get("mask")
+        self.special_ids = tuple(sorted(set(special.values())))
+        self.ends_between = 1 if self.style == "GPT2Tokenizer" else 2
         self.starts_word = np.zeros(self.vocab_size, bool)
         self.starts_word[[number for token, number in ids.items() if token[0] in "\u0120\u010a\u0109"]] = True
         try:
@@ -63,7 +72,7 @@ class BytePairTokenizer(Tokenizer):
 
     def decode(self, ids):
         """Return the texts of rows of ids without special tokens: list of str."""
-        return [self._backend.decode([int(token) for token in row if int(token) != self.end_id],
+        return [self._backend.decode([int(token) for token in row if int(token) not in self.special_ids],
                                      skip_special_tokens=False) for row in ids]
 
     def offsets(self, texts):
@@ -78,7 +87,12 @@ class BytePairTokenizer(Tokenizer):
         (folder / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = "".join(f"{one} {two}\n" for one, two in self.merges)
         (folder / "merges.txt").write_text("#version: 0.2\n" + lines, encoding="utf-8")
-        config = {"tokenizer_class": "GPT2Tokenizer"}
+        special = SPECIALS[self.style]
+        words = {"start": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token"), "pad": ("pad_token",),
+                 "unk": ("unk_token",), "mask": ("mask_token",)}
+        config = {"tokenizer_class": self.style}
+        if "mask" in special:
+            config.update({word: special[name] for name, them in words.items() for word in them})
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
 
 

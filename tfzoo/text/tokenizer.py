@@ -50,9 +50,10 @@ class Tokenizer:
         kind: str. vocab_size: int. pad_id, unk_id, start_id, end_id, mask_id: int, None where there is none.
         special_ids: tuple of int. starts_word: bool [V], the token begins a word.
         lossless: bool, the tokens of a text spell all of its bytes. in_graph: bool, it encodes inside a graph.
+        ends_between: int, how many end tokens stand between the texts of a pair.
     """
 
-    lossless, in_graph = False, True
+    lossless, in_graph, ends_between = False, True, 1
 
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
@@ -88,21 +89,27 @@ class Tokenizer:
 
     def join(self, parts, max_length=None):
         """Make model inputs of one or two results of `encode`; returns and errors as `__call__`."""
-        room = None if max_length is None else max_length - 1 - len(parts)
-        if room is not None and room < 1:
-            raise ConfigError(f"max_length is {max_length}: allowed is {len(parts) + 2} or more")
+        room = None if max_length is None else self.room(max_length, len(parts))
         if room is not None:
             parts = self._cut(parts, room)
         rows = tf.shape(parts[0].row_lengths())[0]
         column = tf.ones((rows, 1), tf.int32)
         pieces, segments = [column * self.start_id], [column * 0]
         for number, part in enumerate(parts):
-            with_end = tf.concat([part, column * self.end_id], axis=1)
+            ends = self.ends_between if number + 1 < len(parts) else 1
+            with_end = tf.concat([part, *[column * self.end_id] * ends], axis=1)
             pieces.append(with_end)
             segments.append(tf.ones_like(with_end) * number)
         tokens, segments = tf.concat(pieces, axis=1), tf.concat(segments, axis=1)
         return {"token_ids": tokens.to_tensor(self.pad_id), "padding_mask": tf.ones_like(tokens).to_tensor(0),
                 "segment_ids": segments.to_tensor(0)}
+
+    def room(self, max_length, parts):
+        """Return how many tokens of `parts` texts fit beside the special ones, or raise ConfigError where none does."""
+        beside = 1 + parts + (parts - 1) * (self.ends_between - 1)
+        if max_length <= beside:
+            raise ConfigError(f"max_length is {max_length}: allowed is {beside + 1} or more, with the special tokens")
+        return max_length - beside
 
     def _cut(self, parts, room):
         if len(parts) == 1:

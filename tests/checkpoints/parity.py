@@ -1,0 +1,128 @@
+"""The parity table: each architecture of transformers in odd sizes, loaded from a folder, beside transformers' numbers.
+
+python -m tests.checkpoints.parity                                  from the golden files
+python -m tests.checkpoints.parity --pytorch_python=PYTHON --seed=7  live, from fresh random sizes, weights and inputs
+"""
+import argparse
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from safetensors.numpy import load_file, save_file
+
+import tfzoo
+from tests.golden import families
+from tfzoo.checkpoints.huggingface import Names, family_of_type
+
+GOLDEN = pathlib.Path(families.__file__).parent
+KINDS = ("in", "hidden", "out", "gradients")
+
+
+@functools.lru_cache(maxsize=2)
+def read_case(path):
+    """Return (about, arrays) of a file that make_families.py wrote."""
+    arrays = dict(np.load(path))
+    return json.loads(str(arrays.pop("about"))), arrays
+
+
+def write_folder(about, folder):
+    """Write a case as transformers would; return its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = families.weights_of(about["shapes"], about["seed"])
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(about["config"]))
+    return weights
+
+
+def relative(one, other):
+    """Return the largest difference, relative to the largest number of the other."""
+    one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
+    return float(np.abs(one - other).max() / max(1.0, np.abs(other).max())) if one.shape == other.shape else np.inf
+
+
+def forward(loaded, inputs, arrays, number):
+    """Yield (kind, difference) of one batch; of positions that are padding nothing is said."""
+    real = inputs["padding_mask"].astype(bool)
+    body = loaded.body(inputs, return_intermediates=True)
+    outputs = {**body, **(loaded.model(inputs) if loaded.body is not loaded.model else {})}
+    states = [*body["hidden_states"][:-1], body["sequence"]]  # theirs has a final norm in the last one
+    for key, expected in arrays.items():
+        batch, _, name = key.partition(":")
+        if batch != str(number):
+            continue
+        kind, _, layer = name.partition(":")
+        found = np.asarray(states[int(layer)] if layer else outputs[name])
+        if expected.shape[:2] == real.shape and name != "pair_logits" and name != "pooled":
+            found, expected = found[real], expected[real]
+        yield ("hidden" if layer else "in"), relative(found, expected)
+
+
+def gradients(loaded, about, inputs, arrays):
+    """Return the largest relative difference of the gradients of all tensors."""
+    reference = family_of_type(about["config"]["model_type"]).REFERENCE
+    head = next(head for head in reference.heads.values() if head.architecture == about["architecture"])
+    with tf.GradientTape() as tape:
+        logits = loaded.model(inputs)["logits"]
+        total = tf.reduce_sum(logits * families.factors_of(logits.shape, inputs["padding_mask"], about["seed"]))
+    variables = loaded.model.trainable_variables
+    values = dict(zip([variable.path for variable in variables], tape.gradient(total, variables)))
+    largest = max(np.abs(arrays[key]).max() for key in arrays if key.startswith("gradient:"))
+    worst = 0.0
+    for name, (parts, turned) in Names(reference, head, reference.prefix).plan(variables).items():
+        value = np.concatenate([np.asarray(tf.convert_to_tensor(values[part.path])) for part in parts], -1)
+        expected = arrays[f"gradient:{name}"]
+        assert np.abs(expected).max() > 0 or "key" in name or "position" in name or "token_type" in name, name
+        worst = max(worst, float(np.abs((value.T if turned else value) - expected).max() / largest))
+    return worst
+
+
+def differences(path, folder):
+    """Return the largest relative differences of a case: dict of kind -> float.
+
+    `in`: logits, sequence and pooled of the loaded model; `hidden`: each layer; `out`: tensors written again, by name.
+    """
+    about, arrays = read_case(path)
+    weights = write_folder(about, folder)
+    loaded, worst = tfzoo.load(folder), {"in": 0.0}
+    batches = families.inputs_of(about["config"], about["seed"])
+    for number, inputs in enumerate(batches):
+        for kind, difference in forward(loaded, inputs, arrays, number):
+            worst[kind] = max(worst.get(kind, 0.0), difference)
+    if any(key.startswith("gradient:") for key in arrays):
+        worst["gradients"] = gradients(loaded, about, batches[-1], arrays)
+    tfzoo.save(loaded, folder / "again", format="huggingface")
+    again = load_file(folder / "again" / "model.safetensors")
+    assert again.keys() == weights.keys(), again.keys() ^ weights.keys()
+    worst["out"] = max(relative(again[name], weights[name]) for name in weights)
+    tfzoo.save(tfzoo.load(folder / "again"), folder / "twice", format="huggingface")
+    for name in ("config.json", "model.safetensors"):
+        assert (folder / "again" / name).read_bytes() == (folder / "twice" / name).read_bytes(), name
+    return worst
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pytorch_python")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        source = GOLDEN / "families"
+        if args.pytorch_python:
+            source = folder / "live"
+            subprocess.run([args.pytorch_python, str(GOLDEN / "make_families.py"), f"--seed={args.seed}",
+                            f"--out={source}"], check=True, stdout=sys.stderr)
+        print("| family | architecture | " + " | ".join(KINDS) + " |\n|" + "---|" * (2 + len(KINDS)))
+        for family, architecture in families.CASES:
+            found = differences(source / f"{architecture}.npz", folder / architecture)
+            cells = [f"{found[kind]:.0e}" if found.get(kind) else "0" if kind in found else "" for kind in KINDS]
+            print(f"| {family} | {architecture} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Checkpoints of strangers: each is refused in one line before anything large is made, or loads what it says."""
+import json
+import struct
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import tfzoo
+from tests.checkpoints import parity
+from tests.golden import families
+from tfzoo.checkpoints.tensors import Tensors
+from tfzoo.errors import ConfigError, DataError
+
+CASE = parity.GOLDEN / "families" / "BertForSequenceClassification.npz"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    parity.write_folder(parity.read_case(CASE)[0], tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def header_of(path):
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    return json.loads(content[8:8 + length]), content[8 + length:]
+
+
+def write(path, header, rest, length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + rest)
+
+
+def change_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    config.update(changes)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def refused(folder, says, error=DataError):
+    with pytest.raises(error, match=says) as caught:
+        tfzoo.load(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"model_type": "gpt9"}, "model_type is 'gpt9': allowed are bert"), ({"model_type": None}, "model_type"),
+    ({"hidden_size": -3}, "hidden_size is -3"), ({"hidden_size": 2 ** 60}, "hidden_size"),
+    ({"num_hidden_layers": 10 ** 9}, "num_hidden_layers"), ({"num_hidden_layers": 900}, "900 layers"),
+    ({"vocab_size": 2 ** 24}, "embeddings.word_embeddings.weight has shape"),
+    ({"intermediate_size": 2 ** 24}, "intermediate.dense.weight has shape"),
+    ({"num_attention_heads": 1000}, "heads divide"), ({"hidden_size": "x" * 10 ** 6}, "hidden_size is xxx"),
+    ({"hidden_act": "exec"}, "hidden_act is 'exec': allowed are gelu"), ({"layer_norm_eps": 1e9}, "layer_norm_eps"),
+    ({"position_embedding_type": "relative_key"}, "allowed is absolute"), ({"is_decoder": True}, "is_decoder"),
+    ({"architectures": ["BertForEverything"]}, "allowed are BertModel, BertForMaskedLM"),
+    ({"id2label": {"0": "only"}}, "1 label, a regression"), ({"id2label": {"0": "a", "1": "a"}}, "id2label"),
+    ({"id2label": {"0": "a", "2": "b"}}, "id2label"), ({"id2label": [1]}, "id2label")])
+def test_a_config_that_is_wrong_is_refused(folder, change, says):
+    change_config(folder, **change)
+    refused(folder, says)
+
+
+@pytest.mark.parametrize("content, says", [
+    (b"[" * 10 ** 6, "damaged"), (b'{"a":' * 10 ** 5 + b"1" + b"}" * 10 ** 5, "damaged"), (b"[]", "not an object"),
+    (b"\xff\xfe", "damaged"), (b'{"model_type": "bert", "model_type": "gpt2"}', "is there twice")])
+def test_a_config_that_is_no_object_is_refused(folder, content, says):
+    (folder / "config.json").write_bytes(content)
+    refused(folder, says)
+
+
+@pytest.mark.parametrize("damage, says", [
+    (lambda header, rest: (header, rest[:-4], None), "damaged"),
+    (lambda header, rest: (header, rest + b"more", None), "damaged"),
+    (lambda header, rest: (header, rest, 10 ** 9), "a header of 1,000,000,000 bytes"),
+    (lambda header, rest: (header, rest, 2 ** 63), "a header of"),
+    (lambda header, rest: (b'{"a": 1, "a": 2}', rest, None), "is there twice"),
+    (lambda header, rest: (b"{" * 10 ** 5, rest, None), "damaged"),
+    (lambda header, rest: ({**header, "z": {"dtype": "F32", "shape": [2 ** 62], "data_offsets": [0, 8]}}, rest, None),
+     "damaged"),
+    (lambda header, rest: ({**header, "z": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, rest, None),
+     "damaged"),
+    (lambda header, rest: ({**header, "z": {"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}}, rest, None),
+     "damaged"),
+    (lambda header, rest: ({name: {**entry, "dtype": "I32"} for name, entry in header.items() if name[0] != "_"}, rest,
+                           None), "has dtype I32: allowed are F32"),
+    (lambda header, rest: ({name: {**entry, "dtype": "X9"} for name, entry in header.items() if name[0] != "_"}, rest,
+                           None), "damaged")])
+def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):
+    path = folder / "model.safetensors"
+    header, rest, length = damage(*header_of(path))
+    write(path, header, rest, length)
+    refused(folder, says)
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda tensors: tensors.pop("classifier.weight"), "lacks the tensor classifier.weight"),
+    (lambda tensors: tensors.update(stranger=np.zeros(3, np.float32)), "1 tensor.s. that no bert has, as 'stranger'"),
+    (lambda tensors: tensors.update({"classifier.weight": tensors["classifier.weight"].T.copy()}), "has shape")])
+def test_tensors_must_be_those_of_the_architecture(folder, change, says):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    refused(folder, says)
+
+
+def shard(folder, where=None):
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    parts = {"one.safetensors": names[:9], "two.safetensors": names[9:]}
+    for file, part in parts.items():
+        save_file({name: tensors[name] for name in part}, folder / file)
+    index = {name: file for file, part in parts.items() for name in part}
+    index.update(where or {})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+
+
+def test_shards_are_read_where_the_index_says(folder):
+    whole = tfzoo.load(folder).model.get_weights()
+    shard(folder)
+    assert all(np.array_equal(one, other) for one, other in zip(whole, tfzoo.load(folder).model.get_weights()))
+
+
+@pytest.mark.parametrize("where, says, error", [
+    ("../one.safetensors", "allowed are .safetensors files beside it", DataError),
+    ("/etc/passwd", "allowed are", DataError), ("a\\..\\one.safetensors", "allowed are", DataError),
+    ("two.safetensors", "which it is not", DataError), ("three.safetensors", "is missing", FileNotFoundError),
+    (7, "no weight_map", DataError)])
+def test_an_index_that_leads_elsewhere_is_refused(folder, where, says, error):
+    shard(folder, {"bert.embeddings.LayerNorm.bias": where})
+    refused(folder, says, error)
+
+
+def test_pickles_are_refused_with_the_way_to_convert_them(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'echo bad'\ntR.")
+    refused(folder, "could run any code.*save_pretrained")
+
+
+def test_old_names_a_tied_copy_and_another_head_are_taken_for_what_they_are(folder):
+    tensors = load_file(folder / "model.safetensors")
+    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+           for name, value in tensors.items()}
+    old["bert.embeddings.position_ids"] = np.arange(families.LENGTH)[None]
+    old["cls.predictions.bias"] = np.zeros(families.VOCAB, np.float32)
+    whole = tfzoo.load(folder).model.get_weights()
+    save_file(old, folder / "model.safetensors")
+    loaded = tfzoo.load(folder)
+    assert all(np.array_equal(one, other) for one, other in zip(whole, loaded.model.get_weights()))
+    assert loaded.dropped == ["cls.predictions.bias"]
+
+
+def test_half_precision_is_read_as_it_is(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: value.astype(np.float16) for name, value in tensors.items()}, folder / "model.safetensors")
+    loaded = tfzoo.load(folder)
+    table = loaded.body.embeddings.token.numpy()
+    expected = tensors["bert.embeddings.word_embeddings.weight"].astype(np.float16).astype(np.float32)
+    assert np.array_equal(table, expected)
+
+
+def test_a_keras_file_with_code_inside_is_refused(folder, tmp_path):
+    loaded = tfzoo.load(folder)
+    tfzoo.save(loaded, tmp_path / "ours")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x + 1)])
+    model.save(tmp_path / "ours" / "model.keras")
+    refused(tmp_path / "ours", "cannot be loaded")
+
+
+def test_what_transformers_cannot_say_is_refused(tmp_path):
+    small = {"num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20, "vocab_size": 53}
+    config = {"model": "bert_tiny", "task": None, "settings": {}, "labels": None, "max_length": 20}
+    for name, overrides, says in (("bert_tiny", {"norm_first": True}, "norm_first|block"),
+                                  ("transformer_tiny", {}, "has no form")):
+        body = tfzoo.build(name, **small, **overrides)
+        with pytest.raises(ConfigError, match=says):
+            tfzoo.save(tfzoo.checkpoints.Loaded(body, None, {**config, "model": name}), tmp_path / "x", "huggingface")
+        assert not (tmp_path / "x").exists()
+
+
+def test_damaged_bytes_anywhere_load_the_same_or_are_refused(folder):
+    fuzz(folder, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_hundred_damaged_files_load_the_same_or_are_refused(folder):
+    fuzz(folder, 200)
+
+
+def fuzz(folder, count, seed=0):
+    """Change, cut, repeat and insert bytes of config.json, and of the header and the index of the tensors."""
+    rng = np.random.default_rng(seed)
+    path = folder / "model.safetensors"
+    originals = {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    before = {name: Tensors(folder).get(name) for name in Tensors(folder).shapes}
+    config = tfzoo.load(folder).body.config
+    header = 8 + struct.unpack("<Q", originals["model.safetensors"][:8])[0]
+    clean = 0
+    for number in range(count):
+        name = ("config.json", "model.safetensors")[number % 2]
+        content = bytearray(originals[name])
+        for _ in range(rng.integers(1, 4)):
+            place = int(rng.integers(0, len(content) if name == "config.json" else header))
+            kind = rng.integers(4)
+            if kind == 0:
+                content[place] = rng.integers(256)
+            elif kind == 1:
+                del content[place:place + int(rng.integers(1, 9))]
+            elif kind == 2:
+                content[place:place] = rng.bytes(int(rng.integers(1, 9)))
+            else:
+                content[place:place] = content[place:place + int(rng.integers(1, 40))]
+        (folder / name).write_bytes(content)
+        try:
+            loaded = tfzoo.load(folder)
+        except (DataError, FileNotFoundError) as error:
+            assert "\n" not in str(error), error
+        else:
+            clean += 1
+            now = {tensor: Tensors(folder).get(tensor) for tensor in Tensors(folder).shapes}
+            assert now.keys() == before.keys() and all(np.array_equal(now[key], before[key]) for key in now), content
+            assert {**loaded.body.config, **{key: config[key] for key in ("dropout", "epsilon", "initializer_range",
+                                                                          "activation")}} == config
+        (folder / name).write_bytes(originals[name])
+    assert path.read_bytes() == originals["model.safetensors"]
+    return clean

@@ -1,0 +1,89 @@
+"""Write transformers' numbers for the cases of families.py, one file each.
+
+Run in an environment with torch 2.13.0 and transformers 4.57.1:
+python tests/golden/make_families.py [--seed N] [--out FOLDER] [--only PART]
+"""
+import argparse
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+import torch
+import transformers
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import families  # noqa: E402
+
+
+def model_of(architecture, config, seed):
+    """Return a model with the case's weights, and the shapes of its state by name, without what is tied."""
+    kind = getattr(transformers, architecture)
+    model = kind(kind.config_class(**config, attn_implementation="eager")).eval()
+    buffers, tied = dict(model.named_buffers()), getattr(model, "_tied_weights_keys", None) or []
+    named = {name: value for name, value in model.state_dict(keep_vars=True).items()
+             if name not in buffers and not any(re.search(pattern, name) for pattern in tied)}
+    weights = families.weights_of({name: tuple(value.shape) for name, value in named.items()}, seed)
+    with torch.no_grad():
+        for name, value in named.items():
+            value.copy_(torch.tensor(weights[name]))
+    return model, named
+
+
+def run(model, inputs):
+    words = {"token_ids": "input_ids", "padding_mask": "attention_mask", "segment_ids": "token_type_ids"}
+    return model(**{words[key]: torch.tensor(value, dtype=torch.long) for key, value in inputs.items()},
+                 output_hidden_states=True)
+
+
+def logits_of(result):
+    """Return our outputs of a result: dict of arrays."""
+    if "start_logits" in result:
+        return {"logits": torch.stack([result.start_logits, result.end_logits], -1)}
+    found = {"logits": result.get("logits", result.get("prediction_logits"))}
+    found["pair_logits"] = result.get("seq_relationship_logits", result.get("sop_logits"))
+    if found["logits"] is None:
+        found = {"sequence": result.last_hidden_state, "pooled": result.get("pooler_output")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def make(family, architecture, seed, out):
+    config = families.config_of(family, architecture, seed)
+    model, named = model_of(architecture, config, seed)
+    arrays = {}
+    for number, inputs in enumerate(families.inputs_of(config, seed)):
+        result = run(model, inputs)
+        outputs = logits_of(result)
+        arrays.update({f"{number}:{name}": value.detach().numpy() for name, value in outputs.items()})
+        if "sequence" in outputs:
+            arrays.update({f"{number}:hidden:{layer}": value.detach().numpy()
+                           for layer, value in enumerate(result.hidden_states)})
+    if architecture in families.GRADIENTS:
+        factors = families.factors_of(tuple(outputs["logits"].shape), inputs["padding_mask"], seed)
+        (outputs["logits"] * torch.tensor(factors)).sum().backward()
+        arrays.update({f"gradient:{name}": value.grad.numpy() for name, value in named.items()
+                       if value.grad is not None})
+    about = {"family": family, "architecture": architecture, "seed": seed,
+             "config": {**config, "architectures": [architecture], "model_type": model.config.model_type},
+             "shapes": {name: list(value.shape) for name, value in named.items()},
+             "versions": {"torch": torch.__version__, "transformers": transformers.__version__}}
+    np.savez_compressed(out / f"{architecture}.npz", about=np.array(json.dumps(about)), **arrays)
+    print(architecture, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "families")
+    parser.add_argument("--only", default="")
+    args = parser.parse_args()
+    args.out.mkdir(exist_ok=True)
+    transformers.logging.set_verbosity_error()
+    for family, architecture in families.CASES:
+        if args.only in architecture:
+            make(family, architecture, args.seed, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The tensors of a folder of safetensors files, one or several shards: checked before they are read, one at a time.
+
+Pickles (`pytorch_model.bin`) are refused: to unpickle runs what is in the file.
+"""
+import json
+import math
+import pathlib
+import struct
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from tfzoo.errors import DataError
+
+ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
+HEADER_BYTES, JSON_BYTES = 100_000_000, 64_000_000  # the format's own limit; larger ones are no settings
+SHARD_BYTES = 5 * 10 ** 9
+DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
+CONVERT = ("convert it where it is trusted, with transformers: AutoModel.from_pretrained(FOLDER)"
+           ".save_pretrained(NEW, safe_serialization=True)")
+
+
+def read_json(path):
+    """Return the dict of a JSON file, or raise DataError for one that is too large, too deep, or no JSON object."""
+    path = pathlib.Path(path)
+    if path.stat().st_size > JSON_BYTES:
+        raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {JSON_BYTES:,}; get it again")
+    return _parse(path.read_bytes(), path)
+
+
+def _once(pairs):
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"{twice!r} is there twice")
+    return found
+
+
+def _parse(content, path):
+    try:
+        found = json.loads(content.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({str(error)[:100] or 'nested too deep'}): get it again") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged (not an object): get it again")
+    return found
+
+
+class TensorFile:
+    """One safetensors file.
+
+    Attributes:
+        shapes: dict of name -> tuple of int; dtypes: dict of name -> str, as "F32".
+
+    Raises:
+        DataError: for a header that is damaged, and tensors that overlap, leave gaps or end beyond the file.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        size = self.path.stat().st_size
+        with open(self.path, "rb") as file:
+            first = file.read(8)
+            length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
+            if length > min(HEADER_BYTES, size - 8):
+                raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}")
+            header = _parse(file.read(length), self.path)
+        header.pop("__metadata__", None)
+        try:
+            self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+            self.dtypes = {name: entry["dtype"] for name, entry in header.items()}
+            self._open = safe_open(self.path, framework="np")  # checks offsets, shapes and sizes
+        except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+            raise self._damaged(str(error) or repr(error)) from None
+
+    def _damaged(self, reason):
+        return DataError(f"{self.path} is damaged ({reason[:150]}): get it again")
+
+    def get(self, name):
+        """Return a copy of a tensor, float32 and in C order."""
+        if self.dtypes[name] not in DTYPES:
+            raise DataError(f"{self.path}: {name} has dtype {self.dtypes[name]}: allowed are {', '.join(DTYPES)}")
+        try:
+            return np.asarray(self._open.get_tensor(name), dtype=np.float32, order="C")
+        except (SafetensorError, ValueError, TypeError) as error:
+            raise self._damaged(f"{name}: {error}") from None
+
+
+class Tensors:
+    """All tensors of a folder.
+
+    Args:
+        folder: path with model.safetensors, or with shards and their index.
+
+    Attributes:
+        shapes: dict of name -> tuple of int.
+
+    Raises:
+        FileNotFoundError: no weights. DataError: damaged ones, a pickle, a shard that is not in the folder, a tensor
+            that is in two shards or not where the index says.
+    """
+
+    def __init__(self, folder):
+        folder = pathlib.Path(folder)
+        if (folder / ONE).is_file():
+            names = [ONE]
+        elif (folder / INDEX).is_file():
+            names, where = _shards(folder / INDEX)
+        else:
+            if next(folder.glob("*.bin"), None):
+                raise DataError(f"{folder} has pickled weights (.bin), which could run any code: {CONVERT}")
+            raise FileNotFoundError(f"{folder} has no weights: needed is {ONE}, or {INDEX} with its shards")
+        self._file = {}
+        for file in (TensorFile(folder / name) for name in names):
+            for name in file.shapes:
+                if name in self._file:
+                    raise DataError(f"{name} is in two shards of {folder}: get the folder again")
+                self._file[name] = file
+        if len(names) > 1 or names != [ONE]:
+            wrong = [name for name, shard in where.items()
+                     if name not in self._file or self._file[name].path.name != shard]
+            if wrong:
+                raise DataError(f"{folder / INDEX} says that {wrong[0]} is in {where[wrong[0]]!r}, which it is not: "
+                                "get the folder again")
+        self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
+
+    @property
+    def bytes(self):
+        """Return what the tensors take as float32."""
+        return 4 * sum(math.prod(shape) for shape in self.shapes.values())
+
+    def get(self, name):
+        """Return a copy of a tensor, float32 and in C order."""
+        return self._file[name].get(name)
+
+
+def _shards(path):
+    """Return (names of the shards, dict of tensor -> shard) of an index; only files beside it are taken."""
+    where = read_json(path).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()) or not where:
+        raise DataError(f"{path} is damaged (no weight_map): get it again")
+    names = sorted(set(where.values()))
+    for name in names:
+        if name != pathlib.PurePosixPath(name).name or "\\" in name or not name.endswith(".safetensors"):
+            raise DataError(f"{path} names the shard {name[:80]!r}: allowed are .safetensors files beside it")
+        if not (path.parent / name).is_file():
+            raise FileNotFoundError(f"{path.parent / name} is missing, which {path.name} names: get it too")
+    return names, where
+
+
+def write_tensors(folder, tensors):
+    """Write tensors into a folder, in shards of at most 5 GB where there is more.
+
+    Args:
+        folder: path of a folder that is there.
+        tensors: list of (name, bytes it takes, callable -> float32 array); called once each, in order.
+    """
+    shards = [[]]
+    for name, size, get in tensors:
+        if shards[-1] and sum(entry[1] for entry in shards[-1]) + size > SHARD_BYTES:
+            shards.append([])
+        shards[-1].append((name, size, get))
+    names = [ONE] if len(shards) == 1 else [f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+                                            for number in range(1, len(shards) + 1)]
+    for file, shard in zip(names, shards):
+        save_file({name: np.ascontiguousarray(get()) for name, _, get in shard}, folder / file, {"format": "pt"})
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": sum(size for _, size, _ in tensors)},
+                 "weight_map": {name: file for file, shard in zip(names, shards) for name, _, _ in shard}}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")

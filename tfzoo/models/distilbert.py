@@ -1,0 +1,38 @@
+"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT of half the layers, without segments and pooler.
+
+A classifier has a ReLU layer of its own, where BERT has the pooler.
+"""
+from tfzoo.models.encoder import Encoder
+from tfzoo.models.reference import Head, Reference, below
+
+SIZES = {f"distilbert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width,
+                                "num_heads": width // 64, "ffn_dim": 4 * width, "max_length": 512, "num_segments": 0,
+                                "pooler": False, "pooler_activation": "relu"}
+         for size, (layers, width) in {"tiny": (2, 128), "base": (6, 768)}.items()}
+MODEL = Encoder
+
+BLOCK = {"attention/query": "attention.q_lin", "attention/key": "attention.k_lin", "attention/value": "attention.v_lin",
+         "attention/output": "attention.out_lin", "attention_norm": "sa_layer_norm", "feed_forward/up": "ffn.lin1",
+         "feed_forward/down": "ffn.lin2", "feed_forward_norm": "output_layer_norm"}
+REFERENCE = Reference(
+    model_type="distilbert", body="DistilBertModel", prefix="distilbert.",
+    arguments={"vocab_size": "vocab_size", "num_layers": "n_layers", "hidden_dim": "dim", "num_heads": "n_heads",
+               "ffn_dim": "hidden_dim", "max_length": "max_position_embeddings", "activation": "activation",
+               "initializer_range": "initializer_range"},
+    defaults={"vocab_size": 30522, "n_layers": 6, "dim": 768, "n_heads": 12, "hidden_dim": 3072,
+              "max_position_embeddings": 512, "activation": "gelu", "initializer_range": 0.02, "dropout": 0.1,
+              "seq_classif_dropout": 0.2},
+    fixed={"sinusoidal_pos_embds": (False, True), "tie_word_embeddings": (True,)},  # either way they are in the table
+    names={"embeddings/token": "embeddings.word_embeddings.weight",
+           "embeddings/position": "embeddings.position_embeddings.weight", "embeddings/norm": "embeddings.LayerNorm",
+           **below("block_{n}", "transformer.layer.{n}", BLOCK)},
+    heads={"masked_lm": Head("DistilBertForMaskedLM",
+                             {"head/dense": "vocab_transform", "head/norm": "vocab_layer_norm",
+                              "head/bias": "vocab_projector.bias"}, False,
+                             {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}),
+           "classification": Head("DistilBertForSequenceClassification",
+                                  {"pooler": "pre_classifier", "head/dense": "classifier"}, True),
+           "tagging": Head("DistilBertForTokenClassification", {"head/dense": "classifier"}, False),
+           "question_answering": Head("DistilBertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+    dropouts=("dropout", "attention_dropout"), head_dropout="seq_classif_dropout",
+    known=(r"embeddings\.position_ids",))

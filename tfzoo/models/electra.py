@@ -1,0 +1,36 @@
+"""ELECTRA (Clark et al. 2020, arXiv:2003.10555): a discriminator of replaced tokens, and a generator replacing them.
+
+BERT's blocks without a pooler; where the embeddings are narrower than the blocks a projection stands between. A
+classifier has a GELU layer of its own, where BERT has the pooler.
+"""
+from tfzoo.models import bert
+from tfzoo.models.encoder import Encoder
+from tfzoo.models.reference import Head, Reference
+
+# Layers, width, heads, feed-forward, embeddings (0: as wide as the blocks).
+SHAPES = {"tiny": (2, 128, 2, 512, 64), "small": (12, 256, 4, 1024, 128), "base": (12, 768, 12, 3072, 0),
+          "large": (24, 1024, 16, 4096, 0), "small_generator": (12, 256, 4, 1024, 128),
+          "base_generator": (12, 256, 4, 1024, 768), "large_generator": (24, 256, 4, 1024, 1024)}
+SIZES = {f"electra_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
+                             "ffn_dim": ffn, "max_length": 512, "embedding_dim": embeddings, "pooler": False,
+                             "pooler_activation": "gelu"}
+         for size, (layers, width, heads, ffn, embeddings) in SHAPES.items()}
+MODEL = Encoder
+
+REFERENCE = Reference(
+    model_type="electra", body="ElectraModel", prefix="electra.",
+    arguments={**bert.ARGUMENTS, "embedding_dim": "embedding_size"}, defaults=bert.DEFAULTS, fixed=bert.FIXED,
+    names={**{path: name for path, name in bert.REFERENCE.names.items() if path != "pooler"},
+           "projection": "embeddings_project"},
+    heads={"masked_lm": Head("ElectraForMaskedLM", {"head/dense": "generator_predictions.dense",
+                                                    "head/norm": "generator_predictions.LayerNorm",
+                                                    "head/bias": "generator_lm_head.bias"}, False,
+                             {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}),
+           "replaced_tokens": Head("ElectraForPreTraining", {
+               "head/dense": "discriminator_predictions.dense",
+               "head/score": "discriminator_predictions.dense_prediction"}, False),
+           "classification": Head("ElectraForSequenceClassification", {"pooler": "classifier.dense",
+                                                                       "head/dense": "classifier.out_proj"}, True),
+           "tagging": Head("ElectraForTokenClassification", {"head/dense": "classifier"}, False),
+           "question_answering": Head("ElectraForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+    projected=False, known=bert.REFERENCE.known)

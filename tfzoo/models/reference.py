@@ -1,0 +1,64 @@
+"""How Hugging Face's transformers keeps a family: the words of its config.json and the names of its tensors.
+
+Only data: `tfzoo.checkpoints.huggingface` reads and writes by it.
+"""
+import dataclasses
+
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
+               "silu": "silu", "swish": "silu"}  # theirs -> ours
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A task's model there.
+
+    Attributes:
+        architecture: str, the class that config.json names.
+        names: dict of our path -> the name of its tensor or layer.
+        pooler: bool or None, whether the body has one in this model; None for bodies that never have.
+        tied: dict of the name of a tensor that repeats another -> that one's name.
+    """
+    architecture: str
+    names: dict
+    pooler: bool | None = None
+    tied: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A family there.
+
+    Attributes:
+        model_type: str, as config.json has it.
+        body: str, the class of the model without a head.
+        prefix: str, what stands before the body's names in a model with a head.
+        arguments: dict of our argument -> the key of config.json; activation goes through ACTIVATIONS.
+        defaults: dict of key -> value where config.json leaves it out.
+        fixed: dict of key -> the values that we compute, the default first; others are refused.
+        names: dict of our path -> the name of its tensor or layer, with {n} for the number of the block. A layer's
+            kernel is its .weight. Paths of one name share it: query, key and value in the columns of one kernel.
+        heads: dict of task -> Head.
+        dropouts: tuple of keys that hold our one rate, the first is read.
+        head_dropout: str, the key of the rate before a classifier; None: as the body's.
+        transposed: bool, whether the body's kernels are kept as [out, in], as those of heads always are.
+        projected: bool, whether embeddings as wide as the blocks have a projection after them too.
+        known: tuple of regular expressions of tensors that are no weights, or are of heads that we do not have.
+    """
+    model_type: str
+    body: str
+    prefix: str
+    arguments: dict
+    names: dict
+    heads: dict
+    defaults: dict = dataclasses.field(default_factory=dict)
+    fixed: dict = dataclasses.field(default_factory=dict)
+    dropouts: tuple = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    head_dropout: str | None = "classifier_dropout"
+    transposed: bool = True
+    projected: bool = True
+    known: tuple = ()
+
+
+def below(ours, theirs, layers):
+    """Return the names of a dict of layers that stand below a path of ours and a name of theirs."""
+    return {f"{ours}/{path}": f"{theirs}.{name}" for path, name in layers.items()}

@@ -1,0 +1,25 @@
+"""RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT's blocks, without next sentences; positions count real tokens.
+
+They begin at row 2 of the table, padding stands at row 1. There is one segment, as Hugging Face keeps it.
+"""
+from tfzoo.models import bert
+from tfzoo.models.encoder import Encoder
+from tfzoo.models.reference import Head, Reference
+
+SIZES = {f"roberta_{size}": {"vocab_size": 50265, "num_layers": layers, "hidden_dim": width, "num_heads": width // 64,
+                             "ffn_dim": 4 * width, "max_length": 512, "num_segments": 1, "epsilon": 1e-5,
+                             "position_offset": 2}
+         for size, (layers, width) in {"tiny": (2, 128), "base": (12, 768), "large": (24, 1024)}.items()}
+MODEL = Encoder
+
+TIED = {"lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"}
+REFERENCE = Reference(
+    model_type="roberta", body="RobertaModel", prefix="roberta.", arguments=bert.ARGUMENTS, defaults=bert.DEFAULTS,
+    fixed={**bert.FIXED, "pad_token_id": (1,)}, names=bert.REFERENCE.names,
+    heads={"masked_lm": Head("RobertaForMaskedLM", {"head/dense": "lm_head.dense", "head/norm": "lm_head.layer_norm",
+                                                    "head/bias": "lm_head.bias"}, False, TIED),
+           "classification": Head("RobertaForSequenceClassification", {"pooler": "classifier.dense",
+                                                                       "head/dense": "classifier.out_proj"}, True),
+           "tagging": Head("RobertaForTokenClassification", {"head/dense": "classifier"}, False),
+           "question_answering": Head("RobertaForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+    known=bert.REFERENCE.known)
