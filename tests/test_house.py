@@ -18,7 +18,8 @@ BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "model
          "checkpoints": {"text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
          "export": {"text", "models", "tasks", "checkpoints"}}
 FOR_ALL = {"errors", "files", "progress"}
-FAMILIES = {"albert", "bert", "distilbert", "electra", "gpt2", "roberta", "transformer"}
+FAMILIES = {"albert", "bert", "distilbert", "electra", "gpt", "gpt2", "gpt3", "llama", "mistral", "qwen2", "roberta",
+            "t5", "transformer"}
 
 
 def imports_of(path):

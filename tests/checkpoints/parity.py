@@ -47,16 +47,19 @@ def relative(one, other):
 
 def forward(loaded, inputs, arrays, number):
     """Yield (kind, difference) of one batch; of positions that are padding nothing is said."""
-    real = inputs["padding_mask"].astype(bool)
     body = loaded.body(inputs, return_intermediates=True)
     outputs = {**body, **(loaded.model(inputs) if loaded.body is not loaded.model else {})}
-    states = [*body["hidden_states"][:-1], body["sequence"]]  # theirs has a final norm in the last one
+    # Theirs has a final norm in the last one.
+    states = {"hidden": [*body["hidden_states"][:-1], body["sequence"]]}
+    if "encoder_sequence" in body:
+        states["encoder_hidden"] = [*body["encoder_hidden_states"][:-1], body["encoder_sequence"]]
     for key, expected in arrays.items():
         batch, _, name = key.partition(":")
         if batch != str(number):
             continue
         kind, _, layer = name.partition(":")
-        found = np.asarray(states[int(layer)] if layer else outputs[name])
+        found = np.asarray(states[kind][int(layer)] if layer else outputs[name])
+        real = families.mask_of(inputs, "encoder" if "encoder" in kind else "decoder").astype(bool)
         if expected.shape[:2] == real.shape and name != "pair_logits" and name != "pooled":
             found, expected = found[real], expected[real]
         yield ("hidden" if layer else "in"), relative(found, expected)
@@ -68,7 +71,7 @@ def gradients(loaded, about, inputs, arrays):
     head = next(head for head in reference.heads.values() if head.architecture == about["architecture"])
     with tf.GradientTape() as tape:
         logits = loaded.model(inputs)["logits"]
-        total = tf.reduce_sum(logits * families.factors_of(logits.shape, inputs["padding_mask"], about["seed"]))
+        total = tf.reduce_sum(logits * families.factors_of(logits.shape, families.mask_of(inputs), about["seed"]))
     variables = loaded.model.trainable_variables
     values = dict(zip([variable.path for variable in variables], tape.gradient(total, variables)))
     largest = max(np.abs(arrays[key]).max() for key in arrays if key.startswith("gradient:"))
@@ -119,7 +122,7 @@ def main():
                             f"--out={source}"], check=True, stdout=sys.stderr)
         print("| family | architecture | " + " | ".join(KINDS) + " |\n|" + "---|" * (2 + len(KINDS)))
         for family, architecture in families.CASES:
-            found = differences(source / f"{architecture}.npz", folder / architecture)
+            found = differences(source / f"{family}-{architecture}.npz", folder / f"{family}-{architecture}")
             cells = [f"{found[kind]:.0e}" if found.get(kind) else "0" if kind in found else "" for kind in KINDS]
             print(f"| {family} | {architecture} | " + " | ".join(cells) + " |", flush=True)
 

@@ -13,7 +13,7 @@ from tests.golden import families
 from tfzoo.checkpoints.tensors import Tensors
 from tfzoo.errors import ConfigError, DataError
 
-CASE = parity.GOLDEN / "families" / "BertForSequenceClassification.npz"
+CASE = parity.GOLDEN / "families" / "bert-BertForSequenceClassification.npz"
 
 
 @pytest.fixture

@@ -44,7 +44,42 @@ def _gpt2(sizes):
             "n_inner": sizes["ffn"], "n_positions": LENGTH, "pad_token_id": 0}
 
 
+def _gpt(sizes):
+    return {"vocab_size": VOCAB, "n_layer": LAYERS, "n_embd": sizes["hidden"], "n_head": sizes["heads"],
+            "n_positions": LENGTH, "pad_token_id": 0}
+
+
+def _qwen2(sizes):
+    """Groups of two heads share keys and values; heads of an even width, as rotary positions need."""
+    width = 2 * int(sizes["embedding"]) // 2 - 3  # 8 or 10
+    return {"vocab_size": VOCAB, "num_hidden_layers": LAYERS, "hidden_size": 4 * width, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "intermediate_size": sizes["ffn"], "max_position_embeddings": LENGTH,
+            "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "pad_token_id": 0,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}
+
+
+def _mistral(sizes):
+    return {**_qwen2(sizes), "rope_scaling": None, "sliding_window": 7, "head_dim": 6, "tie_word_embeddings": False}
+
+
+def _llama(sizes):
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 16}
+    return {**_qwen2(sizes), "rope_scaling": scaling, "rope_theta": 50.0, "tie_word_embeddings": False, "head_dim": 14}
+
+
+def _t5(sizes):
+    return {"vocab_size": VOCAB, "num_layers": LAYERS, "d_model": sizes["hidden"], "num_heads": sizes["heads"],
+            "d_kv": sizes["embedding"], "d_ff": sizes["ffn"], "pad_token_id": 0, "relative_attention_num_buckets": 12,
+            "relative_attention_max_distance": 20, "decoder_start_token_id": 0}
+
+
+def _t5_gated(sizes):
+    return {**_t5(sizes), "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+
+
 ENCODER = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+DECODER = ("Model", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 FAMILIES = {  # name -> (config, architectures)
     "bert": (_bert, [f"Bert{head}" for head in (*ENCODER, "ForPreTraining")]),
     "roberta": (_roberta, [f"Roberta{head}" for head in ENCODER]),
@@ -53,8 +88,15 @@ FAMILIES = {  # name -> (config, architectures)
     "electra": (_electra, [f"Electra{head}" for head in (*ENCODER, "ForPreTraining")]),
     "gpt2": (_gpt2, ["GPT2Model", "GPT2LMHeadModel", "GPT2ForSequenceClassification", "GPT2ForTokenClassification",
                      "GPT2ForQuestionAnswering"]),
+    "gpt": (_gpt, ["OpenAIGPTModel", "OpenAIGPTLMHeadModel", "OpenAIGPTForSequenceClassification"]),
+    "llama": (_llama, [f"Llama{head}" for head in DECODER]),
+    "mistral": (_mistral, [f"Mistral{head}" for head in DECODER]),
+    "qwen2": (_qwen2, [f"Qwen2{head}" for head in DECODER]),
+    "t5": (_t5, ["T5Model", "T5ForConditionalGeneration"]),
+    "t5_1.1": (_t5_gated, ["T5ForConditionalGeneration"]),
 }
-GRADIENTS = {"BertForMaskedLM", "AlbertForMaskedLM", "GPT2LMHeadModel"}
+GRADIENTS = {"BertForMaskedLM", "AlbertForMaskedLM", "GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM",
+             "Qwen2ForCausalLM", "T5ForConditionalGeneration"}
 CASES = [(family, architecture) for family, (_, architectures) in FAMILIES.items() for architecture in architectures]
 
 
@@ -74,6 +116,8 @@ def weights_of(shapes, seed):
         found[name] = ((rng.random(shapes[name]) - 0.5) * 0.8).astype(np.float32)
         if name.endswith("weight") and len(shapes[name]) == 1:  # a norm's
             found[name] += 1
+        if name.endswith(".q.weight"):  # T5 keeps the division of the scores in its queries, as its initializer does
+            found[name] /= 4  # without it float32 and float64 differ by 2e-5 in transformers itself
     return found
 
 
@@ -81,6 +125,8 @@ def inputs_of(config, seed):
     """Return a list of dicts of int32 [B, T]: one token alone; the longest texts, padded left, right and not at all."""
     rng, pad = np.random.default_rng([seed, 2]), config["pad_token_id"]
     found = []
+    if "d_kv" in config:
+        return _pairs_of(rng, pad)
     for rows, length in ((1, 1), (3, LENGTH)):
         mask = np.ones((rows, length), np.int32)
         if rows > 1:
@@ -91,6 +137,25 @@ def inputs_of(config, seed):
             borders = rng.integers(0, length + 1, (rows, 1))
             found[-1]["segment_ids"] = (np.arange(length)[None] >= borders).astype(np.int32)
     return found
+
+
+def _pairs_of(rng, pad):
+    found = []
+    for rows, source, target in ((1, 1, 1), (3, LENGTH, 23)):
+        found.append({})
+        for side, length in (("encoder", source), ("decoder", target)):
+            mask = np.ones((rows, length), np.int32)
+            if rows > 1:
+                mask[1, length - 9:] = 0
+                mask[0, :5 if side == "encoder" else 0] = 0
+            tokens = np.where(mask, rng.integers(2, VOCAB, mask.shape), pad).astype(np.int32)
+            found[-1].update({f"{side}_token_ids": tokens, f"{side}_padding_mask": mask})
+    return found
+
+
+def mask_of(inputs, side="decoder"):
+    """Return the padding mask of inputs, or of one side where there are two."""
+    return inputs[f"{side}_padding_mask" if f"{side}_padding_mask" in inputs else "padding_mask"]
 
 
 def factors_of(shape, mask, seed):

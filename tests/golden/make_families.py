@@ -22,8 +22,10 @@ def model_of(architecture, config, seed):
     kind = getattr(transformers, architecture)
     model = kind(kind.config_class(**config, attn_implementation="eager")).eval()
     buffers, tied = dict(model.named_buffers()), getattr(model, "_tied_weights_keys", None) or []
-    named = {name: value for name, value in model.state_dict(keep_vars=True).items()
-             if name not in buffers and not any(re.search(pattern, name) for pattern in tied)}
+    state = {name: value for name, value in model.state_dict(keep_vars=True).items() if name not in buffers}
+    first = {name: value for name, value in state.items() if not any(re.search(pattern, name) for pattern in tied)}
+    own = {id(value) for value in first.values()}  # a head that may be tied is one of its own where it is not
+    named = {name: value for name, value in state.items() if name in first or id(value) not in own}
     weights = families.weights_of({name: tuple(value.shape) for name, value in named.items()}, seed)
     with torch.no_grad():
         for name, value in named.items():
@@ -32,7 +34,9 @@ def model_of(architecture, config, seed):
 
 
 def run(model, inputs):
-    words = {"token_ids": "input_ids", "padding_mask": "attention_mask", "segment_ids": "token_type_ids"}
+    words = {"token_ids": "input_ids", "padding_mask": "attention_mask", "segment_ids": "token_type_ids",
+             "encoder_token_ids": "input_ids", "encoder_padding_mask": "attention_mask",
+             "decoder_token_ids": "decoder_input_ids", "decoder_padding_mask": "decoder_attention_mask"}
     return model(**{words[key]: torch.tensor(value, dtype=torch.long) for key, value in inputs.items()},
                  output_hidden_states=True)
 
@@ -44,7 +48,8 @@ def logits_of(result):
     found = {"logits": result.get("logits", result.get("prediction_logits"))}
     found["pair_logits"] = result.get("seq_relationship_logits", result.get("sop_logits"))
     if found["logits"] is None:
-        found = {"sequence": result.last_hidden_state, "pooled": result.get("pooler_output")}
+        found = {"sequence": result.last_hidden_state, "pooled": result.get("pooler_output"),
+                 "encoder_sequence": result.get("encoder_last_hidden_state")}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -57,10 +62,12 @@ def make(family, architecture, seed, out):
         outputs = logits_of(result)
         arrays.update({f"{number}:{name}": value.detach().numpy() for name, value in outputs.items()})
         if "sequence" in outputs:
-            arrays.update({f"{number}:hidden:{layer}": value.detach().numpy()
-                           for layer, value in enumerate(result.hidden_states)})
+            states = {"hidden": result.get("hidden_states", result.get("decoder_hidden_states")),
+                      "encoder_hidden": result.get("encoder_hidden_states") or ()}
+            arrays.update({f"{number}:{kind}:{layer}": value.detach().numpy()
+                           for kind, values in states.items() for layer, value in enumerate(values)})
     if architecture in families.GRADIENTS:
-        factors = families.factors_of(tuple(outputs["logits"].shape), inputs["padding_mask"], seed)
+        factors = families.factors_of(tuple(outputs["logits"].shape), families.mask_of(inputs), seed)
         (outputs["logits"] * torch.tensor(factors)).sum().backward()
         arrays.update({f"gradient:{name}": value.grad.numpy() for name, value in named.items()
                        if value.grad is not None})
@@ -68,7 +75,7 @@ def make(family, architecture, seed, out):
              "config": {**config, "architectures": [architecture], "model_type": model.config.model_type},
              "shapes": {name: list(value.shape) for name, value in named.items()},
              "versions": {"torch": torch.__version__, "transformers": transformers.__version__}}
-    np.savez_compressed(out / f"{architecture}.npz", about=np.array(json.dumps(about)), **arrays)
+    np.savez_compressed(out / f"{family}-{architecture}.npz", about=np.array(json.dumps(about)), **arrays)
     print(architecture, flush=True)
 
 
@@ -81,7 +88,7 @@ def main():
     args.out.mkdir(exist_ok=True)
     transformers.logging.set_verbosity_error()
     for family, architecture in families.CASES:
-        if args.only in architecture:
+        if args.only in f"{family}-{architecture}":
             make(family, architecture, args.seed, args.out)
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.models import FAMILIES, build_body, config_of, name_of
-from tfzoo.models.reference import ACTIVATIONS
+from tfzoo.layers.positions import check_scaling
 from tfzoo.tasks import TaskModel, task_of
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
+FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1, 1e12)}
+MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 then
 LABELLED = {"classification", "tagging"}
 
 
@@ -24,6 +26,11 @@ def family_of_type(model_type):
     """Return the family module of config.json's model_type, or None."""
     return next((family for family in FAMILIES
                  if hasattr(family, "REFERENCE") and family.REFERENCE.model_type == model_type), None)
+
+
+def prefix_of(reference, head):
+    """Return what stands before the body's names in a model with this head."""
+    return reference.prefix if head is None or head.prefix is None else head.prefix
 
 
 class Names:
@@ -36,7 +43,7 @@ class Names:
     """
 
     def __init__(self, reference, head, prefix):
-        self.reference, self.prefix = reference, prefix
+        self.reference, self.prefix, self.gated = reference, prefix, False
         self.head = head.names if head else {}
 
     def tensor_of(self, path):
@@ -46,8 +53,10 @@ class Names:
         layer, _, leaf = general.rpartition("/")
         for names, prefix, turned in ((self.head, "", True),
                                       (self.reference.names, self.prefix, self.reference.transposed)):
-            name = names.get(general) or (f"{names[layer]}.{LEAVES[leaf]}" if layer in names else None)
+            name = names.get(general) or names.get(layer)
             if name:
+                name = name if isinstance(name, str) else name[0 if self.gated else 1]
+                name = name if general in names else f"{name}.{LEAVES[leaf]}"
                 name = name.replace("{n}", str(int(number[1]))) if number else name
                 return prefix + name, turned and leaf == "kernel"
         return None, False
@@ -58,7 +67,7 @@ class Names:
         Raises:
             ConfigError: for a variable that no tensor holds.
         """
-        plan = {}
+        plan, self.gated = {}, any("/gate/" in variable.path for variable in variables)
         for variable in variables:
             name, turned = self.tensor_of(variable.path)
             if name is None:
@@ -86,37 +95,77 @@ def arguments_of(family, config, path="config.json"):
     for key, allowed in reference.fixed.items():
         if config.get(key, allowed[0]) not in allowed:
             raise DataError(f"{path}: {key} is {str(config[key])[:80]}: allowed is {' or '.join(map(str, allowed))}")
+    for one, other in reference.equal:
+        if config.get(one) not in (None, config.get(other)):
+            raise DataError(f"{path}: {one} is {str(config[one])[:80]}: allowed is {other}'s {str(config[other])[:80]}")
     found = {key: value for key, value in next(iter(family.SIZES.values())).items()
-             if key not in reference.arguments and key in ("position_offset", "shared_block", "pooler_activation",
-                                                           "num_segments", "pooler")}
-    for ours, theirs in reference.arguments.items():
-        found[ours] = _checked(path, theirs, config.get(theirs), ours)
-    if found.get("ffn_dim") is None:
+             if key not in reference.arguments and key not in ("dropout", "window")}
+    for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
+        found[ours] = _checked(f"{path}: {theirs}", config.get(theirs), ours, reference)
+    if found["ffn_dim"] == 0 or "ffn_dim" not in reference.arguments:
         found["ffn_dim"] = 4 * found["hidden_dim"]
     if not reference.projected and found.get("embedding_dim") == found["hidden_dim"]:
         found["embedding_dim"] = 0
     found["max_length"] -= found.get("position_offset", 0)
-    found["dropout"] = _checked(path, reference.dropouts[0], config.get(reference.dropouts[0]), "dropout")
-    if found["max_length"] < 1 or found["hidden_dim"] % found["num_heads"]:
+    scaling = found.get("rope_scaling")
+    if scaling and scaling["rope_type"] == "yarn":
+        scaling.setdefault("original_max_position_embeddings", found["max_length"])
+    found = _canonical(found)
+    if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
         raise DataError(f"{path}: {found['max_length']} positions, {found['hidden_dim']} wide, {found['num_heads']} "
                         "heads: positions must be left, and the heads divide the width")
     return found
 
 
-def _checked(path, key, value, ours):
+def _canonical(config):
+    """Return a config with 0 where a number is what 0 stands for."""
+    config = dict(config)
+    if config.get("num_kv_heads") == config["num_heads"]:
+        config["num_kv_heads"] = 0
+    if config.get("head_dim", 0) * config["num_heads"] == config["hidden_dim"]:
+        config["head_dim"] = 0
+    return config
+
+
+def _checked(where, value, ours, reference):
+    """Return the value of one of our arguments, or raise DataError."""
+    shown = str(value)[:80]
     if ours == "activation":
-        if value not in ACTIVATIONS:
-            raise DataError(f"{path}: {key} is {str(value)[:80]!r}: allowed are {', '.join(ACTIVATIONS)}")
-        return ACTIVATIONS[value]
-    if ours in ("epsilon", "initializer_range", "dropout"):
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
-            raise DataError(f"{path}: {key} is {str(value)[:80]}: allowed are numbers from 0 to below 1")
+        if value not in reference.activations:
+            raise DataError(f"{where} is {shown!r}: allowed are {', '.join(reference.activations)}")
+        return reference.activations[value]
+    if ours == "tied":
+        if not isinstance(value, bool):
+            raise DataError(f"{where} is {shown}: allowed are true and false")
+        return value
+    if ours == "rope_scaling":
+        return _scaling_of(where, value)
+    if ours in FLOATS:
+        low, high = FLOATS[ours]
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value < high:
+            raise DataError(f"{where} is {shown}: allowed are numbers from {low} to below {high:g}")
         return float(value)
-    if value is None and ours == "ffn_dim":
-        return None
+    if value is None and ours in MAY_BE_NONE:
+        return 0
     largest = LARGEST.get(ours, 2 ** 24)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise DataError(f"{path}: {key} is {str(value)[:80]}: allowed is 1 to {largest}")
+        raise DataError(f"{where} is {shown}: allowed is 1 to {largest}")
+    return value
+
+
+def _scaling_of(where, value):
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is {str(value)[:80]}: allowed are null and an object")
+    value = {**value, "rope_type": value.get("rope_type", value.get("type"))}
+    value.pop("type", None)
+    if value["rope_type"] == "default":
+        return None
+    try:
+        check_scaling({"original_max_position_embeddings": 1, **value} if value["rope_type"] == "yarn" else value)
+    except ConfigError as error:
+        raise DataError(f"{where}: {error}") from None
     return value
 
 
@@ -170,14 +219,17 @@ def read(folder, dtype=None):
     task, head = _task_of(reference, config, path)
     labels = _labels_of(config, path) if task in LABELLED else None
     tensors = Tensors(folder)
-    prefix = reference.prefix if any(name.startswith(reference.prefix) for name in tensors.shapes) else ""
+    prefix = prefix_of(reference, head)
+    prefix = prefix if any(name.startswith(prefix) for name in tensors.shapes) else ""
     if arguments["num_layers"] > len(tensors.shapes):
         raise DataError(f"{path}: {arguments['num_layers']} layers, but {len(tensors.shapes)} tensors in all")
     if head is None and "pooler" in config_of(name_of(family), **arguments):
         arguments["pooler"] = f"{prefix}{reference.names.get('pooler')}.weight" in tensors.shapes
     elif head and head.pooler is not None:
         arguments["pooler"] = head.pooler
-    rate = _checked(path, reference.head_dropout, config.get(reference.head_dropout) or arguments["dropout"], "dropout")
+    rate = config.get(reference.head_dropout)
+    rate = arguments["dropout"] if rate is None else _checked(f"{path}: {reference.head_dropout}", rate, "dropout",
+                                                              reference)
 
     def make():
         body = build_body(name_of(family), dtype=dtype, **arguments)
@@ -241,7 +293,8 @@ def _match(plan, tensors, reference, head, prefix, folder):
             raise DataError(f"{folder}: {name} is not tied to {tied[name]}: allowed are models where they are one")
         left.pop(name)
     others = [layer for one in reference.heads.values() for layer in (*one.names.values(), *one.tied)]
-    others += [prefix + layer for layer in reference.names.values()]
+    others += [prefix + layer for layers in reference.names.values()
+               for layer in ([layers] if isinstance(layers, str) else layers)]
     others = re.compile("|".join(re.escape(name).replace(r"\{n\}", r"\d+") for name in others) + "|"
                         + "|".join(rf"({re.escape(reference.prefix)})?{name}" for name in reference.known))
     strange = [name for name in left if not others.match(name)]
@@ -286,13 +339,13 @@ def write(loaded, folder):
             raise ConfigError(f"{name} with {task} has no form in Hugging Face's transformers: save it with "
                               "format=\"tfzoo\"")
     config = _config_of(family, body.config, head, loaded)
-    again, there = arguments_of(family, config), dict(body.config)
+    again, there = arguments_of(family, config), _canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again.get(key, _default(family, key)) != value]
     if lost:
         raise ConfigError(f"{name}: {lost[0]} is {there[lost[0]]!r}, which Hugging Face's {reference.model_type} "
                           "cannot say: save it with format=\"tfzoo\"")
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    names = Names(reference, head, reference.prefix if head else "")
+    names = Names(reference, head, prefix_of(reference, head) if head else "")
     tensors = []
     for tensor, (variables, turned) in names.plan(loaded.model.trainable_variables).items():
         size = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
@@ -311,16 +364,25 @@ def _joined(variables, turned):
 
 def _config_of(family, body, head, loaded):
     reference = family.REFERENCE
-    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+    names = {ours: theirs for theirs, ours in reversed(reference.activations.items())}
     config = {"architectures": [head.architecture if head else reference.body], "model_type": reference.model_type}
     for ours, theirs in reference.arguments.items():
         value = body[ours]
         if ours == "activation":
+            if value not in names:
+                raise ConfigError(f"activation is {value!r}: Hugging Face's {reference.model_type} has "
+                                  f"{', '.join(names)}")
             value = names[value]
         elif ours == "max_length":
             value += body.get("position_offset", 0)
         elif ours == "embedding_dim":
             value = value or body["hidden_dim"]
+        elif ours == "num_kv_heads":
+            value = value or body["num_heads"]
+        elif ours == "head_dim":
+            value = value or body["hidden_dim"] // body["num_heads"]
+        elif ours == "window":
+            value = value or None
         config[theirs] = value
     config.update({key: allowed[0] for key, allowed in reference.fixed.items()})
     config.update({key: body["dropout"] for key in reference.dropouts})

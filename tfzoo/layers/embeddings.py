@@ -23,6 +23,15 @@ def sinusoidal_positions(length, width):
     return table
 
 
+def project(hidden, table, bias=None):
+    """Project onto a table of tokens, [V, D]: float [..., D] -> float32 logits [..., V]."""
+    flat = ops.reshape(hidden, (-1, table.shape[1]))
+    logits = ops.cast(ops.matmul(flat, ops.transpose(ops.cast(table, hidden.dtype))), "float32")
+    if bias is not None:
+        logits = logits + ops.cast(bias, "float32")
+    return ops.reshape(logits, (*ops.shape(hidden)[:-1], table.shape[0]))
+
+
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Embeddings(keras.layers.Layer):
     """Sum token, position and segment embeddings; normalize and drop.
@@ -97,15 +106,6 @@ class Embeddings(keras.layers.Layer):
         if self.norm:
             total = self.norm(total, training=training)
         return self.dropout(total, training=training)
-
-    def project(self, hidden, bias=None):
-        """Project onto the token table: float [..., D] -> float32 logits [..., V]."""
-        flat = ops.reshape(hidden, (-1, self.hidden_dim))
-        table = ops.cast(self.token, hidden.dtype)
-        logits = ops.cast(ops.matmul(flat, ops.transpose(table)), "float32")
-        if bias is not None:
-            logits = logits + ops.cast(bias, "float32")
-        return ops.reshape(logits, (*ops.shape(hidden)[:-1], table.shape[0]))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.hidden_dim)

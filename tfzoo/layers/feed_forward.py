@@ -23,10 +23,13 @@ def gelu_tanh(x):
 ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu, "silu": ops.silu, "tanh": ops.tanh}
 
 
+GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}  # -> the activation of the gate
+
+
 def activation_of(name):
     """Return the function of an activation's name, or raise ConfigError."""
     if name not in ACTIVATIONS:
-        raise ConfigError(f"activation is {name!r}: allowed are {', '.join(ACTIVATIONS)}")
+        raise ConfigError(f"activation is {name!r}: allowed are {', '.join([*ACTIVATIONS, *GATED])}")
     return ACTIVATIONS[name]
 
 
@@ -39,12 +42,13 @@ def activate(projection, inputs, activation, path, training):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class FeedForward(keras.layers.Layer):
-    """Project up, activate, project down.
+    """Project up, activate, project down; or activate a gate and multiply (Shazeer 2020, arXiv:2002.05202).
 
     Args:
         ffn_dim, hidden_dim: int, F and D.
-        activation: "gelu" (exact), "gelu_tanh" or "relu".
+        activation: "gelu" (exact), "gelu_tanh", "relu", "silu", "tanh"; or with a gate "swiglu", "geglu", "geglu_tanh".
         initializer_range: float.
+        use_bias: bool.
 
     Call arguments:
         inputs: float [B, T, D].
@@ -55,21 +59,34 @@ class FeedForward(keras.layers.Layer):
         float [B, T, D].
     """
 
-    def __init__(self, ffn_dim, hidden_dim, activation="gelu", initializer_range=0.02, **layer):
+    def __init__(self, ffn_dim, hidden_dim, activation="gelu", initializer_range=0.02, use_bias=True, **layer):
         super().__init__(**layer)
         self.config = {"ffn_dim": ffn_dim, "hidden_dim": hidden_dim, "activation": activation,
-                       "initializer_range": initializer_range}
-        self.activation = activation_of(activation)
-        self.up = Linear(ffn_dim, True, initializer_range, name="up", dtype=self.dtype_policy)
-        self.down = Linear(hidden_dim, True, initializer_range, name="down", dtype=self.dtype_policy)
+                       "initializer_range": initializer_range, "use_bias": use_bias}
+        self.activation = activation_of(GATED.get(activation, activation))
+        self.gate = Linear(ffn_dim, use_bias, initializer_range, name="gate", dtype=self.dtype_policy) \
+            if activation in GATED else None
+        self.up = Linear(ffn_dim, use_bias, initializer_range, name="up", dtype=self.dtype_policy)
+        self.down = Linear(hidden_dim, use_bias, initializer_range, name="down", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
-        self.up.build((None, None, self.config["hidden_dim"]))
+        for child in (self.gate, self.up):
+            if child is not None:
+                child.build((None, None, self.config["hidden_dim"]))
         self.down.build((None, None, self.config["ffn_dim"]))
         self.built = True
 
+    def _gated(self, inputs, training):
+        if training and randomness_of(self.path) is not None:
+            parts = [part for child in (self.gate, self.up)
+                     for part in (child(inputs, biased=False), child.bias_vector())]
+            return fused.gated_activation(parts, [], self.activation)
+        return self.activation(self.gate(inputs)) * self.up(inputs)
+
     def call(self, inputs, biased=True, training=None):
-        return self.down(activate(self.up, inputs, self.activation, self.path, training), biased=biased)
+        hidden = self._gated(inputs, training) if self.gate else activate(self.up, inputs, self.activation, self.path,
+                                                                          training)
+        return self.down(hidden, biased=biased)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -37,10 +37,13 @@ def fused(sums):
             spread = [tf.broadcast_to(_widen(value), inputs[0].shape) if value.shape.rank == 1 else value
                       for value in inputs]
             own = [value for place, value in enumerate(spread) if place not in sums]
+            dtypes = [inputs[0 if value.shape.rank == 1 else place].dtype for place, value in enumerate(inputs)
+                      if place not in sums]
             with tf.GradientTape() as tape:
                 tape.watch(own)
                 results = tf.nest.flatten(function(spread, others, *plain))
-            return [tf.cast(gradient, inputs[0].dtype) for gradient in tape.gradient(results, own, list(upstream))]
+            return [tf.cast(gradient, dtype)
+                    for gradient, dtype in zip(tape.gradient(results, own, list(upstream)), dtypes)]
 
         def call(inputs, others, *plain):
             @tf.custom_gradient
@@ -144,18 +147,29 @@ def bias_activation(inputs, others, activation):
     return tf.cast(activation(tf.cast(values, tf.float32) + bias), values.dtype)
 
 
+@fused({1: 0, 3: 2})
+def gated_activation(inputs, others, activation):
+    """Give activation(gate + bias) x (values + bias): [gate float [..., F], bias float32 [F], values, bias]."""
+    gate, of_gate, values, of_values = inputs
+    return tf.cast(activation(tf.cast(gate, tf.float32) + of_gate) * (tf.cast(values, tf.float32) + of_values),
+                   gate.dtype)
+
+
 @fused({1: 0})
-def split_heads(inputs, others, parts, num_heads):
-    """Add a bias and split projections: [float [B, T, P x H x K], bias float32 [P x H x K]] -> P of [B, H, T, K]."""
+def split_heads(inputs, others, heads):
+    """Add a bias and split projections: [float [B, T, sum of H x K], bias] -> [B, H, T, K] for each H of `heads`."""
     values, bias = inputs
     values = tf.cast(tf.cast(values, tf.float32) + bias, values.dtype)
-    values = tf.reshape(values, (*values.shape[:2], parts, num_heads, values.shape[2] // parts // num_heads))
-    return tf.unstack(tf.transpose(values, (2, 0, 3, 1, 4)))
+    width = values.shape[2] // sum(heads)
+    return [tf.transpose(tf.reshape(part, (*part.shape[:2], count, width)), (0, 2, 1, 3))
+            for part, count in zip(tf.split(values, [count * width for count in heads], 2), heads)]
 
 
 @fused({})
 def masked_softmax(inputs, others, scale, rate, masked, length):
     """Give the dropped attention probabilities of [scores float [B, H, C, S]], which are scaled first.
+
+    A second input, float [1, H, C, S], is added to the scaled scores.
 
     others: visible, bool broadcastable to the scores, or a 0-d True; key, step, first_row, see keep_mask; integer
     scalar, which of the `length` query rows is the first.
@@ -163,6 +177,8 @@ def masked_softmax(inputs, others, scale, rate, masked, length):
     scores = inputs[0]
     visible, *randomness, first = others
     values = tf.cast(scores, tf.float32) * scale + tf.where(visible, 0.0, masked)
+    if len(inputs) > 1:
+        values += tf.cast(inputs[1], tf.float32)
     heads, rows, columns = scores.shape[1:]
     # A block drops what the whole [H, T, S] would: its places are those of the block and what lies between its heads.
     skipped = tf.cast(tf.range(heads) * (length - rows) + first, tf.uint32) * tf.constant(columns, tf.uint32)
@@ -192,6 +208,13 @@ def normalized(inputs, others, epsilon):
     return tf.cast(_normalize(tf.cast(hidden, tf.float32), epsilon) * gamma + beta, hidden.dtype)
 
 
+@fused({})
+def rms_normalized(inputs, others, epsilon):
+    """Divide [hidden float [B, T, D], gamma float32 [D]] over the last axis by its root mean square."""
+    hidden, gamma = inputs
+    return tf.cast(_divide(tf.cast(hidden, tf.float32), epsilon) * gamma, hidden.dtype)
+
+
 def _sum(hidden, result, bias, rate, randomness):
     return tf.cast(hidden, tf.float32) + _drop(tf.cast(result, tf.float32) + bias, rate, randomness)
 
@@ -217,6 +240,21 @@ def _normalize(values, epsilon):
 
         def gradient(upstream):
             return factor * (upstream - (sum_columns(upstream) + result * sum_columns(upstream * result)) / size)
+
+        return result, gradient
+
+    return run(values)
+
+
+def _divide(values, epsilon):
+    @tf.custom_gradient
+    def run(values):
+        size = values.shape[-1]
+        factor = tf.math.rsqrt(sum_columns(tf.square(values)) / size + epsilon)
+        result = values * factor
+
+        def gradient(upstream):
+            return factor * (upstream - result * sum_columns(upstream * result) / size)
 
         return result, gradient
 

@@ -13,7 +13,7 @@ class Linear(keras.layers.Layer):
     Args:
         units: int, width of the result.
         use_bias: bool.
-        initializer_range: float, standard deviation of the truncated normal initializer.
+        initializer_range: float, standard deviation of the truncated normal initializer; 0 is 1 / sqrt(D).
 
     Call arguments:
         inputs: float [..., D].
@@ -31,7 +31,7 @@ class Linear(keras.layers.Layer):
 
     def build(self, input_shape):
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units),
-                                      initializer=truncated_normal(self.initializer_range))
+                                      initializer=truncated_normal(self.initializer_range or input_shape[-1] ** -0.5))
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros") if self.use_bias else None
         self.built = True
 

@@ -2,12 +2,13 @@
 from keras import ops
 
 
-def visible(inputs, causal=False):
+def visible(inputs, causal=False, window=0):
     """Build the attention mask of a dict of inputs.
 
     Args:
         inputs: dict with token_ids int32 [B, T] and optionally padding_mask, document_ids int32 [B, T].
         causal: bool, a position sees itself and what stands before it.
+        window: int, with causal only the last so many of them; 0 is all.
 
     Returns:
         bool broadcastable to [B, H, T, T], or None where everything may be seen.
@@ -21,6 +22,13 @@ def visible(inputs, causal=False):
         mask = same if mask is None else mask & same
     if causal:
         columns = ops.arange(ops.shape(inputs["token_ids"])[1])
-        order = (columns[:, None] >= columns[None, :])[None, None]
+        order = in_order(columns, columns, window)
         mask = order if mask is None else mask & order
     return mask
+
+
+def in_order(rows, columns, window=0):
+    """Return where rows, int [T], may see columns, int [S], in causal order, see `visible`: bool [1, 1, T, S]."""
+    behind = rows[:, None] - columns[None, :]
+    order = behind >= 0
+    return (order & (behind < window) if window else order)[None, None]

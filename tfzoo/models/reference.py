@@ -17,11 +17,13 @@ class Head:
         names: dict of our path -> the name of its tensor or layer.
         pooler: bool or None, whether the body has one in this model; None for bodies that never have.
         tied: dict of the name of a tensor that repeats another -> that one's name.
+        prefix: str or None, what stands before the body's names, where it is not the family's.
     """
     architecture: str
     names: dict
     pooler: bool | None = None
     tied: dict = dataclasses.field(default_factory=dict)
+    prefix: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +34,14 @@ class Reference:
         model_type: str, as config.json has it.
         body: str, the class of the model without a head.
         prefix: str, what stands before the body's names in a model with a head.
-        arguments: dict of our argument -> the key of config.json; activation goes through ACTIVATIONS.
+        arguments: dict of our argument -> the key of config.json.
+        activations: dict of their activation -> ours.
         defaults: dict of key -> value where config.json leaves it out.
         fixed: dict of key -> the values that we compute, the default first; others are refused.
-        names: dict of our path -> the name of its tensor or layer, with {n} for the number of the block. A layer's
-            kernel is its .weight. Paths of one name share it: query, key and value in the columns of one kernel.
+        equal: tuple of pairs of keys that must agree where both are there.
+        names: dict of our path -> the name of its tensor or layer, with {n} for the number of the block; or two, the
+            first for models with gates. A layer's kernel is its .weight. Paths of one name share it: query, key and
+            value in the columns of one kernel.
         heads: dict of task -> Head.
         dropouts: tuple of keys that hold our one rate, the first is read.
         head_dropout: str, the key of the rate before a classifier; None: as the body's.
@@ -52,6 +57,8 @@ class Reference:
     heads: dict
     defaults: dict = dataclasses.field(default_factory=dict)
     fixed: dict = dataclasses.field(default_factory=dict)
+    equal: tuple = ()
+    activations: dict = dataclasses.field(default_factory=lambda: ACTIVATIONS)
     dropouts: tuple = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     head_dropout: str | None = "classifier_dropout"
     transposed: bool = True
@@ -60,5 +67,6 @@ class Reference:
 
 
 def below(ours, theirs, layers):
-    """Return the names of a dict of layers that stand below a path of ours and a name of theirs."""
-    return {f"{ours}/{path}": f"{theirs}.{name}" for path, name in layers.items()}
+    """Return the names of a dict of layers, each one or two, that stand below a path of ours and a name of theirs."""
+    return {f"{ours}/{path}": f"{theirs}.{name}" if isinstance(name, str) else tuple(f"{theirs}.{one}" for one in name)
+            for path, name in layers.items()}

@@ -6,11 +6,12 @@ import math
 import keras
 
 from tfzoo.errors import ConfigError
-from tfzoo.models import albert, bert, distilbert, electra, gpt2, roberta, transformer
+from tfzoo.models import (albert, bert, distilbert, electra, gpt, gpt2, gpt3, llama, mistral, qwen2, roberta, t5,
+                          transformer)
 
-FAMILIES = (bert, roberta, distilbert, albert, electra, gpt2, transformer)
+FAMILIES = (bert, roberta, distilbert, albert, electra, gpt, gpt2, gpt3, llama, mistral, qwen2, transformer, t5)
 SIZED = ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")
-MAY_BE_ZERO = ("num_segments", "embedding_dim", "position_offset")
+MAY_BE_ZERO = ("num_segments", "embedding_dim", "position_offset", "num_kv_heads", "head_dim", "window")
 
 
 def list_models():
@@ -57,8 +58,8 @@ def config_of(name, **overrides):
     for key, value in overrides.items():
         if key not in allowed:
             raise ConfigError(f"unknown argument {key!r} of {name}: allowed are {', '.join(sorted(allowed))}")
-        wanted = type(config.get(key, 1))
-        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        wanted = dict if key == "rope_scaling" else type(config.get(key, 1))
+        fits = isinstance(value, (int, float) if wanted is float else wanted) or (wanted is dict and value is None)
         if not fits or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(f"{key} is {value!r}: allowed is a value of type {wanted.__name__}")
         least = 0 if key in MAY_BE_ZERO else 1

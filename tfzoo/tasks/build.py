@@ -2,10 +2,11 @@
 from tfzoo.errors import ConfigError
 from tfzoo.models import build_body, config_of
 from tfzoo.tasks.positions import QuestionAnswering, ReplacedTokens, Tagging
-from tfzoo.tasks.task import CausalLM, Classification, MaskedLM
+from tfzoo.tasks.task import CausalLM, Classification, MaskedLM, Seq2Seq
 from tfzoo.tasks.task_model import TaskModel
 
-TASKS = {task.name: task for task in (MaskedLM, CausalLM, Classification, Tagging, QuestionAnswering, ReplacedTokens)}
+TASKS = {task.name: task for task in (MaskedLM, CausalLM, Classification, Tagging, QuestionAnswering, ReplacedTokens,
+                                      Seq2Seq)}
 LABELLED = ("classification", "tagging")
 
 
@@ -13,7 +14,8 @@ def task_of(name, labels=None, **settings):
     """Return the task of a name.
 
     Args:
-        name: "masked_lm", "causal_lm", "classification", "tagging", "question_answering" or "replaced_tokens".
+        name: "masked_lm", "causal_lm", "classification", "tagging", "question_answering", "replaced_tokens" or
+            "seq2seq".
         labels: list of str for classification and tagging, in the order of the logits.
         settings: arguments of the task, as next_sentence of masked_lm.
 

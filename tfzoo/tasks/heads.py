@@ -5,14 +5,16 @@ from keras import ops
 
 from tfzoo.layers import Dropout, LayerNorm, Linear
 from tfzoo.layers.cross_entropy import projected_cross_entropy
+from tfzoo.layers.embeddings import project
 from tfzoo.layers.feed_forward import activate, activation_of
+from tfzoo.layers.initializers import truncated_normal
 
 
-def _words(hidden, inputs, body, bias, only_read, training):
-    """Return {logits} on the token table, or where the labels are there and only they are read {loss, right}, sums."""
+def _words(hidden, inputs, table, bias, only_read, training):
+    """Return {logits} on a table, or where the labels are there and only they are read {loss, right}, sums."""
     if not only_read or "labels" not in inputs:
-        return {"logits": body.embeddings.project(hidden, bias)}
-    table = tf.convert_to_tensor(body.embeddings.token)
+        return {"logits": project(hidden, table, bias)}
+    table = tf.convert_to_tensor(table)
     loss, right = projected_cross_entropy(
         tf.reshape(hidden, (-1, table.shape[1])), table, tf.zeros(table.shape[0]) if bias is None else bias,
         tf.reshape(inputs["labels"], (-1,)), tf.reshape(inputs["weights"], (-1,)), bool(training))
@@ -77,7 +79,7 @@ class MaskedLMHead(keras.layers.Layer):
         else:
             hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
         hidden = self.norm(activate(self.dense, hidden, self.activation, self.path, training), training=training)
-        result = _words(hidden, inputs, body, tf.convert_to_tensor(self.bias), only_read, training)
+        result = _words(hidden, inputs, body.embeddings.token, tf.convert_to_tensor(self.bias), only_read, training)
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
         return result
@@ -88,22 +90,37 @@ class MaskedLMHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class CausalLMHead(keras.layers.Layer):
-    """Predict each next word by the tied token table; called as MaskedLMHead, gives its logits [B, T, V] or sums."""
+    """Predict each next word by the token table, or by one of the head's own.
 
-    def __init__(self, **layer):
+    Args:
+        vocab_size, hidden_dim: int, of a table of its own; 0 takes the body's.
+        scale: float, what the body's result is multiplied with first.
+        initializer_range: float.
+
+    Call arguments, returns: as MaskedLMHead, logits [B, T, V].
+    """
+
+    def __init__(self, vocab_size=0, hidden_dim=0, scale=1.0, initializer_range=0.02, **layer):
         super().__init__(autocast=False, **layer)  # weights stay float32
+        self.config = {"vocab_size": vocab_size, "hidden_dim": hidden_dim, "scale": scale,
+                       "initializer_range": initializer_range}
 
     def build(self, input_shape=None):
+        shape = (self.config["vocab_size"], self.config["hidden_dim"])
+        self.table = self.add_weight(name="table", shape=shape, autocast=False, initializer=truncated_normal(
+            self.config["initializer_range"])) if shape[0] else None
         self.built = True
 
     def reads(self, inputs, body):
         return None
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
-        return _words(outputs["sequence"], inputs, body, None, only_read, training)
+        hidden, table = outputs["sequence"], body.embeddings.token if self.table is None else self.table
+        hidden = hidden if self.config["scale"] == 1 else hidden * self.config["scale"]
+        return _words(hidden, inputs, table, None, only_read, training)
 
     def get_config(self):
-        return super().get_config()
+        return {**super().get_config(), **self.config}
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")

@@ -11,7 +11,7 @@ from tfzoo.data.corpus import open_corpus, open_sentences
 from tfzoo.data.encode import encode_texts, sentence_pairs, split_long
 from tfzoo.errors import ConfigError
 from tfzoo.metrics.confusion import confusion_metrics
-from tfzoo.models import Decoder, Encoder, family_of, list_models
+from tfzoo.models import Decoder, Encoder, EncoderDecoder, family_of, list_models
 from tfzoo.tasks.batches import PackedBatches, StreamBatches, TextBatches
 from tfzoo.tasks.heads import CausalLMHead, ClassificationHead, MaskedLMHead
 
@@ -144,12 +144,25 @@ class CausalLM(Task):
     name, models = "causal_lm", (Decoder,)
 
     def head(self, config, labels, dtype):
-        return CausalLMHead(name="head", dtype=dtype)
+        own = () if config["tied"] else (config["vocab_size"], config["hidden_dim"])
+        return CausalLMHead(*own, name="head", dtype=dtype)
 
     def batches(self, source, tokenizer, batch_size, max_length, seed, training):
         raw_bytes = source.raw_bytes if tokenizer.lossless else None
         return StreamBatches(open_corpus(source, tokenizer), tokenizer, batch_size, max_length,
                              seed if training else None, raw_bytes)
+
+
+class Seq2Seq(Task):
+    """Write a target text for a source text (Vaswani et al. 2017; Raffel et al. 2020)."""
+
+    name, models = "seq2seq", (EncoderDecoder,)
+
+    def head(self, config, labels, dtype):
+        width, tied = config["hidden_dim"], config["tied"]
+        return CausalLMHead(*(() if tied else (config["vocab_size"], width)),
+                            scale=width ** -0.5 if tied and config["scaled_logits"] else 1.0,
+                            initializer_range=config["initializer_range"] or width ** -0.5, name="head", dtype=dtype)
 
 
 class Classification(Task):

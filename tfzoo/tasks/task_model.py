@@ -7,7 +7,7 @@ class TaskModel(keras.Model):
     """Join a body and a head.
 
     Args:
-        body: an Encoder or Decoder.
+        body: an Encoder, Decoder or EncoderDecoder.
         head: a layer called as `head(outputs, inputs=inputs, body=body)`.
 
     Call arguments:
@@ -30,7 +30,8 @@ class TaskModel(keras.Model):
 
     def call(self, inputs, only_read=False, training=None):
         positions = self.head.reads(inputs, self.body) if only_read else None
-        outputs = self.body(inputs, positions=positions, training=training)
+        only = {} if positions is None else {"positions": positions}
+        outputs = self.body(inputs, **only, training=training)
         return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, only_read=only_read,
                                        training=training)}
 

@@ -1,0 +1,174 @@
+"""Positions inside attention: rotary ones turn queries and keys, relative ones add a learned number to each score.
+
+Su et al. 2021, RoFormer, arXiv:2104.09864, with the halves of a head paired as in Llama; Raffel et al. 2020, T5,
+arXiv:1910.10683, section 2.1.
+"""
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfzoo.errors import ConfigError
+from tfzoo.layers import fused
+from tfzoo.layers.initializers import truncated_normal
+
+SCALINGS = {  # kind -> its settings
+    "linear": {"factor"},
+    "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+    "yarn": {"factor", "original_max_position_embeddings"}}
+YARN = {"beta_fast": 32, "beta_slow": 1, "attention_factor": None, "mscale": None, "mscale_all_dim": None,
+        "truncate": True}
+
+
+def check_scaling(scaling):
+    """Raise ConfigError for a scaling of rotary positions that is none, see rotary_frequencies."""
+    kind = scaling.get("rope_type") if scaling else None
+    if not scaling or kind == "default":
+        return
+    if kind not in SCALINGS:
+        raise ConfigError(f"rope_scaling is {str(scaling)[:80]}: allowed are the kinds {', '.join(SCALINGS)}")
+    missing = SCALINGS[kind] - scaling.keys()
+    strange = scaling.keys() - SCALINGS[kind] - ({*YARN, "rope_type"} if kind == "yarn" else {"rope_type"})
+    wrong = [key for key in SCALINGS[kind] & scaling.keys()
+             if not isinstance(scaling[key], (int, float)) or not scaling[key] > 0]
+    if missing or strange or wrong:
+        raise ConfigError(f"rope_scaling of kind {kind} needs {', '.join(sorted(SCALINGS[kind]))}, numbers above 0: "
+                          f"got {str(scaling)[:120]}")
+
+
+def rotary_frequencies(width, theta, scaling=None):
+    """Return (radians a position for each pair, float32 [K / 2]; what turned heads are multiplied with).
+
+    Args:
+        width: int, K, even.
+        theta: float, the base.
+        scaling: dict or None: rope_type "linear" (Chen et al. 2023, arXiv:2306.15595), "llama3" (Llama 3.1's) or
+            "yarn" (Peng et al. 2023, arXiv:2309.00071) with their settings as transformers' config.json has them.
+    """
+    check_scaling(scaling)
+    plain = (1.0 / theta ** (np.arange(0, width, 2, dtype=np.float32) / width)).astype(np.float32)
+    kind = scaling.get("rope_type") if scaling else "default"
+    if kind == "linear":
+        return plain / np.float32(scaling["factor"]), 1.0
+    if kind == "llama3":
+        return _llama3(plain, scaling), 1.0
+    if kind == "yarn":
+        return _yarn(plain, width, theta, {**YARN, **scaling})
+    return plain, 1.0
+
+
+def _llama3(plain, scaling):
+    """Leave short waves as they are, stretch long ones, and go over from one to the other between."""
+    lengths = 2 * math.pi / plain
+    low, high, seen = (scaling[key] for key in ("low_freq_factor", "high_freq_factor",
+                                                "original_max_position_embeddings"))
+    share = np.clip((seen / lengths - low) / (high - low), 0.0, 1.0)
+    return ((1 - share) * plain / scaling["factor"] + share * plain).astype(np.float32)
+
+
+def _yarn(plain, width, theta, scaling):
+    def place_of(turns):
+        return width * math.log(scaling["original_max_position_embeddings"] / (turns * 2 * math.pi)) / (
+            2 * math.log(theta))
+
+    def size_of(scale=1.0):
+        return 1.0 if scaling["factor"] <= 1 else 0.1 * scale * math.log(scaling["factor"]) + 1.0
+
+    low, high = place_of(scaling["beta_fast"]), place_of(scaling["beta_slow"])
+    if scaling["truncate"]:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, width - 1)
+    ramp = np.clip((np.arange(width // 2) - low) / max(high - low, 0.001), 0, 1)
+    factor = scaling["attention_factor"]
+    if factor is None:
+        factor = size_of(scaling["mscale"]) / size_of(scaling["mscale_all_dim"]) \
+            if scaling["mscale"] and scaling["mscale_all_dim"] else size_of()
+    return (plain / scaling["factor"] * ramp + plain * (1 - ramp)).astype(np.float32), factor
+
+
+def rotary_table(positions, width, theta, scaling=None):
+    """Return (cosines, sines) of positions, int32 [B, T] or [1, T]: float32 [B, 1, T, K]."""
+    frequencies, factor = rotary_frequencies(width, theta, scaling)
+    angles = ops.cast(positions, "float32")[:, None, :, None] * np.concatenate([frequencies, frequencies])
+    return ops.cos(angles) * factor, ops.sin(angles) * factor
+
+
+def _rotate(heads, cosines, sines):
+    half = heads.shape[-1] // 2
+    turned = tf.concat([-heads[..., half:], heads[..., :half]], -1)
+    return heads * tf.cast(cosines, heads.dtype) + turned * tf.cast(sines, heads.dtype)
+
+
+@fused.fused({})
+def rotate_fused(inputs, table):
+    """Turn [heads] by (cosines, sines) in one pass over memory."""
+    heads = tf.cast(inputs[0], tf.float32)
+    return tf.cast(_rotate(heads, *table), inputs[0].dtype)
+
+
+def rotate(heads, table, fast=False):
+    """Turn heads by their positions.
+
+    Args:
+        heads: float [B, H, T, K].
+        table: (cosines, sines) of rotary_table, or None, which changes nothing.
+        fast: bool, in a fused kernel.
+    """
+    if table is None:
+        return heads
+    return rotate_fused([heads], list(table)) if fast else _rotate(heads, *table)
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class RelativePositions(keras.layers.Layer):
+    """Give each pair of a query's and a key's column a number for each head, by their distance.
+
+    Distances are put in buckets: one each up to a quarter or half of them, then ever wider ones up to max_distance.
+
+    Args:
+        num_heads: int.
+        bidirectional: bool, keys after the query have buckets of their own; else they share that of distance 0.
+        buckets, max_distance: int.
+        initializer_range: float.
+
+    Call arguments:
+        rows: int32 [T], the columns of the queries; columns: int32 [S], those of the keys.
+
+    Returns:
+        float32 [1, H, T, S].
+    """
+
+    def __init__(self, num_heads, bidirectional, buckets=32, max_distance=128, initializer_range=0.02, **layer):
+        super().__init__(**layer)
+        self.config = {"num_heads": num_heads, "bidirectional": bidirectional, "buckets": buckets,
+                       "max_distance": max_distance, "initializer_range": initializer_range}
+
+    def build(self, input_shape=None):
+        config = self.config
+        self.table = self.add_weight(name="table", shape=(config["buckets"], config["num_heads"]), autocast=False,
+                                     initializer=truncated_normal(config["initializer_range"]))
+        self.built = True
+
+    def buckets_of(self, distances):
+        """Return the bucket of each key's column less the query's, int32."""
+        count, found = self.config["buckets"], 0
+        if self.config["bidirectional"]:
+            count //= 2
+            found = ops.cast(distances > 0, "int32") * count
+            distances = ops.abs(distances)
+        else:
+            distances = ops.maximum(-distances, 0)
+        exact = count // 2
+        scale = (count - exact) / math.log(self.config["max_distance"] / exact)
+        logarithms = ops.log(ops.cast(ops.maximum(distances, 1), "float32") / exact)
+        wide = exact + ops.cast(logarithms * scale, "int32")
+        return found + ops.where(distances < exact, distances, ops.minimum(wide, count - 1))
+
+    def call(self, rows, columns):
+        buckets = self.buckets_of(columns[None, :] - rows[:, None])
+        return ops.transpose(ops.take(self.table, buckets, axis=0), (2, 0, 1))[None]
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
