@@ -14,6 +14,7 @@ SIZES = {f"albert_{size}_{version}": {"vocab_size": 30000, "num_layers": layers,
                                       "dropout": dropout}
          for version, dropout in (("v1", 0.1), ("v2", 0.0)) for size, (layers, width, heads) in SHAPES.items()}
 MODEL = Encoder
+ORIGINS = {"albert_": ("hf:albert/albert-*", "Apache-2.0")}
 
 GROUP = "encoder.albert_layer_groups.0.albert_layers.0"
 BLOCK = {"attention/query": "attention.query", "attention/key": "attention.key", "attention/value": "attention.value",

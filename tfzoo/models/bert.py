@@ -13,6 +13,9 @@ SIZES = {f"bert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim
                           "ffn_dim": 4 * width, "max_length": 512}
          for size, (layers, width) in SHAPES.items()}
 MODEL = Encoder
+ORIGINS = {"bert_": ("hf:google/bert_uncased_L-*", "Apache-2.0"),
+           "bert_base": ("hf:google-bert/bert-base-*", "Apache-2.0"),
+           "bert_large": ("hf:google-bert/bert-large-*", "Apache-2.0")}
 
 ARGUMENTS = {"vocab_size": "vocab_size", "num_layers": "num_hidden_layers", "hidden_dim": "hidden_size",
              "num_heads": "num_attention_heads", "ffn_dim": "intermediate_size",

@@ -10,6 +10,7 @@ SIZES = {f"distilbert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidd
                                 "pooler": False, "pooler_activation": "relu"}
          for size, (layers, width) in {"tiny": (2, 128), "base": (6, 768)}.items()}
 MODEL = Encoder
+ORIGINS = {"distilbert_": ("hf:distilbert/distilbert-base-*", "Apache-2.0")}
 
 BLOCK = {"attention/query": "attention.q_lin", "attention/key": "attention.k_lin", "attention/value": "attention.v_lin",
          "attention/output": "attention.out_lin", "attention_norm": "sa_layer_norm", "feed_forward/up": "ffn.lin1",

@@ -16,6 +16,7 @@ SIZES = {f"electra_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_
                              "pooler_activation": "gelu"}
          for size, (layers, width, heads, ffn, embeddings) in SHAPES.items()}
 MODEL = Encoder
+ORIGINS = {"electra_": ("hf:google/electra-*", "Apache-2.0")}
 
 REFERENCE = Reference(
     model_type="electra", body="ElectraModel", prefix="electra.",

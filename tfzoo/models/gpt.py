@@ -7,6 +7,7 @@ SIZES = {f"gpt_{size}": {"vocab_size": 40478, "num_layers": layers, "hidden_dim"
                          "ffn_dim": 4 * width, "max_length": 512, "norm_first": False, "position_range": 0.02}
          for size, (layers, width, heads) in {"tiny": (2, 128, 2), "117m": (12, 768, 12)}.items()}
 MODEL = Decoder
+ORIGINS = {"gpt_": ("hf:openai-community/openai-gpt", "MIT")}
 
 BLOCK = {"attention/query": "attn.c_attn", "attention/key": "attn.c_attn", "attention/value": "attn.c_attn",
          "attention/output": "attn.c_proj", "attention_norm": "ln_1", "feed_forward/up": "mlp.c_fc",

@@ -11,6 +11,7 @@ SIZES = {f"gpt2_{size}": {"vocab_size": 50257, "num_layers": layers, "hidden_dim
                           "ffn_dim": 4 * width, "max_length": 1024}
          for size, (layers, width, heads) in SHAPES.items()}
 MODEL = Decoder
+ORIGINS = {f"gpt2_{size}": ("hf:openai-community/gpt2*", "MIT") for size in ("124m", "355m", "774m", "1558m")}
 
 ARGUMENTS = {"vocab_size": "vocab_size", "num_layers": "n_layer", "hidden_dim": "n_embd", "num_heads": "n_head",
              "max_length": "n_positions", "epsilon": "layer_norm_epsilon", "initializer_range": "initializer_range"}

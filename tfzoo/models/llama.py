@@ -36,6 +36,12 @@ SIZES = {
                            "1.7b": (24, 2048, 32, 0, 8192, {"rope_theta": 130000.0})}, vocab_size=49152,
                max_length=8192, tied=True, rope_theta=100000.0)}
 MODEL = Decoder
+ORIGINS = {"llama2_": ("hf:meta-llama/Llama-2-*", "Llama 2 Community License"),
+           "llama3_": ("hf:meta-llama/Meta-Llama-3-*", "Llama 3 Community License"),
+           "llama3.1_": ("hf:meta-llama/Llama-3.1-*", "Llama 3.1 Community License"),
+           "llama3.2_": ("hf:meta-llama/Llama-3.2-*", "Llama 3.2 Community License"),
+           "smollm_": ("hf:HuggingFaceTB/SmolLM-*", "Apache-2.0"),
+           "smollm2_": ("hf:HuggingFaceTB/SmolLM2-*", "Apache-2.0")}
 
 BLOCK = {"attention_norm": "input_layernorm", "attention/query": "self_attn.q_proj",
          "attention/key": "self_attn.k_proj", "attention/value": "self_attn.v_proj",

@@ -8,6 +8,7 @@ SIZES = llama.sizes_of("mistral", {
     "7b_v0.1": (*SHAPE, {"vocab_size": 32000, "window": 4096}),
     "7b_v0.3": (*SHAPE, {"vocab_size": 32768, "rope_theta": 1000000.0})}, max_length=32768, tied=False)
 MODEL = Decoder
+ORIGINS = {"mistral_": ("hf:mistralai/Mistral-7B-*", "Apache-2.0")}
 
 REFERENCE = llama.reference_of(
     "Mistral", "mistral", arguments={**llama.REFERENCE.arguments, "window": "sliding_window"},

@@ -12,6 +12,9 @@ SIZES = {**llama.sizes_of("qwen2", {"tiny": (2, 128, 4, 2, 352, OWN), **SHAPES},
                                       "14b": (48, 5120, 40, 8, 13824, {**LARGE, "epsilon": 1e-5}),
                                       "32b": (64, 5120, 40, 8, 27648, {**LARGE, "epsilon": 1e-5})}, **COMMON)}
 MODEL = Decoder
+ORIGINS = {"qwen2_": ("hf:Qwen/Qwen2-*", "Apache-2.0"), "qwen2.5_": ("hf:Qwen/Qwen2.5-*", "Apache-2.0"),
+           "qwen2_72b": ("hf:Qwen/Qwen2-72B", "Tongyi Qianwen"), "qwen2.5_72b": ("hf:Qwen/Qwen2.5-72B", "Qwen"),
+           "qwen2.5_3b": ("hf:Qwen/Qwen2.5-3B", "Qwen Research")}
 
 REFERENCE = llama.reference_of(
     "Qwen2", "qwen2", "transformer.",

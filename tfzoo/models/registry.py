@@ -88,6 +88,19 @@ def build_body(name, dtype=None, **overrides):
 
 def count_parameters(name, **overrides):
     """Count the trainable parameters of a model without allocating them; arguments and errors as `build_body`."""
-    with keras.StatelessScope(initialize_variables=False):
-        body = build_body(name, **overrides)
-    return sum(math.prod(variable.shape) for variable in body.trainable_variables)
+    layers = config_of(name, **overrides)["num_layers"]
+
+    def count(num_layers):
+        with keras.StatelessScope(initialize_variables=False):
+            body = build_body(name, **{**overrides, "num_layers": num_layers})
+        return sum(math.prod(variable.shape) for variable in body.trainable_variables)
+
+    one = count(1)
+    return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # all layers of a stack are alike
+
+
+def origin_of(name):
+    """Return (where the original weights of a model are, their licence), or (None, None) where none were published."""
+    origins = getattr(family_of(name), "ORIGINS", {})
+    begins = [begin for begin in origins if name.startswith(begin)]
+    return origins[max(begins, key=len)] if begins and not name.endswith("_tiny") else (None, None)

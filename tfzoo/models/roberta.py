@@ -11,6 +11,7 @@ SIZES = {f"roberta_{size}": {"vocab_size": 50265, "num_layers": layers, "hidden_
                              "position_offset": 2}
          for size, (layers, width) in {"tiny": (2, 128), "base": (12, 768), "large": (24, 1024)}.items()}
 MODEL = Encoder
+ORIGINS = {"roberta_": ("hf:FacebookAI/roberta-*", "MIT")}
 
 TIED = {"lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"}
 REFERENCE = Reference(

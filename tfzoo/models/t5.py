@@ -27,6 +27,8 @@ GATED = {"activation": "geglu_tanh", "tied": False}
 SIZES = {**_sizes("t5", ONE), **_sizes("t5_1.1", ONE_ONE, dropout=0.0, **GATED),
          **_sizes("flan_t5", ONE_ONE, **GATED)}
 MODEL = EncoderDecoder
+ORIGINS = {"t5_": ("hf:google-t5/t5-*", "Apache-2.0"), "t5_1.1_": ("hf:google/t5-v1_1-*", "Apache-2.0"),
+           "flan_t5_": ("hf:google/flan-t5-*", "Apache-2.0")}
 
 
 def _block(stack, feed_forward):
