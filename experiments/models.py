@@ -1,5 +1,7 @@
 """List the models: sizes, parameters, memory for weights, training and cache, and where the original weights are.
 
+Parameters are those of the body, and of the table of words that some have beside it for the output.
+
 Memory of training is that of float32 weights, gradients and AdamW's two moments, without activations; of the cache that
 of one text of the model's max_length in bfloat16.
 """
@@ -27,6 +29,8 @@ def row_of(name):
     """Return what is known of a model: dict of plain values; bytes are of float32 weights and a bfloat16 cache."""
     from tfzoo.models import config_of, count_parameters, origin_of
     config, count = config_of(name), count_parameters(name)
+    if not config.get("tied", True):
+        count += config["vocab_size"] * config["hidden_dim"]  # the head's own table
     heads = config.get("num_kv_heads") or config["num_heads"]
     width = config.get("head_dim") or config["hidden_dim"] // config["num_heads"]
     cached = 0 if "pooler" in config else 2 * 2 * config["num_layers"] * heads * width * config["max_length"]

@@ -50,6 +50,17 @@ def assign_reference(body, weights, family, transpose):
         variable.assign(value)
 
 
+def real_lines():
+    """Return 10,000 real lines: English with German and with Chinese, 2,500 of each side."""
+    lines = []
+    for pair in ("translation_en_de", "translation_en_zh"):
+        with open(data_dir() / pair / "train.tsv", encoding="utf-8") as file:
+            next(file)
+            rows = [line.rstrip("\n").split("\t") for line, _ in zip(file, range(2500))]
+        lines += [row[side] for side in (0, 1) for row in rows]
+    return lines
+
+
 def hostile_texts(count=200):
     """Return texts as bytes: empty, emoji, CJK, combining accents, NUL, controls, very long words, invalid UTF-8."""
     fixed = ["", " ", "\t\n", "plain text", "Ünïcödé ÀÉÎ", "e\u0301a\u0308", "\u4e2d\u6587 \u65e5\u672c",

@@ -50,11 +50,12 @@ class TextBatches:
         parts = [part[index] for part in self.encoded]
         keep = [self.room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), self.room)
         parts = [part[:int(size)] for part, size in zip(parts, keep)]
-        tokens, segments = [self.tokenizer.start_id], [0]
+        before, between, after = self.tokenizer.around
+        tokens, segments = list(before), [0] * len(before)
         for number, part in enumerate(parts):
-            ends = self.tokenizer.ends_between if number + 1 < len(parts) else 1
-            tokens += [*part, *[self.tokenizer.end_id] * ends]
-            segments += [number] * (len(part) + ends)
+            ends = between if number + 1 < len(parts) else after
+            tokens += [*part, *ends]
+            segments += [number] * (len(part) + len(ends))
         return tokens, segments
 
     def batch(self, step):

@@ -5,10 +5,13 @@ import pathlib
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
+from tfzoo.text.package import PackageTokenizer
+from tfzoo.text.sentencepiece import SentencePieceTokenizer
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
 
+SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
-FILES = ("vocab.txt", *PAIRS, "tokenizer.json")
+FILES = ("vocab.txt", *PAIRS, *SENTENCEPIECE, "tokenizer.json")
 SPECS = "bytes, learn:wordpiece:SIZE or learn:bpe:SIZE"
 
 
@@ -24,8 +27,8 @@ def load_tokenizer(source, lowercase="auto"):
 
     Args:
         source: "bytes"; a vocabulary file: vocab.txt (Google's, Hugging Face's), vocab.json with merges.txt beside it,
-            encoder.json with vocab.bpe (OpenAI's), tokenizer.json (Hugging Face's, WordPiece or byte-level BPE); or a
-            folder with one of them.
+            encoder.json with vocab.bpe (OpenAI's), spiece.model (SentencePiece, T5's or ALBERT's), tokenizer.json
+            (Hugging Face's); or a folder with one of them.
         lowercase: bool, or "auto": tokenizer_config.json, else whether the vocabulary holds no capitals.
 
     Returns:
@@ -46,6 +49,9 @@ def load_tokenizer(source, lowercase="auto"):
         path = next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
     if not path.is_file():
         raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
+    if path.suffix == ".model":
+        lowercase = config.get("do_lower_case", True) if lowercase == "auto" else lowercase
+        return SentencePieceTokenizer(path.read_bytes(), bool(lowercase))
     if path.name == "tokenizer.json":
         return _from_package(path, config, lowercase)
     if path.suffix == ".json":
@@ -74,10 +80,12 @@ def _from_package(path, config, lowercase):
         if "lowercase" in normalizer:
             config = {"do_lower_case": normalizer["lowercase"], **config}
         return _wordpiece(sorted(model["vocab"], key=model["vocab"].get), config, lowercase)
-    if kind == "BPE" and (content.get("pre_tokenizer") or {}).get("type") == "ByteLevel":
+    special = [token["content"] for token in content.get("added_tokens", ()) if isinstance(token, dict)]
+    if kind == "BPE" and (content.get("pre_tokenizer") or {}).get("type") == "ByteLevel" and not content.get(
+            "normalizer") and set(special) <= {"<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>"}:
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
         return BytePairTokenizer(model["vocab"], merges)
-    raise DataError(f"{path} is a {kind} tokenizer: allowed are WordPiece and byte-level BPE")
+    return PackageTokenizer(path.read_text(encoding="utf-8"), config)
 
 
 def learn_tokenizer(spec, texts, lowercase="auto"):

@@ -3,10 +3,8 @@
 T5's models, which end each text with </s>, and ALBERT's, which has BERT's tokens around texts and lower-cases them. A
 text that spells a special token is text.
 """
-import functools
 import json
 import pathlib
-import unicodedata
 
 import numpy as np
 import tensorflow as tf
@@ -67,7 +65,8 @@ class SentencePieceTokenizer(Tokenizer):
         texts = tf.strings.regex_replace(tf.strings.regex_replace(texts, "``|''", '"'), r"[\pZ\s]+", " ")
         if not self.lowercase:
             return texts
-        texts = tf_text.normalize_utf8(texts, "NFKD")
+        # NUL ends a text for TensorFlow's `lower`; like NUL, this one is in no vocabulary.
+        texts = tf_text.normalize_utf8(tf.strings.regex_replace(texts, r"\x00", "\ue000"), "NFKD")
         return tf.strings.lower(tf.strings.regex_replace(texts, r"\p{Mn}|\p{Me}|\p{Mc}", ""), "utf-8")
 
     def encode(self, texts):
@@ -83,7 +82,7 @@ class SentencePieceTokenizer(Tokenizer):
         for text in as_texts(texts):
             if self.style != "T5Tokenizer":
                 text = self._cleaned([text]).numpy()[0].decode()
-            encoded = self._package.encode(text, out_type="immutable_proto")
+            encoded = self._package.encode(text, return_type="proto")
             found.append([(piece.begin, piece.end) for piece in encoded.pieces])
         return found
 

@@ -55,6 +55,12 @@ class Tokenizer:
 
     lossless, in_graph, ends_between = False, True, 1
 
+    @property
+    def around(self):
+        """Return the ids that stand before a text, between the two of a pair, and after the last: three lists."""
+        before, after = ([] if token is None else [token] for token in (self.start_id, self.end_id))
+        return before, after * self.ends_between, after
+
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
         raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
@@ -94,10 +100,11 @@ class Tokenizer:
             parts = self._cut(parts, room)
         rows = tf.shape(parts[0].row_lengths())[0]
         column = tf.ones((rows, 1), tf.int32)
-        pieces, segments = [column * self.start_id], [column * 0]
+        before, between, after = self.around
+        pieces, segments = [column * token for token in before], [column * 0 for _ in before]
         for number, part in enumerate(parts):
-            ends = self.ends_between if number + 1 < len(parts) else 1
-            with_end = tf.concat([part, *[column * self.end_id] * ends], axis=1)
+            ends = between if number + 1 < len(parts) else after
+            with_end = tf.concat([part, *[column * token for token in ends]], axis=1)
             pieces.append(with_end)
             segments.append(tf.ones_like(with_end) * number)
         tokens, segments = tf.concat(pieces, axis=1), tf.concat(segments, axis=1)
@@ -106,7 +113,8 @@ class Tokenizer:
 
     def room(self, max_length, parts):
         """Return how many tokens of `parts` texts fit beside the special ones, or raise ConfigError where none does."""
-        beside = 1 + parts + (parts - 1) * (self.ends_between - 1)
+        before, between, after = self.around
+        beside = len(before) + (parts - 1) * len(between) + len(after)
         if max_length <= beside:
             raise ConfigError(f"max_length is {max_length}: allowed is {beside + 1} or more, with the special tokens")
         return max_length - beside

@@ -1,0 +1,112 @@
+"""Any tokenizer.json of the `tokenizers` package, encoded by that package (Llama's, Mistral's, Qwen's, unigram ones).
+
+It encodes outside of graphs only. A text that spells a special token is text.
+"""
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.text.tokenizer import Tokenizer, as_texts
+
+# Where tokenizer_config.json does not say.
+ENDS = ("</s>", "<|end_of_text|>", "<|endoftext|>", "[SEP]", "<|im_end|>")
+WORD_BEGINS = ("\u2581", "\u0120")
+
+
+class PackageTokenizer(Tokenizer):
+    """Encode texts by a tokenizer.json.
+
+    Args:
+        content: str, of tokenizer.json.
+        config: dict, of tokenizer_config.json, which names special tokens.
+
+    Raises:
+        DataError: for content that the package does not read, or that names no end of a text.
+    """
+
+    kind, in_graph = "package", False
+
+    def __init__(self, content, config):
+        from tokenizers import Tokenizer as Backend
+        try:
+            self._backend = Backend.from_str(content)
+        except Exception as error:  # the package raises its own kind
+            raise DataError(f"tokenizer.json cannot be read ({str(error)[:100]}): get it again") from None
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._around = self._template()
+        self._backend.encode_special_tokens = True
+        self.content, ids = content, self._backend.get_vocab()
+        self.vocab_size = max(ids.values()) + 1
+        self.tokens = {name: _token(config.get(f"{name}_token")) for name in ("bos", "eos", "pad", "unk", "mask")}
+        ends = [self.tokens["eos"], *ENDS]
+        if not any(end in ids for end in ends):
+            raise DataError(f"no token ends a text: needed is eos_token in tokenizer_config.json, or one of "
+                            f"{', '.join(ENDS)}")
+        before, _, after = self._around
+        self.end_id = after[-1] if after else ids[next(end for end in ends if end in ids)]
+        self.start_id = before[0] if before else None
+        self.pad_id = ids.get(self.tokens["pad"], self.end_id)
+        self.unk_id, self.mask_id = ids.get(self.tokens["unk"]), ids.get(self.tokens["mask"])
+        special = {number for number, token in self._backend.get_added_tokens_decoder().items() if token.special}
+        self.special_ids = tuple(sorted(special | {self.end_id, self.pad_id, *before}))
+        self.starts_word = np.zeros(self.vocab_size, bool)
+        self.starts_word[[number for token, number in ids.items() if token.startswith(WORD_BEGINS)]] = True
+        model = json.loads(content)
+        self.lossless = not model.get("normalizer") and "ByteLevel" in json.dumps(model.get("pre_tokenizer"))
+
+    def _template(self):
+        """Return what the package puts around texts: before one, between two, after the last."""
+        one, two = self._backend.encode("a"), self._backend.encode("a", "a")
+        edges = np.flatnonzero(np.array([0, *one.special_tokens_mask, 0]) == 0)[1:-1] - 1
+        if not len(edges):
+            raise DataError("tokenizer.json gives the letter a no token: get it again")
+        before, after = one.ids[:edges[0]], one.ids[edges[-1] + 1:]
+        length = edges[-1] - edges[0] + 1
+        between = two.ids[len(before) + length:len(two.ids) - len(after) - length]
+        return list(before), list(between), list(after)
+
+    @property
+    def around(self):
+        return self._around
+
+    def _encoded(self, texts, fast=True):
+        encode = self._backend.encode_batch_fast if fast else self._backend.encode_batch
+        return encode(as_texts(texts), add_special_tokens=False)
+
+    @tf.autograph.experimental.do_not_convert  # so that the error below stays what it is
+    def encode(self, texts):
+        if tf.is_tensor(texts) and not tf.executing_eagerly():
+            raise ConfigError("this tokenizer cannot encode inside a graph: encode before, or use WordPiece, "
+                              "SentencePiece or bytes")
+        rows = [np.asarray(encoding.ids, np.int32) for encoding in self._encoded(texts)]
+        return tf.RaggedTensor.from_row_lengths(np.concatenate([np.zeros(0, np.int32), *rows]),
+                                                np.array([len(row) for row in rows], np.int64))
+
+    def decode(self, ids):
+        """Return the texts of rows of ids without special tokens: list of str."""
+        return [self._backend.decode([int(token) for token in row if int(token) not in self.special_ids])
+                for row in ids]
+
+    def offsets(self, texts):
+        return [encoding.offsets for encoding in self._encoded(texts, fast=False)]
+
+    def identity(self):
+        return [self.kind, self.content]
+
+    def save(self, folder):
+        """Write tokenizer.json as it came and tokenizer_config.json, which Hugging Face reads too, into a folder."""
+        folder = pathlib.Path(folder)
+        (folder / "tokenizer.json").write_text(self.content, encoding="utf-8")
+        config = {"tokenizer_class": "PreTrainedTokenizerFast",
+                  **{f"{name}_token": token for name, token in self.tokens.items() if token}}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+
+
+def _token(value):
+    """Return a special token of tokenizer_config.json, a str or a dict of one, as str or None."""
+    value = value.get("content") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else None
