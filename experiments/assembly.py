@@ -144,7 +144,7 @@ def build_parts(values, task, source, loaded, run, strategy):
     overrides, policy = overrides_of(values), POLICIES[values.precision]
     if loaded is not None:
         model, fresh, dropped = with_head(loaded, task, policy, **overrides)
-        say(f"--init={values.init}: {tell_paths(fresh)} fresh, {tell_paths(dropped)} dropped")
+        say(f"--init={values.init}: {tell_paths(fresh)} fresh, {tell_paths([*dropped, *loaded.dropped])} dropped")
         return Parts(model, task, loaded.tokenizer, loaded.config["model"])
     tokenizer = get_tokenizer(values, source, run, strategy)
     vocab_size = overrides.pop("vocab_size", tokenizer.vocab_size)

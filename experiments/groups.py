@@ -15,9 +15,10 @@ def what(script, tasks):
     """Add which model and task; `tasks` are the script's."""
     script.group("what")
     script.add("enum", "task", tasks[0], f"What the model learns: {', '.join(tasks)}.", allowed=list(tasks))
-    script.add("string", "model", None, "A model's name, to train from scratch: python -c 'import tfzoo; "
-               "print(tfzoo.list_models())'. The vocabulary sets its vocab_size.")
-    script.add("string", "init", None, "The folder of a finished run (or its model/) to start from instead.")
+    script.add("string", "model", None, "A model's name, to train from scratch: python -m experiments.models "
+               "lists them. The vocabulary sets its vocab_size.")
+    script.add("string", "init", None, "What to start from instead: the folder of a finished run (or its model/), one "
+               "of Hugging Face's transformers with safetensors, or hf:ID of their hub.")
     script.add("float", "dropout", None, "The share of dropout; without it the model's own.", lower_bound=0.0,
                upper_bound=0.99)
     script.add("multi_string", "override", [], "An argument of the model as name=value, for instance num_layers=3; "
@@ -122,7 +123,8 @@ def computing(script):
     script.add("enum", "xla", "auto", "Compile the forward pass. auto: on a GPU or TPU.", allowed=["auto", "on", "off"])
 
 
-def loading(script, about="The folder of a finished run, or its model/."):
+def loading(script, about="The folder of a finished run, or its model/; or one of Hugging Face's transformers with "
+            "safetensors, or hf:ID of their hub."):
     """Add the model to use."""
     script.group("what")
     script.add("string", "init", None, about, required=True)

@@ -1,6 +1,8 @@
-"""Classify texts of a file or of standard input, one JSON object a line, in their order and in flat memory.
+"""Classify texts of a file or of standard input, or turn them into vectors, in their order and in flat memory.
 
+One JSON object a line:
     cat reviews.txt | python -m experiments.predict --init=runs/reviews > answers.jsonl
+    python -m experiments.predict --init=all-MiniLM-L6-v2 --task=embedding --data=texts.txt > vectors.jsonl
 """
 import itertools
 import sys
@@ -12,6 +14,8 @@ from experiments.app import say
 def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
+    script.add("enum", "task", "classification", "classification (label and probabilities), or embedding (the mean "
+               "over the tokens, of any model with a tokenizer).", allowed=["classification", "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
                "with one text a line, -.jsonl with one object a line.")
@@ -43,6 +47,15 @@ def _answers(loaded, rows, batch_size, xla, counts):
                    "probabilities": {label: float(value) for label, value in zip(loaded.config["labels"], row)}}
 
 
+def _vectors(loaded, rows, batch_size, counts):
+    """Yield one dict for each row."""
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, batch_size)):
+        for vector in loaded.embed([row["text"] for row in batch]):
+            counts["examples"] += 1
+            yield {"embedding": [round(float(number), 7) for number in vector]}
+
+
 def run(values):
     import json
     import time
@@ -56,7 +69,8 @@ def run(values):
     loaded = load(values.init, assembly.POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: say(f"skipped: {message}"))
-    answers = _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
+    answers = _vectors(loaded, rows, values.batch_size, counts) if values.task == "embedding" else \
+        _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
     texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
     if values.output:
         files.write_atomic_chunks(values.output, (text.encode() for text in texts))

@@ -25,6 +25,14 @@ def vocab_dir():
     return folder
 
 
+def checkpoint_dir():
+    """Return the folder of real checkpoints beside the development data, or skip."""
+    folder = data_dir().parent / "checkpoints"
+    if not folder.is_dir():
+        pytest.skip(f"no checkpoints at {folder}")
+    return folder
+
+
 def assign_reference(body, weights, family, transpose):
     """Fill a body with a reference implementation's weights through its family's name map; every weight must be met.
 

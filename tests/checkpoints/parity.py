@@ -20,7 +20,7 @@ from tests.golden import families
 from tfzoo.checkpoints.huggingface import Names, family_of_type
 
 GOLDEN = pathlib.Path(families.__file__).parent
-KINDS = ("in", "hidden", "out", "gradients")
+KINDS = ("hidden", "out", "gradients")
 
 
 @functools.lru_cache(maxsize=2)
@@ -108,6 +108,13 @@ def differences(path, folder):
     return worst
 
 
+def task_of(source, family, architecture):
+    """Return the task whose head an architecture has, in our words."""
+    model_type = read_case(source / f"{family}-{architecture}.npz")[0]["config"]["model_type"]
+    heads = family_of_type(model_type).REFERENCE.heads
+    return next((task.replace("_", " ") for task, head in heads.items() if head.architecture == architecture), "body")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pytorch_python")
@@ -120,11 +127,22 @@ def main():
             source = folder / "live"
             subprocess.run([args.pytorch_python, str(GOLDEN / "make_families.py"), f"--seed={args.seed}",
                             f"--out={source}"], check=True, stdout=sys.stderr)
-        print("| family | architecture | " + " | ".join(KINDS) + " |\n|" + "---|" * (2 + len(KINDS)))
+        cells = {}
         for family, architecture in families.CASES:
             found = differences(source / f"{family}-{architecture}.npz", folder / f"{family}-{architecture}")
-            cells = [f"{found[kind]:.0e}" if found.get(kind) else "0" if kind in found else "" for kind in KINDS]
-            print(f"| {family} | {architecture} | " + " | ".join(cells) + " |", flush=True)
+            print(family, architecture, found, file=sys.stderr)
+            row = cells.setdefault(family, {})
+            row[f"in: {task_of(source, family, architecture)}"] = found.pop("in")
+            for kind, value in found.items():
+                row[kind] = max(value, row.get(kind, 0.0))
+        if args.pytorch_python:
+            subprocess.run([args.pytorch_python, str(GOLDEN / "make_families.py"), f"--seed={args.seed}",
+                            f"--check={folder}"], check=True, stdout=sys.stderr)
+        columns = [*KINDS, *dict.fromkeys(column for row in cells.values() for column in row if column not in KINDS)]
+        print("| family | " + " | ".join(columns) + " |\n|" + "---|" * (1 + len(columns)))
+        for family, row in cells.items():
+            values = (f"{row[column]:.0e}" if row.get(column) else "0" if column in row else "" for column in columns)
+            print(f"| {family} | " + " | ".join(values) + " |")
 
 
 if __name__ == "__main__":

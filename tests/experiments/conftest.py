@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from experiments import app, evaluate, export, finetune, generate, predict, pretrain
+from experiments import app, convert, evaluate, export, finetune, generate, models, predict, pretrain
 
 SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict, "generate": generate,
-           "export": export}
+           "export": export, "convert": convert, "models": models}
 SMALL_MODEL = ["--override=num_layers=1", "--override=hidden_dim=16", "--override=num_heads=2", "--override=ffn_dim=32"]
 
 
@@ -19,7 +19,7 @@ def call(capsys):
         takes_script = name in ("pretrain", "finetune")
         import sys
         code = app.execute(script, (lambda values: function(values, script)) if takes_script else function, list(words),
-                           sys.stderr if name in ("predict", "generate") else None)
+                           sys.stderr if name in ("predict", "generate", "models") else None)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
     return run

@@ -71,6 +71,10 @@ def make(family, architecture, seed, out):
         (outputs["logits"] * torch.tensor(factors)).sum().backward()
         arrays.update({f"gradient:{name}": value.grad.numpy() for name, value in named.items()
                        if value.grad is not None})
+    if "sequence" in outputs:  # how far transformers itself is off in bfloat16
+        half = run(model.to(torch.bfloat16), inputs).last_hidden_state.detach().float().numpy()
+        real, whole = families.mask_of(inputs) > 0, outputs["sequence"].detach().numpy()
+        arrays["bfloat16"] = np.linalg.norm((half - whole)[real]) / np.linalg.norm(whole[real])
     about = {"family": family, "architecture": architecture, "seed": seed,
              "config": {**config, "architectures": [architecture], "model_type": model.config.model_type},
              "shapes": {name: list(value.shape) for name, value in named.items()},
@@ -79,12 +83,35 @@ def make(family, architecture, seed, out):
     print(architecture, flush=True)
 
 
+def check(folder, family, architecture, seed):
+    """Load what tfzoo wrote with transformers, and compare it with the case's model."""
+    config = families.config_of(family, architecture, seed)
+    model, _ = model_of(architecture, config, seed)
+    again, about = getattr(transformers, architecture).from_pretrained(
+        folder / f"{family}-{architecture}" / "again", output_loading_info=True, attn_implementation="eager")
+    again.config.pad_token_id = config["pad_token_id"]  # of the tokenizer, which these folders have not
+    left = {key: value for key, value in about.items() if value}
+    worst = max(float((one[name] - other[name]).abs().max()) for inputs in families.inputs_of(config, seed)
+                for one, other in [(logits_of(run(model, inputs)), logits_of(run(again.eval(), inputs)))]
+                for name in one)
+    theirs = dict(again.named_parameters())
+    same = all(torch.equal(value, theirs[name]) for name, value in model.named_parameters())
+    good = not left and same and worst < 1e-5
+    print(family, architecture, "loads", "alike" if good else f"NOT: {left}, {same}, {worst}", flush=True)
+    return good
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "families")
     parser.add_argument("--only", default="")
+    parser.add_argument("--check", type=pathlib.Path, help="a folder of what tests.checkpoints.parity has written")
     args = parser.parse_args()
+    if args.check:
+        transformers.logging.set_verbosity_error()
+        cases = [case for case in families.CASES if args.only in "-".join(case)]
+        sys.exit(not all([check(args.check, *case, args.seed) for case in cases]))
     args.out.mkdir(exist_ok=True)
     transformers.logging.set_verbosity_error()
     for family, architecture in families.CASES:

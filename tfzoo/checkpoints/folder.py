@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo import files
-from tfzoo.checkpoints import huggingface
+from tfzoo.checkpoints import huggingface, keras_nlp
+from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.models import build_body
@@ -121,11 +122,12 @@ def save(loaded, folder, format="tfzoo"):
 
 
 def load(source, dtype=None):
-    """Load a model with its tokenizer and settings; no code in the folder is run and the network is not used.
+    """Load a model with its tokenizer and settings; no code in the folder is run.
 
     Args:
         source: str or path, a folder that `save` or a training run made (a run folder stands for its `model/`), or
-            one of Hugging Face's transformers with safetensors.
+            one of Hugging Face's transformers with safetensors; "hf:ID" of their hub, or "keras_nlp:PRESET" (a name
+            or a folder), which alone may use the network.
         dtype: str, the dtype policy to compute in; None as it was saved.
 
     Returns:
@@ -135,7 +137,10 @@ def load(source, dtype=None):
         FileNotFoundError: no such folder, or it holds no model. DataError: damaged, of another format version, or of
             an architecture that tfzoo does not have.
     """
-    folder = pathlib.Path(source)
+    if str(source).startswith(keras_nlp.PREFIX):
+        model, tokenizer, config = keras_nlp.read(str(source), dtype)
+        return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config})
+    folder = download(source) if str(source).startswith(PREFIX) else pathlib.Path(source)
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     if not folder.is_dir():

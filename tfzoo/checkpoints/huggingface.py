@@ -8,17 +8,17 @@ import re
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, words_of
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.layers import blank_weights
 from tfzoo.models import FAMILIES, build_body, config_of, name_of
-from tfzoo.layers.positions import check_scaling
 from tfzoo.tasks import TaskModel, task_of
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
-LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
-FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1, 1e12)}
-MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 then
+PIECE = 2 ** 22  # numbers
 LABELLED = {"classification", "tagging"}
 
 
@@ -84,91 +84,6 @@ def shape_of(variables, turned):
     return tuple(shape[::-1] if turned else shape)
 
 
-def arguments_of(family, config, path="config.json"):
-    """Return the arguments of our model for a config.json: dict.
-
-    Raises:
-        DataError: for a size that is none, and for settings that this family does not compute.
-    """
-    reference = family.REFERENCE
-    config = {**reference.defaults, **config}
-    for key, allowed in reference.fixed.items():
-        if config.get(key, allowed[0]) not in allowed:
-            raise DataError(f"{path}: {key} is {str(config[key])[:80]}: allowed is {' or '.join(map(str, allowed))}")
-    for one, other in reference.equal:
-        if config.get(one) not in (None, config.get(other)):
-            raise DataError(f"{path}: {one} is {str(config[one])[:80]}: allowed is {other}'s {str(config[other])[:80]}")
-    found = {key: value for key, value in next(iter(family.SIZES.values())).items()
-             if key not in reference.arguments and key not in ("dropout", "window")}
-    for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
-        found[ours] = _checked(f"{path}: {theirs}", config.get(theirs), ours, reference)
-    if found["ffn_dim"] == 0 or "ffn_dim" not in reference.arguments:
-        found["ffn_dim"] = 4 * found["hidden_dim"]
-    if not reference.projected and found.get("embedding_dim") == found["hidden_dim"]:
-        found["embedding_dim"] = 0
-    found["max_length"] -= found.get("position_offset", 0)
-    scaling = found.get("rope_scaling")
-    if scaling and scaling["rope_type"] == "yarn":
-        scaling.setdefault("original_max_position_embeddings", found["max_length"])
-    found = _canonical(found)
-    if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
-        raise DataError(f"{path}: {found['max_length']} positions, {found['hidden_dim']} wide, {found['num_heads']} "
-                        "heads: positions must be left, and the heads divide the width")
-    return found
-
-
-def _canonical(config):
-    """Return a config with 0 where a number is what 0 stands for."""
-    config = dict(config)
-    if config.get("num_kv_heads") == config["num_heads"]:
-        config["num_kv_heads"] = 0
-    if config.get("head_dim", 0) * config["num_heads"] == config["hidden_dim"]:
-        config["head_dim"] = 0
-    return config
-
-
-def _checked(where, value, ours, reference):
-    """Return the value of one of our arguments, or raise DataError."""
-    shown = str(value)[:80]
-    if ours == "activation":
-        if value not in reference.activations:
-            raise DataError(f"{where} is {shown!r}: allowed are {', '.join(reference.activations)}")
-        return reference.activations[value]
-    if ours == "tied":
-        if not isinstance(value, bool):
-            raise DataError(f"{where} is {shown}: allowed are true and false")
-        return value
-    if ours == "rope_scaling":
-        return _scaling_of(where, value)
-    if ours in FLOATS:
-        low, high = FLOATS[ours]
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value < high:
-            raise DataError(f"{where} is {shown}: allowed are numbers from {low} to below {high:g}")
-        return float(value)
-    if value is None and ours in MAY_BE_NONE:
-        return 0
-    largest = LARGEST.get(ours, 2 ** 24)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise DataError(f"{where} is {shown}: allowed is 1 to {largest}")
-    return value
-
-
-def _scaling_of(where, value):
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise DataError(f"{where} is {str(value)[:80]}: allowed are null and an object")
-    value = {**value, "rope_type": value.get("rope_type", value.get("type"))}
-    value.pop("type", None)
-    if value["rope_type"] == "default":
-        return None
-    try:
-        check_scaling({"original_max_position_embeddings": 1, **value} if value["rope_type"] == "yarn" else value)
-    except ConfigError as error:
-        raise DataError(f"{where}: {error}") from None
-    return value
-
-
 def _task_of(reference, config, path):
     """Return (task with its settings as our words have it, Head), both None for a body, from `architectures`."""
     named = config.get("architectures") or [reference.body]
@@ -228,12 +143,13 @@ def read(folder, dtype=None):
     elif head and head.pooler is not None:
         arguments["pooler"] = head.pooler
     rate = config.get(reference.head_dropout)
-    rate = arguments["dropout"] if rate is None else _checked(f"{path}: {reference.head_dropout}", rate, "dropout",
-                                                              reference)
+    rate = arguments["dropout"] if rate is None else checked(f"{path}: {reference.head_dropout}", rate, "dropout",
+                                                             reference)
 
     def make():
-        body = build_body(name_of(family), dtype=dtype, **arguments)
-        return _with_head(body, name_of(family), task, labels, rate)
+        with blank_weights():
+            body = build_body(name_of(family), dtype=dtype, **arguments)
+            return _with_head(body, name_of(family), task, labels, rate)
 
     names = Names(reference, head, prefix)
     with keras.StatelessScope(initialize_variables=False):  # shapes alone, before anything large is made
@@ -245,10 +161,20 @@ def read(folder, dtype=None):
         value = tensors.get(found[name])
         value = value.T if turned else value
         for variable, part in zip(variables, np.split(value, len(variables), axis=-1)):
-            variable.assign(part)
+            _fill(variable, part)
     name, _, setting = (task or "").partition(":")
     return model, {"model": _size_of(family, model), "task": name or None, "labels": labels,
                    "settings": {setting: True} if setting else {}, "max_length": arguments["max_length"]}, dropped
+
+
+def _fill(variable, value):
+    """Assign an array piece by piece, as an assignment holds three copies of what it is given."""
+    rows = max(1, PIECE * len(value) // value.size)
+    if rows >= len(value) or tf.distribute.has_strategy():
+        variable.assign(np.array(value, np.float32))
+        return
+    for first in range(0, len(value), rows):
+        variable.value[first:first + rows].assign(np.array(value[first:first + rows], np.float32))
 
 
 def _with_head(body, name, task, labels, rate):
@@ -338,8 +264,8 @@ def write(loaded, folder):
         if head is None:
             raise ConfigError(f"{name} with {task} has no form in Hugging Face's transformers: save it with "
                               "format=\"tfzoo\"")
-    config = _config_of(family, body.config, head, loaded)
-    again, there = arguments_of(family, config), _canonical(body.config)
+    config = words_of(family, body.config, head, loaded)
+    again, there = arguments_of(family, config), canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again.get(key, _default(family, key)) != value]
     if lost:
         raise ConfigError(f"{name}: {lost[0]} is {there[lost[0]]!r}, which Hugging Face's {reference.model_type} "
@@ -360,37 +286,3 @@ def _default(family, key):
 def _joined(variables, turned):
     value = np.concatenate([np.asarray(variable.value) for variable in variables], axis=-1)
     return value.T if turned else value
-
-
-def _config_of(family, body, head, loaded):
-    reference = family.REFERENCE
-    names = {ours: theirs for theirs, ours in reversed(reference.activations.items())}
-    config = {"architectures": [head.architecture if head else reference.body], "model_type": reference.model_type}
-    for ours, theirs in reference.arguments.items():
-        value = body[ours]
-        if ours == "activation":
-            if value not in names:
-                raise ConfigError(f"activation is {value!r}: Hugging Face's {reference.model_type} has "
-                                  f"{', '.join(names)}")
-            value = names[value]
-        elif ours == "max_length":
-            value += body.get("position_offset", 0)
-        elif ours == "embedding_dim":
-            value = value or body["hidden_dim"]
-        elif ours == "num_kv_heads":
-            value = value or body["num_heads"]
-        elif ours == "head_dim":
-            value = value or body["hidden_dim"] // body["num_heads"]
-        elif ours == "window":
-            value = value or None
-        config[theirs] = value
-    config.update({key: allowed[0] for key, allowed in reference.fixed.items()})
-    config.update({key: body["dropout"] for key in reference.dropouts})
-    if hasattr(getattr(loaded.model, "head", None), "dropout") and reference.head_dropout:
-        config[reference.head_dropout] = loaded.model.head.config["dropout"]
-    if loaded.tokenizer is not None and loaded.tokenizer.pad_id is not None:
-        config["pad_token_id"] = loaded.tokenizer.pad_id
-    if loaded.config["labels"]:
-        config["id2label"] = {str(number): label for number, label in enumerate(loaded.config["labels"])}
-        config["label2id"] = {label: number for number, label in enumerate(loaded.config["labels"])}
-    return {**config, "torch_dtype": "float32"}

@@ -39,8 +39,8 @@ class Predictor:
         """Return the probabilities float32 [B, C] of texts (and pairs), lists of str."""
         tokenizer, length = self.loaded.tokenizer, self.loaded.config["max_length"]
         parts = [tokenizer.encode(part) for part in (texts, pairs) if part is not None]
-        whole = sum(part.row_lengths().numpy() for part in parts) + 1 + len(parts)
-        self.cut += int((whole > length).sum())
+        lengths = sum(part.row_lengths().numpy() for part in parts)
+        self.cut += int((lengths > tokenizer.room(length, len(parts))).sum())
         inputs = {key: value.numpy() for key, value in tokenizer.join(parts, length).items()}
         columns = inputs["token_ids"].shape[1]
         wide = min(length, -(-columns // MULTIPLE) * MULTIPLE)

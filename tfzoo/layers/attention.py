@@ -171,7 +171,7 @@ class Attention(keras.layers.Layer):
     def _probabilities(self, scores, visible, bias):
         scores = ops.cast(scores, "float32") * self.scale
         if bias is not None:
-            scores = scores + bias
+            scores = scores + ops.cast(bias, "float32")
         if visible is not None:
             scores = scores + ops.where(visible, 0.0, MASKED)
         return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)

@@ -4,7 +4,7 @@ Version 2 was trained without dropout. The GELU is Google's tanh form.
 """
 from tfzoo.models import bert
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, below
+from tfzoo.models.reference import Head, Reference, below, preset
 
 SHAPES = {"tiny": (2, 128, 2), "base": (12, 768, 12), "large": (24, 1024, 16), "xlarge": (24, 2048, 16),
           "xxlarge": (12, 4096, 64)}
@@ -37,3 +37,5 @@ REFERENCE = Reference(
            "tagging": Head("AlbertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("AlbertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=bert.REFERENCE.known, head_dropout="classifier_dropout_prob")
+PRESET = preset("AlbertBackbone", layer="group_0_inner_layer_0",
+                names={**bert.PRESET_NAMES, "projection": "embedding_projection"})

@@ -3,7 +3,7 @@
 The exact GELU by default, as Hugging Face has it; Google's code has the tanh form (`activation="gelu_tanh"`).
 """
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, below
+from tfzoo.models.reference import Head, Reference, below, preset
 
 WORDS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768),
          "large": (24, 1024)}
@@ -48,3 +48,8 @@ REFERENCE = Reference(
            "tagging": Head("BertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("BertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=(r"embeddings\.position_ids",))
+PRESET_NAMES = {"embeddings/token": "token_embedding/embeddings",
+                "embeddings/position": "position_embedding/embeddings",
+                "embeddings/segment": "segment_embedding/embeddings",
+                "embeddings/norm": "embeddings_layer_norm", "pooler": "pooled_dense"}
+PRESET = preset("BertBackbone", names=PRESET_NAMES, activation="gelu_tanh")

@@ -3,7 +3,7 @@
 A classifier has a ReLU layer of its own, where BERT has the pooler.
 """
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, below
+from tfzoo.models.reference import Head, Reference, below, preset
 
 SIZES = {f"distilbert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width,
                                 "num_heads": width // 64, "ffn_dim": 4 * width, "max_length": 512, "num_segments": 0,
@@ -37,3 +37,7 @@ REFERENCE = Reference(
            "question_answering": Head("DistilBertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     dropouts=("dropout", "attention_dropout"), head_dropout="seq_classif_dropout",
     known=(r"embeddings\.position_ids",))
+PRESET = preset("DistilBertBackbone", names={
+    "embeddings/token": "token_and_position_embedding/token_embedding/embeddings",
+    "embeddings/position": "token_and_position_embedding/position_embedding/embeddings",
+    "embeddings/norm": "embeddings_layer_norm"})

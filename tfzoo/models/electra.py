@@ -5,7 +5,7 @@ classifier has a GELU layer of its own, where BERT has the pooler.
 """
 from tfzoo.models import bert
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference
+from tfzoo.models.reference import Head, Reference, preset
 
 # Layers, width, heads, feed-forward, embeddings (0: as wide as the blocks).
 SHAPES = {"tiny": (2, 128, 2, 512, 64), "small": (12, 256, 4, 1024, 128), "base": (12, 768, 12, 3072, 0),
@@ -35,3 +35,5 @@ REFERENCE = Reference(
            "tagging": Head("ElectraForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("ElectraForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     projected=False, known=bert.REFERENCE.known)
+PRESET = preset("ElectraBackbone", names={**bert.PRESET_NAMES, "projection": "embeddings_projection"}, pooler=True,
+                pooler_activation="tanh", activation="gelu_tanh")

@@ -3,7 +3,7 @@
 Dropout 0.1 as in the paper's predecessor; the released code, made for inference, has none.
 """
 from tfzoo.models.decoder import Decoder
-from tfzoo.models.reference import Head, Reference, below
+from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset
 
 SHAPES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "124m": (12, 768, 12), "355m": (24, 1024, 16),
           "774m": (36, 1280, 20), "1558m": (48, 1600, 25)}
@@ -33,3 +33,7 @@ REFERENCE = Reference(
            "tagging": Head("GPT2ForTokenClassification", {"head/dense": "classifier"}),
            "question_answering": Head("GPT2ForQuestionAnswering", {"head/dense": "qa_outputs"})},
     dropouts=DROPOUTS, transposed=False, known=(r"h\.\d+\.attn\.(bias|masked_bias)",))
+PRESET = preset("GPT2Backbone", block={path: name.replace("attention_layer/", "attention/")
+                                       for path, name in KERAS_NLP_BLOCK.items()},
+                names={"embeddings/token": "token_embedding/embeddings", "norm": "layer_norm",
+                       "embeddings/position": "position_embedding/embeddings"})

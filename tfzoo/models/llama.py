@@ -3,7 +3,7 @@
 Rotary positions, norms by the root mean square, gated feed-forward layers, shared key and value heads, no biases.
 """
 from tfzoo.models.decoder import Decoder
-from tfzoo.models.reference import Head, Reference, below
+from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset
 
 COMMON = {"activation": "swiglu", "norm": "rms", "positions": "rotary", "use_bias": False, "dropout": 0.0,
           "epsilon": 1e-5}
@@ -74,3 +74,8 @@ def reference_of(name, model_type, answers="", **own):
 
 
 REFERENCE = reference_of("Llama", "llama", "transformer.")
+PRESET_BLOCK = {**{path: name.replace("attention_layer/", "attention/").replace("layer_norm", "layernorm")
+                   for path, name in KERAS_NLP_BLOCK.items()}, "feed_forward/gate": "feedforward_gate_dense"}
+PRESET_NAMES = {"embeddings/token": "token_embedding/embeddings", "norm": "sequence_output_layernorm",
+                "head/table": "token_embedding/reverse_embeddings"}
+PRESET = preset("LlamaBackbone", "Llama3Backbone", block=PRESET_BLOCK, names=PRESET_NAMES)

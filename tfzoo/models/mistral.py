@@ -1,6 +1,7 @@
 """Mistral 7B (Jiang et al. 2023, arXiv:2310.06825): Llama's blocks; version 0.1 looks back 4,096 tokens."""
 from tfzoo.models import llama
 from tfzoo.models.decoder import Decoder
+from tfzoo.models.reference import preset
 
 SHAPE = (32, 4096, 32, 8, 14336)
 SIZES = llama.sizes_of("mistral", {
@@ -13,3 +14,4 @@ ORIGINS = {"mistral_": ("hf:mistralai/Mistral-7B-*", "Apache-2.0")}
 REFERENCE = llama.reference_of(
     "Mistral", "mistral", arguments={**llama.REFERENCE.arguments, "window": "sliding_window"},
     defaults={**llama.REFERENCE.defaults, "sliding_window": 4096}, fixed={})
+PRESET = preset("MistralBackbone", block=llama.PRESET_BLOCK, names=llama.PRESET_NAMES)

@@ -1,6 +1,7 @@
 """Qwen2 and Qwen2.5 (Yang et al. 2024, arXiv:2407.10671, 2412.15115): Llama's blocks, query, key, value with biases."""
 from tfzoo.models import llama
 from tfzoo.models.decoder import Decoder
+from tfzoo.models.reference import preset
 
 OWN = {"vocab_size": 151936, "tied": True}
 LARGE = {"vocab_size": 152064, "tied": False}
@@ -20,3 +21,4 @@ REFERENCE = llama.reference_of(
     "Qwen2", "qwen2", "transformer.",
     arguments={ours: theirs for ours, theirs in llama.REFERENCE.arguments.items() if ours != "head_dim"},
     fixed={"use_sliding_window": (False,)})
+PRESET = preset("QwenBackbone", block=llama.PRESET_BLOCK, names=llama.PRESET_NAMES)

@@ -1,6 +1,6 @@
-"""How Hugging Face's transformers keeps a family: the words of its config.json and the names of its tensors.
+"""How others keep a family: transformers' words of config.json and names of tensors, keras-nlp's names of weights.
 
-Only data: `tfzoo.checkpoints.huggingface` reads and writes by it.
+Only data: `tfzoo.checkpoints.huggingface` and `tfzoo.checkpoints.keras_nlp` read by it.
 """
 import dataclasses
 
@@ -67,6 +67,19 @@ class Reference:
 
 
 def below(ours, theirs, layers):
-    """Return the names of a dict of layers, each one or two, that stand below a path of ours and a name of theirs."""
+    """Return the names of a dict of layers, one or two each, below a path of ours and a name of theirs."""
     return {f"{ours}/{path}": f"{theirs}.{name}" if isinstance(name, str) else tuple(f"{theirs}.{one}" for one in name)
             for path, name in layers.items()}
+
+
+KERAS_NLP_BLOCK = {
+    "attention/query": "self_attention_layer/query", "attention/key": "self_attention_layer/key",
+    "attention/value": "self_attention_layer/value", "attention/output": "self_attention_layer/attention_output",
+    "attention_norm": "self_attention_layer_norm", "feed_forward/up": "feedforward_intermediate_dense",
+    "feed_forward/down": "feedforward_output_dense", "feed_forward_norm": "feedforward_layer_norm"}
+
+
+def preset(*backbones, block=KERAS_NLP_BLOCK, layer="transformer_layer_{n}", names=None, **own):
+    """Return how keras-nlp keeps a family: dict of backbones (its classes), names (ours -> its), own (arguments)."""
+    blocks = {f"block_{{n}}/{path}": f"{layer}/{name}" for path, name in block.items()}
+    return {"backbones": backbones, "names": {**(names or {}), **blocks}, "own": own}

@@ -4,7 +4,7 @@ They begin at row 2 of the table, padding stands at row 1. There is one segment,
 """
 from tfzoo.models import bert
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference
+from tfzoo.models.reference import Head, Reference, preset
 
 SIZES = {f"roberta_{size}": {"vocab_size": 50265, "num_layers": layers, "hidden_dim": width, "num_heads": width // 64,
                              "ffn_dim": 4 * width, "max_length": 512, "num_segments": 1, "epsilon": 1e-5,
@@ -24,3 +24,7 @@ REFERENCE = Reference(
            "tagging": Head("RobertaForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("RobertaForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=bert.REFERENCE.known)
+# Without the two rows before the first position, and without the one segment.
+PRESET = preset("RobertaBackbone", position_offset=0, num_segments=0, pooler=False, names={
+    "embeddings/token": "embeddings/token_embedding/embeddings", "embeddings/norm": "embeddings_layer_norm",
+    "embeddings/position": "embeddings/position_embedding/embeddings"})

@@ -72,5 +72,6 @@ REFERENCE = Reference(
     heads={"seq2seq": Head("T5ForConditionalGeneration", {"head/table": "lm_head.weight"}, tied={
         "lm_head.weight": "shared.weight", "encoder.embed_tokens.weight": "shared.weight",
         "decoder.embed_tokens.weight": "shared.weight"})},
+    fixed={"decoder_start_token_id": (0,), "is_encoder_decoder": (True,)},
     equal=(("num_decoder_layers", "num_layers"),), dropouts=("dropout_rate",),
     known=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",))

@@ -35,6 +35,8 @@ class BytePairTokenizer(Tokenizer):
     def __init__(self, ids, merges):
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
+        if not isinstance(ids, dict) or not all(type(number) is int for number in ids.values()):
+            raise DataError("the vocabulary is no dict of tokens and whole numbers: get it again")
         self.style = next((style for style, tokens in SPECIALS.items() if ids.keys() >= set(tokens.values())), None)
         missing = [token for token in sorted(pre_tokenizers.ByteLevel.alphabet()) if token not in ids]
         if missing or self.style is None:
@@ -99,7 +101,11 @@ class BytePairTokenizer(Tokenizer):
 def read_merges(path):
     """Return the merges of a merges.txt or vocab.bpe: list of (str, str)."""
     merges = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is damaged ({error}): get it again") from None
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or (number == 1 and line.startswith("#version")):
             continue
         parts = line.split(" ")

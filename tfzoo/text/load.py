@@ -17,9 +17,12 @@ SPECS = "bytes, learn:wordpiece:SIZE or learn:bpe:SIZE"
 
 def _read_json(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); get it again") from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({str(error)[:100]}); get it again") from None
+    return found
 
 
 def load_tokenizer(source, lowercase="auto"):
@@ -73,6 +76,13 @@ def _wordpiece(vocabulary, config, lowercase):
 def _from_package(path, config, lowercase):
     """Read a tokenizer.json of the `tokenizers` package."""
     content = _read_json(path)
+    try:
+        return _of_content(path, content, config, lowercase)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{path} is damaged ({str(error)[:100]}): get it again") from None
+
+
+def _of_content(path, content, config, lowercase):
     model = content.get("model", {})
     kind = model.get("type")
     if kind == "WordPiece":

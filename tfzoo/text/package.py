@@ -33,7 +33,9 @@ class PackageTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Backend
         try:
             self._backend = Backend.from_str(content)
-        except Exception as error:  # the package raises its own kind
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the package raises its own kinds, and where Rust panics no Exception
             raise DataError(f"tokenizer.json cannot be read ({str(error)[:100]}): get it again") from None
         self._backend.no_truncation()
         self._backend.no_padding()

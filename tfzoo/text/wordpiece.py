@@ -86,9 +86,12 @@ class WordPieceTokenizer(Tokenizer):
         self.starts_word = np.array([not token.startswith("##") for token in self.vocabulary])
         self.starts_word[list(self.special_ids)] = False
         self._rows, self._replacements = code_point_table(lowercase)
-        self._pieces = tf_text.FastWordpieceTokenizer(
-            self.vocabulary, token_out_type=tf.int32, unknown_token="[UNK]", no_pretokenization=True,
-            max_bytes_per_word=LONGEST_WORD * 4)
+        try:
+            self._pieces = tf_text.FastWordpieceTokenizer(
+                self.vocabulary, token_out_type=tf.int32, unknown_token="[UNK]", no_pretokenization=True,
+                max_bytes_per_word=LONGEST_WORD * 4)
+        except RuntimeError as error:
+            raise DataError(f"the vocabulary is damaged ({' '.join(str(error).split())[:120]}): get it again") from None
 
     def _words(self, texts):
         points = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")

@@ -1,0 +1,87 @@
+"""Each backbone of keras-nlp that tfzoo has: the same numbers from its weights; a preset's folder, with a tokenizer."""
+import json
+
+import keras_nlp
+import numpy as np
+import pytest
+
+import tfzoo
+from tests.helpers import vocab_dir
+from tfzoo.checkpoints.keras_nlp import convert
+from tfzoo.errors import DataError
+
+ENCODER = {"vocabulary_size": 53, "num_layers": 2, "num_heads": 3, "hidden_dim": 21, "intermediate_dim": 40,
+           "max_sequence_length": 24}
+DECODER = {"vocabulary_size": 53, "num_layers": 2, "num_query_heads": 4, "num_key_value_heads": 2, "hidden_dim": 24,
+           "intermediate_dim": 40}
+ELECTRA = {**{key: value for key, value in ENCODER.items() if key != "vocabulary_size"}, "vocab_size": 53}
+SCALED = {"rope_frequency_adjustment_factor": 8, "rope_low_freq_factor": 1, "rope_high_freq_factor": 4,
+          "rope_pretraining_sequence_length": 16}
+CASES = [("BertBackbone", ENCODER), ("RobertaBackbone", ENCODER), ("DistilBertBackbone", ENCODER),
+         ("AlbertBackbone", {**ENCODER, "embedding_dim": 11}), ("ElectraBackbone", {**ELECTRA, "embedding_dim": 11}),
+         ("ElectraBackbone", {**ELECTRA, "embedding_dim": 21}), ("GPT2Backbone", ENCODER), ("LlamaBackbone", DECODER),
+         ("Llama3Backbone", {**DECODER, **SCALED}), ("MistralBackbone", {**DECODER, "sliding_window": 7}),
+         ("QwenBackbone", DECODER), ("QwenBackbone", {**DECODER, "tie_word_embeddings": False})]
+
+
+def made(kind, config):
+    backbone = getattr(keras_nlp.models, kind)(**config, dtype="float32")
+    rng = np.random.default_rng(0)
+    for weight in backbone.weights:
+        weight.assign(weight.numpy() + 0.2 * rng.standard_normal(weight.shape).astype(np.float32))
+    return backbone
+
+
+@pytest.mark.parametrize("kind, config", CASES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_backbone_gives_keras_nlp_s_numbers(kind, config):
+    backbone, rng = made(kind, config), np.random.default_rng(1)
+    inputs = {"token_ids": rng.integers(0, 53, (3, 17)), "padding_mask": np.ones((3, 17), int)}
+    inputs["padding_mask"][1, 12:] = 0
+    own = {key: value.astype(np.int32) for key, value in inputs.items()}
+    if any("segment" in one.name for one in backbone.inputs):
+        inputs["segment_ids"] = own["segment_ids"] = (np.arange(17)[None] > [[4], [16], [9]]).astype(np.int32)
+    model, settings = convert(backbone)
+    theirs, ours, real = backbone(inputs), model(own), own["padding_mask"] > 0
+    if isinstance(theirs, dict):
+        assert np.abs(ours["sequence"] - theirs["sequence_output"])[real].max() < 1e-5
+        assert np.abs(ours["pooled"] - theirs["pooled_output"]).max() < 1e-5
+        assert settings["task"] is None
+    elif kind in ("RobertaBackbone", "DistilBertBackbone"):
+        assert np.abs(ours["sequence"] - theirs)[real].max() < 1e-5
+    else:
+        expected = backbone.token_embedding(theirs, reverse=True)
+        assert settings["task"] == "causal_lm"
+        assert np.abs(ours["logits"] - expected)[real].max() < 1e-5 * max(1, np.abs(expected).max())
+
+
+def test_a_preset_s_folder_loads_with_its_tokenizer(tmp_path):
+    words = (vocab_dir() / "bert_uncased" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    backbone = made("BertBackbone", {**ENCODER, "vocabulary_size": len(words)})
+    backbone.save_to_preset(str(tmp_path / "bert"))
+    keras_nlp.models.BertTokenizer(vocabulary=words, lowercase=True).save_to_preset(str(tmp_path / "bert"))
+    loaded = tfzoo.load(f"keras_nlp:{tmp_path / 'bert'}")
+    ids = loaded.tokenizer(["A fine film"])
+    theirs = backbone({key: np.asarray(value) for key, value in ids.items()})["sequence_output"]
+    assert np.abs(loaded.model(ids)["sequence"] - theirs).max() < 1e-5
+    assert ids["token_ids"].numpy().tolist() == [[101, 1037, 2986, 2143, 102]]
+    tfzoo.save(loaded, tmp_path / "again", format="huggingface")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["hidden_act"] == "gelu_new"
+
+
+def test_what_cannot_be_had_is_refused_in_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="cannot be had") as caught:
+        tfzoo.load(f"keras_nlp:{tmp_path}")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="allowed are BertBackbone"):
+        convert(keras_nlp.models.OPTBackbone(53, 1, 2, 8, 16))
+
+
+@pytest.mark.parametrize("source, error, says", [
+    ("hf:../secret", tfzoo.errors.ConfigError, "names no model"), ("hf:a/b/c", tfzoo.errors.ConfigError, "OWNER/NAME"),
+    ("hf:nobody/nothing", FileNotFoundError, "check the name and the network")])
+def test_the_hub_is_asked_only_by_name_and_its_refusal_is_one_line(source, error, says, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(error, match=says) as caught:
+        tfzoo.load(source)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,50 @@
+"""What a large checkpoint takes to load: its weights, and little beside."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tests.helpers import CHECKOUT
+from tfzoo.checkpoints.huggingface import Names, shape_of
+from tfzoo.models import build_body, gpt2
+
+LOAD = """
+import sys, threading, tfzoo
+
+def private():  # without what is mapped from the file, which is the system's to drop
+    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+
+tfzoo.build("gpt2_tiny", vocab_size=300)  # what the first variables of a process take beside
+before, peak, done = private(), [0], threading.Event()
+
+def watch():
+    while not done.wait(0.002):
+        peak[0] = max(peak[0], private())
+
+thread = threading.Thread(target=watch)
+thread.start()
+loaded = tfzoo.load(sys.argv[1])
+done.set()
+thread.join()
+print((max(peak[0], private()) - before) / (4 * loaded.model.count_params()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_checkpoint_of_a_gigabyte_takes_little_more_than_its_weights(tmp_path):
+    import keras
+    with keras.StatelessScope(initialize_variables=False):
+        variables = build_body("gpt2_355m").trainable_variables
+        plan = Names(gpt2.REFERENCE, None, "").plan(variables)
+    save_file({name: np.zeros(shape_of(parts, turned), np.float32) for name, (parts, turned) in plan.items()},
+              tmp_path / "model.safetensors", {"format": "pt"})
+    config = {"model_type": "gpt2", "architectures": ["GPT2Model"], "vocab_size": 50257, "n_layer": 24, "n_embd": 1024,
+              "n_head": 16, "n_positions": 1024}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 0.9 < float(done.stdout) < 1.3, done.stdout

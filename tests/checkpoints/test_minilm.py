@@ -1,0 +1,73 @@
+"""A real checkpoint: its vectors are those of transformers, from text and through the scripts, and it learns on."""
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import tfzoo
+from tests.experiments.conftest import call, write_reviews  # noqa: F401  a fixture
+from tests.golden import families
+from tests.helpers import CHECKOUT, checkpoint_dir, real_lines
+
+GOLDEN = CHECKOUT / "tests" / "golden" / "minilm.npz"
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return checkpoint_dir() / "all-MiniLM-L6-v2"
+
+
+def cosines(one, other):
+    one, other = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in
+                  (one.astype(np.float64), other.astype(np.float64)))
+    return (one * other).sum(1)
+
+
+def test_vectors_are_the_reference_s(minilm):
+    golden = np.load(GOLDEN)
+    lines = families.lines_of(real_lines())
+    loaded = tfzoo.load(minilm)
+    assert loaded.config["task"] is None and loaded.config["max_length"] == 512 and not loaded.dropped
+    vectors = loaded.embed(lines)
+    assert vectors.shape == (len(lines), 384) and len(lines) == len(golden["vectors"]) == 1000
+    # Four numbers of each line are kept, and its cosine to the first line's.
+    assert np.abs(vectors[:, golden["columns"]] - golden["vectors"]).max() < 1e-5
+    assert np.abs(cosines(vectors, vectors[:1]) - golden["cosines"]).max() < 1e-5
+
+
+def test_predict_embeds_convert_writes_and_finetune_goes_on(minilm, call, tmp_path):  # noqa: F811
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a fine film\n\nein sch\u00f6ner Film\n")
+    code, out, err = call("predict", f"--init={minilm}", "--task=embedding", f"--data={texts}")
+    rows = [json.loads(line)["embedding"] for line in out.splitlines()]
+    assert code == 0 and json.loads(err.splitlines()[-1])["examples"] == 3
+    loaded = tfzoo.load(minilm)
+    assert np.abs(np.array(rows) - loaded.embed(["a fine film", "", "ein sch\u00f6ner Film"])).max() < 1e-5
+    code, out, _ = call("convert", f"--init={minilm}", f"--output_dir={tmp_path / 'again'}")
+    assert code == 0 and json.loads(out.splitlines()[-1])["parameters"] == 22_713_216
+    again = tfzoo.load(tmp_path / "again")
+    assert np.array_equal(again.embed(["a fine film"]), loaded.embed(["a fine film"]))
+    code, _, err = call("convert", f"--init={minilm}", f"--output_dir={tmp_path / 'again'}")
+    assert code == 1 and "is there already" in err
+    data = write_reviews(tmp_path / "reviews.jsonl", 40)
+    code, out, err = call("finetune", f"--init={minilm}", f"--data={data}", "--eval_fraction=0.3", "--steps=2",
+                          "--batch_size=4", "--max_length=16", f"--output_dir={tmp_path / 'run'}")
+    assert code == 0, err
+    code, out, err = call("convert", f"--init={tmp_path / 'run'}", f"--output_dir={tmp_path / 'classifier'}")
+    config = json.loads((tmp_path / "classifier" / "config.json").read_text())
+    assert code == 0 and config["architectures"] == ["BertForSequenceClassification"]
+    assert config["id2label"] == {"0": "neg", "1": "pos"}
+
+
+@pytest.mark.slow
+def test_the_first_vector_comes_soon(minilm):
+    code = f"import tfzoo; print(tfzoo.load({str(minilm)!r}).embed(['a fine film']).shape)"
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True)
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 6, seconds

@@ -1,0 +1,32 @@
+"""Folders of the Hugging Face hub, by `hf:ID`, through its own package: what is in its cache needs no network."""
+import pathlib
+import re
+
+from tfzoo.errors import ConfigError
+
+PREFIX = "hf:"
+FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*.json", "vocab.txt",
+         "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "special_tokens_map.json")
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
+
+
+def download(source):
+    """Return the folder of a model on the hub, downloaded where the cache has it not.
+
+    Args:
+        source: str, "hf:ID" or "hf:ID@REVISION".
+
+    Raises:
+        ConfigError: for an ID that is none. FileNotFoundError: no such model, or no network.
+    """
+    name = source[len(PREFIX):]
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{source[:80]!r} names no model: allowed is hf:OWNER/NAME, with @REVISION")
+    from huggingface_hub import snapshot_download
+    identity, _, revision = name.partition("@")
+    try:
+        return pathlib.Path(snapshot_download(identity, revision=revision or None, allow_patterns=list(FILES)))
+    except Exception as error:  # its own kinds, those of its network library, and OSError
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
+                                "folder that is here") from None

@@ -1,0 +1,137 @@
+"""The config.json of Hugging Face's transformers: our arguments from its words, and its words from ours."""
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.layers.positions import check_scaling
+
+LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
+FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1, 1e12)}
+MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 then
+
+
+def arguments_of(family, config, path="config.json"):
+    """Return the arguments of our model for a config.json: dict.
+
+    Raises:
+        DataError: for a size that is none, and for settings that this family does not compute.
+    """
+    reference = family.REFERENCE
+    config = {**reference.defaults, **config}
+    for key, allowed in reference.fixed.items():
+        if config.get(key, allowed[0]) not in allowed:
+            raise DataError(f"{path}: {key} is {str(config[key])[:80]}: allowed is {' or '.join(map(str, allowed))}")
+    for one, other in reference.equal:
+        if config.get(one) not in (None, config.get(other)):
+            raise DataError(f"{path}: {one} is {str(config[one])[:80]}: allowed is {other}'s {str(config[other])[:80]}")
+    found = {key: value for key, value in next(iter(family.SIZES.values())).items()
+             if key not in reference.arguments and key not in ("dropout", "window")}
+    for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
+        found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours, reference)
+    if found["ffn_dim"] == 0 or "ffn_dim" not in reference.arguments:
+        found["ffn_dim"] = 4 * found["hidden_dim"]
+    if not reference.projected and found.get("embedding_dim") == found["hidden_dim"]:
+        found["embedding_dim"] = 0
+    found["max_length"] -= found.get("position_offset", 0)
+    scaling = found.get("rope_scaling")
+    if scaling and scaling["rope_type"] == "yarn":
+        scaling.setdefault("original_max_position_embeddings", found["max_length"])
+    found = canonical(found)
+    if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
+        raise DataError(f"{path}: {found['max_length']} positions, {found['hidden_dim']} wide, {found['num_heads']} "
+                        "heads: positions must be left, and the heads divide the width")
+    return found
+
+
+def canonical(config):
+    """Return a config with 0 where a number is what 0 stands for."""
+    config = dict(config)
+    if config.get("num_kv_heads") == config["num_heads"]:
+        config["num_kv_heads"] = 0
+    if config.get("head_dim", 0) * config["num_heads"] == config["hidden_dim"]:
+        config["head_dim"] = 0
+    return config
+
+
+def checked(where, value, ours, reference):
+    """Return the value of one of our arguments, or raise DataError."""
+    shown = str(value)[:80]
+    if ours == "activation":
+        if value not in reference.activations:
+            raise DataError(f"{where} is {shown!r}: allowed are {', '.join(reference.activations)}")
+        return reference.activations[value]
+    if ours == "tied":
+        if not isinstance(value, bool):
+            raise DataError(f"{where} is {shown}: allowed are true and false")
+        return value
+    if ours == "rope_scaling":
+        return _scaling_of(where, value)
+    if ours in FLOATS:
+        low, high = FLOATS[ours]
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value < high:
+            raise DataError(f"{where} is {shown}: allowed are numbers from {low} to below {high:g}")
+        return float(value)
+    if value is None and ours in MAY_BE_NONE:
+        return 0
+    largest = LARGEST.get(ours, 2 ** 24)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+        raise DataError(f"{where} is {shown}: allowed is 1 to {largest}")
+    return value
+
+
+def _scaling_of(where, value):
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is {str(value)[:80]}: allowed are null and an object")
+    value = {**value, "rope_type": value.get("rope_type", value.get("type"))}
+    value.pop("type", None)
+    if value["rope_type"] == "default":
+        return None
+    try:
+        check_scaling({"original_max_position_embeddings": 1, **value} if value["rope_type"] == "yarn" else value)
+    except ConfigError as error:
+        raise DataError(f"{where}: {error}") from None
+    return value
+
+
+def words_of(family, body, head, loaded):
+    """Return the config.json of a model: dict.
+
+    Args:
+        family: module; body: dict, the body's config; head: Head or None; loaded: Loaded.
+
+    Raises:
+        ConfigError: for an activation that transformers has no word for.
+    """
+    reference = family.REFERENCE
+    names = {ours: theirs for theirs, ours in reversed(reference.activations.items())}
+    config = {"architectures": [head.architecture if head else reference.body], "model_type": reference.model_type}
+    for ours, theirs in reference.arguments.items():
+        value = body[ours]
+        if ours == "activation":
+            if value not in names:
+                raise ConfigError(f"activation is {value!r}: Hugging Face's {reference.model_type} has "
+                                  f"{', '.join(names)}")
+            value = names[value]
+        elif ours == "max_length":
+            value += body.get("position_offset", 0)
+        elif ours == "embedding_dim":
+            value = value or body["hidden_dim"]
+        elif ours == "num_kv_heads":
+            value = value or body["num_heads"]
+        elif ours == "head_dim":
+            value = value or body["hidden_dim"] // body["num_heads"]
+        elif ours == "window":
+            value = value or None
+        config[theirs] = value
+    config.update({key: allowed[0] for key, allowed in reference.fixed.items()})
+    config.update({key: body["dropout"] for key in reference.dropouts})
+    if hasattr(getattr(loaded.model, "head", None), "dropout") and reference.head_dropout:
+        config[reference.head_dropout] = loaded.model.head.config["dropout"]
+    if loaded.tokenizer is not None:
+        ids = {"pad_token_id": loaded.tokenizer.pad_id}
+        if "pooler" not in body:  # where texts are written on
+            ids.update(bos_token_id=loaded.tokenizer.start_id, eos_token_id=loaded.tokenizer.end_id)
+        config.update({key: value for key, value in ids.items() if value is not None})
+    if loaded.config["labels"]:
+        config["id2label"] = {str(number): label for number, label in enumerate(loaded.config["labels"])}
+        config["label2id"] = {label: number for number, label in enumerate(loaded.config["labels"])}
+    return {**config, "torch_dtype": "float32"}

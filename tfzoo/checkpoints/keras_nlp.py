@@ -1,0 +1,127 @@
+"""Presets of keras-nlp, by `keras_nlp:NAME` or a local preset's folder: its backbones of the families that tfzoo has.
+
+Encoders come as bare bodies, decoders with their causal language model's head. keras-nlp itself reads the preset, and
+fetches one that is not here.
+"""
+import re
+
+import numpy as np
+
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.models import FAMILIES, Decoder, build_body, config_of, name_of
+from tfzoo.tasks import TaskModel, task_of
+from tfzoo.text.bpe import BytePairTokenizer
+from tfzoo.text.wordpiece import WordPieceTokenizer
+
+PREFIX = "keras_nlp:"
+ARGUMENTS = {"vocabulary_size": "vocab_size", "vocab_size": "vocab_size", "num_layers": "num_layers",
+             "num_heads": "num_heads", "num_query_heads": "num_heads", "num_key_value_heads": "num_kv_heads",
+             "hidden_dim": "hidden_dim", "intermediate_dim": "ffn_dim", "dropout": "dropout",
+             "max_sequence_length": "max_length", "num_segments": "num_segments", "embedding_dim": "embedding_dim",
+             "head_dim": "head_dim", "layer_norm_epsilon": "epsilon", "rope_max_wavelength": "rope_theta",
+             "sliding_window": "window", "tie_word_embeddings": "tied"}
+LEAVES = {"kernel": ("kernel",), "bias": ("bias",), "gamma": ("gamma", "scale"), "beta": ("beta",)}
+SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rope_low_freq_factor",
+           "high_freq_factor": "rope_high_freq_factor",
+           "original_max_position_embeddings": "rope_pretraining_sequence_length"}
+
+
+def read(source, dtype=None):
+    """Read a preset.
+
+    Args:
+        source: str, "keras_nlp:NAME" or "keras_nlp:FOLDER".
+        dtype: str, the dtype policy to compute in; None is Keras' global one.
+
+    Returns:
+        (keras.Model, Tokenizer or None, dict for `Loaded.config`).
+
+    Raises:
+        FileNotFoundError: no such preset, or no network. DataError: a backbone that tfzoo does not have.
+    """
+    import keras_nlp
+    preset = source[len(PREFIX):]
+    try:
+        backbone = keras_nlp.models.Backbone.from_preset(preset, dtype="float32")
+    except Exception as error:  # its own kinds, Kaggle's, and those of the network
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
+                                "preset's folder that is here") from None
+    model, config = convert(backbone, dtype)
+    return model, _tokenizer_of(keras_nlp, preset), config
+
+
+def convert(backbone, dtype=None):
+    """Return (keras.Model, dict for `Loaded.config`) with the weights of a backbone of keras-nlp."""
+    kind = type(backbone).__name__
+    family = next((family for family in FAMILIES if kind in getattr(family, "PRESET", {"backbones": ()})["backbones"]),
+                  None)
+    if family is None:
+        known = [name for family in FAMILIES for name in getattr(family, "PRESET", {"backbones": ()})["backbones"]]
+        raise DataError(f"the preset is a {kind}: allowed are {', '.join(known)}")
+    theirs = {_path(backbone, weight): weight for weight in backbone.weights}
+    arguments = _arguments(family, backbone.get_config(), theirs)
+    body = build_body(name_of(family), dtype=dtype, **arguments)
+    task = task_of("causal_lm") if isinstance(body, Decoder) else None
+    model = body if task is None else TaskModel(body, task.head(body.config, None, body.dtype_policy),
+                                                name=f"{name_of(family)}_causal_lm")
+    left = dict(theirs)
+    for variable in model.trainable_variables:
+        value = left.pop(_name_of(variable.path, family.PRESET["names"], theirs)).numpy()
+        turned = value.shape == tuple(variable.shape)[::-1] and variable.path == "head/table"
+        variable.assign((value.T if turned else value).reshape(variable.shape))
+    if left:
+        raise DataError(f"the preset has weights that {name_of(family)} has not, as {next(iter(left))}: load it with "
+                        "keras-nlp")
+    return model, {"model": name_of(family), "task": task and task.name, "labels": None, "settings": {},
+                   "max_length": arguments.get("max_length", body.config["max_length"])}
+
+
+def _path(backbone, weight):
+    """Return a weight's path without the backbone's name, which some have before it."""
+    return weight.path.removeprefix(f"{backbone.name}/")
+
+
+def _arguments(family, config, weights):
+    found = {ours: config[key] for key, ours in ARGUMENTS.items() if config.get(key) is not None}
+    known = config_of(name_of(family), **{key: found[key] for key in
+                                          ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")})
+    found = {key: float(value) if isinstance(known[key], float) else value for key, value in found.items()
+             if key in known}
+    if config.get("rope_frequency_adjustment_factor"):
+        found["rope_scaling"] = {"rope_type": "llama3", **{ours: config[key] for ours, key in SCALING.items()}}
+    elif (config.get("rope_position_scaling_factor") or config.get("rope_scaling_factor") or 1.0) != 1.0:
+        factor = config.get("rope_position_scaling_factor") or config.get("rope_scaling_factor")
+        found["rope_scaling"] = {"rope_type": "linear", "factor": factor}
+    if "tied" in known:
+        found["tied"] = "token_embedding/reverse_embeddings" not in weights
+    if found.get("embedding_dim") == found["hidden_dim"] and "embeddings_projection/kernel" not in weights \
+            and "embedding_projection/kernel" not in weights:
+        found["embedding_dim"] = 0
+    return {**found, **family.PRESET["own"]}
+
+
+def _name_of(path, names, there):
+    number = re.search(r"block_(\d+)/", path)
+    general = path.replace(number[0], "block_{n}/") if number else path
+    layer, _, leaf = general.rpartition("/")
+    name = names.get(general, names.get(layer))
+    if name is None:
+        raise ConfigError(f"{path} has no name in keras-nlp: load this preset with keras-nlp")
+    name = name.replace("{n}", str(int(number[1]))) if number else name
+    if general in names:
+        return name
+    return next((f"{name}/{one}" for one in LEAVES[leaf] if f"{name}/{one}" in there), f"{name}/{leaf}")
+
+
+def _tokenizer_of(keras_nlp, preset):
+    try:
+        tokenizer = keras_nlp.models.Tokenizer.from_preset(preset)
+    except Exception:  # a backbone alone
+        return None
+    if hasattr(tokenizer, "merges"):
+        ids = {key: int(np.asarray(value)) for key, value in dict(tokenizer.vocabulary).items()}
+        return BytePairTokenizer(ids, [tuple(merge.split(" ")) for merge in tokenizer.merges])
+    if hasattr(tokenizer, "suffix_indicator"):
+        return WordPieceTokenizer(tokenizer.get_vocabulary(), bool(tokenizer.lowercase))
+    return None
