@@ -63,3 +63,22 @@ def test_import_registers_no_flag_and_is_quick_beyond_tensorflow_and_keras():
 def test_files_stay_small():
     for path in [*(CHECKOUT / "tfzoo").rglob("*.py"), *(CHECKOUT / "experiments").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 400, f"{path}: over 400 lines wants a reason"
+
+
+def code_lines(path):
+    """Count the lines of a file that are code: no blanks, comments or docstrings."""
+    text = path.read_text()
+    documented = [node for node in ast.walk(ast.parse(text)) if isinstance(
+        node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None]
+    prose = {line for node in documented for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and number not in prose
+               for number, line in enumerate(text.splitlines(), 1))
+
+
+def test_the_library_can_be_read_in_an_evening():
+    storeys = {}
+    for path in (CHECKOUT / "tfzoo").rglob("*.py"):
+        room = path.relative_to(CHECKOUT / "tfzoo").parts[0]
+        storeys[room] = storeys.get(room, 0) + code_lines(path)
+    print(dict(sorted(storeys.items(), key=lambda item: -item[1])))  # python -m pytest -s -k evening
+    assert sum(storeys.values()) < 8000

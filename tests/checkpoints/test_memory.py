@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from tests.helpers import CHECKOUT
 from tfzoo.checkpoints.huggingface import Names, shape_of
+from tfzoo.layers import shapes_only
 from tfzoo.models import build_body, gpt2
 
 LOAD = """
@@ -36,8 +37,7 @@ print((max(peak[0], private()) - before) / (4 * loaded.model.count_params()))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_checkpoint_of_a_gigabyte_takes_little_more_than_its_weights(tmp_path):
-    import keras
-    with keras.StatelessScope(initialize_variables=False):
+    with shapes_only():
         variables = build_body("gpt2_355m").trainable_variables
         plan = Names(gpt2.REFERENCE, None, "").plan(variables)
     save_file({name: np.zeros(shape_of(parts, turned), np.float32) for name, (parts, turned) in plan.items()},

@@ -6,14 +6,13 @@ weight, a known buffer, or belong to another head of the family; all of it is ch
 import json
 import re
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, words_of
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.layers import blank_weights
+from tfzoo.layers import blank_weights, shapes_only
 from tfzoo.models import FAMILIES, build_body, config_of, name_of
 from tfzoo.tasks import TaskModel, task_of
 
@@ -152,7 +151,7 @@ def read(folder, dtype=None):
             return _with_head(body, name_of(family), task, labels, rate)
 
     names = Names(reference, head, prefix)
-    with keras.StatelessScope(initialize_variables=False):  # shapes alone, before anything large is made
+    with shapes_only():  # before anything large is made
         plan = names.plan(make().trainable_variables)
     _check(plan, tensors, folder)
     found, dropped = _match(plan, tensors, reference, head, prefix, folder)

@@ -2,7 +2,9 @@
 import contextlib
 
 import keras
+from keras.src.backend.common import global_state
 
+NOTED = "uninitialized_variables"  # Keras' own name
 _blank = [False]
 
 
@@ -14,6 +16,20 @@ def blank_weights():
         yield
     finally:
         _blank.pop()
+
+
+@contextlib.contextmanager
+def shapes_only():
+    """Let the layers that are built inside have shapes and no values, which take no memory.
+
+    Keras notes such variables and would give them values after the next symbolic call of any layer: the note goes.
+    """
+    before = list(global_state.get_global_attribute(NOTED) or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(NOTED, before)
 
 
 def truncated_normal(stddev):

@@ -3,9 +3,8 @@ import difflib
 import inspect
 import math
 
-import keras
-
 from tfzoo.errors import ConfigError
+from tfzoo.layers import shapes_only
 from tfzoo.models import (albert, bert, distilbert, electra, gpt, gpt2, gpt3, llama, mistral, qwen2, roberta, t5,
                           transformer)
 
@@ -91,7 +90,7 @@ def count_parameters(name, **overrides):
     layers = config_of(name, **overrides)["num_layers"]
 
     def count(num_layers):
-        with keras.StatelessScope(initialize_variables=False):
+        with shapes_only():
             body = build_body(name, **{**overrides, "num_layers": num_layers})
         return sum(math.prod(variable.shape) for variable in body.trainable_variables)
 
