@@ -1,9 +1,9 @@
-"""List the models: sizes, parameters, memory for weights, training and cache, and where the original weights are.
+"""List the models: sizes, parameters, memory of weights, training and cache, and the original weights.
 
 Parameters are those of the body, and of the table of words that some have beside it for the output.
 
-Memory of training is that of float32 weights, gradients and AdamW's two moments, without activations; of the cache that
-of one text of the model's max_length in bfloat16.
+Memory of training is that of float32 weights, gradients and AdamW's two moments, without activations;
+of the cache that of one text of the model's max_length in bfloat16.
 """
 import sys
 

@@ -1,10 +1,14 @@
 """The fused kernels of training equal the plain layers, gradients too; what no head reads is left out."""
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.tasks.test_tasks import SMALL
-from tfzoo.layers import Attention, Block, LayerNorm, fused, step_randomness
+from tfzoo.layers import Attention, Block, LayerNorm, fused, recompute_blocks, step_randomness
+from tfzoo.layers.norm import RMSNorm
+from tfzoo.layers.positions import RelativePositions, rotary_table
 from tfzoo.tasks import build
 
 BATCH, LENGTH, WIDTH = 3, 7, 16
@@ -17,7 +21,8 @@ def gradients_of(layer, inputs, call):
         tape.watch(inputs)
         output = call(inputs)
         loss = tf.reduce_sum(tf.cast(output, tf.float32) * weight)
-    return output, tape.gradient(loss, [inputs, *(v.value for v in layer.trainable_variables)])
+    gradients = tape.gradient(loss, [inputs, *(v.value for v in layer.trainable_variables)])
+    return output, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def compare(layer, call, bound=2e-6):
@@ -46,8 +51,44 @@ def test_a_block_is_the_same_in_fused_kernels(norm_first, activation, masked):
     compare(block, lambda inputs: block(inputs, visible=visible, training=True)[0])
 
 
-def test_a_norm_is_the_same_in_a_fused_kernel():
-    norm = LayerNorm(epsilon=1e-5, name="norm")
+LLAMA = {"activation": "swiglu", "norm_first": True, "use_bias": False, "num_kv_heads": 2, "norm": "rms"}
+T5 = {"activation": "geglu_tanh", "norm_first": True, "use_bias": False, "norm": "rms", "scaled": False, "head_dim": 6}
+
+
+@pytest.mark.parametrize("settings", [
+    LLAMA, {**LLAMA, "qkv_bias": True}, {**LLAMA, "head_dim": 10, "num_kv_heads": 1}, T5,
+    {**T5, "norm_first": False, "activation": "relu", "use_bias": True}])
+@pytest.mark.parametrize("how", ["whole", "read", "remat"])
+def test_a_block_of_llama_s_or_t5_s_kind_is_the_same_in_fused_kernels(settings, how):
+    block = Block(4, WIDTH, 24, epsilon=1e-5, name="block_00", **settings)
+    block.build()
+    relative = RelativePositions(4, True, 8, 6, name="relative")
+    relative.build()
+    columns, with_bias = tf.range(LENGTH), not settings.get("scaled", True)
+    visible = tf.constant(np.arange(LENGTH)[None] < np.array([[7], [3], [1]]))[:, None, None, :]
+    rotary = None if with_bias else rotary_table(columns[None], block.attention.head_dim, 100.0)
+    places = tf.constant([[0, 6], [2, 1], [0, 0]])
+
+    def call(inputs):
+        bias = relative(columns, columns) if with_bias else None
+        with recompute_blocks(how == "remat"):
+            return block(inputs, visible=visible, rotary=rotary, bias=bias, training=True)[0]
+
+    def read(inputs):
+        bias = relative(columns, columns) if with_bias else None
+        found = block(inputs, visible=visible, rotary=rotary, bias=bias, positions=places, training=True)[0]
+        expected = tf.gather(call(inputs), places, axis=1, batch_dims=1)
+        assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+        return tf.reduce_sum(found, 1, keepdims=True) + 0 * inputs
+
+    layers = types.SimpleNamespace(trainable_variables=block.trainable_variables
+                                   + (relative.trainable_variables if with_bias else []))
+    compare(layers, read if how == "read" else call)
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm])
+def test_a_norm_is_the_same_in_a_fused_kernel(kind):
+    norm = kind(epsilon=1e-5, name="norm")
     norm.build((None, None, WIDTH))
     compare(norm, lambda inputs: norm(inputs, training=True))
 
@@ -100,8 +141,11 @@ def test_masks_are_as_random_as_they_should_be(rate):
                 assert abs((mask & other).mean() - kept ** 2) < 5 * kept / np.sqrt(size) + 1e-4
 
 
-@pytest.mark.parametrize("name, task", [("bert_tiny", "masked_lm"), ("bert_tiny", "classification"),
-                                        ("gpt2_tiny", "classification"), ("gpt2_tiny", "causal_lm")])
+@pytest.mark.parametrize("name, task", [
+    ("bert_tiny", "masked_lm"), ("bert_tiny", "classification"), ("gpt2_tiny", "classification"),
+    ("gpt2_tiny", "causal_lm"), ("roberta_tiny", "masked_lm"), ("albert_tiny_v1", "masked_lm"),
+    ("electra_tiny", "classification"), ("distilbert_tiny", "classification"), ("llama_tiny", "classification"),
+    ("mistral_tiny", "causal_lm"), ("qwen2_tiny", "classification")])
 def test_what_the_head_does_not_read_changes_no_logits(name, task):
     model = build(name, task=task, labels=["a", "b"] if task == "classification" else None, **SMALL)
     rng = np.random.default_rng(0)

@@ -55,6 +55,40 @@ def test_logits_equal_the_reference(family, name, prefix):
         assert np.abs(few - np.take_along_axis(logits, positions[:, :, None], 1)).max() < 1e-5
 
 
+@pytest.mark.parametrize("name, task", [
+    ("llama_tiny", "causal_lm"), ("mistral_tiny", "causal_lm"), ("t5_tiny", "seq2seq"), ("t5_1.1_small", "seq2seq"),
+    ("electra_tiny", "replaced_tokens"), ("roberta_tiny", "question_answering"), ("qwen2_tiny", "tagging")])
+def test_every_head_has_an_objective_whose_gradient_reaches_it(name, task):
+    small = {**SMALL, "head_dim": 6} if name.startswith("t5") else SMALL
+    small = {key: value for key, value in small.items() if key != "max_length"} if name.startswith("t5") else small
+    labels = ["a", "b", "c"] if task == "tagging" else None
+    model, rng = build(name, task=task, labels=labels, dropout=0.0, **small), np.random.default_rng(0)
+    tokens = rng.integers(5, 53, (3, 9)).astype(np.int32)
+    batch = {"token_ids": tokens, "padding_mask": np.ones_like(tokens), "labels": rng.integers(0, 2, (3, 9)),
+             "weights": rng.random((3, 9)).astype(np.float32)}
+    if task == "seq2seq":
+        batch = {**batch, "encoder_token_ids": tokens[:, :7], "decoder_token_ids": tokens, "labels": tokens}
+    elif task == "causal_lm":
+        batch["labels"] = tokens
+    elif task == "question_answering":
+        batch.update(labels=rng.integers(0, 9, (3, 2)), weights=np.ones(3, np.float32))
+    batch["labels"] = batch["labels"].astype(np.int32)
+    with tf.GradientTape() as tape:
+        loss, sums = task_of(task, labels).objective(model(batch, only_read=True, training=True), batch)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(gradient is not None for gradient in gradients) and np.isfinite(loss)
+    logits = np.asarray(model(batch, training=False)["logits"], np.float64)
+    if task == "question_answering":
+        logits, weights = logits.transpose(0, 2, 1), np.full((3, 2), 0.5)
+    elif task == "replaced_tokens":
+        logits, weights = np.stack([np.zeros_like(logits), logits], -1), batch["weights"]
+    else:
+        weights = batch["weights"]
+    losses = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, batch["labels"][..., None], -1)[..., 0]
+    assert float(sums["count"]) == pytest.approx(weights.sum(), rel=1e-5)
+    assert float(loss) == pytest.approx((losses * weights).sum(), rel=1e-5)
+
+
 def test_a_pair_is_cut_longest_first():
     data = TextBatches((encoded([10] * 9), encoded([11] * 4)), TOKENIZER, np.array([1]), 1, 10, 0, False)
     batch = data.batch(0)

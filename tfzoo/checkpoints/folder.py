@@ -146,8 +146,8 @@ def load(source, dtype=None):
     if not folder.is_dir():
         raise FileNotFoundError(f"no model folder at {source}: allowed is the folder of a finished run or its model/")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{source} holds no config.json: allowed is the folder of a finished run, its model/, "
-                                "or one of Hugging Face's transformers")
+        raise FileNotFoundError(f"{source} holds no config.json with model.keras or safetensors: allowed is the folder "
+                                "of a finished run, its model/, or one of Hugging Face's transformers")
     config = read_json(folder / "config.json")
     if not (folder / "model.keras").is_file():
         if "model_type" not in config:
