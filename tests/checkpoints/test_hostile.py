@@ -56,10 +56,45 @@ def refused(folder, says, error=DataError):
     ({"position_embedding_type": "relative_key"}, "allowed is absolute"), ({"is_decoder": True}, "is_decoder"),
     ({"architectures": ["BertForEverything"]}, "allowed are BertModel, BertForMaskedLM"),
     ({"id2label": {"0": "only"}}, "1 label, a regression"), ({"id2label": {"0": "a", "1": "a"}}, "id2label"),
-    ({"id2label": {"0": "a", "2": "b"}}, "id2label"), ({"id2label": [1]}, "id2label")])
+    ({"id2label": {"0": "a", "2": "b"}}, "id2label"), ({"id2label": [1]}, "id2label"),
+    ({"problem_type": "multi_label_classification"}, "problem_type"), ({"hidden_act": []}, "hidden_act"),
+    ({"num_hidden_layers": 2}, "tensor.s. that no bert has, as 'bert.encoder.layer.2")])
 def test_a_config_that_is_wrong_is_refused(folder, change, says):
     change_config(folder, **change)
     refused(folder, says)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize("case, change, says", [
+    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": []}}, "allowed are the kinds"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {**YARN, "beta_fast": "x"}}, "numbers above 0"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {**YARN, "factor": 0}}, "numbers above 0"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "allowed are the kinds"),
+    ("qwen2-Qwen2Model", {"rope_theta": 1}, "rope_theta"),
+    ("qwen2-Qwen2Model", {"use_sliding_window": True}, "sliding"),
+    ("qwen2-Qwen2Model", {"rope_theta": 7.0, "rope_parameters": {"rope_theta": 8.0}}, "do not say the same"),
+    ("qwen2-Qwen2Model", {"rope_parameters": 3}, "rope_parameters is 3"),
+    ("t5-T5Model", {"relative_attention_num_buckets": 3}, "buckets is 3"),
+    ("t5-T5Model", {"relative_attention_max_distance": 6}, "fewer than twice"),
+    ("t5-T5Model", {"num_decoder_layers": 5}, "num_decoder_layers"),
+    ("t5-T5Model", {"scale_decoder_outputs": False}, "transformers 4"),
+    ("roberta-RobertaForMaskedLM", {"hidden_act": "relu"}, "always has gelu")])
+def test_what_other_families_cannot_compute_is_refused(tmp_path, case, change, says):
+    parity.write_folder(parity.read_case(parity.GOLDEN / "families" / f"{case}.npz")[0], tmp_path)
+    change_config(tmp_path, **change)
+    refused(tmp_path, says)
+
+
+def test_the_words_of_transformers_5_say_the_same(tmp_path):
+    about = parity.read_case(parity.GOLDEN / "families" / "llama-LlamaModel.npz")[0]
+    parity.write_folder(about, tmp_path / "four")
+    config = dict(about["config"])
+    config["rope_parameters"] = {**config.pop("rope_scaling"), "rope_theta": config.pop("rope_theta")}
+    parity.write_folder({**about, "config": config}, tmp_path / "five")
+    four, five = (tfzoo.load(tmp_path / name).body.config for name in ("four", "five"))
+    assert four == five and four["rope_theta"] == 50.0 and four["rope_scaling"]["rope_type"] == "llama3"
 
 
 @pytest.mark.parametrize("content, says", [
@@ -97,7 +132,11 @@ def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):
 @pytest.mark.parametrize("change, says", [
     (lambda tensors: tensors.pop("classifier.weight"), "lacks the tensor classifier.weight"),
     (lambda tensors: tensors.update(stranger=np.zeros(3, np.float32)), "1 tensor.s. that no bert has, as 'stranger'"),
-    (lambda tensors: tensors.update({"classifier.weight": tensors["classifier.weight"].T.copy()}), "has shape")])
+    (lambda tensors: tensors.update({"classifier.weight": tensors["classifier.weight"].T.copy()}), "has shape"),
+    (lambda tensors: tensors.update({"bert.embeddings.LayerNorm.gamma": tensors.pop(
+        "bert.embeddings.LayerNorm.weight")[:0]}), "gamma has shape .0."),
+    (lambda tensors: tensors.update({"bert.encoder.layer.0.output.dense.lora_A.weight": np.zeros((2, 2), np.float32)}),
+     "lora_A")])
 def test_tensors_must_be_those_of_the_architecture(folder, change, says):
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
@@ -126,6 +165,7 @@ def test_shards_are_read_where_the_index_says(folder):
 @pytest.mark.parametrize("where, says, error", [
     ("../one.safetensors", "allowed are .safetensors files beside it", DataError),
     ("/etc/passwd", "allowed are", DataError), ("a\\..\\one.safetensors", "allowed are", DataError),
+    ("x" * 300 + ".safetensors", "allowed are", DataError),
     ("two.safetensors", "which it is not", DataError), ("three.safetensors", "is missing", FileNotFoundError),
     (7, "no weight_map", DataError)])
 def test_an_index_that_leads_elsewhere_is_refused(folder, where, says, error):
@@ -150,6 +190,27 @@ def test_old_names_a_tied_copy_and_another_head_are_taken_for_what_they_are(fold
     loaded = tfzoo.load(folder)
     assert all(np.array_equal(one, other) for one, other in zip(whole, loaded.model.get_weights()))
     assert loaded.dropped == ["cls.predictions.bias"]
+
+
+def test_a_tied_table_alone_must_fit_too(tmp_path):
+    about = parity.read_case(parity.GOLDEN / "families" / "gpt2-GPT2LMHeadModel.npz")[0]
+    weights = parity.write_folder(about, tmp_path)
+    weights["lm_head.weight"] = weights.pop("transformer.wte.weight")
+    save_file(weights, tmp_path / "model.safetensors")
+    assert np.array_equal(tfzoo.load(tmp_path).body.embeddings.token, weights["lm_head.weight"])
+    change_config(tmp_path, vocab_size=2 ** 24)
+    refused(tmp_path, "lm_head.weight has shape")
+
+
+def test_a_vocabulary_that_is_not_understood_leaves_the_model(tmp_path):
+    about = parity.read_case(parity.GOLDEN / "families" / "t5-T5Model.npz")[0]
+    parity.write_folder(about, tmp_path)
+    assert tfzoo.load(tmp_path).tokenizer is None
+    (tmp_path / "tokenizer.json").write_text("{}")
+    loaded = tfzoo.load(tmp_path)
+    assert loaded.tokenizer is None and "cannot be read" in loaded.tokenizer_problem
+    with pytest.raises(ConfigError, match="cannot be read"):
+        loaded.embed(["a"])
 
 
 def test_half_precision_is_read_as_it_is(folder):

@@ -4,7 +4,7 @@ import json
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tests.helpers import hostile_texts, real_lines
+from tests.helpers import hostile_texts, real_lines, vocab_dir
 from tfzoo.errors import DataError
 from tfzoo.text import load_tokenizer
 
@@ -86,6 +86,47 @@ def test_llama_3_s_kind_begins_texts_and_ends_none(llama3, tmp_path):
     tokenizer.save(tmp_path / "again")
     again = load_tokenizer(tmp_path / "again")
     assert again.fingerprint == tokenizer.fingerprint and again.end_id == tokenizer.end_id
+
+
+def test_generation_begins_as_the_model_was_trained(llama3, roberta, tmp_path):
+    assert llama3[1].opening == [llama3[0].token_to_id("<|begin_of_text|>")]
+    assert roberta[1].opening == [roberta[1].start_id]
+    gpt2 = load_tokenizer(vocab_dir() / "gpt2")
+    assert gpt2.opening == [50256] and gpt2(["a"])["token_ids"].numpy().tolist() == [[50256, 64, 50256]]
+    bare = load_tokenizer(vocab_dir() / "gpt2", bare=True)  # as others' models were trained
+    ids = bare(["a", "a b"], max_length=2)["token_ids"].numpy().tolist()
+    assert bare.opening == [] and ids == [[64, 50256], [64, 275]]
+
+
+def test_tokenizer_json_says_more_than_the_files_beside_it(tmp_path):
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                     pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    learn(backend, ["<|endoftext|>"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    backend.model.save(str(tmp_path))
+    tokenizer, texts = load_tokenizer(tmp_path), ["in 1984  12", "\n\n12"]
+    assert tokenizer.kind == "package" and tokenizer.encode(texts).to_list() == [
+        encoding.ids for encoding in backend.encode_batch(texts, add_special_tokens=False)]
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).encode(["a"]).to_list() == [backend.encode("a", add_special_tokens=False).ids]
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    with pytest.raises(DataError, match="tokenizer.json too"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"strip_accents": False}, {"handle_chinese_chars": False}])
+def test_a_wordpiece_that_is_not_bert_s_is_the_package_s(settings, tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "caf\u00e9", "cafe", "\u4e2d\u6587", "\u4e2d"]
+    backend = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True, **settings)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.save(str(tmp_path / "tokenizer.json"))
+    texts = ["Caf\u00e9", "\u4e2d\u6587"]
+    assert load_tokenizer(tmp_path).encode(texts).to_list() == [
+        encoding.ids for encoding in backend.encode_batch(texts, add_special_tokens=False)]
 
 
 def test_a_text_cannot_spell_a_special_token(llama3):

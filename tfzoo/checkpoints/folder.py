@@ -16,7 +16,7 @@ from tfzoo.checkpoints import huggingface, keras_nlp
 from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.models import build_body
+from tfzoo.models import EncoderDecoder, build_body
 from tfzoo.tasks import TaskModel, task_of
 from tfzoo.text import load_tokenizer
 
@@ -35,10 +35,12 @@ class Loaded:
         config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
             None, max_length.
         dropped: list of str, the tensors of the folder that belong to another head than the one it names.
+        tokenizer_problem: str, why there is no tokenizer.
     """
 
-    def __init__(self, model, tokenizer, config, dropped=()):
+    def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
+        self.tokenizer_problem = tokenizer_problem
 
     @property
     def task(self):
@@ -68,7 +70,9 @@ class Loaded:
         if pooling not in POOLINGS:
             raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
         if self.tokenizer is None:
-            raise ConfigError("this model has no tokenizer: load a folder that has one")
+            raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
+        if isinstance(self.body, EncoderDecoder):
+            raise ConfigError("an encoder-decoder has no vector of a text: allowed are encoders and decoders")
         found = np.zeros((len(texts), self.body.config["hidden_dim"]), np.float32)
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         for first in range(0, len(order), EMBED_BATCH):
@@ -154,7 +158,11 @@ def load(source, dtype=None):
             raise FileNotFoundError(f"{source} holds no model.keras: allowed is the folder of a finished run or its "
                                     "model/, or one of Hugging Face's transformers")
         model, config, dropped = huggingface.read(folder, dtype)
-        return Loaded(model, _tokenizer_of(folder), {"format_version": FORMAT_VERSION, **config}, dropped)
+        try:
+            tokenizer, problem = _tokenizer_of(folder, bare=True), "the folder has no vocabulary"
+        except DataError as error:  # the weights are right all the same
+            tokenizer, problem = None, str(error)
+        return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config}, dropped, problem)
     try:
         version = config["format_version"]
         if version != FORMAT_VERSION:
@@ -173,9 +181,9 @@ def load(source, dtype=None):
     return loaded if dtype in (None, loaded.body.dtype_policy.name) else _cast(loaded, dtype)
 
 
-def _tokenizer_of(folder):
+def _tokenizer_of(folder, bare=False):
     try:
-        return load_tokenizer(folder)
+        return load_tokenizer(folder, bare=bare)
     except FileNotFoundError:
         return None
 

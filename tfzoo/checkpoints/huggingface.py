@@ -17,6 +17,7 @@ from tfzoo.models import FAMILIES, build_body, config_of, name_of
 from tfzoo.tasks import TaskModel, task_of
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
+NOT_THE_SIZE = ("pooler", "dropout", "max_length", "initializer_range")
 PIECE = 2 ** 22  # numbers
 LABELLED = {"classification", "tagging"}
 
@@ -97,6 +98,9 @@ def _task_of(reference, config, path):
 
 
 def _labels_of(config, path):
+    if config.get("problem_type") not in (None, "single_label_classification"):
+        raise DataError(f"{path}: problem_type is {str(config['problem_type'])[:80]}: allowed is "
+                        "single_label_classification, one label of several")
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     try:
         labels = [str(names[key]) for key in sorted(names, key=int)]
@@ -132,6 +136,9 @@ def read(folder, dtype=None):
     arguments = arguments_of(family, config, path)
     task, head = _task_of(reference, config, path)
     labels = _labels_of(config, path) if task in LABELLED else None
+    if head and head.activation not in (None, arguments["activation"]):
+        raise DataError(f"{path}: the activation is {arguments['activation']}: {head.architecture}'s head always has "
+                        f"{head.activation}, and both are one here")
     tensors = Tensors(folder)
     prefix = prefix_of(reference, head)
     prefix = prefix if any(name.startswith(prefix) for name in tensors.shapes) else ""
@@ -153,8 +160,8 @@ def read(folder, dtype=None):
     names = Names(reference, head, prefix)
     with shapes_only():  # before anything large is made
         plan = names.plan(make().trainable_variables)
-    _check(plan, tensors, folder)
-    found, dropped = _match(plan, tensors, reference, head, prefix, folder)
+    found, dropped = _match(plan, tensors, reference, prefix, folder)
+    _check(plan, found, tensors, folder)
     model = make()
     for name, (variables, turned) in names.plan(model.trainable_variables).items():
         value = tensors.get(found[name])
@@ -189,19 +196,20 @@ def _size_of(family, model):
     """Return the name of the size that a model has, or else its family's."""
     body = getattr(model, "body", model)
     sized = [name for name in family.SIZES if all(
-        body.config[key] == value for key, value in config_of(name).items() if key not in ("pooler", "dropout"))]
+        body.config[key] == value for key, value in config_of(name).items() if key not in NOT_THE_SIZE)]
     return sized[0] if sized else name_of(family)
 
 
-def _check(plan, tensors, folder):
+def _check(plan, found, tensors, folder):
     for name, (variables, turned) in plan.items():
-        shape, there = shape_of(variables, turned), tensors.shapes.get(name)
-        if there is not None and there != shape:
-            raise DataError(f"{folder}: {name} has shape {list(there)}, but {list(shape)} by config.json: get both "
-                            "again")
+        shape, there = shape_of(variables, turned), tensors.shapes[found[name]]
+        if there != shape:
+            raise DataError(f"{folder}: {found[name]} has shape {list(there)}, but {list(shape)} by config.json: get "
+                            "both again")
+        tensors.check(found[name])
 
 
-def _match(plan, tensors, reference, head, prefix, folder):
+def _match(plan, tensors, reference, prefix, folder):
     """Return (dict of the plan's names -> the tensors' own, list of the tensors that other heads have)."""
     tied = {name: _first(target, reference, prefix) for one in reference.heads.values()
             for name, target in one.tied.items()}
@@ -217,16 +225,14 @@ def _match(plan, tensors, reference, head, prefix, folder):
         if not np.array_equal(tensors.get(name), tensors.get(found[tied[name]])):
             raise DataError(f"{folder}: {name} is not tied to {tied[name]}: allowed are models where they are one")
         left.pop(name)
-    others = [layer for one in reference.heads.values() for layer in (*one.names.values(), *one.tied)]
-    others += [prefix + layer for layers in reference.names.values()
-               for layer in ([layers] if isinstance(layers, str) else layers)]
-    others = re.compile("|".join(re.escape(name).replace(r"\{n\}", r"\d+") for name in others) + "|"
-                        + "|".join(rf"({re.escape(reference.prefix)})?{name}" for name in reference.known))
-    strange = [name for name in left if not others.match(name)]
+    others = {layer for one in reference.heads.values() for layer in (*one.names.values(), *one.tied)}
+    others |= {prefix + reference.names["pooler"]} if "pooler" in reference.names else set()
+    others |= {f"{layer}.{leaf}" for layer in others for leaf in ("weight", "bias", "gamma", "beta")}
+    known = re.compile("|".join(f"({re.escape(reference.prefix)})?({name})" for name in reference.known) or "(?!)")
+    strange = [name for name in left if name not in others and not known.fullmatch(name)]
     if strange:
         raise DataError(f"{folder} has {len(strange)} tensor(s) that no {reference.model_type} has, as "
                         f"{strange[0][:80]!r}: allowed are those of the architectures that tfzoo knows")
-    known = re.compile("|".join(f"({re.escape(reference.prefix)})?{name}" for name in reference.known) or "(?!)")
     return found, [name for name in left if not known.fullmatch(name)]
 
 

@@ -3,7 +3,8 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.layers.positions import check_scaling
 
 LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
-FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1, 1e12)}
+LEAST = {"buckets": 4, "max_distance": 2}
+FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1.001, 1e12)}
 MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 then
 
 
@@ -14,7 +15,7 @@ def arguments_of(family, config, path="config.json"):
         DataError: for a size that is none, and for settings that this family does not compute.
     """
     reference = family.REFERENCE
-    config = {**reference.defaults, **config}
+    config = {**reference.defaults, **_of_version_5(config, path)}
     for key, allowed in reference.fixed.items():
         if config.get(key, allowed[0]) not in allowed:
             raise DataError(f"{path}: {key} is {str(config[key])[:80]}: allowed is {' or '.join(map(str, allowed))}")
@@ -34,10 +35,32 @@ def arguments_of(family, config, path="config.json"):
     if scaling and scaling["rope_type"] == "yarn":
         scaling.setdefault("original_max_position_embeddings", found["max_length"])
     found = canonical(found)
+    if found.get("max_distance", 1) <= found.get("buckets", 0) // 2:
+        raise DataError(f"{path}: {found['buckets']} buckets for distances up to {found['max_distance']}: allowed are "
+                        "fewer than twice the distance")
     if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
         raise DataError(f"{path}: {found['max_length']} positions, {found['hidden_dim']} wide, {found['num_heads']} "
                         "heads: positions must be left, and the heads divide the width")
     return found
+
+
+def _of_version_5(config, path):
+    """Return a config.json of transformers 5 in the words of 4, which are ours too."""
+    config = dict(config)
+    rotary = config.pop("rope_parameters", None)
+    if rotary is not None:
+        if not isinstance(rotary, dict):
+            raise DataError(f"{path}: rope_parameters is {str(rotary)[:80]}: allowed is an object")
+        rotary = dict(rotary)
+        given = {"rope_theta": rotary.pop("rope_theta", config.get("rope_theta", 10000.0)),
+                 "rope_scaling": None if rotary.get("rope_type", "default") == "default" else rotary}
+        for key, value in given.items():
+            if config.setdefault(key, value) != value:
+                raise DataError(f"{path}: {key} and rope_parameters do not say the same: keep one of them")
+    if config.get("scale_decoder_outputs") not in (None, config.get("tie_word_embeddings", True)):
+        raise DataError(f"{path}: scale_decoder_outputs is {str(config['scale_decoder_outputs'])[:80]}: allowed is "
+                        "what tie_word_embeddings is; save the folder with transformers 4")
+    return config
 
 
 def canonical(config):
@@ -54,7 +77,7 @@ def checked(where, value, ours, reference):
     """Return the value of one of our arguments, or raise DataError."""
     shown = str(value)[:80]
     if ours == "activation":
-        if value not in reference.activations:
+        if not isinstance(value, str) or value not in reference.activations:
             raise DataError(f"{where} is {shown!r}: allowed are {', '.join(reference.activations)}")
         return reference.activations[value]
     if ours == "tied":
@@ -70,9 +93,9 @@ def checked(where, value, ours, reference):
         return float(value)
     if value is None and ours in MAY_BE_NONE:
         return 0
-    largest = LARGEST.get(ours, 2 ** 24)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-        raise DataError(f"{where} is {shown}: allowed is 1 to {largest}")
+    least, largest = LEAST.get(ours, 1), LARGEST.get(ours, 2 ** 24)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= largest:
+        raise DataError(f"{where} is {shown}: allowed is {least} to {largest}")
     return value
 
 
@@ -81,7 +104,7 @@ def _scaling_of(where, value):
         return None
     if not isinstance(value, dict):
         raise DataError(f"{where} is {str(value)[:80]}: allowed are null and an object")
-    value = {**value, "rope_type": value.get("rope_type", value.get("type"))}
+    value = {**value, "rope_type": str(value.get("rope_type", value.get("type")))}
     value.pop("type", None)
     if value["rope_type"] == "default":
         return None

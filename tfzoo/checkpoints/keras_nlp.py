@@ -119,9 +119,12 @@ def _tokenizer_of(keras_nlp, preset):
         tokenizer = keras_nlp.models.Tokenizer.from_preset(preset)
     except Exception:  # a backbone alone
         return None
-    if hasattr(tokenizer, "merges"):
-        ids = {key: int(np.asarray(value)) for key, value in dict(tokenizer.vocabulary).items()}
-        return BytePairTokenizer(ids, [tuple(merge.split(" ")) for merge in tokenizer.merges])
-    if hasattr(tokenizer, "suffix_indicator"):
-        return WordPieceTokenizer(tokenizer.get_vocabulary(), bool(tokenizer.lowercase))
+    try:
+        if hasattr(tokenizer, "merges"):
+            ids = {key: int(np.asarray(value)) for key, value in dict(tokenizer.vocabulary).items()}
+            return BytePairTokenizer(ids, [tuple(merge.split(" ")) for merge in tokenizer.merges])
+        if hasattr(tokenizer, "suffix_indicator"):
+            return WordPieceTokenizer(tokenizer.get_vocabulary(), bool(tokenizer.lowercase))
+    except DataError:  # one with other special tokens
+        pass
     return None

@@ -31,10 +31,11 @@ def read_json(path):
 
 
 def _once(pairs):
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f"{twice!r} is there twice")
+    found = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key[:80]!r} is there twice")
+        found[key] = value
     return found
 
 
@@ -80,10 +81,14 @@ class TensorFile:
     def _damaged(self, reason):
         return DataError(f"{self.path} is damaged ({reason[:150]}): get it again")
 
-    def get(self, name):
-        """Return a tensor in its own dtype, mapped from the file."""
+    def check(self, name):
+        """Raise DataError where a tensor has a dtype that weights have not."""
         if self.dtypes[name] not in DTYPES:
             raise DataError(f"{self.path}: {name} has dtype {self.dtypes[name]}: allowed are {', '.join(DTYPES)}")
+
+    def get(self, name):
+        """Return a tensor in its own dtype, mapped from the file; errors as `check`."""
+        self.check(name)
         begin, end = self._places[name]
         # From a map of our own: the package's arrays are copies, as large as the tensor.
         view = np.memmap(self.path, np.uint8, "r")[begin:end].view(DTYPES[self.dtypes[name]])
@@ -113,7 +118,8 @@ class Tensors:
         else:
             if next(folder.glob("*.bin"), None):
                 raise DataError(f"{folder} has pickled weights (.bin), which could run any code: {CONVERT}")
-            raise FileNotFoundError(f"{folder} has no weights: needed is {ONE}, or {INDEX} with its shards")
+            raise FileNotFoundError(f"{folder} has no weights: needed is {ONE}, or {INDEX} with its shards; what is "
+                                    "published as pickles (.bin) alone has to be converted")
         self._file = {}
         for file in (TensorFile(folder / name) for name in names):
             for name in file.shapes:
@@ -133,6 +139,10 @@ class Tensors:
         """Return what the tensors take as float32."""
         return 4 * sum(math.prod(shape) for shape in self.shapes.values())
 
+    def check(self, name):
+        """Raise DataError where a tensor has a dtype that weights have not."""
+        self._file[name].check(name)
+
     def get(self, name):
         """Return a tensor in its own dtype, mapped from its file."""
         return self._file[name].get(name)
@@ -145,7 +155,8 @@ def _shards(path):
         raise DataError(f"{path} is damaged (no weight_map): get it again")
     names = sorted(set(where.values()))
     for name in names:
-        if name != pathlib.PurePosixPath(name).name or "\\" in name or not name.endswith(".safetensors"):
+        if name != pathlib.PurePosixPath(name).name or "\\" in name or not name.endswith(".safetensors") \
+                or len(name) > 200:
             raise DataError(f"{path} names the shard {name[:80]!r}: allowed are .safetensors files beside it")
         if not (path.parent / name).is_file():
             raise FileNotFoundError(f"{path.parent / name} is missing, which {path.name} names: get it too")

@@ -27,15 +27,21 @@ def check_scaling(scaling):
     kind = scaling.get("rope_type") if scaling else None
     if not scaling or kind == "default":
         return
-    if kind not in SCALINGS:
+    if not isinstance(kind, str) or kind not in SCALINGS:
         raise ConfigError(f"rope_scaling is {str(scaling)[:80]}: allowed are the kinds {', '.join(SCALINGS)}")
     missing = SCALINGS[kind] - scaling.keys()
     strange = scaling.keys() - SCALINGS[kind] - ({*YARN, "rope_type"} if kind == "yarn" else {"rope_type"})
-    wrong = [key for key in SCALINGS[kind] & scaling.keys()
-             if not isinstance(scaling[key], (int, float)) or not scaling[key] > 0]
+    wrong = [key for key in {*SCALINGS[kind], *YARN} & scaling.keys() if not _is_right(key, scaling[key])]
     if missing or strange or wrong:
         raise ConfigError(f"rope_scaling of kind {kind} needs {', '.join(sorted(SCALINGS[kind]))}, numbers above 0: "
                           f"got {str(scaling)[:120]}")
+
+
+def _is_right(key, value):
+    if key == "truncate":
+        return isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e9
+    return number or (value is None and YARN.get(key, 0) is None)
 
 
 def rotary_frequencies(width, theta, scaling=None):

@@ -26,7 +26,8 @@ REFERENCE = Reference(
     heads={"masked_lm": Head("ElectraForMaskedLM", {"head/dense": "generator_predictions.dense",
                                                     "head/norm": "generator_predictions.LayerNorm",
                                                     "head/bias": "generator_lm_head.bias"}, False,
-                             {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}),
+                             {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+                             activation="gelu"),
            "replaced_tokens": Head("ElectraForPreTraining", {
                "head/dense": "discriminator_predictions.dense",
                "head/score": "discriminator_predictions.dense_prediction"}, False),

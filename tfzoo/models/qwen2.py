@@ -4,12 +4,14 @@ from tfzoo.models.decoder import Decoder
 from tfzoo.models.reference import preset
 
 OWN = {"vocab_size": 151936, "tied": True}
+SHORT = {**OWN, "max_length": 32768}
 LARGE = {"vocab_size": 152064, "tied": False}
-COMMON = {"max_length": 32768, "rope_theta": 1000000.0, "epsilon": 1e-6, "qkv_bias": True}
+COMMON = {"max_length": 131072, "rope_theta": 1000000.0, "epsilon": 1e-6, "qkv_bias": True}
 SHAPES = {"0.5b": (24, 896, 14, 2, 4864, OWN), "1.5b": (28, 1536, 12, 2, 8960, OWN),
           "7b": (28, 3584, 28, 4, 18944, LARGE), "72b": (80, 8192, 64, 8, 29568, {**LARGE, "epsilon": 1e-5})}
 SIZES = {**llama.sizes_of("qwen2", {"tiny": (2, 128, 4, 2, 352, OWN), **SHAPES}, **COMMON),
-         **llama.sizes_of("qwen2.5", {**SHAPES, "3b": (36, 2048, 16, 2, 11008, OWN),
+         **llama.sizes_of("qwen2.5", {**SHAPES, "0.5b": (24, 896, 14, 2, 4864, SHORT),
+                                      "3b": (36, 2048, 16, 2, 11008, SHORT),
                                       "14b": (48, 5120, 40, 8, 13824, {**LARGE, "epsilon": 1e-5}),
                                       "32b": (64, 5120, 40, 8, 27648, {**LARGE, "epsilon": 1e-5})}, **COMMON)}
 MODEL = Decoder

@@ -18,12 +18,14 @@ class Head:
         pooler: bool or None, whether the body has one in this model; None for bodies that never have.
         tied: dict of the name of a tensor that repeats another -> that one's name.
         prefix: str or None, what stands before the body's names, where it is not the family's.
+        activation: str or None, the one of ours that the head has whatever config.json says.
     """
     architecture: str
     names: dict
     pooler: bool | None = None
     tied: dict = dataclasses.field(default_factory=dict)
     prefix: str | None = None
+    activation: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

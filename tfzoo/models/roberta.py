@@ -18,7 +18,7 @@ REFERENCE = Reference(
     model_type="roberta", body="RobertaModel", prefix="roberta.", arguments=bert.ARGUMENTS, defaults=bert.DEFAULTS,
     fixed={**bert.FIXED, "pad_token_id": (1,)}, names=bert.REFERENCE.names,
     heads={"masked_lm": Head("RobertaForMaskedLM", {"head/dense": "lm_head.dense", "head/norm": "lm_head.layer_norm",
-                                                    "head/bias": "lm_head.bias"}, False, TIED),
+                                                    "head/bias": "lm_head.bias"}, False, TIED, activation="gelu"),
            "classification": Head("RobertaForSequenceClassification", {"pooler": "classifier.dense",
                                                                        "head/dense": "classifier.out_proj"}, True),
            "tagging": Head("RobertaForTokenClassification", {"head/dense": "classifier"}, False),

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.text.tokenizer import Tokenizer, as_texts
 
-END = "<|endoftext|>"
+END, WORD_BEGINS = "<|endoftext|>", ("\u0120", "\u010a", "\u0109")
 # The tokens around texts, by where they come from: RoBERTa's where a vocabulary has them all, else GPT-2's one.
 SPECIALS = {"RobertaTokenizer": {"start": "<s>", "end": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"},
             "GPT2Tokenizer": {"start": END, "end": END, "pad": END}}
@@ -24,6 +24,8 @@ class BytePairTokenizer(Tokenizer):
     Args:
         ids: dict of token to id, <|endoftext|> or <s>, </s>, <pad>, <unk> and <mask> among them (RoBERTa's, which puts
             two </s> between the texts of a pair); each byte has a token.
+        bare: bool, put no token around texts with <|endoftext|>, as OpenAI's and Hugging Face's code do; the
+            classifiers that tfzoo trains have it on both sides.
         merges: list of (token, token), the merges in their order.
 
     Raises:
@@ -32,7 +34,7 @@ class BytePairTokenizer(Tokenizer):
 
     kind, lossless, in_graph = "bpe", True, False
 
-    def __init__(self, ids, merges):
+    def __init__(self, ids, merges, bare=False):
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
         if not isinstance(ids, dict) or not all(type(number) is int for number in ids.values()):
@@ -52,14 +54,23 @@ class BytePairTokenizer(Tokenizer):
         self.unk_id, self.mask_id = special.get("unk"), special.get("mask")
         self.special_ids = tuple(sorted(set(special.values())))
         self.ends_between = 1 if self.style == "GPT2Tokenizer" else 2
+        self.bare = bare and self.style == "GPT2Tokenizer"
         self.starts_word = np.zeros(self.vocab_size, bool)
-        self.starts_word[[number for token, number in ids.items() if token[0] in "\u0120\u010a\u0109"]] = True
+        self.starts_word[[number for token, number in ids.items() if token.startswith(WORD_BEGINS)]] = True
         try:
             self._backend = Backend(models.BPE(self.ids, self.merges))
         except Exception as error:  # the package raises its own kind
             raise DataError(f"the merges do not fit the vocabulary: {error}") from None
         self._backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
         self._backend.decoder = decoders.ByteLevel()
+
+    @property
+    def around(self):
+        return ([], [], []) if self.bare else super().around
+
+    @property
+    def opening(self):
+        return self.around[0]
 
     def _encoded(self, texts):
         return self._backend.encode_batch_fast(as_texts(texts), add_special_tokens=False)

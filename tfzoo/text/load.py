@@ -6,9 +6,12 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
 from tfzoo.text.package import PackageTokenizer
-from tfzoo.text.sentencepiece import SentencePieceTokenizer
+from tfzoo.text.sentencepiece import STYLES, SentencePieceTokenizer
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
 
+WORDPIECES = {f"{name}Tokenizer{fast}" for name in ("Bert", "DistilBert", "Electra", "MobileBert")
+              for fast in ("", "Fast")}
+GPT2_SPECIALS = {"<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>"}
 SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
 FILES = ("vocab.txt", *PAIRS, *SENTENCEPIECE, "tokenizer.json")
@@ -25,7 +28,7 @@ def _read_json(path):
     return found
 
 
-def load_tokenizer(source, lowercase="auto"):
+def load_tokenizer(source, lowercase="auto", bare=False):
     """Load a tokenizer.
 
     Args:
@@ -33,6 +36,7 @@ def load_tokenizer(source, lowercase="auto"):
             encoder.json with vocab.bpe (OpenAI's), spiece.model (SentencePiece, T5's or ALBERT's), tokenizer.json
             (Hugging Face's); or a folder with one of them.
         lowercase: bool, or "auto": tokenizer_config.json, else whether the vocabulary holds no capitals.
+        bare: bool, see BytePairTokenizer: for models that others have trained.
 
     Returns:
         A Tokenizer.
@@ -49,19 +53,27 @@ def load_tokenizer(source, lowercase="auto"):
     if path.is_dir() and config.get("tokenizer_class") == "tfzoo.ByteTokenizer":
         return ByteTokenizer()
     if path.is_dir():
-        path = next((folder / name for name in FILES if (folder / name).is_file()), folder / FILES[0])
+        path = next((folder / name for name in _files(config) if (folder / name).is_file()), folder / FILES[0])
     if not path.is_file():
         raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
     if path.suffix == ".model":
+        if _style_of(config) not in ("", *STYLES):
+            raise DataError(f"{path} is a {str(config['tokenizer_class'])[:80]}'s: needed is tokenizer.json too")
         lowercase = config.get("do_lower_case", True) if lowercase == "auto" else lowercase
         return SentencePieceTokenizer(path.read_bytes(), bool(lowercase))
     if path.name == "tokenizer.json":
-        return _from_package(path, config, lowercase)
+        return _from_package(path, config, lowercase, bare)
     if path.suffix == ".json":
         merges = folder / PAIRS.get(path.name, "merges.txt")
         if not merges.is_file():
             raise FileNotFoundError(f"no merges at {merges}: needed beside {path.name}")
-        return BytePairTokenizer(_read_json(path), read_merges(merges))
+        if config.get("add_prefix_space"):
+            raise DataError(f"{config_file}: add_prefix_space is true: needed is tokenizer.json too, which knows it")
+        return BytePairTokenizer(_read_json(path), read_merges(merges), bare)
+    if config.get("tokenizer_class", "BertTokenizer") not in WORDPIECES or config.get(
+            "tokenize_chinese_chars", True) is False or config.get("strip_accents") not in (
+            None, config.get("do_lower_case", True)):
+        raise DataError(f"{config_file} asks for a WordPiece that is not BERT's: needed is tokenizer.json too")
     text = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
     return _wordpiece((text[:-1] if text.endswith("\n") else text).split("\n"), config, lowercase)
 
@@ -73,29 +85,47 @@ def _wordpiece(vocabulary, config, lowercase):
     return WordPieceTokenizer(vocabulary, lowercase)
 
 
-def _from_package(path, config, lowercase):
+def _files(config):
+    """Return the names of vocabularies, the best first: tokenizer.json says most, SentencePiece runs in graphs."""
+    known = {"": SENTENCEPIECE[:1], **{style: SENTENCEPIECE for style in STYLES}}
+    return [*known.get(_style_of(config), ()), "tokenizer.json", *FILES]
+
+
+def _style_of(config):
+    return str(config.get("tokenizer_class") or "").removesuffix("Fast")
+
+
+def _from_package(path, config, lowercase, bare):
     """Read a tokenizer.json of the `tokenizers` package."""
     content = _read_json(path)
     try:
-        return _of_content(path, content, config, lowercase)
+        return _of_content(path, content, config, lowercase, bare)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(f"{path} is damaged ({str(error)[:100]}): get it again") from None
 
 
-def _of_content(path, content, config, lowercase):
+def _of_content(path, content, config, lowercase, bare):
     model = content.get("model", {})
-    kind = model.get("type")
-    if kind == "WordPiece":
-        normalizer = content.get("normalizer") or {}
+    kind, splitter, normalizer = model.get("type"), content.get("pre_tokenizer") or {}, content.get("normalizer") or {}
+    if kind == "WordPiece" and _is_bert_s(model, normalizer, splitter):
         if "lowercase" in normalizer:
             config = {"do_lower_case": normalizer["lowercase"], **config}
         return _wordpiece(sorted(model["vocab"], key=model["vocab"].get), config, lowercase)
     special = [token["content"] for token in content.get("added_tokens", ()) if isinstance(token, dict)]
-    if kind == "BPE" and (content.get("pre_tokenizer") or {}).get("type") == "ByteLevel" and not content.get(
-            "normalizer") and set(special) <= {"<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>"}:
+    if kind == "BPE" and splitter.get("type") == "ByteLevel" and not splitter.get("add_prefix_space") and splitter.get(
+            "use_regex", True) and not normalizer and set(special) <= GPT2_SPECIALS:
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        return BytePairTokenizer(model["vocab"], merges)
+        return BytePairTokenizer(model["vocab"], merges, bare)
     return PackageTokenizer(path.read_text(encoding="utf-8"), config)
+
+
+def _is_bert_s(model, normalizer, splitter):
+    """Return whether a WordPiece of tokenizer.json does what WordPieceTokenizer does."""
+    lowercase = normalizer.get("lowercase", False)
+    plain = not normalizer or (normalizer.get("type") == "BertNormalizer" and normalizer.get("strip_accents") in (
+        None, lowercase) and normalizer.get("handle_chinese_chars", True) and normalizer.get("clean_text", True))
+    return plain and splitter.get("type", "BertPreTokenizer") == "BertPreTokenizer" and sorted(
+        model["vocab"].values()) == list(range(len(model["vocab"])))
 
 
 def learn_tokenizer(spec, texts, lowercase="auto"):

@@ -13,6 +13,7 @@ from tfzoo.text.tokenizer import Tokenizer, as_texts
 
 # Where tokenizer_config.json does not say.
 ENDS = ("</s>", "<|end_of_text|>", "<|endoftext|>", "[SEP]", "<|im_end|>")
+LARGEST = 2 ** 24  # ids
 WORD_BEGINS = ("\u2581", "\u0120")
 
 
@@ -33,23 +34,25 @@ class PackageTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Backend
         try:
             self._backend = Backend.from_str(content)
-        except (KeyboardInterrupt, SystemExit):
+            self._backend.no_truncation()
+            self._backend.no_padding()
+            self._around = self._template()
+        except (KeyboardInterrupt, SystemExit, DataError):
             raise
         except BaseException as error:  # the package raises its own kinds, and where Rust panics no Exception
             raise DataError(f"tokenizer.json cannot be read ({str(error)[:100]}): get it again") from None
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._around = self._template()
         self._backend.encode_special_tokens = True
         self.content, ids = content, self._backend.get_vocab()
         self.vocab_size = max(ids.values()) + 1
+        if self.vocab_size > LARGEST:
+            raise DataError(f"tokenizer.json has the id {self.vocab_size - 1:,}: allowed are those below {LARGEST:,}")
         self.tokens = {name: _token(config.get(f"{name}_token")) for name in ("bos", "eos", "pad", "unk", "mask")}
-        ends = [self.tokens["eos"], *ENDS]
-        if not any(end in ids for end in ends):
-            raise DataError(f"no token ends a text: needed is eos_token in tokenizer_config.json, or one of "
-                            f"{', '.join(ENDS)}")
         before, _, after = self._around
-        self.end_id = after[-1] if after else ids[next(end for end in ends if end in ids)]
+        end = next((end for end in (self.tokens["eos"], *ENDS, self.tokens["unk"]) if end in ids), None)
+        if end is None and not after:
+            raise DataError("no token ends a text: needed is eos_token or unk_token in tokenizer_config.json, or one "
+                            f"of {', '.join(ENDS)}")
+        self.end_id = after[-1] if after else ids[end]
         self.start_id = before[0] if before else None
         self.pad_id = ids.get(self.tokens["pad"], self.end_id)
         self.unk_id, self.mask_id = ids.get(self.tokens["unk"]), ids.get(self.tokens["mask"])
@@ -74,6 +77,10 @@ class PackageTokenizer(Tokenizer):
     @property
     def around(self):
         return self._around
+
+    @property
+    def opening(self):
+        return self._around[0]
 
     def _encoded(self, texts, fast=True):
         encode = self._backend.encode_batch_fast if fast else self._backend.encode_batch

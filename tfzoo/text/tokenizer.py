@@ -61,6 +61,11 @@ class Tokenizer:
         before, after = ([] if token is None else [token] for token in (self.start_id, self.end_id))
         return before, after * self.ends_between, after
 
+    @property
+    def opening(self):
+        """Return the ids that a text to be written on begins with: here what ended the one before in training."""
+        return [self.end_id]
+
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
         raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
