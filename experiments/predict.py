@@ -15,7 +15,7 @@ def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
     script.add("enum", "task", "classification", "classification (label and probabilities), or embedding (the mean "
-               "over the tokens, of any model with a tokenizer).", allowed=["classification", "embedding"])
+               "over the tokens, of an encoder or decoder).", allowed=["classification", "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
                "with one text a line, -.jsonl with one object a line.")
@@ -51,7 +51,11 @@ def _vectors(loaded, rows, batch_size, counts):
     """Yield one dict for each row."""
     rows = iter(rows)
     while batch := list(itertools.islice(rows, batch_size)):
-        for vector in loaded.embed([row["text"] for row in batch]):
+        texts = [row["text"] for row in batch]
+        vectors = loaded.embed(texts)
+        lengths = loaded.tokenizer.encode(texts).row_lengths().numpy()
+        counts["cut"] += int((lengths > loaded.tokenizer.room(loaded.config["max_length"], 1)).sum())
+        for vector in vectors:
             counts["examples"] += 1
             yield {"embedding": [round(float(number), 7) for number in vector]}
 
@@ -64,8 +68,11 @@ def run(values):
     from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.data.readers import Lines, read_rows
+    from tfzoo.errors import ConfigError
     from tfzoo.training.strategy import choose_xla
     app.check_output(values.output)
+    if values.task == "embedding" and values.xla == "on":
+        raise ConfigError("--xla=on with --task=embedding: allowed is auto or off, vectors are computed without it")
     loaded = load(values.init, assembly.POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: say(f"skipped: {message}"))

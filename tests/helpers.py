@@ -1,10 +1,11 @@
 """Checks that every layer, model and task must pass, and the way to the development data."""
 import os
 import pathlib
-import re
 
 import numpy as np
 import pytest
+
+from tfzoo.checkpoints.huggingface import Names
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -33,29 +34,34 @@ def checkpoint_dir():
     return folder
 
 
-def assign_reference(body, weights, family, transpose):
+def damaged(content, rng, end=None):
+    """Return bytes with some of them, before `end`, changed, cut out, repeated or put in."""
+    content = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        place = int(rng.integers(0, min(len(content), end or len(content))))
+        kind = rng.integers(4)
+        if kind == 0:
+            content[place] = rng.integers(256)
+        elif kind == 1:
+            del content[place:place + int(rng.integers(1, 9))]
+        elif kind == 2:
+            content[place:place] = rng.bytes(int(rng.integers(1, 9)))
+        else:
+            content[place:place] = content[place:place + int(rng.integers(1, 40))]
+    return bytes(content)
+
+
+def assign_reference(body, weights, family):
     """Fill a body with a reference implementation's weights through its family's name map; every weight must be met.
 
     Args:
         weights: dict of the reference's name -> array.
         family: module with a REFERENCE.
-        transpose: bool, the reference keeps its kernels as [out, in].
     """
-    for variable in body.trainable_variables:
-        path = re.sub(r"block_(\d+)", "block_{n}", variable.path)
-        number = re.search(r"block_(\d+)", variable.path)
-        table = family.REFERENCE.names
-        if path in table:
-            value = weights[table[path]]
-        else:
-            layer, leaf = path.rsplit("/", 1)
-            ending = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}[leaf]
-            value = weights[f"{table[layer].format(n=int(number[1]) if number else 0)}.{ending}"]
-            if leaf == "kernel" and transpose:
-                value = value.T
-            if value.shape != tuple(variable.shape):  # query, key and value are fused there
-                value = np.split(value, 3, axis=-1)[["query", "key", "value"].index(layer.rsplit("/", 1)[1])]
-        variable.assign(value)
+    for name, (variables, turned) in Names(family.REFERENCE, None, "").plan(body.trainable_variables).items():
+        value = weights[name].T if turned else weights[name]
+        for variable, part in zip(variables, np.split(value, len(variables), axis=-1)):
+            variable.assign(part)
 
 
 def real_lines():

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 import tfzoo
 from tests.checkpoints import parity
 from tests.golden import families
+from tests.helpers import damaged
 from tfzoo.checkpoints.tensors import Tensors
 from tfzoo.errors import ConfigError, DataError
 
@@ -262,18 +263,7 @@ def fuzz(folder, count, seed=0):
     clean = 0
     for number in range(count):
         name = ("config.json", "model.safetensors")[number % 2]
-        content = bytearray(originals[name])
-        for _ in range(rng.integers(1, 4)):
-            place = int(rng.integers(0, len(content) if name == "config.json" else header))
-            kind = rng.integers(4)
-            if kind == 0:
-                content[place] = rng.integers(256)
-            elif kind == 1:
-                del content[place:place + int(rng.integers(1, 9))]
-            elif kind == 2:
-                content[place:place] = rng.bytes(int(rng.integers(1, 9)))
-            else:
-                content[place:place] = content[place:place + int(rng.integers(1, 40))]
+        content = damaged(originals[name], rng, None if name == "config.json" else header)
         (folder / name).write_bytes(content)
         try:
             loaded = tfzoo.load(folder)

@@ -68,6 +68,12 @@ def test_a_preset_s_folder_loads_with_its_tokenizer(tmp_path):
     assert json.loads((tmp_path / "again" / "config.json").read_text())["hidden_act"] == "gelu_new"
 
 
+def test_a_window_is_the_preset_s_or_none():
+    assert convert(made("MistralBackbone", {**DECODER, "sliding_window": None}))[0].body.config["window"] == 0
+    with pytest.raises(DataError, match="sliding window in some layers"):
+        convert(made("QwenBackbone", {**DECODER, "use_sliding_window_attention": True}))
+
+
 def test_what_cannot_be_had_is_refused_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot be had") as caught:
         tfzoo.load(f"keras_nlp:{tmp_path}")

@@ -46,6 +46,13 @@ def test_predict_embeds_convert_writes_and_finetune_goes_on(minilm, call, tmp_pa
     assert code == 0 and json.loads(err.splitlines()[-1])["examples"] == 3
     loaded = tfzoo.load(minilm)
     assert np.abs(np.array(rows) - loaded.embed(["a fine film", "", "ein sch\u00f6ner Film"])).max() < 1e-5
+    texts.write_text("word " * 600 + "\n")
+    code, _, err = call("predict", f"--init={minilm}", "--task=embedding", f"--data={texts}")
+    assert code == 0 and "1 of 1 texts were cut at 512 tokens" in err
+    code, _, err = call("predict", f"--init={minilm}", "--task=embedding", "--xla=on")
+    assert code == 1 and "allowed is auto or off" in err and len(err.splitlines()) == 1
+    code, _, err = call("predict", f"--init={minilm}", f"--data={texts}")
+    assert code == 1 and "has no head" in err
     code, out, _ = call("convert", f"--init={minilm}", f"--output_dir={tmp_path / 'again'}")
     assert code == 0 and json.loads(out.splitlines()[-1])["parameters"] == 22_713_216
     again = tfzoo.load(tmp_path / "again")

@@ -21,7 +21,7 @@ def test_hidden_states_equal_the_reference(family, name, prefix):
         overrides["pooler"] = False
     body = build_body(name, **overrides)
     weights = {key[len("weight:" + prefix):]: golden[key] for key in golden if key.startswith("weight:" + prefix)}
-    assign_reference(body, weights, family_of(name), transpose=family == "bert")
+    assign_reference(body, weights, family_of(name))
     inputs = {key: golden[key] for key in ("token_ids", "padding_mask", "segment_ids") if key in golden}
     outputs = body(inputs, return_intermediates=True)
     states = outputs["hidden_states"]

@@ -35,7 +35,7 @@ def test_logits_equal_the_reference(family, name, prefix):
                   **json.loads(str(golden["about"]))["config"])
     weights = {key[len("weight:"):]: golden[key] for key in golden if key.startswith("weight:")}
     body = {key[len(prefix):]: value for key, value in weights.items() if key.startswith(prefix)}
-    assign_reference(model.body, body, family_of(name), transpose=family == "bert")
+    assign_reference(model.body, body, family_of(name))
     if family == "bert":
         head = "cls.predictions."
         values = {"dense/kernel": weights[head + "transform.dense.weight"].T,

@@ -148,7 +148,8 @@ def load(source, dtype=None):
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     if not folder.is_dir():
-        raise FileNotFoundError(f"no model folder at {source}: allowed is the folder of a finished run or its model/")
+        raise FileNotFoundError(f"no model folder at {source}: allowed is that of a finished run, its model/, one of "
+                                "Hugging Face's transformers, hf:ID or keras_nlp:PRESET")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{source} holds no config.json with model.keras or safetensors: allowed is the folder "
                                 "of a finished run, its model/, or one of Hugging Face's transformers")

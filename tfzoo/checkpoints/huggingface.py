@@ -14,12 +14,13 @@ from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.layers import blank_weights, shapes_only
 from tfzoo.models import FAMILIES, build_body, config_of, name_of
+from tfzoo.models.reference import name_in
 from tfzoo.tasks import TaskModel, task_of
+from tfzoo.tasks.build import LABELLED
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 NOT_THE_SIZE = ("pooler", "dropout", "max_length", "initializer_range")
 PIECE = 2 ** 22  # numbers
-LABELLED = {"classification", "tagging"}
 
 
 def family_of_type(model_type):
@@ -48,17 +49,12 @@ class Names:
 
     def tensor_of(self, path):
         """Return (name, whether it is kept as [out, in]) of the tensor that holds a variable, or (None, False)."""
-        number = re.search(r"block_(\d+)/", path)
-        general = path.replace(number[0], "block_{n}/") if number else path
-        layer, _, leaf = general.rpartition("/")
         for names, prefix, turned in ((self.head, "", True),
                                       (self.reference.names, self.prefix, self.reference.transposed)):
-            name = names.get(general) or names.get(layer)
+            name, leaf = name_in(names, path)
             if name:
                 name = name if isinstance(name, str) else name[0 if self.gated else 1]
-                name = name if general in names else f"{name}.{LEAVES[leaf]}"
-                name = name.replace("{n}", str(int(number[1]))) if number else name
-                return prefix + name, turned and leaf == "kernel"
+                return prefix + (f"{name}.{LEAVES[leaf]}" if leaf else name), turned and leaf == "kernel"
         return None, False
 
     def plan(self, variables):

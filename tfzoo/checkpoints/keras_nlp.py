@@ -3,12 +3,11 @@
 Encoders come as bare bodies, decoders with their causal language model's head. keras-nlp itself reads the preset, and
 fetches one that is not here.
 """
-import re
-
 import numpy as np
 
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import DataError
 from tfzoo.models import FAMILIES, Decoder, build_body, config_of, name_of
+from tfzoo.models.reference import name_in
 from tfzoo.tasks import TaskModel, task_of
 from tfzoo.text.bpe import BytePairTokenizer
 from tfzoo.text.wordpiece import WordPieceTokenizer
@@ -19,7 +18,7 @@ ARGUMENTS = {"vocabulary_size": "vocab_size", "vocab_size": "vocab_size", "num_l
              "hidden_dim": "hidden_dim", "intermediate_dim": "ffn_dim", "dropout": "dropout",
              "max_sequence_length": "max_length", "num_segments": "num_segments", "embedding_dim": "embedding_dim",
              "head_dim": "head_dim", "layer_norm_epsilon": "epsilon", "rope_max_wavelength": "rope_theta",
-             "sliding_window": "window", "tie_word_embeddings": "tied"}
+             "sliding_window": "window"}
 LEAVES = {"kernel": ("kernel",), "bias": ("bias",), "gamma": ("gamma", "scale"), "beta": ("beta",)}
 SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rope_low_freq_factor",
            "high_freq_factor": "rope_high_freq_factor",
@@ -93,6 +92,10 @@ def _arguments(family, config, weights):
     elif (config.get("rope_position_scaling_factor") or config.get("rope_scaling_factor") or 1.0) != 1.0:
         factor = config.get("rope_position_scaling_factor") or config.get("rope_scaling_factor")
         found["rope_scaling"] = {"rope_type": "linear", "factor": factor}
+    if config.get("use_sliding_window_attention"):
+        raise DataError("the preset's attention has a sliding window in some layers: load it with keras-nlp")
+    if "window" in known:
+        found.setdefault("window", 0)  # not that of the family's smallest model
     if "tied" in known:
         found["tied"] = "token_embedding/reverse_embeddings" not in weights
     if found.get("embedding_dim") == found["hidden_dim"] and "embeddings_projection/kernel" not in weights \
@@ -102,16 +105,12 @@ def _arguments(family, config, weights):
 
 
 def _name_of(path, names, there):
-    number = re.search(r"block_(\d+)/", path)
-    general = path.replace(number[0], "block_{n}/") if number else path
-    layer, _, leaf = general.rpartition("/")
-    name = names.get(general, names.get(layer))
-    if name is None:
-        raise ConfigError(f"{path} has no name in keras-nlp: load this preset with keras-nlp")
-    name = name.replace("{n}", str(int(number[1]))) if number else name
-    if general in names:
-        return name
-    return next((f"{name}/{one}" for one in LEAVES[leaf] if f"{name}/{one}" in there), f"{name}/{leaf}")
+    name, leaf = name_in(names, path)
+    found = [name] if leaf is None else [f"{name}/{one}" for one in LEAVES[leaf]]
+    found = next((one for one in found if one in there), None)
+    if found is None:
+        raise DataError(f"the preset has no weight for {path}: load it with keras-nlp")
+    return found
 
 
 def _tokenizer_of(keras_nlp, preset):

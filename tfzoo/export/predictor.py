@@ -10,7 +10,9 @@ MULTIPLE = 16
 def check_classifier(loaded):
     """Raise ConfigError where a Loaded is no classifier or has no tokenizer."""
     if loaded.config["task"] != "classification":
-        raise ConfigError(f"the model was trained for {loaded.config['task']}: needed here is classification")
+        task = loaded.config["task"]
+        raise ConfigError("the model " + (f"was trained for {task}" if task else "has no head") + ": needed here is "
+                          "classification, which experiments.finetune --init teaches it")
     if loaded.tokenizer is None:
         raise ConfigError("this model has no tokenizer: load a folder that has one")
 

@@ -3,6 +3,7 @@
 Only data: `tfzoo.checkpoints.huggingface` and `tfzoo.checkpoints.keras_nlp` read by it.
 """
 import dataclasses
+import re
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
                "silu": "silu", "swish": "silu"}  # theirs -> ours
@@ -66,6 +67,27 @@ class Reference:
     transposed: bool = True
     projected: bool = True
     known: tuple = ()
+
+
+def name_in(names, path):
+    """Find a variable in a family's names.
+
+    Args:
+        names: dict of our path, of a variable or of its layer -> theirs.
+        path: str, the variable's.
+
+    Returns:
+        (theirs with the number of the block in it, the variable's leaf as "kernel", or None where the path itself has
+        the name), or (None, None).
+    """
+    number = re.search(r"block_(\d+)/", path)
+    general = path.replace(number[0], "block_{n}/") if number else path
+    layer, _, leaf = general.rpartition("/")
+    found = names.get(general, names.get(layer))
+    if number and found is not None:
+        found = tuple(one.replace("{n}", str(int(number[1]))) for one in found) if isinstance(found, tuple) else \
+            found.replace("{n}", str(int(number[1])))
+    return found, None if found is None or general in names else leaf
 
 
 def below(ours, theirs, layers):

@@ -9,8 +9,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.errors import ConfigError, DataError
-from tfzoo.text.tokenizer import Tokenizer, as_texts
+from tfzoo.errors import DataError
+from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
 END, WORD_BEGINS = "<|endoftext|>", ("\u0120", "\u010a", "\u0109")
 # The tokens around texts, by where they come from: RoBERTa's where a vocabulary has them all, else GPT-2's one.
@@ -72,16 +72,9 @@ class BytePairTokenizer(Tokenizer):
     def opening(self):
         return self.around[0]
 
-    def _encoded(self, texts):
-        return self._backend.encode_batch_fast(as_texts(texts), add_special_tokens=False)
-
-    @tf.autograph.experimental.do_not_convert  # so that the error below stays what it is
+    @tf.autograph.experimental.do_not_convert  # so that its error stays what it is
     def encode(self, texts):
-        if tf.is_tensor(texts) and not tf.executing_eagerly():
-            raise ConfigError("byte-level BPE cannot encode inside a graph: encode before, or use WordPiece or bytes")
-        rows = [encoding.ids for encoding in self._encoded(texts)]
-        values = np.concatenate([np.asarray(row, np.int32) for row in rows]) if rows else np.zeros(0, np.int32)
-        return tf.RaggedTensor.from_row_lengths(values.astype(np.int32), np.array([len(row) for row in rows], np.int64))
+        return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
 
     def decode(self, ids):
         """Return the texts of rows of ids without special tokens: list of str."""

@@ -8,8 +8,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.errors import ConfigError, DataError
-from tfzoo.text.tokenizer import Tokenizer, as_texts
+from tfzoo.errors import DataError
+from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
 # Where tokenizer_config.json does not say.
 ENDS = ("</s>", "<|end_of_text|>", "<|endoftext|>", "[SEP]", "<|im_end|>")
@@ -82,18 +82,9 @@ class PackageTokenizer(Tokenizer):
     def opening(self):
         return self._around[0]
 
-    def _encoded(self, texts, fast=True):
-        encode = self._backend.encode_batch_fast if fast else self._backend.encode_batch
-        return encode(as_texts(texts), add_special_tokens=False)
-
-    @tf.autograph.experimental.do_not_convert  # so that the error below stays what it is
+    @tf.autograph.experimental.do_not_convert  # so that its error stays what it is
     def encode(self, texts):
-        if tf.is_tensor(texts) and not tf.executing_eagerly():
-            raise ConfigError("this tokenizer cannot encode inside a graph: encode before, or use WordPiece, "
-                              "SentencePiece or bytes")
-        rows = [np.asarray(encoding.ids, np.int32) for encoding in self._encoded(texts)]
-        return tf.RaggedTensor.from_row_lengths(np.concatenate([np.zeros(0, np.int32), *rows]),
-                                                np.array([len(row) for row in rows], np.int64))
+        return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
 
     def decode(self, ids):
         """Return the texts of rows of ids without special tokens: list of str."""
@@ -101,7 +92,7 @@ class PackageTokenizer(Tokenizer):
                 for row in ids]
 
     def offsets(self, texts):
-        return [encoding.offsets for encoding in self._encoded(texts, fast=False)]
+        return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
     def identity(self):
         return [self.kind, self.content]

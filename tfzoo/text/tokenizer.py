@@ -30,6 +30,24 @@ def as_texts(texts):
             for text in texts]
 
 
+def encode_outside(texts, encode):
+    """Return the ids of a tokenizer that encodes outside of graphs only: RaggedTensor int32 [B, None].
+
+    Args:
+        texts: see `Tokenizer.encode`.
+        encode: callable of list of str -> list of encodings of the `tokenizers` package.
+
+    Raises:
+        ConfigError: inside a graph.
+    """
+    if tf.is_tensor(texts) and not tf.executing_eagerly():
+        raise ConfigError("this tokenizer cannot encode inside a graph: encode before, or use WordPiece, SentencePiece "
+                          "or bytes")
+    rows = [np.asarray(encoding.ids, np.int32) for encoding in encode(as_texts(texts))]
+    return tf.RaggedTensor.from_row_lengths(np.concatenate([np.zeros(0, np.int32), *rows]),
+                                            np.array([len(row) for row in rows], np.int64))
+
+
 def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
     """Return how many tokens of each text of a pair stay where `room` is too small for both: the longer gives first.
 
