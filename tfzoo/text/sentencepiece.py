@@ -36,10 +36,11 @@ class SentencePieceTokenizer(Tokenizer):
         from sentencepiece import SentencePieceProcessor
         try:
             self._package = SentencePieceProcessor(model_proto=model)
-        except (RuntimeError, TypeError, ValueError) as error:
+            count = self._package.vocab_size()
+            self.pieces = [self._package.id_to_piece(number) for number in range(count)]
+        except (RuntimeError, TypeError, ValueError) as error:  # the last for a piece that is no UTF-8
             raise DataError(f"this is no SentencePiece model ({str(error)[:80]}): get it again") from None
-        self.model, count = model, self._package.vocab_size()
-        self.pieces = [self._package.id_to_piece(number) for number in range(count)]
+        self.model = model
         ids = {piece: number for number, piece in enumerate(self.pieces)}
         self.style = next((style for style in ("AlbertTokenizer", "T5Tokenizer")
                            if ids.keys() >= set(STYLES[style].values())), None)
