@@ -1,6 +1,5 @@
 """BERT and GPT-2 against transformers' own numbers (tests/golden/make_golden.py), every hidden state."""
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from tests.helpers import assign_reference
 from tfzoo.models import build_body, family_of
 
-GOLDEN = pathlib.Path(os.environ.get("TFZOO_GOLDEN", pathlib.Path(__file__).parent.parent / "golden"))
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 
 
 @pytest.mark.parametrize("family, name, prefix",
