@@ -29,7 +29,8 @@ MODULE = "benchmarks.finetune_worker"
 
 def recipe_of(**settings):
     """Return what is trained and how, for the workers: dict."""
-    return {"data": str(data_folder("sentiment_rt")), "vocabulary": str(data_folder("../vocab/bert_uncased/vocab.txt")),
+    files = {split: str(data_folder(f"sentiment_rt/{split}.jsonl")) for split in ("train", "eval")}
+    return {**files, "vocabulary": str(data_folder("../vocab/bert_uncased/vocab.txt")),
             "layers": 6, "width": 384, "heads": 12, "ffn": 1536, "length": 128, "batch": 32, "dropout": 0.1,
             "decay": 0.01, "clip": 1.0, "seed": 0, **settings}
 

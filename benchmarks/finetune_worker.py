@@ -2,12 +2,13 @@
 
 Run as `python -m benchmarks.finetune_worker RECIPE SYSTEM VARIANT DTYPE`, with RECIPE the JSON of benchmarks.finetune.
 Each does what its own users would: tfzoo encodes up front and pads to a few lengths, keras-nlp encodes in tf.data and
-pads to the full length, PyTorch encodes in the loop and pads to the longest of the batch. The schedule is one: up over
-`warmup` steps, then down to nothing at `steps`, or without `steps` constant. Imports nothing but its own system.
+pads to the full length, PyTorch encodes in the loop and pads to the longest of the batch; it can also begin from a
+`checkpoint`. The schedule is one: up over `warmup` steps, then down to nothing at `steps`, or without `steps` constant.
+Imports nothing but its own system.
 """
 import collections
+import csv
 import json
-import pathlib
 import statistics
 import sys
 import time
@@ -45,10 +46,11 @@ def rate_at(recipe, step):
     return recipe["rate"] * max(0.0, (recipe["steps"] - step) / max(1, recipe["steps"] - recipe["warmup"]))
 
 
-def examples_of(recipe, split):
-    """Return (texts, numbers of their labels) of a split: two lists."""
-    with open(pathlib.Path(recipe["data"]) / f"{split}.jsonl", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+def examples_of(file):
+    """Return (texts, numbers of their labels) of a .jsonl or .tsv file with text and label: two lists."""
+    with open(file, encoding="utf-8", newline="") as lines:
+        rows = ([json.loads(line) for line in lines] if file.endswith(".jsonl") else
+                list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)))
     labels = sorted({row["label"] for row in rows})
     return [row["text"] for row in rows], [labels.index(row["label"]) for row in rows]
 
@@ -71,7 +73,7 @@ def tfzoo_steps(recipe, variant, dtype):
     from tfzoo.training.optimizer import WarmUp, make_optimizer
     from tfzoo.training.trainer import Trainer
     keras.utils.set_random_seed(recipe["seed"])
-    sources = [open_source(recipe["data"], split=split) for split in ("train", "eval")]
+    sources = [open_source(recipe[split]) for split in ("train", "eval")]
     tokenizer, labels = load_tokenizer(recipe["vocabulary"]), sources[0].labels()
     task = task_of("classification", labels)
     data, held = (task.batches(source, tokenizer, recipe["batch"], recipe["length"], recipe["seed"], training)
@@ -123,13 +125,13 @@ def keras_nlp_steps(recipe, variant, dtype):
     optimizer.exclude_from_weight_decay(var_names=["bias", "norm"])
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                   jit_compile=variant == "xla")
-    texts, labels = (tf.constant(values) for values in examples_of(recipe, "train"))
+    texts, labels = (tf.constant(values) for values in examples_of(recipe["train"]))
     order, done = tf.constant(order_of(recipe, len(texts))), tf.Variable(0, dtype=tf.int64)
     # `fit` makes a new iterator each time: `done` lets the order go on where the one before ended.
     data = tf.data.Dataset.range(2 ** 60).map(lambda number: order[(done + number) % len(order)])
     data = data.map(lambda row: (texts[row], labels[row])).batch(batch, drop_remainder=True)
     data = data.map(prepare, num_parallel_calls=2).prefetch(2)
-    held, right = examples_of(recipe, "eval")
+    held, right = examples_of(recipe["eval"])
     held = tf.data.Dataset.from_tensor_slices(held).batch(batch).map(prepare, num_parallel_calls=2).prefetch(2)
     clock = Clock()
     each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: clock.stop())
@@ -154,19 +156,25 @@ def pytorch_steps(recipe, variant, dtype):
     import transformers
     torch.manual_seed(recipe["seed"])
     batch = recipe["batch"]
-    tokenizer = transformers.BertTokenizerFast(recipe["vocabulary"], do_lower_case=True)
-    model = transformers.BertForSequenceClassification(transformers.BertConfig(
-        vocab_size=len(tokenizer), num_hidden_layers=recipe["layers"], num_attention_heads=recipe["heads"],
-        hidden_size=recipe["width"], intermediate_size=recipe["ffn"], hidden_dropout_prob=recipe["dropout"],
-        attention_probs_dropout_prob=recipe["dropout"], num_labels=2))
+    texts, labels = examples_of(recipe["train"])
+    held, right = examples_of(recipe["eval"])
+    if "checkpoint" in recipe:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(recipe["checkpoint"])
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            recipe["checkpoint"], num_labels=len(set(labels)), hidden_dropout_prob=recipe["dropout"],
+            attention_probs_dropout_prob=recipe["dropout"])
+    else:
+        tokenizer = transformers.BertTokenizerFast(recipe["vocabulary"], do_lower_case=True)
+        model = transformers.BertForSequenceClassification(transformers.BertConfig(
+            vocab_size=len(tokenizer), num_hidden_layers=recipe["layers"], num_attention_heads=recipe["heads"],
+            hidden_size=recipe["width"], intermediate_size=recipe["ffn"], hidden_dropout_prob=recipe["dropout"],
+            attention_probs_dropout_prob=recipe["dropout"], num_labels=2))
     fixed = [weight for name, weight in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
     known = {id(weight) for weight in fixed}
     optimizer = torch.optim.AdamW([
         {"params": [weight for weight in model.parameters() if id(weight) not in known]},
         {"params": fixed, "weight_decay": 0.0}], lr=recipe["rate"], weight_decay=recipe["decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(recipe, step) / recipe["rate"])
-    texts, labels = examples_of(recipe, "train")
-    held, right = examples_of(recipe, "eval")
     rows, clock = iter(order_of(recipe, len(texts)).tolist() * 1000), Clock()
 
     def logits_of(texts):

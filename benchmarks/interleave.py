@@ -20,11 +20,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DTYPES = ("bfloat16", "float32")
 
 
-def add_flags(rounds, steps, peers=True):
-    """Define the flags of a benchmark, with these defaults, and with `peers` those that choose its variants."""
+def add_flags(rounds=None, steps=None, peers=True):
+    """Define the flags of a benchmark, with these defaults, and with `peers` those that choose its variants.
+
+    Without `rounds` it measures no time in turns, and has no flags for that.
+    """
     again = {"allow_override": True}  # one process may import several benchmarks, to test them
-    flags.DEFINE_integer("rounds", rounds, "How often each is measured.", lower_bound=1, **again)
-    flags.DEFINE_integer("steps", steps, "Steps of one measurement.", lower_bound=1, **again)
+    if rounds is not None:
+        flags.DEFINE_integer("rounds", rounds, "How often each is measured.", lower_bound=1, **again)
+        flags.DEFINE_integer("steps", steps, "Steps of one measurement.", lower_bound=1, **again)
     flags.DEFINE_string("json", None, "Also write the rows into this file.", **again)
     if not peers:
         return

@@ -1,0 +1,83 @@
+"""Accuracy of one fine-tuning recipe from a real checkpoint, the script beside a PyTorch loop: the mean of some seeds.
+
+Three epochs of 32 texts, the learning rate up to 5e-5 over a tenth of the steps and down to nothing, AdamW with decay
+0.01 but for biases and norms, gradients clipped at 1; what counts is the best epoch on the evaluation part. tfzoo is
+`experiments.finetune` as users run it, PyTorch the loop of benchmarks.finetune_worker with transformers' model.
+"""
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from absl import app, flags
+
+from benchmarks.finetune_worker import examples_of
+from benchmarks.interleave import (FLAGS, ROOT, Worker, add_flags, command_of, data_folder, refuse_words, report,
+                                   row_of, variants_of)
+
+SETS = {"sentiment_rt": ("train.jsonl", "eval.jsonl"), "sentiment_sst2": ("train.tsv", "dev.tsv"),
+        "topic_trec": ("train.jsonl", "test.jsonl")}
+SYSTEMS = {"tfzoo": ("finetune",), "pytorch": ("eager",)}
+EPOCHS = 3
+
+add_flags()
+flags.DEFINE_string("checkpoint", None, "A Hugging Face folder to begin from [default: all-MiniLM-L6-v2 beside "
+                    "$TFZOO_DATA].")
+flags.DEFINE_multi_enum("data", list(SETS), list(SETS), "A set of $TFZOO_DATA.")
+flags.DEFINE_integer("seeds", 3, "Runs of each, with seeds from 0.", lower_bound=1)
+
+
+def script(recipe, dtype):
+    """Return the accuracy of the best epoch of the fine-tuning script: float."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = {"init": recipe["checkpoint"], "data": recipe["train"], "eval_data": recipe["eval"], "epochs": EPOCHS,
+                 "batch_size": recipe["batch"], "learning_rate": recipe["rate"], "weight_decay": recipe["decay"],
+                 "clip_norm": recipe["clip"], "precision": dtype, "seed": recipe["seed"], "output_dir": folder}
+        command = [sys.executable, "-m", "experiments.finetune", *(f"--{name}={word}" for name, word in words.items())]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit((done.stderr.strip().splitlines() or ["the script gave no message"])[-1])
+        return json.loads((pathlib.Path(folder) / "results.json").read_text())["accuracy"]
+
+
+def loop(recipe, variant):
+    """Return the accuracy of the best epoch of the loop of another system: float."""
+    worker, found = Worker(command_of("benchmarks.finetune_worker", recipe, variant)), []
+    for _ in range(EPOCHS):
+        answer = worker.ask(recipe["steps"] // EPOCHS) and worker.ask("evaluate 1")
+        if answer is None:
+            raise SystemExit(f"{variant}: {worker.problem}")
+        found.append(answer["accuracy"])
+    worker.close()
+    return max(found)
+
+
+def recipe_of(name, seed):
+    """Return what is trained and how: dict."""
+    train, held = (str(data_folder(f"{name}/{file}")) for file in SETS[name])
+    steps = -(-len(examples_of(train)[0]) // 32) * EPOCHS
+    return {"checkpoint": FLAGS.checkpoint or str(data_folder("../checkpoints/all-MiniLM-L6-v2")), "train": train,
+            "eval": held, "length": 128, "batch": 32, "dropout": 0.1, "rate": 5e-5, "decay": 0.01, "clip": 1.0,
+            "seed": seed, "steps": steps, "warmup": steps // 10}
+
+
+def main(argv):
+    refuse_words(argv)
+    rows = []
+    for name in FLAGS.data:
+        for variant in variants_of(SYSTEMS):
+            found = []
+            for seed in range(FLAGS.seeds):
+                recipe, (system, _, dtype) = recipe_of(name, seed), variant.split()
+                found.append(script(recipe, dtype) if system == "tfzoo" else loop(recipe, variant))
+                print(f"{name}, {variant}, seed {seed}: {found[-1]:.4f}", file=sys.stderr)
+            rows.append(row_of(name, variant, mean=statistics.mean(found), lowest=min(found), highest=max(found),
+                               accuracies=found))
+    report(rows, {"workload": "{}", "system": "{}", "dtype": "{}", "mean": "{:>.4f}", "lowest": "{:>.4f}",
+                  "highest": "{:>.4f}"}, FLAGS.json)
+
+
+if __name__ == "__main__":
+    app.run(main)
