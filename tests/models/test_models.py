@@ -1,4 +1,6 @@
 """Published parameter counts, round trips, cached decoding and packing."""
+import json
+import pathlib
 import resource
 
 import keras
@@ -8,6 +10,9 @@ import tensorflow as tf
 
 from tfzoo.errors import ConfigError
 from tfzoo.models import build_body, count_parameters, list_models
+
+# golden/make_counts.py writes them
+COUNTS = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "counts.json").read_text())["counts"]
 
 SMALL = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20}
 
@@ -55,6 +60,23 @@ def token_ids():
     ("qwen2.5_32b", {}, 32_763_876_352 - 152064 * 5120), ("qwen2.5_72b", {}, 72_706_203_648 - 152064 * 8192)])
 def test_parameter_counts_are_the_published_ones(name, overrides, count):
     assert count_parameters(name, **overrides) == count
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts_are_those_of_transformers(name):
+    assert count_parameters(name) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name, millions", [
+    # Brown et al. 2020, table 2.1; Vaswani et al. 2017, table 3, but for the base one: 63 here, 65 there
+    ("gpt3_125m", 125), ("gpt3_350m", 350), ("gpt3_760m", 760), ("gpt3_1.3b", 1_300), ("gpt3_2.7b", 2_700),
+    ("gpt3_6.7b", 6_700), ("gpt3_13b", 13_000), ("gpt3_175b", 175_000), ("transformer_big", 213)])
+def test_parameter_counts_are_near_those_of_papers_that_round_them(name, millions):
+    assert count_parameters(name) == pytest.approx(millions * 1e6, rel=0.02)
+
+
+def test_every_size_is_counted_somewhere():
+    assert {name for name in list_models() if not name.startswith(("gpt3_", "transformer_"))} == set(COUNTS)
 
 
 def test_what_was_only_counted_never_takes_memory():
@@ -130,6 +152,14 @@ def test_gradients_reach_every_weight_and_bfloat16_is_near(name, token_ids):
     half.set_weights(body.get_weights())
     one, two = (np.asarray(tf.cast(m({"token_ids": token_ids})["sequence"], tf.float32)) for m in (body, half))
     assert np.abs(one - two).max() < 0.1
+
+
+@pytest.mark.parametrize("name, dropped", [("bert_tiny", False), ("roberta_tiny", True), ("electra_tiny", True)])
+def test_a_classifier_s_layer_has_dropout_before_it_where_the_reference_has(name, dropped, token_ids):
+    body = small(name, pooler=True, dropout=0.5)
+    outputs = body({"token_ids": token_ids}, training=True)
+    plain = body.pooler_activation(body.pooler(outputs["sequence"][:, 0]))
+    assert np.allclose(plain, outputs["pooled"], atol=1e-6) != dropped
 
 
 @pytest.mark.parametrize("name, overrides, says", [

@@ -266,8 +266,8 @@ def write(loaded, folder):
             raise ConfigError(f"{name} with {task} has no form in Hugging Face's transformers: save it with "
                               "format=\"tfzoo\"")
     config = words_of(family, body.config, head, loaded)
-    again, there = arguments_of(family, config), canonical(body.config)
-    lost = [key for key, value in there.items() if key != "pooler" and again.get(key, _default(family, key)) != value]
+    again, there = config_of(name_of(family), **arguments_of(family, config)), canonical(body.config)
+    lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]
     if lost:
         raise ConfigError(f"{name}: {lost[0]} is {there[lost[0]]!r}, which Hugging Face's {reference.model_type} "
                           "cannot say: save it with format=\"tfzoo\"")
@@ -278,10 +278,6 @@ def write(loaded, folder):
         size = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
         tensors.append((tensor, size, lambda variables=variables, turned=turned: _joined(variables, turned)))
     write_tensors(folder, tensors)
-
-
-def _default(family, key):
-    return config_of(next(iter(family.SIZES)))[key]
 
 
 def _joined(variables, turned):

@@ -1,6 +1,7 @@
 """The config.json of Hugging Face's transformers: our arguments from its words, and its words from ours."""
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.layers.positions import check_scaling
+from tfzoo.models.registry import common_of
 
 LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
@@ -22,11 +23,10 @@ def arguments_of(family, config, path="config.json"):
     for one, other in reference.equal:
         if config.get(one) not in (None, config.get(other)):
             raise DataError(f"{path}: {one} is {str(config[one])[:80]}: allowed is {other}'s {str(config[other])[:80]}")
-    found = {key: value for key, value in next(iter(family.SIZES.values())).items()
-             if key not in reference.arguments and key not in ("dropout", "window")}
+    found = {key: value for key, value in common_of(family).items() if key not in reference.arguments}
     for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
         found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours, reference)
-    if found["ffn_dim"] == 0 or "ffn_dim" not in reference.arguments:
+    if not found.get("ffn_dim"):
         found["ffn_dim"] = 4 * found["hidden_dim"]
     if not reference.projected and found.get("embedding_dim") == found["hidden_dim"]:
         found["embedding_dim"] = 0

@@ -13,7 +13,7 @@ SHAPES = {"tiny": (2, 128, 2, 512, 64), "small": (12, 256, 4, 1024, 128), "base"
           "base_generator": (12, 256, 4, 1024, 768), "large_generator": (24, 256, 4, 1024, 1024)}
 SIZES = {f"electra_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
                              "ffn_dim": ffn, "max_length": 512, "embedding_dim": embeddings, "pooler": False,
-                             "pooler_activation": "gelu"}
+                             "pooler_activation": "gelu", "pooler_dropout": True}
          for size, (layers, width, heads, ffn, embeddings) in SHAPES.items()}
 MODEL = Encoder
 ORIGINS = {"electra_": ("hf:google/electra-*", "Apache-2.0")}

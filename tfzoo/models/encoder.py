@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Block, Embeddings, LayerNorm, Linear
+from tfzoo.layers import Block, Dropout, Embeddings, LayerNorm, Linear
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.models.masks import visible
 
@@ -20,6 +20,7 @@ class Encoder(keras.Model):
         norm_first: bool; then a final norm follows the blocks.
         normalize_embeddings: bool.
         pooler: bool, a projection of the first position, with pooler_activation after it: "tanh", "gelu" or "relu".
+        pooler_dropout: bool, drop before the projection too (RoBERTa's and ELECTRA's classifiers).
         embedding_dim: int, width of the embeddings, which a projection then takes to hidden_dim (Lan et al. 2019,
             arXiv:1909.11942); 0 is hidden_dim, without a projection.
         shared_block: bool, apply one block num_layers times (the same).
@@ -38,16 +39,17 @@ class Encoder(keras.Model):
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=512, num_segments=2,
                  activation="gelu", dropout=0.1, epsilon=1e-12, initializer_range=0.02, positions="learned",
-                 norm_first=False, normalize_embeddings=True, pooler=True, pooler_activation="tanh", embedding_dim=0,
-                 shared_block=False, position_offset=0, **model):
+                 norm_first=False, normalize_embeddings=True, pooler=True, pooler_activation="tanh",
+                 pooler_dropout=False, embedding_dim=0, shared_block=False, position_offset=0, **model):
         super().__init__(**model)
         self.config = {"vocab_size": vocab_size, "num_layers": num_layers, "hidden_dim": hidden_dim,
                        "num_heads": num_heads, "ffn_dim": ffn_dim, "max_length": max_length,
                        "num_segments": num_segments, "activation": activation, "dropout": dropout, "epsilon": epsilon,
                        "initializer_range": initializer_range, "positions": positions, "norm_first": norm_first,
                        "normalize_embeddings": normalize_embeddings, "pooler": pooler,
-                       "pooler_activation": pooler_activation, "embedding_dim": embedding_dim,
-                       "shared_block": shared_block, "position_offset": position_offset}
+                       "pooler_activation": pooler_activation, "pooler_dropout": pooler_dropout,
+                       "embedding_dim": embedding_dim, "shared_block": shared_block,
+                       "position_offset": position_offset}
         policy = self.dtype_policy
         width = embedding_dim or hidden_dim
         self.embeddings = Embeddings(vocab_size, width, max_length + position_offset, num_segments, positions,
@@ -60,8 +62,9 @@ class Encoder(keras.Model):
                        for number in range(1 if shared_block else num_layers)]
         self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
         self.pooler = Linear(hidden_dim, True, initializer_range, name="pooler", dtype=policy) if pooler else None
+        self.pooler_dropout = Dropout(dropout if pooler_dropout else 0.0, name="pooler_dropout", dtype=policy)
         self.pooler_activation = activation_of(pooler_activation)
-        for child in (self.embeddings, self.projection, *self.blocks, self.norm, self.pooler):
+        for child in (self.embeddings, self.projection, *self.blocks, self.norm, self.pooler_dropout, self.pooler):
             if child is not None:
                 child.build((None, None, width if child is self.projection else hidden_dim))
         self.built = True
@@ -94,7 +97,8 @@ class Encoder(keras.Model):
             hidden = self.norm(hidden, training=training)
         outputs = {"sequence" if positions is None else "read": hidden}
         if self.pooler:
-            outputs["pooled"] = self.pooler_activation(self.pooler(hidden[:, 0]))
+            first = self.pooler_dropout(hidden[:, 0], training=training)
+            outputs["pooled"] = self.pooler_activation(self.pooler(first))
         if return_intermediates:
             outputs.update(hidden_states=states, attentions=attentions)
         return outputs

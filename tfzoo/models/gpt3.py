@@ -1,13 +1,14 @@
 """GPT-3 (Brown et al. 2020, arXiv:2005.14165), the sizes of its table 2.1: GPT-2's blocks, twice as long.
 
 Dense attention in every layer, where the paper's every second one is banded. In two rows of the table the heads do not
-add up to the width; they are as wide here as it says (24 x 128 of 2048, 40 x 128 of 5140). No weights were released.
+add up to the width: 1.3B has 16 heads of 128 here, not 24, as only those make 1.3 billion weights; 13B is as the table
+says (40 x 128 of 5140). No weights were released.
 """
 from tfzoo.models.decoder import Decoder
 
 # Layers, width, heads, head width.
 SHAPES = {"125m": (12, 768, 12, 64), "350m": (24, 1024, 16, 64), "760m": (24, 1536, 16, 96),
-          "1.3b": (24, 2048, 24, 128), "2.7b": (32, 2560, 32, 80), "6.7b": (32, 4096, 32, 128),
+          "1.3b": (24, 2048, 16, 128), "2.7b": (32, 2560, 32, 80), "6.7b": (32, 4096, 32, 128),
           "13b": (40, 5140, 40, 128), "175b": (96, 12288, 96, 128)}
 SIZES = {f"gpt3_{size}": {"vocab_size": 50257, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
                           "ffn_dim": 4 * width, "max_length": 2048, "head_dim": head}

@@ -32,11 +32,18 @@ def name_of(family):
     return family.__name__.rpartition(".")[2]
 
 
+def common_of(family):
+    """Return the arguments that all sizes of a family have alike: dict."""
+    first, *others = family.SIZES.values()
+    return {key: value for key, value in first.items()
+            if key not in SIZED and all(key in other and other[key] == value for other in others)}
+
+
 def config_of(name, **overrides):
     """Return a model's full configuration.
 
     Args:
-        name: str, from `list_models`; or a family's own, which has no sizes.
+        name: str, from `list_models`; or a family's own, which has no sizes but what all its sizes have alike.
         overrides: arguments of the model's class that replace the size's own.
 
     Returns:
@@ -49,8 +56,7 @@ def config_of(name, **overrides):
     arguments = inspect.signature(family.MODEL.__init__).parameters
     allowed = {key: value.default for key, value in arguments.items() if key not in ("self", "model")}
     config = {key: value for key, value in allowed.items() if value is not inspect.Parameter.empty}
-    config.update(family.SIZES[name] if name in family.SIZES else
-                  {key: value for key, value in next(iter(family.SIZES.values())).items() if key not in SIZED})
+    config.update(family.SIZES[name] if name in family.SIZES else common_of(family))
     missing = [key for key in SIZED if key not in {**config, **overrides}]
     if missing:
         raise ConfigError(f"{name} is a family and has no sizes: give {', '.join(missing)} too, or one of its models")

@@ -8,7 +8,7 @@ from tfzoo.models.reference import Head, Reference, preset
 
 SIZES = {f"roberta_{size}": {"vocab_size": 50265, "num_layers": layers, "hidden_dim": width, "num_heads": width // 64,
                              "ffn_dim": 4 * width, "max_length": 512, "num_segments": 1, "epsilon": 1e-5,
-                             "position_offset": 2}
+                             "position_offset": 2, "pooler_dropout": True}
          for size, (layers, width) in {"tiny": (2, 128), "base": (12, 768), "large": (24, 1024)}.items()}
 MODEL = Encoder
 ORIGINS = {"roberta_": ("hf:FacebookAI/roberta-*", "MIT")}

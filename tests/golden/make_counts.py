@@ -1,0 +1,45 @@
+"""Write transformers' count of the parameters of every size that it has a class for, without allocating them.
+
+Run with tfzoo's Python: python -m tests.golden.make_counts --pytorch_python=PYTHON, where torch 2.13.0 and transformers
+4.57.1 are. It gets the config.json that tfzoo writes of each size, and counts what is built from that.
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+FILE = pathlib.Path(__file__).parent / "counts.json"
+
+
+def count():
+    """Print the counts of the models whose config.json stand in stdin, by name, and the version."""
+    import torch
+    import transformers
+    counts = {}
+    for name, words in json.load(sys.stdin).items():
+        config = transformers.AutoConfig.for_model(words.pop("model_type"), **words)
+        with torch.device("meta"):
+            model = transformers.AutoModel.from_config(config)
+        counts[name] = sum(parameter.numel() for parameter in model.parameters())
+    json.dump({"transformers": transformers.__version__, "counts": counts}, sys.stdout, indent=1)
+
+
+def main():
+    if sys.argv[1:] == ["count"]:
+        return count()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pytorch_python", required=True)
+    from tfzoo.checkpoints import Loaded
+    from tfzoo.checkpoints.huggingface_config import words_of
+    from tfzoo.models.registry import config_of, family_of, list_models
+    bare = Loaded(None, None, {"labels": None})
+    configs = {name: words_of(family_of(name), config_of(name), None, bare) for name in list_models()
+               if hasattr(family_of(name), "REFERENCE")}
+    done = subprocess.run([parser.parse_args().pytorch_python, __file__, "count"], input=json.dumps(configs), text=True,
+                          stdout=subprocess.PIPE, check=True)
+    FILE.write_text(done.stdout + "\n")
+
+
+if __name__ == "__main__":
+    main()
