@@ -61,11 +61,10 @@ def make(family, architecture, seed, out):
         result = run(model, inputs)
         outputs = logits_of(result)
         arrays.update({f"{number}:{name}": value.detach().numpy() for name, value in outputs.items()})
-        if "sequence" in outputs:
-            states = {"hidden": result.get("hidden_states", result.get("decoder_hidden_states")),
-                      "encoder_hidden": result.get("encoder_hidden_states") or ()}
-            arrays.update({f"{number}:{kind}:{layer}": value.detach().numpy()
-                           for kind, values in states.items() for layer, value in enumerate(values)})
+        states = {"hidden": result.get("hidden_states", result.get("decoder_hidden_states")),
+                  "encoder_hidden": result.get("encoder_hidden_states") or ()}
+        arrays.update({f"{number}:{kind}:{layer}": value.detach().numpy()
+                       for kind, values in states.items() for layer, value in enumerate(values)})
     if architecture in families.GRADIENTS:
         factors = families.factors_of(tuple(outputs["logits"].shape), families.mask_of(inputs), seed)
         (outputs["logits"] * torch.tensor(factors)).sum().backward()
@@ -89,7 +88,6 @@ def check(folder, family, architecture, seed):
     model, _ = model_of(architecture, config, seed)
     again, about = getattr(transformers, architecture).from_pretrained(
         folder / f"{family}-{architecture}" / "again", output_loading_info=True, attn_implementation="eager")
-    again.config.pad_token_id = config["pad_token_id"]  # of the tokenizer, which these folders have not
     left = {key: value for key, value in about.items() if value}
     worst = max(float((one[name] - other[name]).abs().max()) for inputs in families.inputs_of(config, seed)
                 for one, other in [(logits_of(run(model, inputs)), logits_of(run(again.eval(), inputs)))]

@@ -33,7 +33,7 @@ class Loaded:
         model: keras.Model, a TaskModel or a bare body.
         tokenizer: Tokenizer, or None where the folder has none.
         config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
-            None, max_length.
+            None, max_length, and kept (words of a config.json of Hugging Face that are written again).
         dropped: list of str, the tensors of the folder that belong to another head than the one it names.
         tokenizer_problem: str, why there is no tokenizer.
     """
@@ -168,7 +168,8 @@ def load(source, dtype=None):
         version = config["format_version"]
         if version != FORMAT_VERSION:
             raise DataError(f"{folder} has format version {version}: this tfzoo reads {FORMAT_VERSION}")
-        config = {key: config[key] for key in ("model", "task", "settings", "labels", "max_length", "format_version")}
+        config = {key: config[key] for key in ("model", "task", "settings", "labels", "max_length", "format_version",
+                                               *(("kept",) if "kept" in config else ()))}
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, DataError):
             raise

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, words_of
+from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, kept_words, words_of
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.layers import blank_weights, shapes_only
@@ -166,7 +166,8 @@ def read(folder, dtype=None):
             _fill(variable, part)
     name, _, setting = (task or "").partition(":")
     return model, {"model": _size_of(family, model), "task": name or None, "labels": labels,
-                   "settings": {setting: True} if setting else {}, "max_length": arguments["max_length"]}, dropped
+                   "settings": {setting: True} if setting else {}, "max_length": arguments["max_length"],
+                   "kept": kept_words(config)}, dropped
 
 
 def _fill(variable, value):
@@ -265,6 +266,9 @@ def write(loaded, folder):
         if head is None:
             raise ConfigError(f"{name} with {task} has no form in Hugging Face's transformers: save it with "
                               "format=\"tfzoo\"")
+    if head and head.activation not in (None, body.config["activation"]):
+        raise ConfigError(f"{name}: the activation is {body.config['activation']}, but the head of Hugging Face's "
+                          f"{head.architecture} always has {head.activation}: save it with format=\"tfzoo\"")
     config = words_of(family, body.config, head, loaded)
     again, there = config_of(name_of(family), **arguments_of(family, config)), canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]

@@ -6,6 +6,7 @@ from tfzoo.models.registry import common_of
 LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
 FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1.001, 1e12)}
+KEPT = ("pad_token_id", "bos_token_id", "eos_token_id")
 MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 then
 
 
@@ -115,6 +116,11 @@ def _scaling_of(where, value):
     return value
 
 
+def kept_words(config):
+    """Return the words of a config.json that say what a tokenizer would, to be written again without one: dict."""
+    return {key: config[key] for key in KEPT if isinstance(config.get(key), (int, list))}
+
+
 def words_of(family, body, head, loaded):
     """Return the config.json of a model: dict.
 
@@ -149,6 +155,7 @@ def words_of(family, body, head, loaded):
     config.update({key: body["dropout"] for key in reference.dropouts})
     if hasattr(getattr(loaded.model, "head", None), "dropout") and reference.head_dropout:
         config[reference.head_dropout] = loaded.model.head.config["dropout"]
+    config.update(loaded.config.get("kept", {}))
     if loaded.tokenizer is not None:
         ids = {"pad_token_id": loaded.tokenizer.pad_id}
         if "pooler" not in body:  # where texts are written on
