@@ -5,7 +5,9 @@ import pathlib
 import numpy as np
 import pytest
 
+import tfzoo
 from tfzoo.checkpoints.huggingface import Names
+from tfzoo.errors import DataError
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -32,6 +34,24 @@ def checkpoint_dir():
     if not folder.is_dir():
         pytest.skip(f"no checkpoints at {folder}")
     return folder
+
+
+def memory(field):
+    """Return the bytes of a field of this process's status."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith(f"{field}:"))
+
+
+def refused(folder, says, error=DataError):
+    """Hold that a folder is refused in one line, and that no more than 200 MB were taken at any time until then."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the highest memory is counted from here
+    before = memory("VmRSS")
+    with pytest.raises(error, match=says) as caught:
+        tfzoo.load(folder)
+    line = str(caught.value).replace(str(folder), "FOLDER")
+    assert line.isprintable() and len(line) < 400, line
+    taken = memory("VmHWM") - before
+    assert taken < 200e6, f"{taken:,} bytes were taken"
 
 
 def damaged(content, rng, end=None):

@@ -6,6 +6,8 @@ import os
 import pathlib
 import shutil
 
+from tfzoo.errors import shown
+
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
 
@@ -186,6 +188,16 @@ def hash_file(path):
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return file.tell(), digest
+
+
+def once(pairs):
+    """Return the dict of an object of JSON, for `object_pairs_hook`, or raise ValueError for a key that comes twice."""
+    found = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{shown(key)} is there twice")
+        found[key] = value
+    return found
 
 
 def _remove_quietly(path):

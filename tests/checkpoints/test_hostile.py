@@ -1,8 +1,8 @@
 """Checkpoints of strangers: each is refused in one line before anything large is made, or loads what it says."""
 import json
+import os
 import struct
 
-import keras
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -10,10 +10,12 @@ from safetensors.numpy import load_file, save_file
 import tfzoo
 from tests.checkpoints import parity
 from tests.golden import families
-from tests.helpers import damaged
-from tfzoo.checkpoints.tensors import Tensors
+from tests.helpers import refused
+from tfzoo.checkpoints.tensors import JSON_BYTES
 from tfzoo.errors import ConfigError, DataError
 
+LINES = "a\nb\r\u2028\x1b[2J" + "c" * 900
+DEEP = [[[[[[[[[[[[[[[[[[1, LINES]]]]]]]]]]]]]]]]]]
 CASE = parity.GOLDEN / "families" / "bert-BertForSequenceClassification.npz"
 
 
@@ -40,26 +42,27 @@ def change_config(folder, **changes):
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def refused(folder, says, error=DataError):
-    with pytest.raises(error, match=says) as caught:
-        tfzoo.load(folder)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
-
-
 @pytest.mark.parametrize("change, says", [
     ({"model_type": "gpt9"}, "model_type is 'gpt9': allowed are bert"), ({"model_type": None}, "model_type"),
     ({"hidden_size": -3}, "hidden_size is -3"), ({"hidden_size": 2 ** 60}, "hidden_size"),
     ({"num_hidden_layers": 10 ** 9}, "num_hidden_layers"), ({"num_hidden_layers": 900}, "900 layers"),
     ({"vocab_size": 2 ** 24}, "embeddings.word_embeddings.weight has shape"),
     ({"intermediate_size": 2 ** 24}, "intermediate.dense.weight has shape"),
-    ({"num_attention_heads": 1000}, "heads divide"), ({"hidden_size": "x" * 10 ** 6}, "hidden_size is xxx"),
+    ({"num_attention_heads": 1000}, "heads divide"), ({"hidden_size": "x" * 10 ** 6}, "hidden_size is 'xxx"),
     ({"hidden_act": "exec"}, "hidden_act is 'exec': allowed are gelu"), ({"layer_norm_eps": 1e9}, "layer_norm_eps"),
     ({"position_embedding_type": "relative_key"}, "allowed is absolute"), ({"is_decoder": True}, "is_decoder"),
     ({"architectures": ["BertForEverything"]}, "allowed are BertModel, BertForMaskedLM"),
     ({"id2label": {"0": "only"}}, "1 label, a regression"), ({"id2label": {"0": "a", "1": "a"}}, "id2label"),
     ({"id2label": {"0": "a", "2": "b"}}, "id2label"), ({"id2label": [1]}, "id2label"),
     ({"problem_type": "multi_label_classification"}, "problem_type"), ({"hidden_act": []}, "hidden_act"),
-    ({"num_hidden_layers": 2}, "tensor.s. that no bert has, as 'bert.encoder.layer.2")])
+    ({"num_hidden_layers": 2}, "tensor.s. that no bert has, as 'bert.encoder.layer.2"),
+    ({"hidden_size": LINES}, "hidden_size is 'a"), ({"model_type": LINES}, "model_type is 'a"),
+    ({"hidden_act": LINES}, "hidden_act is 'a"), ({"is_decoder": LINES}, "is_decoder is 'a"),
+    ({"architectures": [LINES]}, "architecture is 'a"), ({"problem_type": LINES}, "problem_type is 'a"),
+    ({"id2label": {LINES: "a"}}, "id2label"), ({"id2label": {"0": LINES, "1": LINES}}, "id2label"),
+    ({"rope_parameters": LINES}, "rope_parameters is 'a"),
+    ({"hidden_dropout_prob": LINES}, "hidden_dropout_prob is 'a"),
+    ({"hidden_size": DEEP}, "hidden_size is \\[\\["), ({LINES: [[[DEEP]]]}, "deep")])
 def test_a_config_that_is_wrong_is_refused(folder, change, says):
     change_config(folder, **change)
     refused(folder, says)
@@ -74,6 +77,11 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     ("qwen2-Qwen2Model", {"rope_scaling": {**YARN, "factor": 0}}, "numbers above 0"),
     ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "allowed are the kinds"),
     ("qwen2-Qwen2Model", {"rope_theta": 1}, "rope_theta"),
+    ("qwen2-Qwen2Model", {"rope_scaling": LINES}, "rope_scaling is 'a"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": LINES}}, "allowed are the kinds"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {**YARN, LINES: LINES}}, "numbers above 0"),
+    ("t5-T5Model", {"num_decoder_layers": LINES}, "num_decoder_layers is 'a"),
+    ("t5-T5Model", {"scale_decoder_outputs": LINES}, "scale_decoder_outputs is 'a"),
     ("qwen2-Qwen2Model", {"use_sliding_window": True}, "sliding"),
     ("qwen2-Qwen2Model", {"rope_theta": 7.0, "rope_parameters": {"rope_theta": 8.0}}, "do not say the same"),
     ("qwen2-Qwen2Model", {"rope_parameters": 3}, "rope_parameters is 3"),
@@ -109,7 +117,11 @@ def test_a_config_that_is_no_object_is_refused(folder, content, says):
 @pytest.mark.parametrize("damage, says", [
     (lambda header, rest: (header, rest[:-4], None), "damaged"),
     (lambda header, rest: (header, rest + b"more", None), "damaged"),
-    (lambda header, rest: (header, rest, 10 ** 9), "a header of 1,000,000,000 bytes"),
+    (lambda header, rest: ({**header, LINES: header["classifier.bias"]}, rest, None), "damaged"),
+    (lambda header, rest: ({name: {**entry, "dtype": LINES} for name, entry in header.items() if name[0] != "_"}, rest,
+                           None), "damaged"),
+    (lambda header, rest: ({**header, "classifier.bias": {**header["classifier.bias"], "shape": DEEP * 3}}, rest, None),
+     "damaged"),
     (lambda header, rest: (header, rest, 2 ** 63), "a header of"),
     (lambda header, rest: (b'{"a": 1, "a": 2}', rest, None), "is there twice"),
     (lambda header, rest: (b"{" * 10 ** 5, rest, None), "damaged"),
@@ -120,7 +132,7 @@ def test_a_config_that_is_no_object_is_refused(folder, content, says):
     (lambda header, rest: ({**header, "z": {"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}}, rest, None),
      "damaged"),
     (lambda header, rest: ({name: {**entry, "dtype": "I32"} for name, entry in header.items() if name[0] != "_"}, rest,
-                           None), "has dtype I32: allowed are F32"),
+                           None), "has dtype 'I32': allowed are F32"),
     (lambda header, rest: ({name: {**entry, "dtype": "X9"} for name, entry in header.items() if name[0] != "_"}, rest,
                            None), "damaged")])
 def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):
@@ -130,6 +142,21 @@ def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):
     refused(folder, says)
 
 
+def test_a_header_of_a_gigabyte_is_not_read(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", 10 ** 9) + b'{"a": ')
+    os.truncate(path, 1_100_000_000)  # which the disk does not hold
+    refused(folder, "a header of 1,000,000,000 bytes in a file of 1,100,000,000: allowed are")
+    os.truncate(path, 1000)
+    refused(folder, "a header of 1,000,000,000 bytes in a file of 1,000")
+
+
+def test_a_config_that_grows_when_it_is_read_is_refused(folder):
+    for size, says in ((JSON_BYTES - 100, "model_type is 7"), (JSON_BYTES + 100, "allowed are 3,000,000")):
+        (folder / "config.json").write_bytes(b'{"model_type":7,"a":[' + b",".join([b"{}"] * (size // 3)) + b"]}")
+        refused(folder, says)
+
+
 @pytest.mark.parametrize("change, says", [
     (lambda tensors: tensors.pop("classifier.weight"), "lacks the tensor classifier.weight"),
     (lambda tensors: tensors.update(stranger=np.zeros(3, np.float32)), "1 tensor.s. that no bert has, as 'stranger'"),
@@ -137,7 +164,9 @@ def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):
     (lambda tensors: tensors.update({"bert.embeddings.LayerNorm.gamma": tensors.pop(
         "bert.embeddings.LayerNorm.weight")[:0]}), "gamma has shape .0."),
     (lambda tensors: tensors.update({"bert.encoder.layer.0.output.dense.lora_A.weight": np.zeros((2, 2), np.float32)}),
-     "lora_A")])
+     "lora_A"),
+    (lambda tensors: tensors.update({LINES: np.zeros(3, np.float32)}), "no bert has, as 'a"),
+    (lambda tensors: tensors.update({"classifier.bias": np.zeros((1,) * 60, np.float32)}), "bias has shape")])
 def test_tensors_must_be_those_of_the_architecture(folder, change, says):
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
@@ -166,12 +195,21 @@ def test_shards_are_read_where_the_index_says(folder):
 @pytest.mark.parametrize("where, says, error", [
     ("../one.safetensors", "allowed are .safetensors files beside it", DataError),
     ("/etc/passwd", "allowed are", DataError), ("a\\..\\one.safetensors", "allowed are", DataError),
-    ("x" * 300 + ".safetensors", "allowed are", DataError),
+    ("x" * 300 + ".safetensors", "allowed are", DataError), (LINES, "allowed are", DataError),
+    ("a\nb.safetensors", "allowed are", DataError),
     ("two.safetensors", "which it is not", DataError), ("three.safetensors", "is missing", FileNotFoundError),
     (7, "no weight_map", DataError)])
 def test_an_index_that_leads_elsewhere_is_refused(folder, where, says, error):
     shard(folder, {"bert.embeddings.LayerNorm.bias": where})
     refused(folder, says, error)
+
+
+def test_what_an_index_and_its_shards_say_is_shown_in_one_line(folder):
+    shard(folder, {LINES: "one.safetensors"})
+    refused(folder, "says that 'a")
+    for file in ("one.safetensors", "two.safetensors"):
+        save_file({**load_file(folder / file), LINES: np.zeros(1, np.float32)}, folder / file)
+    refused(folder, "' is in two shards of")
 
 
 def test_pickles_are_refused_with_the_way_to_convert_them(folder):
@@ -203,17 +241,6 @@ def test_a_tied_table_alone_must_fit_too(tmp_path):
     refused(tmp_path, "lm_head.weight has shape")
 
 
-def test_a_vocabulary_that_is_not_understood_leaves_the_model(tmp_path):
-    about = parity.read_case(parity.GOLDEN / "families" / "t5-T5Model.npz")[0]
-    parity.write_folder(about, tmp_path)
-    assert tfzoo.load(tmp_path).tokenizer is None
-    (tmp_path / "tokenizer.json").write_text("{}")
-    loaded = tfzoo.load(tmp_path)
-    assert loaded.tokenizer is None and "cannot be read" in loaded.tokenizer_problem
-    with pytest.raises(ConfigError, match="cannot be read"):
-        loaded.embed(["a"])
-
-
 def test_half_precision_is_read_as_it_is(folder):
     tensors = load_file(folder / "model.safetensors")
     save_file({name: value.astype(np.float16) for name, value in tensors.items()}, folder / "model.safetensors")
@@ -221,14 +248,6 @@ def test_half_precision_is_read_as_it_is(folder):
     table = loaded.body.embeddings.token.numpy()
     expected = tensors["bert.embeddings.word_embeddings.weight"].astype(np.float16).astype(np.float32)
     assert np.array_equal(table, expected)
-
-
-def test_a_keras_file_with_code_inside_is_refused(folder, tmp_path):
-    loaded = tfzoo.load(folder)
-    tfzoo.save(loaded, tmp_path / "ours")
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x + 1)])
-    model.save(tmp_path / "ours" / "model.keras")
-    refused(tmp_path / "ours", "cannot be loaded")
 
 
 def test_what_transformers_cannot_say_is_refused(tmp_path):
@@ -240,41 +259,3 @@ def test_what_transformers_cannot_say_is_refused(tmp_path):
         with pytest.raises(ConfigError, match=says):
             tfzoo.save(tfzoo.checkpoints.Loaded(body, None, {**config, "model": name}), tmp_path / "x", "huggingface")
         assert not (tmp_path / "x").exists()
-
-
-def test_damaged_bytes_anywhere_load_the_same_or_are_refused(folder):
-    fuzz(folder, 12)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_two_hundred_damaged_files_load_the_same_or_are_refused(folder):
-    fuzz(folder, 200)
-
-
-def fuzz(folder, count, seed=0):
-    """Change, cut, repeat and insert bytes of config.json, and of the header and the index of the tensors."""
-    rng = np.random.default_rng(seed)
-    path = folder / "model.safetensors"
-    originals = {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
-    before = {name: Tensors(folder).get(name) for name in Tensors(folder).shapes}
-    config = tfzoo.load(folder).body.config
-    header = 8 + struct.unpack("<Q", originals["model.safetensors"][:8])[0]
-    clean = 0
-    for number in range(count):
-        name = ("config.json", "model.safetensors")[number % 2]
-        content = damaged(originals[name], rng, None if name == "config.json" else header)
-        (folder / name).write_bytes(content)
-        try:
-            loaded = tfzoo.load(folder)
-        except (DataError, FileNotFoundError) as error:
-            assert "\n" not in str(error), error
-        else:
-            clean += 1
-            now = {tensor: Tensors(folder).get(tensor) for tensor in Tensors(folder).shapes}
-            assert now.keys() == before.keys() and all(np.array_equal(now[key], before[key]) for key in now), content
-            assert {**loaded.body.config, **{key: config[key] for key in ("dropout", "epsilon", "initializer_range",
-                                                                          "activation")}} == config
-        (folder / name).write_bytes(originals[name])
-    assert path.read_bytes() == originals["model.safetensors"]
-    return clean

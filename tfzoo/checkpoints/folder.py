@@ -7,20 +7,24 @@ import os
 import pathlib
 import shutil
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfzoo import files
 from tfzoo.checkpoints import huggingface, keras_nlp
+from tfzoo.checkpoints.archive import read_archive
 from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.tensors import read_json
-from tfzoo.errors import ConfigError, DataError
-from tfzoo.models import EncoderDecoder, build_body
+from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
+from tfzoo.layers import shapes_only
+from tfzoo.models import EncoderDecoder, build_body, family_of
 from tfzoo.tasks import TaskModel, task_of
 from tfzoo.text import load_tokenizer
+from tfzoo.text.load import FILES as TOKENIZER_FILES
 
 FORMAT_VERSION = 1
+KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
+VOCABULARY_BYTES = 100_000_000
 POOLINGS = ("mean", "first")
 FORMATS = ("tfzoo", "huggingface")
 EMBED_BATCH = 32  # texts, of like lengths
@@ -138,8 +142,9 @@ def load(source, dtype=None):
         Loaded.
 
     Raises:
-        FileNotFoundError: no such folder, or it holds no model. DataError: damaged, of another format version, or of
-            an architecture that tfzoo does not have.
+        FileNotFoundError: no such folder, or it holds no model. DataError: damaged (its vocabulary too), of another
+            format version, or of an architecture that tfzoo does not have; where tfzoo does not know the kind of the
+            tokenizer, the model is loaded without one.
     """
     if str(source).startswith(keras_nlp.PREFIX):
         model, tokenizer, config = keras_nlp.read(str(source), dtype)
@@ -159,35 +164,67 @@ def load(source, dtype=None):
             raise FileNotFoundError(f"{source} holds no model.keras: allowed is the folder of a finished run or its "
                                     "model/, or one of Hugging Face's transformers")
         model, config, dropped = huggingface.read(folder, dtype)
-        try:
-            tokenizer, problem = _tokenizer_of(folder, bare=True), "the folder has no vocabulary"
-        except DataError as error:  # the weights are right all the same
-            tokenizer, problem = None, str(error)
+        tokenizer, problem = _tokenizer_of(folder, model, bare=True)
         return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config}, dropped, problem)
-    try:
-        version = config["format_version"]
-        if version != FORMAT_VERSION:
-            raise DataError(f"{folder} has format version {version}: this tfzoo reads {FORMAT_VERSION}")
-        config = {key: config[key] for key in ("model", "task", "settings", "labels", "max_length", "format_version",
-                                               *(("kept",) if "kept" in config else ()))}
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{folder / 'config.json'} is damaged ({error!r}): get the folder again") from None
-    try:
-        model = keras.models.load_model(folder / "model.keras", compile=False)
-    except Exception as error:  # Keras raises many kinds for a damaged archive
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise DataError(f"{folder / 'model.keras'} cannot be loaded ({reason}): get the folder again") from error
-    loaded = Loaded(model, _tokenizer_of(folder), config)
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise DataError(f"{folder} has format version {shown(version)}: this tfzoo reads {FORMAT_VERSION}")
+    missing = [key for key in KEYS if key not in config]
+    if missing:
+        raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): get the folder again")
+    model = read_archive(folder / "model.keras")
+    loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, "kept") if key in config})
+    _check(loaded, folder / "config.json")
+    loaded.tokenizer, loaded.tokenizer_problem = _tokenizer_of(folder, model)
     return loaded if dtype in (None, loaded.body.dtype_policy.name) else _cast(loaded, dtype)
 
 
-def _tokenizer_of(folder, bare=False):
+def _check(loaded, path):
+    """Raise DataError where the settings of a folder are none, or not those of its model."""
+    config, body = loaded.config, loaded.body
+    length, longest = config["max_length"], body.config["max_length"]
+    labels = config["labels"]
+    if type(length) is not int or not 1 <= length <= longest:
+        raise DataError(f"{path}: max_length is {shown(length)}: allowed is 1 to the model's {longest}")
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise DataError(f"{path}: labels is {shown(labels)}: allowed are null and a list of names")
+    if not isinstance(config.get("kept", {}), dict):
+        raise DataError(f"{path}: kept is {shown(config['kept'])}: allowed is an object")
+    if not isinstance(config["model"], str) or not isinstance(config["settings"], dict) or (
+            config["task"] is None) != (body is loaded.model):
+        raise DataError(f"{path}: model is {shown(config['model'])}, task is {shown(config['task'])}, settings is "
+                        f"{shown(config['settings'])}: allowed are names and an object, and no task for a body alone")
     try:
-        return load_tokenizer(folder, bare=bare)
-    except FileNotFoundError:
-        return None
+        if not isinstance(body, family_of(config["model"]).MODEL):
+            raise ConfigError(f"model is {config['model']!r}, but model.keras a {type(body).__name__}")
+        if loaded.task is None:
+            return
+        loaded.task.check_family(config["model"])
+        with shapes_only():
+            head = loaded.task.head(body.config, labels, body.dtype_policy)
+    except (ConfigError, TypeError, KeyError) as error:  # the others for settings that a task has not
+        raise DataError(f"{path} is damaged ({reason_of(error)}): get the folder again") from None
+    there = loaded.model.head
+    if type(there) is not type(head) or any(
+            there.config.get(key) != head.config.get(key) for key in ("num_labels", "next_sentence")):
+        raise DataError(f"{path}: task {config['task']}, settings {shown(config['settings'])} and labels "
+                        f"{shown(labels)} are not those of model.keras: get the folder again")
+
+
+def _tokenizer_of(folder, model, bare=False):
+    """Return (the tokenizer of a folder or None, why there is none)."""
+    for path in (folder / name for name in (*TOKENIZER_FILES, "tokenizer_config.json")):
+        if path.is_file() and path.stat().st_size > VOCABULARY_BYTES:
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {VOCABULARY_BYTES:,}")
+    try:
+        tokenizer = load_tokenizer(folder, bare=bare)
+    except (FileNotFoundError, UnknownKind) as error:  # the weights are right all the same
+        return None, str(error)
+    rows = getattr(model, "body", model).config["vocab_size"]
+    if tokenizer.vocab_size > rows:  # fewer are common: tables are padded
+        raise DataError(f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, but the model's table {rows:,} "
+                        "rows: allowed are as many or fewer ids; get both again")
+    return tokenizer, None
 
 
 def _cast(loaded, dtype):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, kept_words, words_of
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
 from tfzoo.models import FAMILIES, build_body, config_of, name_of
 from tfzoo.models.reference import name_in
@@ -90,12 +90,12 @@ def _task_of(reference, config, path):
         if head.architecture == named:
             return task, head
     allowed = ", ".join([reference.body, *(head.architecture for head in reference.heads.values())])
-    raise DataError(f"{path}: the architecture is {str(named)[:80]!r}: allowed are {allowed}")
+    raise DataError(f"{path}: the architecture is {shown(named)}: allowed are {allowed}")
 
 
 def _labels_of(config, path):
     if config.get("problem_type") not in (None, "single_label_classification"):
-        raise DataError(f"{path}: problem_type is {str(config['problem_type'])[:80]}: allowed is "
+        raise DataError(f"{path}: problem_type is {shown(config['problem_type'])}: allowed is "
                         "single_label_classification, one label of several")
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     try:
@@ -103,7 +103,7 @@ def _labels_of(config, path):
         if sorted(map(int, names)) != list(range(len(names))) or len(set(labels)) != len(labels):
             raise ValueError("numbers from 0 and names, each once")
     except (ValueError, TypeError, LookupError) as error:
-        raise DataError(f"{path}: id2label is damaged ({str(error)[:80]})") from None
+        raise DataError(f"{path}: id2label is damaged ({reason_of(error, 80)})") from None
     if len(labels) < 2:
         raise DataError(f"{path}: {len(labels)} label, a regression: allowed are two labels or more")
     return labels
@@ -127,7 +127,7 @@ def read(folder, dtype=None):
     family = family_of_type(config.get("model_type"))
     if family is None:
         known = [family.REFERENCE.model_type for family in FAMILIES if hasattr(family, "REFERENCE")]
-        raise DataError(f"{path}: model_type is {str(config.get('model_type'))[:80]!r}: allowed are {', '.join(known)}")
+        raise DataError(f"{path}: model_type is {shown(config.get('model_type'))}: allowed are {', '.join(known)}")
     reference = family.REFERENCE
     arguments = arguments_of(family, config, path)
     task, head = _task_of(reference, config, path)
@@ -201,8 +201,8 @@ def _check(plan, found, tensors, folder):
     for name, (variables, turned) in plan.items():
         shape, there = shape_of(variables, turned), tensors.shapes[found[name]]
         if there != shape:
-            raise DataError(f"{folder}: {found[name]} has shape {list(there)}, but {list(shape)} by config.json: get "
-                            "both again")
+            raise DataError(f"{folder}: {found[name]} has shape {shown(list(there))}, but {list(shape)} by config.json"
+                            ": get both again")
         tensors.check(found[name])
 
 
@@ -229,7 +229,7 @@ def _match(plan, tensors, reference, prefix, folder):
     strange = [name for name in left if name not in others and not known.fullmatch(name)]
     if strange:
         raise DataError(f"{folder} has {len(strange)} tensor(s) that no {reference.model_type} has, as "
-                        f"{strange[0][:80]!r}: allowed are those of the architectures that tfzoo knows")
+                        f"{shown(strange[0])}: allowed are those of the architectures that tfzoo knows")
     return found, [name for name in left if not known.fullmatch(name)]
 
 

@@ -1,5 +1,5 @@
 """The config.json of Hugging Face's transformers: our arguments from its words, and its words from ours."""
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
 from tfzoo.models.registry import common_of
 
@@ -20,10 +20,10 @@ def arguments_of(family, config, path="config.json"):
     config = {**reference.defaults, **_of_version_5(config, path)}
     for key, allowed in reference.fixed.items():
         if config.get(key, allowed[0]) not in allowed:
-            raise DataError(f"{path}: {key} is {str(config[key])[:80]}: allowed is {' or '.join(map(str, allowed))}")
+            raise DataError(f"{path}: {key} is {shown(config[key])}: allowed is {' or '.join(map(str, allowed))}")
     for one, other in reference.equal:
         if config.get(one) not in (None, config.get(other)):
-            raise DataError(f"{path}: {one} is {str(config[one])[:80]}: allowed is {other}'s {str(config[other])[:80]}")
+            raise DataError(f"{path}: {one} is {shown(config[one])}: allowed is {other}'s {shown(config.get(other))}")
     found = {key: value for key, value in common_of(family).items() if key not in reference.arguments}
     for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
         found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours, reference)
@@ -51,7 +51,7 @@ def _of_version_5(config, path):
     rotary = config.pop("rope_parameters", None)
     if rotary is not None:
         if not isinstance(rotary, dict):
-            raise DataError(f"{path}: rope_parameters is {str(rotary)[:80]}: allowed is an object")
+            raise DataError(f"{path}: rope_parameters is {shown(rotary)}: allowed is an object")
         rotary = dict(rotary)
         given = {"rope_theta": rotary.pop("rope_theta", config.get("rope_theta", 10000.0)),
                  "rope_scaling": None if rotary.get("rope_type", "default") == "default" else rotary}
@@ -59,7 +59,7 @@ def _of_version_5(config, path):
             if config.setdefault(key, value) != value:
                 raise DataError(f"{path}: {key} and rope_parameters do not say the same: keep one of them")
     if config.get("scale_decoder_outputs") not in (None, config.get("tie_word_embeddings", True)):
-        raise DataError(f"{path}: scale_decoder_outputs is {str(config['scale_decoder_outputs'])[:80]}: allowed is "
+        raise DataError(f"{path}: scale_decoder_outputs is {shown(config['scale_decoder_outputs'])}: allowed is "
                         "what tie_word_embeddings is; save the folder with transformers 4")
     return config
 
@@ -76,27 +76,26 @@ def canonical(config):
 
 def checked(where, value, ours, reference):
     """Return the value of one of our arguments, or raise DataError."""
-    shown = str(value)[:80]
     if ours == "activation":
         if not isinstance(value, str) or value not in reference.activations:
-            raise DataError(f"{where} is {shown!r}: allowed are {', '.join(reference.activations)}")
+            raise DataError(f"{where} is {shown(value)}: allowed are {', '.join(reference.activations)}")
         return reference.activations[value]
     if ours == "tied":
         if not isinstance(value, bool):
-            raise DataError(f"{where} is {shown}: allowed are true and false")
+            raise DataError(f"{where} is {shown(value)}: allowed are true and false")
         return value
     if ours == "rope_scaling":
         return _scaling_of(where, value)
     if ours in FLOATS:
         low, high = FLOATS[ours]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value < high:
-            raise DataError(f"{where} is {shown}: allowed are numbers from {low} to below {high:g}")
+            raise DataError(f"{where} is {shown(value)}: allowed are numbers from {low} to below {high:g}")
         return float(value)
     if value is None and ours in MAY_BE_NONE:
         return 0
     least, largest = LEAST.get(ours, 1), LARGEST.get(ours, 2 ** 24)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= largest:
-        raise DataError(f"{where} is {shown}: allowed is {least} to {largest}")
+        raise DataError(f"{where} is {shown(value)}: allowed is {least} to {largest}")
     return value
 
 
@@ -104,8 +103,8 @@ def _scaling_of(where, value):
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise DataError(f"{where} is {str(value)[:80]}: allowed are null and an object")
-    value = {**value, "rope_type": str(value.get("rope_type", value.get("type")))}
+        raise DataError(f"{where} is {shown(value)}: allowed are null and an object")
+    value = {**value, "rope_type": value.get("rope_type", value.get("type"))}
     value.pop("type", None)
     if value["rope_type"] == "default":
         return None

@@ -12,10 +12,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tfzoo.errors import DataError
+from tfzoo.errors import DataError, reason_of, shown
+from tfzoo.files import once
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
-HEADER_BYTES, JSON_BYTES = 100_000_000, 64_000_000  # the format's own limit; larger ones are no settings
+JSON_BYTES, DEEPEST = 3_000_000, 20  # of settings, indexes and headers, which can take 50 times as much when read
 SHARD_BYTES = 5 * 10 ** 9
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 CONVERT = ("convert it where it is trusted, with transformers: AutoModel.from_pretrained(FOLDER)"
@@ -27,25 +28,23 @@ def read_json(path):
     path = pathlib.Path(path)
     if path.stat().st_size > JSON_BYTES:
         raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {JSON_BYTES:,}; get it again")
-    return _parse(path.read_bytes(), path)
+    return parse_json(path.read_bytes(), path)
 
 
-def _once(pairs):
-    found = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key[:80]!r} is there twice")
-        found[key] = value
-    return found
-
-
-def _parse(content, path):
+def parse_json(content, path):
+    """Return the dict that bytes of JSON hold; errors as `read_json`."""
     try:
-        found = json.loads(content.decode("utf-8"), object_pairs_hook=_once)
+        found = json.loads(content.decode("utf-8"), object_pairs_hook=once)
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        level = [found]
+        for _ in range(DEEPEST):
+            level = [one for outer in level for one in (outer.values() if isinstance(outer, dict) else outer)
+                     if isinstance(one, (dict, list))]
+        if level:
+            raise ValueError("nested too deep")
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({str(error)[:100] or 'nested too deep'}): get it again") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path} is damaged (not an object): get it again")
+        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get it again") from None
     return found
 
 
@@ -65,9 +64,9 @@ class TensorFile:
         with open(self.path, "rb") as file:
             first = file.read(8)
             length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
-            if length > min(HEADER_BYTES, size - 8):
-                raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}")
-            header = _parse(file.read(length), self.path)
+            if length > min(JSON_BYTES, size - 8):
+                raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}: allowed are {JSON_BYTES:,}")
+            header = parse_json(file.read(length), self.path)
         header.pop("__metadata__", None)
         try:
             self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
@@ -76,15 +75,16 @@ class TensorFile:
                 self._places = {name: [8 + length + place for place in entry["data_offsets"]]
                                 for name, entry in header.items()}
         except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
-            raise self._damaged(str(error) or repr(error)) from None
+            raise self._damaged(error) from None
 
     def _damaged(self, reason):
-        return DataError(f"{self.path} is damaged ({reason[:150]}): get it again")
+        return DataError(f"{self.path} is damaged ({reason_of(reason)}): get it again")
 
     def check(self, name):
         """Raise DataError where a tensor has a dtype that weights have not."""
         if self.dtypes[name] not in DTYPES:
-            raise DataError(f"{self.path}: {name} has dtype {self.dtypes[name]}: allowed are {', '.join(DTYPES)}")
+            raise DataError(f"{self.path}: {shown(name)} has dtype {shown(self.dtypes[name])}: allowed are "
+                            f"{', '.join(DTYPES)}")
 
     def get(self, name):
         """Return a tensor in its own dtype, mapped from the file; errors as `check`."""
@@ -124,14 +124,14 @@ class Tensors:
         for file in (TensorFile(folder / name) for name in names):
             for name in file.shapes:
                 if name in self._file:
-                    raise DataError(f"{name} is in two shards of {folder}: get the folder again")
+                    raise DataError(f"{shown(name)} is in two shards of {folder}: get the folder again")
                 self._file[name] = file
         if len(names) > 1 or names != [ONE]:
             wrong = [name for name, shard in where.items()
                      if name not in self._file or self._file[name].path.name != shard]
             if wrong:
-                raise DataError(f"{folder / INDEX} says that {wrong[0]} is in {where[wrong[0]]!r}, which it is not: "
-                                "get the folder again")
+                raise DataError(f"{folder / INDEX} says that {shown(wrong[0])} is in {shown(where[wrong[0]])}, which "
+                                "it is not: get the folder again")
         self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
 
     @property
@@ -156,8 +156,8 @@ def _shards(path):
     names = sorted(set(where.values()))
     for name in names:
         if name != pathlib.PurePosixPath(name).name or "\\" in name or not name.endswith(".safetensors") \
-                or len(name) > 200:
-            raise DataError(f"{path} names the shard {name[:80]!r}: allowed are .safetensors files beside it")
+                or len(name) > 200 or not name.isprintable():
+            raise DataError(f"{path} names the shard {shown(name)}: allowed are .safetensors files beside it")
         if not (path.parent / name).is_file():
             raise FileNotFoundError(f"{path.parent / name} is missing, which {path.name} names: get it too")
     return names, where

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import fused
 from tfzoo.layers.initializers import truncated_normal
 
@@ -28,13 +28,13 @@ def check_scaling(scaling):
     if not scaling or kind == "default":
         return
     if not isinstance(kind, str) or kind not in SCALINGS:
-        raise ConfigError(f"rope_scaling is {str(scaling)[:80]}: allowed are the kinds {', '.join(SCALINGS)}")
+        raise ConfigError(f"rope_scaling is {shown(scaling)}: allowed are the kinds {', '.join(SCALINGS)}")
     missing = SCALINGS[kind] - scaling.keys()
     strange = scaling.keys() - SCALINGS[kind] - ({*YARN, "rope_type"} if kind == "yarn" else {"rope_type"})
     wrong = [key for key in {*SCALINGS[kind], *YARN} & scaling.keys() if not _is_right(key, scaling[key])]
     if missing or strange or wrong:
         raise ConfigError(f"rope_scaling of kind {kind} needs {', '.join(sorted(SCALINGS[kind]))}, numbers above 0: "
-                          f"got {str(scaling)[:120]}")
+                          f"got {shown(scaling, 120)}")
 
 
 def _is_right(key, value):

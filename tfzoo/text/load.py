@@ -1,11 +1,13 @@
 """Tokenizers from files and folders, and vocabularies learned from texts."""
+import contextlib
 import json
 import pathlib
 
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
+from tfzoo.files import once
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
-from tfzoo.text.package import PackageTokenizer
+from tfzoo.text.package import LARGEST, PackageTokenizer
 from tfzoo.text.sentencepiece import STYLES, SentencePieceTokenizer
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
 
@@ -20,11 +22,11 @@ SPECS = "bytes, learn:wordpiece:SIZE or learn:bpe:SIZE"
 
 def _read_json(path):
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
         if not isinstance(found, dict):
             raise ValueError("not an object")
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({str(error)[:100]}); get it again") from None
+        raise DataError(f"{path}: not JSON ({reason_of(error, 100)}); get it again") from None
     return found
 
 
@@ -42,7 +44,8 @@ def load_tokenizer(source, lowercase="auto", bare=False):
         A Tokenizer.
 
     Raises:
-        FileNotFoundError: where there is no vocabulary. DataError: for one that cannot be used.
+        FileNotFoundError: where there is no vocabulary. UnknownKind: for one of a kind that tfzoo does not read.
+        DataError: for one that is damaged.
     """
     if str(source) == "bytes":
         return ByteTokenizer()
@@ -58,9 +61,10 @@ def load_tokenizer(source, lowercase="auto", bare=False):
         raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
     if path.suffix == ".model":
         if _style_of(config) not in ("", *STYLES):
-            raise DataError(f"{path} is a {str(config['tokenizer_class'])[:80]}'s: needed is tokenizer.json too")
+            raise UnknownKind(f"{path} is that of {shown(config['tokenizer_class'])}: needed is tokenizer.json too")
         lowercase = config.get("do_lower_case", True) if lowercase == "auto" else lowercase
-        return SentencePieceTokenizer(path.read_bytes(), bool(lowercase))
+        with _named(path):
+            return SentencePieceTokenizer(path.read_bytes(), bool(lowercase))
     if path.name == "tokenizer.json":
         return _from_package(path, config, lowercase, bare)
     if path.suffix == ".json":
@@ -68,14 +72,29 @@ def load_tokenizer(source, lowercase="auto", bare=False):
         if not merges.is_file():
             raise FileNotFoundError(f"no merges at {merges}: needed beside {path.name}")
         if config.get("add_prefix_space"):
-            raise DataError(f"{config_file}: add_prefix_space is true: needed is tokenizer.json too, which knows it")
-        return BytePairTokenizer(_read_json(path), read_merges(merges), bare)
-    if config.get("tokenizer_class", "BertTokenizer") not in WORDPIECES or config.get(
+            raise UnknownKind(f"{config_file}: add_prefix_space is true: needed is tokenizer.json too, which knows it")
+        ids = _read_json(path)
+        if any(token.endswith("</w>") for token in ids):
+            raise UnknownKind(f"{path} marks the ends of words (</w>), as GPT's: needed is tokenizer.json too")
+        with _named(path):
+            return BytePairTokenizer(ids, read_merges(merges), bare)
+    if (_style_of(config) or "BertTokenizer") not in WORDPIECES or config.get(
             "tokenize_chinese_chars", True) is False or config.get("strip_accents") not in (
             None, config.get("do_lower_case", True)):
-        raise DataError(f"{config_file} asks for a WordPiece that is not BERT's: needed is tokenizer.json too")
+        raise UnknownKind(f"{config_file} asks for a WordPiece that is not BERT's: needed is tokenizer.json too")
     text = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
-    return _wordpiece((text[:-1] if text.endswith("\n") else text).split("\n"), config, lowercase)
+    with _named(path):
+        return _wordpiece((text[:-1] if text.endswith("\n") else text).split("\n"), config, lowercase)
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Name the file in errors about what is in it."""
+    try:
+        yield
+    except DataError as error:
+        message = reason_of(error, 300)
+        raise type(error)(message if str(path.parent) in message else f"{path}: {message}") from None
 
 
 def _wordpiece(vocabulary, config, lowercase):
@@ -98,10 +117,13 @@ def _style_of(config):
 def _from_package(path, config, lowercase, bare):
     """Read a tokenizer.json of the `tokenizers` package."""
     content = _read_json(path)
-    try:
-        return _of_content(path, content, config, lowercase, bare)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{path} is damaged ({str(error)[:100]}): get it again") from None
+    with _named(path):
+        try:
+            return _of_content(path, content, config, lowercase, bare)
+        except DataError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get it again") from None
 
 
 def _of_content(path, content, config, lowercase, bare):
@@ -116,7 +138,37 @@ def _of_content(path, content, config, lowercase, bare):
             "use_regex", True) and not normalizer and set(special) <= GPT2_SPECIALS:
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
         return BytePairTokenizer(model["vocab"], merges, bare)
-    return PackageTokenizer(path.read_text(encoding="utf-8"), config)
+    text = path.read_text(encoding="utf-8")
+    try:
+        return PackageTokenizer(text, config)
+    except DataError as error:
+        if _is_whole(text) or not _is_known(content):
+            raise UnknownKind(str(error)) from None
+        raise
+
+
+def _is_whole(text):
+    """Return whether the package reads a tokenizer.json, with ids as a vocabulary has them."""
+    from tokenizers import Tokenizer as Backend
+    try:
+        return max(Backend.from_str(text).get_vocab().values()) < LARGEST
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # where Rust panics no Exception
+        return False
+
+
+def _is_known(content):
+    """Return whether the package has the kinds of all parts of a tokenizer.json."""
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+    for name, module in (("model", models), ("normalizer", normalizers), ("pre_tokenizer", pre_tokenizers),
+                         ("post_processor", processors), ("decoder", decoders)):
+        part = content.get(name)
+        lists = [one for one in part.values() if isinstance(one, list)] if isinstance(part, dict) else []
+        kinds = [one.get("type") for one in [part, *(one for them in lists for one in them)] if isinstance(one, dict)]
+        if any(isinstance(kind, str) and not hasattr(module, kind) for kind in kinds):
+            return False
+    return True
 
 
 def _is_bert_s(model, normalizer, splitter):

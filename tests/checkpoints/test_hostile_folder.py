@@ -1,0 +1,194 @@
+"""Folders of strangers: vocabularies, tfzoo's own settings and model.keras are refused in one line where damaged."""
+import json
+import shutil
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import tfzoo
+from tests.checkpoints import parity
+from tests.checkpoints.test_hostile import DEEP, LINES, change_config
+from tests.helpers import refused, vocab_dir
+from tests.models.test_models import SMALL
+from tfzoo.checkpoints import Loaded
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
+
+WORDS = [*SPECIALS, *"abcdefghij", *(f"##{letter}" for letter in "abcdefghij")]
+
+
+def write_case(case, folder):
+    parity.write_folder(parity.read_case(parity.GOLDEN / "families" / f"{case}.npz")[0], folder)
+
+
+@pytest.fixture
+def bert(tmp_path):
+    write_case("bert-BertModel", tmp_path / "bert")
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(WORDS))
+    return tmp_path / "bert"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    model = tfzoo.build("bert_tiny", task="classification", labels=["x", "y"], **SMALL)
+    tfzoo.save(Loaded(model, WordPieceTokenizer(WORDS, True), {
+        "model": "bert_tiny", "task": "classification", "labels": ["x", "y"], "settings": {}, "max_length": 12}),
+        folder)
+    return folder
+
+
+@pytest.fixture
+def ours(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "ours")
+
+
+@pytest.mark.parametrize("words, says", [
+    ([*WORDS, "a"], "vocab.txt: the vocabulary has 'a' twice"),
+    (WORDS[1:], r"vocab.txt: the vocabulary has no \[PAD\]"), ([""], "vocab.txt: the vocabulary has no"),
+    ([*WORDS, LINES.replace("\n", ""), LINES.replace("\n", "")], "vocab.txt: the vocabulary has 'a"),
+    ([*WORDS, *(f"w{number}" for number in range(61))], "the tokenizer has 86 ids, but the model's table 61 rows")])
+def test_a_damaged_list_of_words_is_refused(bert, words, says):
+    assert tfzoo.load(bert).tokenizer.vocab_size == len(WORDS)  # of the 61 rows
+    (bert / "vocab.txt").write_text("\n".join(words))
+    refused(bert, says)
+
+
+@pytest.mark.parametrize("name, content, says", [
+    ("tokenizer.json", b"{", "tokenizer.json: not JSON"), ("tokenizer.json", b"{}", "tokenizer.json.* cannot be read"),
+    ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}}}', "'a' is there twice"),
+    ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": {"a": 0}}}', "tokenizer.json.*no .PAD."),
+    ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": 7}}', "tokenizer.json is damaged"),
+    ("tokenizer.json", b'{"a":' * 10 ** 5, "tokenizer.json: not JSON"),
+    ("tokenizer_config.json", b"[]", "tokenizer_config.json: not JSON"),
+    ("vocab.json", b'{"a": 0}', "vocab.json: the vocabulary has no"), ("vocab.json", b'{"a\\n": "b"}', "no dict of"),
+    ("vocab.json", b'{"a": 0, "a": 1}', "'a' is there twice"), ("vocab.json", b"\xff", "vocab.json: not JSON"),
+    ("spiece.model", b"none", "spiece.model: this is no SentencePiece model")])
+def test_a_damaged_vocabulary_is_refused(bert, name, content, says):
+    if name != "tokenizer_config.json":
+        (bert / "vocab.txt").unlink()
+    (bert / "merges.txt").write_text("#version: 0.2\n")
+    (bert / name).write_bytes(content)
+    refused(bert, says)
+
+
+def test_an_enormous_vocabulary_is_not_read(bert):
+    with open(bert / "vocab.txt", "ab") as file:
+        file.truncate(10 ** 9)
+    refused(bert, "vocab.txt has 1,000,000,000 bytes: allowed are")
+
+
+@pytest.mark.parametrize("files, says", [
+    ({"tokenizer.json": {"model": {"type": "Sorcery"}}}, "tokenizer.json: .*cannot be read"),
+    ({"tokenizer.json": {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "b"}}},
+     "no token ends a text"),
+    ({"tokenizer.json": {"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": {
+        "type": "Sequence", "normalizers": [{"type": "Sorcery"}]}}}, "cannot be read"),
+    ({"vocab.json": {"a</w>": 0}, "merges.txt": ""}, "marks the ends of words"),
+    ({"tokenizer_config.json": {"tokenizer_class": "SorceryTokenizer"}, "vocab.txt": ""}, "not BERT's"),
+    ({"tokenizer_config.json": {"tokenizer_class": ["a\nb"]}, "vocab.txt": ""}, "not BERT's"),
+    ({"tokenizer_config.json": {"tokenizer_class": "a\nb"}, "tokenizer.model": ""}, r"that of 'a\\nb'"),
+    ({"vocab.json": {}}, "no merges")])
+def test_a_tokenizer_of_a_kind_that_is_not_known_leaves_the_model(bert, files, says):
+    (bert / "vocab.txt").unlink()
+    for name, content in files.items():
+        (bert / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    loaded = tfzoo.load(bert)
+    assert loaded.tokenizer is None and loaded.tokenizer_problem.isprintable()
+    with pytest.raises(ConfigError, match=says):
+        loaded.embed(["a"])
+
+
+def test_a_sentencepiece_vocabulary_larger_than_the_table_is_refused(tmp_path):
+    write_case("t5-T5Model", tmp_path)
+    shutil.copyfile(vocab_dir() / "t5" / "spiece.model", tmp_path / "spiece.model")
+    refused(tmp_path, "the tokenizer has 32,100 ids, but the model's table 61 rows")
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"format_version": LINES}, "format version 'a"), ({"labels": None}, "damaged .labels are None"),
+    ({"labels": ["x"]}, "damaged .labels are"), ({"labels": ["x", 2]}, "labels is"),
+    ({"labels": LINES}, "labels is 'a"),
+    ({"labels": ["x", "y", LINES]}, "are not those of model.keras"), ({"labels": DEEP}, "labels is"),
+    ({"max_length": 0}, "max_length is 0: allowed is 1 to the model's 20"), ({"max_length": 21}, "max_length is 21"),
+    ({"max_length": True}, "max_length is True"), ({"max_length": LINES}, "max_length is 'a"),
+    ({"model": LINES}, "unknown model 'a"), ({"model": DEEP}, "model is"),
+    ({"model": "gpt2_124m"}, "but model.keras a"),
+    ({"task": None}, "task is None"), ({"task": "tagging"}, "are not those of model.keras"),
+    ({"task": LINES}, "unknown task 'a"), ({"task": DEEP}, "damaged"), ({"task": "seq2seq"}, "cannot learn"),
+    ({"settings": LINES}, "settings is 'a"), ({"task": "masked_lm", "settings": {LINES: 1}}, "damaged")])
+def test_settings_that_are_not_the_model_s_are_refused(ours, change, says):
+    change_config(ours, **change)
+    refused(ours, says)
+
+
+def test_settings_that_are_missing_are_named(ours):
+    (ours / "config.json").write_text('{"format_version": 1, "model": "bert_tiny"}')
+    refused(ours, "damaged .no task")
+
+
+def change_archive(folder, change):
+    """Replace the config.json in model.keras by what `change` makes of it."""
+    path = folder / "model.keras"
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    parts["config.json"] = json.dumps(change(config) or config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def body_of(config):
+    return config["config"]["body"]["config"]
+
+
+LAMBDA = keras.saving.serialize_keras_object(keras.layers.Lambda(lambda x: x + 1))
+DENSE = keras.saving.serialize_keras_object(keras.layers.Dense(10 ** 9))
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda config: config["config"].update(head=LAMBDA), "holds a 'keras.*>Lambda', which is unsafe"),
+    (lambda config: config["config"].update(head=DENSE), "holds a 'keras.*>Dense', which is unsafe"),
+    (lambda config: {**DENSE, "class_name": LINES}, "is a 'a"), (lambda config: {"class_name": DEEP[0][0]}, "is a "),
+    (lambda config: {"class_name": "TaskModel", "registered_name": LINES}, "holds a 'a"),
+    (lambda config: body_of(config).update(name={"module": "os", "class_name": "system"}), "holds a 'os>system'"),
+    (lambda config: body_of(config).update(vocab_size=10 ** 12), "'vocab_size' is 1000000000000: allowed is up to"),
+    (lambda config: body_of(config).update(num_layers=10 ** 9), "'num_layers' is 1000000000: allowed is up"),
+    (lambda config: body_of(config).update(num_layers=1000), "'num_layers' is 1000: allowed is up to 1"),
+    (lambda config: body_of(config).update(num_layers=50), "bytes, but its model"),
+    (lambda config: body_of(config).update(vocab_size=2 ** 24, hidden_dim=2 ** 22), "bytes, but its model"),
+    (lambda config: body_of(config).update(ffn_dim=2 ** 24), "bytes, but its model"),
+    (lambda config: body_of(config).update(positions="sinusoidal", max_length=2 ** 24), "sinusoids of 16777216 x 24"),
+    (lambda config: body_of(config).update(num_heads=0), "cannot be loaded"),
+    (lambda config: body_of(config).update(num_heads=LINES), "cannot be loaded"),
+    (lambda config: body_of(config).update({LINES: 1}), "cannot be loaded"),
+    (lambda config: {LINES: [[[DEEP]]]}, "nested too deep")])
+def test_an_archive_of_other_than_our_models_is_refused(ours, change, says):
+    change_archive(ours, change)
+    refused(ours, says)
+
+
+def test_an_archive_that_says_what_it_said_is_loaded(ours):
+    before = tfzoo.load(ours).model.get_weights()
+    change_archive(ours, lambda config: None)
+    assert all(np.array_equal(one, other) for one, other in zip(before, tfzoo.load(ours).model.get_weights()))
+
+
+def test_a_model_of_keras_with_code_is_refused(ours):
+    keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x + 1)]).save(ours / "model.keras")
+    refused(ours, "is a 'Sequential': allowed are TaskModel")
+
+
+def test_the_bound_of_memory_notices_what_is_taken(bert, monkeypatch):
+    def read(path):
+        raise DataError("x" * np.ones(size, np.uint8)[0])
+
+    monkeypatch.setattr("tfzoo.checkpoints.folder.read_json", read)
+    size = 10
+    refused(bert, "x")
+    size = 300_000_000
+    with pytest.raises(AssertionError, match="bytes were taken"):
+        refused(bert, "x")

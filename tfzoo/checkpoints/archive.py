@@ -1,0 +1,76 @@
+"""A `model.keras` of a stranger: looked through before Keras makes anything of it, so that it can only be ours.
+
+Keras itself refuses code (`safe_mode`), links, and what unpacks to much more than it is.
+"""
+import math
+import zipfile
+
+import keras
+import tensorflow as tf
+
+from tfzoo.checkpoints.huggingface_config import LARGEST
+from tfzoo.checkpoints.tensors import JSON_BYTES, parse_json
+from tfzoo.errors import DataError, reason_of, shown
+from tfzoo.layers import shapes_only
+
+MODELS = ("TaskModel", "Encoder", "Decoder", "EncoderDecoder")
+LARGEST_TABLE = 2 ** 26  # numbers of sinusoids, which are computed and stand in no file
+AGAIN = "get the folder again"
+
+
+def read_archive(path):
+    """Return the keras.Model of a model.keras.
+
+    Raises:
+        DataError: for one that is damaged, holds other than tfzoo's classes, or names more weights than it has.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > JSON_BYTES:
+                raise ValueError(f"a config.json of more than {JSON_BYTES:,} bytes")
+            content = archive.read("config.json")
+    except Exception as error:  # zipfile raises many kinds for a damaged archive, as Keras does below
+        raise DataError(f"{path} cannot be loaded ({reason_of(error)}): {AGAIN}") from None
+    config = parse_json(content, path)
+    if config.get("class_name") not in MODELS:
+        raise DataError(f"{path} is a {shown(config.get('class_name'))}: allowed are {', '.join(MODELS)}")
+    _check(config, path)
+    try:
+        with shapes_only():
+            weights = keras.saving.deserialize_keras_object(config).weights
+        needed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in weights)
+        if needed > path.stat().st_size:
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model {needed:,} of weights: {AGAIN}")
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path} cannot be loaded ({reason_of(error)}): {AGAIN}") from error
+
+
+def _check(config, path):
+    """Raise DataError where any part of a model's config is of a class that is not ours, or enormous."""
+    left, size = [config], path.stat().st_size
+    most = {**LARGEST, "num_layers": min(LARGEST["num_layers"], size // 1000)}  # a file takes more for each
+    while left:
+        part = left.pop()
+        if isinstance(part, dict) and "class_name" in part:
+            name = part.get("registered_name") or f"{part.get('module')}>{part['class_name']}"
+            if not isinstance(name, str) or not name.startswith("tfzoo>") and name != "keras>DTypePolicy":
+                raise DataError(f"{path} holds a {shown(name)}, which is unsafe to load: allowed are tfzoo's own "
+                                "classes, which run no code of the file")
+        if isinstance(part, dict):
+            if part.get("positions") == "sinusoidal" and _product(part, "max_length", "hidden_dim") > LARGEST_TABLE:
+                raise DataError(f"{path}: sinusoids of {shown(part['max_length'])} x {shown(part['hidden_dim'])}: "
+                                f"allowed are {LARGEST_TABLE:,} numbers")
+            for key, value in part.items():
+                largest = most.get(key, 2 ** 24)
+                if isinstance(value, int) and value > largest and key != "shared_object_id":
+                    raise DataError(f"{path}: {shown(key)} is {shown(value)}: allowed is up to {largest}")
+        if isinstance(part, (dict, list)):
+            left += part.values() if isinstance(part, dict) else part
+
+
+def _product(part, *keys):
+    values = [part.get(key) for key in keys]
+    return math.prod(value if isinstance(value, int) else 1 for value in values)
