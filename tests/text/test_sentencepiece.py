@@ -1,10 +1,12 @@
-"""SentencePiece in the graph gives the package's ids, for T5's published model and one learned as ALBERT's."""
+"""SentencePiece in the graph: T5's published model, and learned ones as ALBERT's and Llama's."""
+import json
+
 import numpy as np
 import pytest
-import sentencepiece
 import tensorflow as tf
 
-from tests.helpers import hostile_texts, real_lines, vocab_dir
+from tests.helpers import vocab_dir
+from tests.text import kinds
 from tfzoo.errors import DataError
 from tfzoo.text import load_tokenizer
 
@@ -16,53 +18,52 @@ def t5():
 
 @pytest.fixture(scope="module")
 def albert(tmp_path_factory):
-    """A unigram model with ALBERT's special tokens, learned from real lines."""
-    folder = tmp_path_factory.mktemp("albert")
-    (folder / "text").write_text("\n".join(real_lines()[:3000]).lower())
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "text"), model_prefix=str(folder / "spiece"), vocab_size=1000, pad_id=0, unk_id=1,
-        bos_id=-1, eos_id=-1, control_symbols=["[CLS]", "[SEP]"], user_defined_symbols=["[MASK]"],
-        character_coverage=0.98, minloglevel=2)
-    return load_tokenizer(folder)
+    return kinds.albert(tmp_path_factory.mktemp("albert"))[0]
 
 
-def texts_of():
-    return [text.decode("utf-8", "replace") for text in hostile_texts(300)] + real_lines()
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return kinds.llama2(tmp_path_factory.mktemp("llama"), "model")[0]
 
 
-def test_t5_s_ids_are_the_package_s(t5):
-    package = sentencepiece.SentencePieceProcessor(model_file=str(vocab_dir() / "t5" / "spiece.model"))
-    texts = texts_of()
-    assert t5.encode(texts).to_list() == package.encode(texts)
+def test_t5_s_published_ids(t5):
     assert t5.vocab_size == 32100 and (t5.pad_id, t5.end_id, t5.unk_id, t5.start_id) == (0, 1, 2, None)
     ids = t5(["A fine film.", "Yes"])
     assert ids["token_ids"].numpy().tolist() == [[71, 1399, 814, 5, 1], [2163, 1, 0, 0, 0]]
     assert t5.decode(ids["token_ids"]) == ["A fine film.", "Yes"]
-    pair = t5(["Yes"], ["Yes"], max_length=4)
-    assert pair["token_ids"].numpy().tolist() == [[2163, 1, 2163, 1]]
 
 
-def test_a_text_cannot_spell_a_special_token(t5):
-    ids = t5.encode(["</s> <extra_id_0> <pad>"]).to_list()[0]
-    assert not set(ids) & (set(t5.special_ids) - {t5.unk_id})
+def test_a_text_cannot_spell_a_special_token(t5, llama):
+    for tokenizer, text in ((t5, "</s> <extra_id_0> <pad>"), (llama, "<s></s><unk><0x0A>")):
+        ids = tokenizer.encode([text]).to_list()[0]
+        assert not set(ids) & (set(tokenizer.special_ids) - {t5.unk_id})
+    assert llama.unk_id not in ids
 
 
-def test_albert_s_ids_are_those_of_the_reference_s_normalizers(albert):
-    from tokenizers import normalizers
-    cleaner = normalizers.Sequence([normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD(),
-                                    normalizers.StripAccents(), normalizers.Lowercase()])
-    package = sentencepiece.SentencePieceProcessor(model_proto=albert.model)
-    texts = [text for text in texts_of() if "[MASK]" not in text.upper()]
-    for text, ids in zip(texts, albert.encode(texts).to_list()):
-        assert ids == package.encode(cleaner.normalize_str(text)), text
-    pair = albert(["one"], ["two"])
-    tokens = pair["token_ids"].numpy()[0]
-    assert tokens[0] == albert.start_id and (tokens == albert.end_id).sum() == 2
-    assert pair["segment_ids"].numpy()[0].tolist()[-1] == 1
+def test_llama_s_bytes_and_settings(llama, tmp_path):
+    texts = ["  two  blanks\n", "\U0001f600 \u4e2d\u6587 caf\u00e9", "nul \x00"]
+    assert llama.decode(llama(texts)["token_ids"]) == texts
+    assert (llama.unk_id, llama.start_id, llama.end_id) == (0, 1, 2)
+    assert llama.pad_id == llama.end_id  # it has none of its own
+    assert llama.opening == [1]
+    (tmp_path / "tokenizer.model").write_bytes(llama.model)
+    config = {"tokenizer_class": "LlamaTokenizerFast", "add_bos_token": False, "add_eos_token": True,
+              "pad_token": {"content": "<unk>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "again").mkdir()
+    load_tokenizer(tmp_path).save(tmp_path / "again")
+    for folder in (tmp_path, tmp_path / "again"):
+        tokenizer = load_tokenizer(folder)
+        one, two = llama.encode(["one"]).to_list()[0], llama.encode(["two"]).to_list()[0]
+        assert tokenizer(["one"], ["two"])["token_ids"].numpy().tolist() == [[*one, 2, *two, 2]]
+        assert tokenizer.pad_id == 0 and tokenizer.opening == []
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "add_prefix_space": false}')
+    with pytest.raises(DataError, match="tokenizer.json too"):
+        load_tokenizer(tmp_path)
 
 
-def test_in_a_graph_bytes_and_files(t5, albert, tmp_path):
-    for number, tokenizer in enumerate((t5, albert)):
+def test_in_a_graph_bytes_and_files(t5, albert, llama, tmp_path):
+    for number, tokenizer in enumerate((t5, albert, llama)):
         encode = tf.function(lambda texts: tokenizer(texts, max_length=9)["token_ids"])
         texts = ["a fine film indeed", "b\ufffd"]
         assert np.array_equal(encode(tf.constant(texts)), tokenizer(texts, max_length=9)["token_ids"])
@@ -73,10 +74,24 @@ def test_in_a_graph_bytes_and_files(t5, albert, tmp_path):
         assert load_tokenizer(folder).fingerprint == tokenizer.fingerprint
 
 
-def test_offsets_point_at_the_pieces(t5):
+def test_offsets_point_at_the_pieces(t5, llama):
     text = "Ein schöner Film."
-    pieces = [text[begin:end].strip() for begin, end in t5.offsets([text])[0]]
-    assert "".join(pieces) == text.replace(" ", "")
+    for tokenizer in (t5, llama):
+        pieces = [text[begin:end].strip() for begin, end in tokenizer.offsets([text])[0]]
+        assert "".join(pieces) == text.replace(" ", "")
+
+
+def test_a_model_without_its_special_tokens_is_refused(tmp_path, t5):
+    kinds.learn_sentencepiece(tmp_path, "spiece", bos_id=-1, eos_id=-1)
+    with pytest.raises(DataError, match="lacks special tokens: .*, or LlamaTokenizer's <s>") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "spiece.model").write_bytes(t5.model)
+    for style, token in (("AlbertTokenizer", "[CLS]"), ("LlamaTokenizer", "<s>")):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": style}))
+        with pytest.raises(DataError, match="lacks special tokens") as caught:
+            load_tokenizer(tmp_path)
+        assert token in str(caught.value) and "T5Tokenizer" not in str(caught.value)
 
 
 def test_what_is_no_model_is_refused(tmp_path):

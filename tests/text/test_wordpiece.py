@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 from tokenizers import BertWordPieceTokenizer
 
-from tests.helpers import data_dir, vocab_dir
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
@@ -64,19 +63,6 @@ def test_invalid_utf8_becomes_the_replacement_character(learned):
     assert learned.encode(raw).to_list() == learned.encode(decoded).to_list()
 
 
-@pytest.mark.parametrize("name", ["bert_uncased", "bert_cased", "bert_chinese"])
-def test_published_vocabularies_on_real_lines(name):
-    tokenizer = load_tokenizer(vocab_dir() / name)
-    assert tokenizer.lowercase == (name == "bert_uncased")  # the others hold capitals
-    lines = []
-    for path in sorted(data_dir().glob("*/*"))[:60]:
-        if path.suffix in (".tsv", ".txt", ".jsonl"):
-            with path.open(encoding="utf-8", errors="replace") as file:
-                lines += [line.rstrip("\n") for line, _ in zip(file, range(200))]
-    assert len(lines) > 2000
-    assert_same(tokenizer, lines + HOSTILE)
-
-
 def test_in_a_graph_and_in_a_data_set(learned):
     eager = learned(["Hello, world", ""])
     graph = tf.function(lambda texts: learned(texts), input_signature=[tf.TensorSpec([None], tf.string)])
@@ -84,20 +70,6 @@ def test_in_a_graph_and_in_a_data_set(learned):
         assert np.array_equal(value, eager[key])
     data = tf.data.Dataset.from_tensor_slices(HOSTILE).batch(4).map(learned.encode)
     assert [row for batch in data for row in batch.to_list()] == learned.encode(HOSTILE).to_list()
-
-
-@pytest.mark.parametrize("max_length", [5, 8, 9, 12, 40])
-def test_pairs_are_joined_and_cut_as_the_reference_does(learned, max_length):
-    other = reference(learned)
-    other.enable_truncation(max_length)
-    ones, twos = ["aaa b c d e", "x", "q w e r t y", ""], ["f g h", "l m n o p q r s t", "a s d f g h", ""]
-    ours = learned(ones, twos, max_length)
-    for number, (one, two) in enumerate(zip(ones, twos)):
-        encoding = other.encode(one, two)
-        size = int(ours["padding_mask"][number].numpy().sum())
-        assert ours["token_ids"][number, :size].numpy().tolist() == encoding.ids
-        assert ours["segment_ids"][number, :size].numpy().tolist() == encoding.type_ids
-    assert ours["token_ids"].shape[1] <= max_length
 
 
 def test_save_and_load(learned, tmp_path):

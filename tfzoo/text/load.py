@@ -7,8 +7,9 @@ from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.files import once
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
-from tfzoo.text.package import LARGEST, PackageTokenizer
+from tfzoo.text.package import LARGEST, PackageTokenizer, content_of_gpt
 from tfzoo.text.sentencepiece import STYLES, SentencePieceTokenizer
+from tfzoo.text.tokenizer import class_of
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
 
 WORDPIECES = {f"{name}Tokenizer{fast}" for name in ("Bert", "DistilBert", "Electra", "MobileBert")
@@ -34,9 +35,9 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     """Load a tokenizer.
 
     Args:
-        source: "bytes"; a vocabulary file: vocab.txt (Google's, Hugging Face's), vocab.json with merges.txt beside it,
-            encoder.json with vocab.bpe (OpenAI's), spiece.model (SentencePiece, T5's or ALBERT's), tokenizer.json
-            (Hugging Face's); or a folder with one of them.
+        source: "bytes"; a vocabulary file: vocab.txt (Google's, Hugging Face's), vocab.json with merges.txt beside it
+            (byte-level, or GPT's of 2018), encoder.json with vocab.bpe (OpenAI's), spiece.model or tokenizer.model
+            (SentencePiece, T5's, ALBERT's or Llama's), tokenizer.json (Hugging Face's); or a folder with one of them.
         lowercase: bool, or "auto": tokenizer_config.json, else whether the vocabulary holds no capitals.
         bare: bool, see BytePairTokenizer: for models that others have trained.
 
@@ -60,25 +61,18 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     if not path.is_file():
         raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
     if path.suffix == ".model":
-        if _style_of(config) not in ("", *STYLES):
+        if class_of(config) not in ("", *STYLES):
             raise UnknownKind(f"{path} is that of {shown(config['tokenizer_class'])}: needed is tokenizer.json too")
-        lowercase = config.get("do_lower_case", True) if lowercase == "auto" else lowercase
+        if lowercase != "auto":
+            config = {**config, "do_lower_case": bool(lowercase), "keep_accents": not lowercase}
         with _named(path):
-            return SentencePieceTokenizer(path.read_bytes(), bool(lowercase))
+            return SentencePieceTokenizer(path.read_bytes(), config)
     if path.name == "tokenizer.json":
         return _from_package(path, config, lowercase, bare)
     if path.suffix == ".json":
-        merges = folder / PAIRS.get(path.name, "merges.txt")
-        if not merges.is_file():
-            raise FileNotFoundError(f"no merges at {merges}: needed beside {path.name}")
-        if config.get("add_prefix_space"):
-            raise UnknownKind(f"{config_file}: add_prefix_space is true: needed is tokenizer.json too, which knows it")
-        ids = _read_json(path)
-        if any(token.endswith("</w>") for token in ids):
-            raise UnknownKind(f"{path} marks the ends of words (</w>), as GPT's: needed is tokenizer.json too")
         with _named(path):
-            return BytePairTokenizer(ids, read_merges(merges), bare)
-    if (_style_of(config) or "BertTokenizer") not in WORDPIECES or config.get(
+            return _of_pair(path, folder / PAIRS.get(path.name, "merges.txt"), config, bare)
+    if (class_of(config) or "BertTokenizer") not in WORDPIECES or config.get(
             "tokenize_chinese_chars", True) is False or config.get("strip_accents") not in (
             None, config.get("do_lower_case", True)):
         raise UnknownKind(f"{config_file} asks for a WordPiece that is not BERT's: needed is tokenizer.json too")
@@ -97,6 +91,23 @@ def _named(path):
         raise type(error)(message if str(path.parent) in message else f"{path}: {message}") from None
 
 
+def _of_pair(path, merges, config, bare):
+    """Read a vocabulary with its merges: GPT's of 2018, known by its words' ends, or a byte-level one."""
+    if not merges.is_file():
+        raise FileNotFoundError(f"no merges at {merges}: needed beside {path.name}")
+    if config.get("add_prefix_space"):
+        raise UnknownKind(f"{path} is of a tokenizer with add_prefix_space: needed is tokenizer.json too, which knows "
+                          "it")
+    ids, pairs = _read_json(path), read_merges(merges)
+    gpt = "<unk>" in ids and ids.keys().isdisjoint(("<s>", "<|endoftext|>")) and any(
+        token.endswith("</w>") for token in ids)
+    if class_of(config) == "OpenAIGPTTokenizer" or (gpt and not class_of(config)):
+        if not gpt:
+            raise DataError(f"{path} is no vocabulary of GPT's: needed are <unk> and tokens that end with </w>")
+        return PackageTokenizer(content_of_gpt(ids, pairs), config)
+    return BytePairTokenizer(ids, pairs, bare)
+
+
 def _wordpiece(vocabulary, config, lowercase):
     if lowercase == "auto":
         capitals = any(token != token.lower() for token in vocabulary if not token.startswith("["))
@@ -106,12 +117,8 @@ def _wordpiece(vocabulary, config, lowercase):
 
 def _files(config):
     """Return the names of vocabularies, the best first: tokenizer.json says most, SentencePiece runs in graphs."""
-    known = {"": SENTENCEPIECE[:1], **{style: SENTENCEPIECE for style in STYLES}}
-    return [*known.get(_style_of(config), ()), "tokenizer.json", *FILES]
-
-
-def _style_of(config):
-    return str(config.get("tokenizer_class") or "").removesuffix("Fast")
+    first = {"": SENTENCEPIECE[:1], "T5Tokenizer": SENTENCEPIECE, "AlbertTokenizer": SENTENCEPIECE}
+    return [*first.get(class_of(config), ()), "tokenizer.json", *FILES]
 
 
 def _from_package(path, config, lowercase, bare):

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import DataError
-from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
+from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside, token_of
 
-# Where tokenizer_config.json does not say.
+# Where tokenizer_config.json does not say; then the unknown token.
 ENDS = ("</s>", "<|end_of_text|>", "<|endoftext|>", "[SEP]", "<|im_end|>")
 LARGEST = 2 ** 24  # ids
 WORD_BEGINS = ("\u2581", "\u0120")
@@ -46,8 +46,10 @@ class PackageTokenizer(Tokenizer):
         self.vocab_size = max(ids.values()) + 1
         if self.vocab_size > LARGEST:
             raise DataError(f"tokenizer.json has the id {self.vocab_size - 1:,}: allowed are those below {LARGEST:,}")
-        self.tokens = {name: _token(config.get(f"{name}_token")) for name in ("bos", "eos", "pad", "unk", "mask")}
+        self.tokens = {name: token_of(config, name) for name in ("bos", "eos", "pad", "unk", "mask")}
         before, _, after = self._around
+        model = json.loads(content)
+        self.tokens["unk"] = self.tokens["unk"] or model["model"].get("unk_token")
         end = next((end for end in (self.tokens["eos"], *ENDS, self.tokens["unk"]) if end in ids), None)
         if end is None and not after:
             raise DataError("no token ends a text: needed is eos_token or unk_token in tokenizer_config.json, or one "
@@ -60,7 +62,6 @@ class PackageTokenizer(Tokenizer):
         self.special_ids = tuple(sorted(special | {self.end_id, self.pad_id, *before}))
         self.starts_word = np.zeros(self.vocab_size, bool)
         self.starts_word[[number for token, number in ids.items() if token.startswith(WORD_BEGINS)]] = True
-        model = json.loads(content)
         self.lossless = not model.get("normalizer") and "ByteLevel" in json.dumps(model.get("pre_tokenizer"))
 
     def _template(self):
@@ -106,7 +107,15 @@ class PackageTokenizer(Tokenizer):
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
 
 
-def _token(value):
-    """Return a special token of tokenizer_config.json, a str or a dict of one, as str or None."""
-    value = value.get("content") if isinstance(value, dict) else value
-    return value if isinstance(value, str) else None
+def content_of_gpt(ids, merges):
+    """Return the tokenizer.json of GPT's vocabulary of 2018, as transformers' OpenAIGPTConverter makes it: str."""
+    unk = "<unk>"
+    return json.dumps({
+        "version": "1.0",
+        "added_tokens": [{"id": ids[unk], "content": unk, "single_word": False, "lstrip": False, "rstrip": False,
+                          "normalized": False, "special": True}],
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": {"type": "BPEDecoder", "suffix": "</w>"},
+        "model": {"type": "BPE", "unk_token": unk, "end_of_word_suffix": "</w>", "fuse_unk": False, "vocab": ids,
+                  "merges": merges}})

@@ -1,7 +1,8 @@
 """SentencePiece (Kudo, Richardson 2018, arXiv:1808.06226) by a model file, inside a TensorFlow graph through tf-text.
 
-T5's models, which end each text with </s>, and ALBERT's, which has BERT's tokens around texts and lower-cases them. A
-text that spells a special token is text.
+T5's models, which end each text with </s>; ALBERT's, which has BERT's tokens around texts and lower-cases them; those
+of Llama 2 and Mistral, which begin each text with <s> and spell in bytes what they do not know. A text that spells
+a special token is text.
 """
 import json
 import pathlib
@@ -11,11 +12,14 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfzoo.errors import DataError
-from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
+from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts, class_of, token_of
 
 SENTINELS = 100  # T5's <extra_id_0> ... stand after the pieces, the last first
-STYLES = {"T5Tokenizer": {"end": "</s>", "pad": "<pad>", "unk": "<unk>"},
-          "AlbertTokenizer": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>", "unk": "<unk>", "mask": "[MASK]"}}
+STYLES = {"AlbertTokenizer": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>", "unk": "<unk>", "mask": "[MASK]"},
+          "T5Tokenizer": {"end": "</s>", "pad": "<pad>", "unk": "<unk>"},
+          "LlamaTokenizer": {"start": "<s>", "end": "</s>", "unk": "<unk>", "byte": "<0x0A>"}}
+FILES = {"AlbertTokenizer": "spiece.model", "T5Tokenizer": "spiece.model", "LlamaTokenizer": "tokenizer.model"}
+WORDS = {"start": "bos", "end": "eos", "unk": "unk"}  # Llama's settings may name others
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -23,16 +27,19 @@ class SentencePieceTokenizer(Tokenizer):
 
     Args:
         model: bytes of the model file.
-        lowercase: bool, ALBERT's alone; accents go too.
+        config: dict, of tokenizer_config.json: tokenizer_class (else the pieces tell); ALBERT's do_lower_case,
+            keep_accents and clean_text (our own; false: the model's normalization alone, as in keras-nlp); Llama's
+            bos_token, eos_token, unk_token, pad_token (else the end pads), add_bos_token and add_eos_token.
 
     Raises:
-        DataError: for bytes that are no model, or one without the tokens of T5 or ALBERT.
+        DataError: for bytes that are no model, one without the tokens of T5, ALBERT or Llama, or add_prefix_space
+            switched off.
     """
 
     kind = "sentencepiece"
     start_id = mask_id = None
 
-    def __init__(self, model, lowercase=True):
+    def __init__(self, model, config=()):
         from sentencepiece import SentencePieceProcessor
         try:
             self._package = SentencePieceProcessor(model_proto=model)
@@ -40,35 +47,49 @@ class SentencePieceTokenizer(Tokenizer):
             self.pieces = [self._package.id_to_piece(number) for number in range(count)]
         except (RuntimeError, TypeError, ValueError) as error:  # the last for a piece that is no UTF-8
             raise DataError(f"this is no SentencePiece model ({str(error)[:80]}): get it again") from None
-        self.model = model
+        self.model, config = model, dict(config)
         ids = {piece: number for number, piece in enumerate(self.pieces)}
-        self.style = next((style for style in ("AlbertTokenizer", "T5Tokenizer")
-                           if ids.keys() >= set(STYLES[style].values())), None)
-        if self.style is None:
-            raise DataError("the SentencePiece model has neither T5's special tokens (" + ", ".join(
-                STYLES["T5Tokenizer"].values()) + ") nor ALBERT's: allowed are these two")
-        for name, token in STYLES[self.style].items():
+        self.style, special = _style(ids, config)
+        for name, token in special.items():
             setattr(self, f"{name}_id", ids[token])
-        self.lowercase = lowercase and self.style == "AlbertTokenizer"
-        sentinels = SENTINELS if self.style == "T5Tokenizer" else 0
-        self.vocab_size = count + sentinels
-        self.special_ids = tuple(sorted({*(ids[token] for token in STYLES[self.style].values()),
+        self.adds = True, True
+        if self.style == "LlamaTokenizer":
+            if config.get("add_prefix_space") is False:
+                raise DataError("tokenizer_config.json: add_prefix_space is false: needed is tokenizer.json too")
+            self.pad_id = ids.get(token_of(config, "pad"), self.end_id)
+            self.adds = bool(config.get("add_bos_token", True)), bool(config.get("add_eos_token", False))
+        self.clean = self.style == "AlbertTokenizer" and config.get("clean_text", True) is not False
+        self.lowercase = self.clean and bool(config.get("do_lower_case", True))
+        self.keep_accents = not self.clean or bool(config.get("keep_accents", False))
+        self.vocab_size = count + (SENTINELS if self.style == "T5Tokenizer" else 0)
+        self.special_ids = tuple(sorted({*(ids[token] for token in special.values()), self.pad_id,
                                          *range(count, self.vocab_size)}))
         self.starts_word = np.zeros(self.vocab_size, bool)
         self.starts_word[:count] = [piece.startswith("\u2581") for piece in self.pieces]
         self._op = tf_text.SentencepieceTokenizer(model, out_type=tf.int32)
 
+    @property
+    def around(self):
+        if self.style != "LlamaTokenizer":
+            return super().around
+        before, after = ([token] if adds else [] for token, adds in zip((self.start_id, self.end_id), self.adds))
+        return before, after + before, after
+
+    @property
+    def opening(self):
+        return self.around[0] if self.style == "LlamaTokenizer" else super().opening
+
     def _cleaned(self, texts):
         """Return valid UTF-8, as ALBERT's code cleans it before: blanks joined, quotes, accents and capitals."""
         texts = tf.strings.unicode_transcode(as_strings(texts), "UTF-8", "UTF-8", errors="replace")
-        if self.style == "T5Tokenizer":
+        if not self.clean:
             return texts
         texts = tf.strings.regex_replace(tf.strings.regex_replace(texts, "``|''", '"'), r"[\pZ\s]+", " ")
-        if not self.lowercase:
-            return texts
         # NUL ends a text for TensorFlow's `lower`; like NUL, this one is in no vocabulary.
-        texts = tf_text.normalize_utf8(tf.strings.regex_replace(texts, r"\x00", "\ue000"), "NFKD")
-        return tf.strings.lower(tf.strings.regex_replace(texts, r"\p{Mn}|\p{Me}|\p{Mc}", ""), "utf-8")
+        texts = tf.strings.regex_replace(texts, r"\x00", "\ue000")
+        if not self.keep_accents:
+            texts = tf.strings.regex_replace(tf_text.normalize_utf8(texts, "NFKD"), r"\p{Mn}|\p{Me}|\p{Mc}", "")
+        return tf.strings.lower(texts, "utf-8") if self.lowercase else texts
 
     def encode(self, texts):
         return self._op.tokenize(self._cleaned(texts))
@@ -81,22 +102,40 @@ class SentencePieceTokenizer(Tokenizer):
     def offsets(self, texts):
         found = []
         for text in as_texts(texts):
-            if self.style != "T5Tokenizer":
+            if self.clean:
                 text = self._cleaned([text]).numpy()[0].decode()
             encoded = self._package.encode(text, return_type="proto")
             found.append([(piece.begin, piece.end) for piece in encoded.pieces])
         return found
 
     def identity(self):
-        return [self.kind, self.style, self.lowercase, self.model.hex()]
+        plain = self.style != "AlbertTokenizer" or (self.lowercase and not self.keep_accents)
+        return [self.kind, self.style, self.lowercase, self.model.hex(),
+                *([] if plain else [self.keep_accents, self.clean])]
 
     def save(self, folder):
-        """Write spiece.model and tokenizer_config.json, which Hugging Face reads too, into a folder that exists."""
-        folder = pathlib.Path(folder)
-        (folder / "spiece.model").write_bytes(self.model)
-        config = {"tokenizer_class": self.style}
+        """Write the model and tokenizer_config.json, which Hugging Face reads too, into a folder that exists."""
+        folder, config = pathlib.Path(folder), {"tokenizer_class": self.style}
+        (folder / FILES[self.style]).write_bytes(self.model)
         if self.style == "AlbertTokenizer":
-            config["do_lower_case"] = self.lowercase
+            config.update(do_lower_case=self.lowercase, keep_accents=self.keep_accents, clean_text=self.clean)
+        elif self.style == "LlamaTokenizer":
+            config.update({f"{word}_token": self.pieces[getattr(self, f"{name}_id")]
+                           for name, word in {**WORDS, "pad": "pad"}.items()})
+            config.update(add_bos_token=self.adds[0], add_eos_token=self.adds[1])
         else:
             config["extra_ids"] = SENTINELS
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+
+
+def _style(ids, config):
+    """Return the style, that of the settings or else the one whose tokens are all there, and its special tokens."""
+    allowed = {style: {name: style == "LlamaTokenizer" and token_of(config, WORDS.get(name)) or token
+                       for name, token in special.items()} for style, special in STYLES.items()}
+    named = class_of(config)
+    allowed = {named: allowed[named]} if named in allowed else allowed
+    for style, special in allowed.items():
+        if ids.keys() >= set(special.values()):
+            return style, {name: token for name, token in special.items() if name != "byte"}
+    raise DataError("the SentencePiece model lacks special tokens: allowed are " + ", or ".join(
+        f"{style}'s {' '.join(special.values())}" for style, special in allowed.items()) + "; get it again")

@@ -1,0 +1,206 @@
+"""Each kind of tokenizer beside its reference: its authors' package, and what transformers puts around texts.
+
+Vocabularies that are not published with the development data are learned here, from lines in English, German and
+Chinese.
+"""
+import json
+
+import sentencepiece
+from tokenizers import (BertWordPieceTokenizer, ByteLevelBPETokenizer, Regex, Tokenizer, decoders, models, normalizers,
+                        pre_tokenizers, processors, trainers)
+
+from tests.helpers import real_lines, vocab_dir
+from tfzoo.text import load_tokenizer
+
+CONTRACTIONS, REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|", \
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+class Reference:
+    """What encodes, cuts and joins texts: a backend of `tokenizers`, and `spell`, which turns texts into its input."""
+
+    def __init__(self, backend, spell=lambda text: text):
+        backend.encode_special_tokens = True  # a text that spells a special token is text
+        backend.no_padding()
+        self.backend, self.spell = backend, spell
+
+    def encode(self, texts):
+        """Return the ids without special tokens: list of lists."""
+        self.backend.no_truncation()
+        return [encoding.ids for encoding in self.backend.encode_batch(list(map(self.spell, texts)),
+                                                                       add_special_tokens=False)]
+
+    def join(self, parts, max_length):
+        """Return (ids, segments) of each text, or pair of texts, with special tokens."""
+        self.backend.no_truncation()
+        if max_length:
+            self.backend.enable_truncation(max_length, strategy="longest_first")
+        rows = list(zip(*(map(self.spell, part) for part in parts))) if len(parts) == 2 else list(
+            map(self.spell, parts[0]))
+        return [(encoding.ids, encoding.type_ids) for encoding in self.backend.encode_batch(rows)]
+
+
+def learn_bpe(backend, specials=(), size=1500, **settings):
+    """Train a BPE backend on real lines: bytes where it splits texts into them."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if "ByteLevel" in repr(backend.pre_tokenizer) else []
+    backend.train_from_iterator(real_lines()[::5], trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False, **settings))
+    return backend
+
+
+def learn_sentencepiece(folder, name, lowercase=False, **settings):
+    """Train a SentencePiece model on real lines; returns the package's processor."""
+    lines = [line.lower() if lowercase else line for line in real_lines()[::5]]
+    (folder / "text").write_text("\n".join(lines), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "text"), model_prefix=str(folder / name), vocab_size=2000, character_coverage=0.98,
+        minloglevel=2, **settings)
+    return sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{name}.model"))
+
+
+def template(ids, single, pair):
+    """Return a post-processor that puts special tokens, of the ids of a dict, around one text and two."""
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=[
+        (token, number) for token, number in ids.items() if f"{token}:" in f"{pair} {single}"])
+
+
+def of_pieces(package, single, pair):
+    """Return the reference of a SentencePiece model: its ids, cut and joined by a backend that knows but numbers."""
+    backend = Tokenizer(models.WordLevel({str(number): number for number in range(package.vocab_size())}))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = template({package.id_to_piece(number): number for number in range(package.vocab_size())},
+                                      single, pair)
+    return Reference(backend, lambda text: " ".join(map(str, package.encode(text))))
+
+
+def saved(backend, folder, **config):
+    """Return the tokenizer of a folder with the backend's tokenizer.json, and the backend as its own reference."""
+    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return load_tokenizer(folder), Reference(backend)
+
+
+def wordpiece(name):
+    folder = vocab_dir() / name
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.lowercase == (name == "bert_uncased")  # the others hold capitals
+    reference = BertWordPieceTokenizer.from_file(str(folder / "vocab.txt"), lowercase=tokenizer.lowercase)
+    return tokenizer, Reference(reference._tokenizer)
+
+
+def gpt2(folder):
+    folder = vocab_dir() / "gpt2"
+    reference = ByteLevelBPETokenizer.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    return load_tokenizer(folder, bare=True), Reference(reference._tokenizer)
+
+
+def roberta(folder):
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    learn_bpe(backend, ROBERTA)
+    backend.post_processor = processors.RobertaProcessing(*(
+        (token, backend.token_to_id(token)) for token in ("</s>", "<s>")))
+    backend.model.save(str(folder))
+    return load_tokenizer(folder), Reference(backend)
+
+
+def byte_bpe(split, normalizer=None, specials=(), **settings):
+    backend = Tokenizer(models.BPE(**settings))
+    if normalizer:
+        backend.normalizer = normalizer
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(split), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]), decoders.ByteLevel()
+    return learn_bpe(backend, specials)
+
+
+def llama3(folder):
+    backend = byte_bpe(CONTRACTIONS + r"\p{N}{1,3}" + REST, specials=["<|begin_of_text|>", "<|end_of_text|>"],
+                       ignore_merges=True)
+    backend.post_processor = template(backend.get_vocab(), "<|begin_of_text|>:0 $A:0",
+                                      "<|begin_of_text|>:0 $A:0 <|begin_of_text|>:1 $B:1")
+    return saved(backend, folder, eos_token={"content": "<|end_of_text|>"})
+
+
+def qwen2(folder):
+    backend = byte_bpe(CONTRACTIONS + r"\p{N}" + REST, normalizers.NFC())
+    backend.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    return saved(backend, folder, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def smollm(folder):
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                     pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    return saved(learn_bpe(backend, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]), folder)
+
+
+def gpt(folder, whole=True):
+    """GPT's of 2018, as transformers' OpenAIGPTConverter builds it: lowered, its tokens know the end of a word."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), \
+        pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.BPEDecoder(suffix="</w>")
+    learn_bpe(backend, ["<unk>"], end_of_word_suffix="</w>", limit_alphabet=400)
+    if whole:
+        return saved(backend, folder)
+    backend.model.save(str(folder))
+    return load_tokenizer(folder), Reference(backend)
+
+
+def llama2(folder, kind):
+    """The three forms of Llama 2's and Mistral's: tokenizer.model, and what transformers makes tokenizer.json of it."""
+    around = "<s>:0 $A:0", "<s>:0 $A:0 <s>:1 $B:1"
+    package = learn_sentencepiece(folder, "tokenizer", model_type="bpe", byte_fallback=True, split_digits=True,
+                                  normalization_rule_name="identity", remove_extra_whitespaces=False,
+                                  allow_whitespace_only_pieces=True)
+    if kind == "model":
+        return load_tokenizer(folder), of_pieces(package, *around)
+    ids = {package.id_to_piece(number): number for number in range(package.vocab_size())}
+    halves = [(number, piece[:place], piece[place:]) for piece, number in ids.items() for place in range(1, len(piece))]
+    merges = [(left, right) for _, left, right in sorted(
+        (half for half in halves if {*half[1:]} <= ids.keys()), key=lambda half: (half[0], ids[half[1]], ids[half[2]]))]
+    backend = Tokenizer(models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    if kind == "prepend":
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.add_special_tokens(["<unk>", "<s>", "</s>"])
+    backend.post_processor = template(ids, *around)
+    return saved(backend, folder, tokenizer_class="LlamaTokenizer")
+
+
+def t5(folder, whole=False):
+    tokenizer = load_tokenizer(vocab_dir() / "t5")
+    if whole:  # transformers' form of the same
+        return tokenizer, Reference(Tokenizer.from_file(str(vocab_dir() / "t5" / "tokenizer.json")))
+    package = sentencepiece.SentencePieceProcessor(model_file=str(vocab_dir() / "t5" / "spiece.model"))
+    return tokenizer, of_pieces(package, "$A:0 </s>:0", "$A:0 </s>:0 $B:1 </s>:1")
+
+
+def albert(folder, **config):
+    """ALBERT's, with the normalizers and settings of transformers' AlbertConverter."""
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "AlbertTokenizer", **config}))
+    lowercase = config.get("do_lower_case", True)
+    package = learn_sentencepiece(folder, "spiece", lowercase, pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,
+                                  control_symbols=["[CLS]", "[SEP]", "[MASK]"])
+    parts = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    parts += [] if config.get("keep_accents") else [normalizers.NFKD(), normalizers.StripAccents()]
+    cleaner = normalizers.Sequence(parts + ([normalizers.Lowercase()] if lowercase else []))
+    reference = of_pieces(package, "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
+    spell = reference.spell
+    reference.spell = lambda text: spell(cleaner.normalize_str(text))
+    return load_tokenizer(folder), reference
+
+
+MAKERS = {
+    "bert_uncased": lambda folder: wordpiece("bert_uncased"), "bert_cased": lambda folder: wordpiece("bert_cased"),
+    "bert_chinese": lambda folder: wordpiece("bert_chinese"), "gpt2": gpt2, "roberta": roberta, "llama3": llama3,
+    "qwen2": qwen2, "smollm": smollm, "gpt": lambda folder: gpt(folder, whole=False), "gpt_json": gpt,
+    "llama2": lambda folder: llama2(folder, "model"), "llama2_json": lambda folder: llama2(folder, "prepend"),
+    "mistral_json": lambda folder: llama2(folder, "metaspace"), "t5": t5,
+    "t5_json": lambda folder: t5(folder, whole=True), "albert": albert,
+    "albert_cased": lambda folder: albert(folder, do_lower_case=False),
+    "albert_accents": lambda folder: albert(folder, keep_accents=True)}
