@@ -1,4 +1,6 @@
 """Every architecture of transformers that tfzoo has: loaded, its numbers; written, its tensors; a golden file each."""
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,6 +8,7 @@ import tensorflow as tf
 import tfzoo
 from tests.checkpoints import parity
 from tests.golden import families
+from tfzoo.checkpoints.folder import with_head
 
 
 @pytest.mark.parametrize("family, architecture", families.CASES)
@@ -48,3 +51,29 @@ def test_a_row_of_padding_alone_gives_finite_numbers(family, architecture, tmp_p
         assert np.isfinite(np.asarray(tf.convert_to_tensor(value))).all()
     for name, value in one.items():
         assert np.abs(value - two[name])[[0, 2]].max() < 1e-5 * np.abs(value).max(), name
+
+
+@pytest.mark.parametrize("name, task, rate", [
+    ("bert_tiny", "classification", 0.1), ("distilbert_tiny", "classification", 0.2),
+    ("distilbert_tiny", "tagging", 0.1),
+    ("distilbert_tiny", "question_answering", 0.1), ("albert_tiny_v2", "classification", 0.1),
+    ("bert_tiny", "question_answering", 0.0), ("gpt2_tiny", "classification", 0.0), ("gpt2_tiny", "tagging", 0.1),
+    ("llama_tiny", "tagging", 0.1), ("qwen2_tiny", "classification", 0.0)])
+def test_a_fresh_head_drops_what_the_reference_s_drops(name, task, rate):
+    labels = ["a", "b"] if task in ("classification", "tagging") else None
+    small = {"vocab_size": 31, "num_layers": 1, "hidden_dim": 16, "num_heads": 2, "ffn_dim": 16}
+    assert tfzoo.build(name, task=task, labels=labels, **small).head.config["dropout"] == rate
+    other = tfzoo.build(name, task=task, labels=labels, dropout=0.3, **small).head.config["dropout"]
+    assert other == (0.3 if rate else 0.0)
+
+
+@pytest.mark.parametrize("words, rate", [({}, 0.2), ({"seq_classif_dropout": 0.4}, 0.4)])
+def test_a_loaded_head_drops_what_its_config_says(words, rate, tmp_path):
+    about, _ = parity.read_case(parity.GOLDEN / "families" / "distilbert-DistilBertForSequenceClassification.npz")
+    parity.write_folder({**about, "config": {**about["config"], **words}}, tmp_path)
+    loaded = tfzoo.load(tmp_path)
+    assert loaded.model.head.config["dropout"] == rate
+    tfzoo.save(loaded, tmp_path / "again", format="huggingface")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["seq_classif_dropout"] == rate
+    same, fresh, _ = with_head(loaded, loaded.task)
+    assert same.head.config["dropout"] == rate and not fresh

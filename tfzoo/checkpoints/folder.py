@@ -17,8 +17,9 @@ from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
-from tfzoo.models import EncoderDecoder, build_body, family_of
+from tfzoo.models import EncoderDecoder, build_body, family_of, head_dropout
 from tfzoo.tasks import TaskModel, task_of
+from tfzoo.tasks.build import put_head
 from tfzoo.text import load_tokenizer
 from tfzoo.text.load import FILES as TOKENIZER_FILES
 
@@ -255,9 +256,12 @@ def with_head(loaded, task, dtype=None, **overrides):
     """
     config = {**loaded.body.config, **task.body_arguments(loaded.body.config), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
-    head = task.head(body.config, getattr(task, "labels", None), body.dtype_policy)
-    model = TaskModel(body, head, name=f"{loaded.config['model']}_{task.name}")
     same = loaded.config["task"] == task.name and loaded.config["labels"] == getattr(task, "labels", None)
+    name = loaded.config["model"]
+    rate = head_dropout(name, task.name, body.config["dropout"], overrides.get("dropout"))
+    if same and "dropout" not in overrides:
+        rate = loaded.model.head.config.get("dropout", rate)
+    model = put_head(body, name, task, rate)
     there = {variable.path: variable for variable in (loaded.model if same else loaded.body).trainable_variables}
     fresh = []
     for variable in model.trainable_variables:

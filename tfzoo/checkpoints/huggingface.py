@@ -15,8 +15,8 @@ from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
 from tfzoo.models import FAMILIES, build_body, config_of, name_of
 from tfzoo.models.reference import name_in
-from tfzoo.tasks import TaskModel, task_of
-from tfzoo.tasks.build import LABELLED
+from tfzoo.tasks import task_of
+from tfzoo.tasks.build import LABELLED, put_head
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 NOT_THE_SIZE = ("pooler", "dropout", "max_length", "initializer_range")
@@ -144,9 +144,7 @@ def read(folder, dtype=None):
         arguments["pooler"] = f"{prefix}{reference.names.get('pooler')}.weight" in tensors.shapes
     elif head and head.pooler is not None:
         arguments["pooler"] = head.pooler
-    rate = config.get(reference.head_dropout)
-    rate = arguments["dropout"] if rate is None else checked(f"{path}: {reference.head_dropout}", rate, "dropout",
-                                                             reference)
+    rate = _rate_of(reference, task, config, arguments, path)
 
     def make():
         with blank_weights():
@@ -184,9 +182,14 @@ def _with_head(body, name, task, labels, rate):
     if task is None:
         return body
     task, _, setting = task.partition(":")
-    task = task_of(task, labels, **({setting: True} if setting else {}))
-    head = task.head({**body.config, "dropout": rate}, labels, body.dtype_policy)
-    return TaskModel(body, head, name=f"{name}_{task.name}")
+    return put_head(body, name, task_of(task, labels, **({setting: True} if setting else {})), rate)
+
+
+def _rate_of(reference, task, config, arguments, path):
+    """Return the rate of dropout before the projection of a task's head."""
+    word, default = reference.head_dropouts.get(task, (None, 0.0))
+    given = [rate for rate in (config.get(word), default) if rate is not None]
+    return checked(f"{path}: {word}", given[0], "dropout", reference) if given else arguments["dropout"]
 
 
 def _size_of(family, model):

@@ -152,8 +152,9 @@ def words_of(family, body, head, loaded):
         config[theirs] = value
     config.update({key: allowed[0] for key, allowed in reference.fixed.items()})
     config.update({key: body["dropout"] for key in reference.dropouts})
-    if hasattr(getattr(loaded.model, "head", None), "dropout") and reference.head_dropout:
-        config[reference.head_dropout] = loaded.model.head.config["dropout"]
+    word = reference.head_dropouts.get(loaded.config["task"], (None,))[0]
+    if word is not None and word not in reference.dropouts:
+        config[word] = loaded.model.head.config["dropout"]
     config.update(loaded.config.get("kept", {}))
     if loaded.tokenizer is not None:
         ids = {"pad_token_id": loaded.tokenizer.pad_id}

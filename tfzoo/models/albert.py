@@ -36,6 +36,7 @@ REFERENCE = Reference(
            "classification": Head("AlbertForSequenceClassification", {"head/dense": "classifier"}, True),
            "tagging": Head("AlbertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("AlbertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
-    known=bert.REFERENCE.known, head_dropout="classifier_dropout_prob")
+    known=bert.REFERENCE.known,
+    head_dropouts={task: ("classifier_dropout_prob", 0.1) for task in ("classification", "tagging")})
 PRESET = preset("AlbertBackbone", layer="group_0_inner_layer_0",
                 names={**bert.PRESET_NAMES, "projection": "embedding_projection"})

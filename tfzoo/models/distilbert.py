@@ -21,8 +21,7 @@ REFERENCE = Reference(
                "ffn_dim": "hidden_dim", "max_length": "max_position_embeddings", "activation": "activation",
                "initializer_range": "initializer_range"},
     defaults={"vocab_size": 30522, "n_layers": 6, "dim": 768, "n_heads": 12, "hidden_dim": 3072,
-              "max_position_embeddings": 512, "activation": "gelu", "initializer_range": 0.02, "dropout": 0.1,
-              "seq_classif_dropout": 0.2},
+              "max_position_embeddings": 512, "activation": "gelu", "initializer_range": 0.02, "dropout": 0.1},
     fixed={"sinusoidal_pos_embds": (False, True), "tie_word_embeddings": (True,)},  # either way they are in the table
     names={"embeddings/token": "embeddings.word_embeddings.weight",
            "embeddings/position": "embeddings.position_embeddings.weight", "embeddings/norm": "embeddings.LayerNorm",
@@ -35,7 +34,9 @@ REFERENCE = Reference(
                                   {"pooler": "pre_classifier", "head/dense": "classifier"}, True),
            "tagging": Head("DistilBertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("DistilBertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
-    dropouts=("dropout", "attention_dropout"), head_dropout="seq_classif_dropout",
+    dropouts=("dropout", "attention_dropout"),
+    head_dropouts={"classification": ("seq_classif_dropout", 0.2), "tagging": ("dropout", None),
+                   "question_answering": ("qa_dropout", 0.1)},
     known=(r"embeddings\.position_ids",))
 PRESET = preset("DistilBertBackbone", names={
     "embeddings/token": "token_and_position_embedding/token_embedding/embeddings",

@@ -24,4 +24,4 @@ REFERENCE = Reference(
            **below("block_{n}", "h.{n}", BLOCK)},
     heads={"causal_lm": Head("OpenAIGPTLMHeadModel", {}, tied={"lm_head.weight": "transformer.tokens_embed.weight"}),
            "classification": Head("OpenAIGPTForSequenceClassification", {"head/dense": "score"})},
-    dropouts=DROPOUTS, transposed=False, known=(r"h\.\d+\.attn\.bias", r"position_ids"))
+    dropouts=DROPOUTS, head_dropouts={}, transposed=False, known=(r"h\.\d+\.attn\.bias", r"position_ids"))

@@ -18,6 +18,7 @@ ARGUMENTS = {"vocab_size": "vocab_size", "num_layers": "n_layer", "hidden_dim": 
 BLOCK = {"attention_norm": "ln_1", "attention/query": "attn.c_attn", "attention/key": "attn.c_attn",
          "attention/value": "attn.c_attn", "attention/output": "attn.c_proj", "feed_forward_norm": "ln_2",
          "feed_forward/up": "mlp.c_fc", "feed_forward/down": "mlp.c_proj"}
+HEAD_DROPOUTS = {"tagging": ("classifier_dropout", 0.1)}
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 REFERENCE = Reference(
     model_type="gpt2", body="GPT2Model", prefix="transformer.",
@@ -32,7 +33,7 @@ REFERENCE = Reference(
            "classification": Head("GPT2ForSequenceClassification", {"head/dense": "score"}),
            "tagging": Head("GPT2ForTokenClassification", {"head/dense": "classifier"}),
            "question_answering": Head("GPT2ForQuestionAnswering", {"head/dense": "qa_outputs"})},
-    dropouts=DROPOUTS, transposed=False, known=(r"h\.\d+\.attn\.(bias|masked_bias)",))
+    dropouts=DROPOUTS, head_dropouts=HEAD_DROPOUTS, transposed=False, known=(r"h\.\d+\.attn\.(bias|masked_bias)",))
 PRESET = preset("GPT2Backbone", block={path: name.replace("attention_layer/", "attention/")
                                        for path, name in KERAS_NLP_BLOCK.items()},
                 names={"embeddings/token": "token_embedding/embeddings", "norm": "layer_norm",

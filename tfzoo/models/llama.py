@@ -70,7 +70,8 @@ def reference_of(name, model_type, answers="", **own):
                "tagging": Head(f"{name}ForTokenClassification", {"head/dense": "score"}),
                "question_answering": Head(f"{name}ForQuestionAnswering", {"head/dense": "qa_outputs"},
                                           prefix=answers or None)},
-        dropouts=("attention_dropout",), known=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",), **settings)
+        dropouts=("attention_dropout",), head_dropouts={"tagging": ("classifier_dropout", 0.1)},
+        known=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",), **settings)
 
 
 REFERENCE = reference_of("Llama", "llama", "transformer.")

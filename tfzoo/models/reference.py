@@ -47,7 +47,8 @@ class Reference:
             value in the columns of one kernel.
         heads: dict of task -> Head.
         dropouts: tuple of keys that hold our one rate, the first is read.
-        head_dropout: str, the key of the rate before a classifier; None: as the body's.
+        head_dropouts: dict of task -> (key of the rate before its projection, the rate where it is left out, None for
+            the body's); heads of other tasks drop nothing.
         transposed: bool, whether the body's kernels are kept as [out, in], as those of heads always are.
         projected: bool, whether embeddings as wide as the blocks have a projection after them too.
         known: tuple of regular expressions of tensors that are no weights, or are of heads that we do not have.
@@ -63,7 +64,8 @@ class Reference:
     equal: tuple = ()
     activations: dict = dataclasses.field(default_factory=lambda: ACTIVATIONS)
     dropouts: tuple = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    head_dropout: str | None = "classifier_dropout"
+    head_dropouts: dict = dataclasses.field(default_factory=lambda: {
+        task: ("classifier_dropout", None) for task in ("classification", "tagging")})
     transposed: bool = True
     projected: bool = True
     known: tuple = ()

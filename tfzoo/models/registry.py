@@ -91,6 +91,19 @@ def build_body(name, dtype=None, **overrides):
     return family_of(name).MODEL(**config_of(name, **overrides), dtype=dtype, name=name)
 
 
+def head_dropout(name, task, rate, given=None):
+    """Return the rate before the projection of a fresh head, as the family's reference has it.
+
+    Args:
+        name: str, of the model; task: str; rate: float, the body's.
+        given: float, what the user asks for, for all that drops anything; None for the reference's rates.
+    """
+    family = family_of(name)
+    rates = family.REFERENCE.head_dropouts if hasattr(family, "REFERENCE") else {}
+    own = rates[task][1] if task in rates else 0.0
+    return own if own == 0.0 else next(one for one in (given, own, rate) if one is not None)
+
+
 def count_parameters(name, **overrides):
     """Count the trainable parameters of a model without allocating them; arguments and errors as `build_body`."""
     layers = config_of(name, **overrides)["num_layers"]

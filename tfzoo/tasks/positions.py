@@ -35,7 +35,7 @@ class QuestionAnswering(Task):
         return {"pooler": False} if "pooler" in config else {}
 
     def head(self, config, labels, dtype):
-        return PositionHead(2, config["hidden_dim"], name="head", dtype=dtype)
+        return PositionHead(2, config["hidden_dim"], config["dropout"], name="head", dtype=dtype)
 
     def objective(self, outputs, batch):
         """Return (summed loss, sums) of a batch with labels int32 [B, 2], start and end, and weights [B]."""
