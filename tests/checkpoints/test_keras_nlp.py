@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import tfzoo
-from tests.helpers import vocab_dir
+from tests.helpers import real_lines, vocab_dir
+from tests.text import kinds
 from tfzoo.checkpoints.keras_nlp import convert
 from tfzoo.errors import DataError
+from tfzoo.text import load_tokenizer
 
 ENCODER = {"vocabulary_size": 53, "num_layers": 2, "num_heads": 3, "hidden_dim": 21, "intermediate_dim": 40,
            "max_sequence_length": 24}
@@ -66,6 +68,42 @@ def test_a_preset_s_folder_loads_with_its_tokenizer(tmp_path):
     assert ids["token_ids"].numpy().tolist() == [[101, 1037, 2986, 2143, 102]]
     tfzoo.save(loaded, tmp_path / "again", format="huggingface")
     assert json.loads((tmp_path / "again" / "config.json").read_text())["hidden_act"] == "gelu_new"
+
+
+TOKENIZERS = {"GPT2": (kinds.gpt2, ENCODER), "Roberta": (kinds.roberta, ENCODER),
+              "Albert": (kinds.albert, {**ENCODER, "embedding_dim": 11}),
+              "Llama": (kinds.MAKERS["llama2"], DECODER), "Mistral": (kinds.MAKERS["llama2"], DECODER)}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_preset_s_tokenizer_gives_keras_nlp_s_ids(name, tmp_path):
+    make, config = TOKENIZERS[name]
+    (tmp_path / "source").mkdir()
+    source = make(tmp_path / "source")[0]
+    made(f"{name}Backbone", {**config, "vocabulary_size": source.vocab_size}).save_to_preset(str(tmp_path / "preset"))
+    told = {"vocabulary": source.ids, "merges": [" ".join(merge) for merge in source.merges]} if hasattr(
+        source, "merges") else {"proto": source.model}
+    theirs = getattr(keras_nlp.models, f"{name}Tokenizer")(**told)
+    theirs.save_to_preset(str(tmp_path / "preset"))
+    loaded = tfzoo.load(f"keras_nlp:{tmp_path / 'preset'}")
+    texts = real_lines()[::20]  # keras-nlp does not split "I'm" before it merges: no hostile texts
+    ids = loaded.tokenizer.encode(texts).to_list()
+    assert ids == [list(row) for row in theirs(texts)] and max(map(max, ids)) < loaded.body.config["vocab_size"]
+    (tmp_path / "again").mkdir()
+    loaded.tokenizer.save(tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again").encode(texts).to_list() == ids
+
+
+def test_why_a_preset_has_no_tokenizer_is_told(tmp_path):
+    made("QwenBackbone", DECODER).save_to_preset(str(tmp_path))
+    assert "has no tokenizer that" in tfzoo.load(f"keras_nlp:{tmp_path}").tokenizer_problem
+    ids = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}
+    keras_nlp.models.QwenTokenizer(vocabulary=ids, merges=["a b"]).save_to_preset(str(tmp_path))
+    loaded = tfzoo.load(f"keras_nlp:{tmp_path}")
+    assert loaded.tokenizer is None and "QwenTokenizer is not read: allowed are" in loaded.tokenizer_problem
+    with pytest.raises(tfzoo.errors.ConfigError, match="QwenTokenizer") as caught:
+        loaded.embed(["a"])
+    assert "\n" not in str(caught.value)
 
 
 def test_a_window_is_the_preset_s_or_none():

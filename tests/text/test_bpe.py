@@ -71,6 +71,15 @@ def test_offsets_belong_to_the_ids_and_point_into_the_text(kind):
 
 
 def test_what_cannot_be_used_is_refused(tmp_path):
+    for text, says in (('{"a": 0, "b": 1, "a": 2}', "'a' is there twice"), ("[]", "not an object")):
+        for name in ("vocab.json", "tokenizer.json", "tokenizer_config.json"):
+            (tmp_path / "merges.txt").touch()
+            (tmp_path / name).write_text(text)
+            with pytest.raises(DataError, match=says) as caught:
+                load_tokenizer(tmp_path)
+            assert "\n" not in str(caught.value) and name in str(caught.value)
+            (tmp_path / name).unlink()
+    (tmp_path / "merges.txt").unlink()
     (tmp_path / "vocab.json").write_text(json.dumps({"a": 0}))
     with pytest.raises(FileNotFoundError, match="merges"):
         load_tokenizer(tmp_path)

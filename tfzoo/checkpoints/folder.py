@@ -148,8 +148,8 @@ def load(source, dtype=None):
             tokenizer, the model is loaded without one.
     """
     if str(source).startswith(keras_nlp.PREFIX):
-        model, tokenizer, config = keras_nlp.read(str(source), dtype)
-        return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config})
+        model, tokenizer, problem, config = keras_nlp.read(str(source), dtype)
+        return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config}, tokenizer_problem=problem)
     folder = download(source) if str(source).startswith(PREFIX) else pathlib.Path(source)
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"

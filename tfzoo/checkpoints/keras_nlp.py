@@ -10,6 +10,7 @@ from tfzoo.models import FAMILIES, Decoder, build_body, config_of, name_of
 from tfzoo.models.reference import name_in
 from tfzoo.tasks import TaskModel, task_of
 from tfzoo.text.bpe import BytePairTokenizer
+from tfzoo.text.sentencepiece import SentencePieceTokenizer
 from tfzoo.text.wordpiece import WordPieceTokenizer
 
 PREFIX = "keras_nlp:"
@@ -24,6 +25,10 @@ SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rop
            "high_freq_factor": "rope_high_freq_factor",
            "original_max_position_embeddings": "rope_pretraining_sequence_length"}
 
+BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # the others' texts are split in other ways, which keras-nlp has not
+PIECES = {"AlbertTokenizer": "AlbertTokenizer", "LlamaTokenizer": "LlamaTokenizer",
+          "MistralTokenizer": "LlamaTokenizer"}
+
 
 def read(source, dtype=None):
     """Read a preset.
@@ -33,7 +38,7 @@ def read(source, dtype=None):
         dtype: str, the dtype policy to compute in; None is Keras' global one.
 
     Returns:
-        (keras.Model, Tokenizer or None, dict for `Loaded.config`).
+        (keras.Model, Tokenizer or None, why there is none, dict for `Loaded.config`).
 
     Raises:
         FileNotFoundError: no such preset, or no network. DataError: a backbone that tfzoo does not have.
@@ -47,7 +52,7 @@ def read(source, dtype=None):
         raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
                                 "preset's folder that is here") from None
     model, config = convert(backbone, dtype)
-    return model, _tokenizer_of(keras_nlp, preset), config
+    return model, *_tokenizer_of(keras_nlp, preset), config
 
 
 def convert(backbone, dtype=None):
@@ -94,8 +99,6 @@ def _arguments(family, config, weights):
         found["rope_scaling"] = {"rope_type": "linear", "factor": factor}
     if config.get("use_sliding_window_attention"):
         raise DataError("the preset's attention has a sliding window in some layers: load it with keras-nlp")
-    if "window" in known:
-        found.setdefault("window", 0)  # not that of the family's smallest model
     if "tied" in known:
         found["tied"] = "token_embedding/reverse_embeddings" not in weights
     if found.get("embedding_dim") == found["hidden_dim"] and "embeddings_projection/kernel" not in weights \
@@ -114,16 +117,22 @@ def _name_of(path, names, there):
 
 
 def _tokenizer_of(keras_nlp, preset):
+    """Return (Tokenizer or None, why there is none)."""
     try:
         tokenizer = keras_nlp.models.Tokenizer.from_preset(preset)
-    except Exception:  # a backbone alone
-        return None
+    except Exception as error:  # a backbone alone, or a damaged vocabulary
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return None, f"the preset has no tokenizer that keras-nlp reads ({reason[:150]})"
+    kind = type(tokenizer).__name__
     try:
-        if hasattr(tokenizer, "merges"):
+        if kind in BYTE_PAIRS:
             ids = {key: int(np.asarray(value)) for key, value in dict(tokenizer.vocabulary).items()}
-            return BytePairTokenizer(ids, [tuple(merge.split(" ")) for merge in tokenizer.merges])
+            return BytePairTokenizer(ids, [tuple(merge.split(" ")) for merge in tokenizer.merges]), None
+        if kind in PIECES:
+            return SentencePieceTokenizer(tokenizer.proto, {"tokenizer_class": PIECES[kind], "clean_text": False}), None
         if hasattr(tokenizer, "suffix_indicator"):
-            return WordPieceTokenizer(tokenizer.get_vocabulary(), bool(tokenizer.lowercase))
-    except DataError:  # one with other special tokens
-        pass
-    return None
+            return WordPieceTokenizer(tokenizer.get_vocabulary(), bool(tokenizer.lowercase)), None
+    except DataError as error:  # one with other special tokens
+        return None, f"the preset's {kind}: {error}"
+    allowed = ", ".join((*BYTE_PAIRS, *PIECES))
+    return None, f"the preset's {kind} is not read: allowed are {allowed} and WordPiece; take transformers' folder"
