@@ -95,12 +95,14 @@ def gpt2(folder):
     return load_tokenizer(folder, bare=True), Reference(reference._tokenizer)
 
 
-def roberta(folder):
+def roberta(folder, whole=False):
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     learn_bpe(backend, ROBERTA)
     backend.post_processor = processors.RobertaProcessing(*(
         (token, backend.token_to_id(token)) for token in ("</s>", "<s>")))
+    if whole:
+        return saved(backend, folder)
     backend.model.save(str(folder))
     return load_tokenizer(folder), Reference(backend)
 
@@ -197,8 +199,9 @@ def albert(folder, **config):
 
 MAKERS = {
     "bert_uncased": lambda folder: wordpiece("bert_uncased"), "bert_cased": lambda folder: wordpiece("bert_cased"),
-    "bert_chinese": lambda folder: wordpiece("bert_chinese"), "gpt2": gpt2, "roberta": roberta, "llama3": llama3,
-    "qwen2": qwen2, "smollm": smollm, "gpt": lambda folder: gpt(folder, whole=False), "gpt_json": gpt,
+    "bert_chinese": lambda folder: wordpiece("bert_chinese"), "gpt2": gpt2, "roberta": roberta,
+    "roberta_json": lambda folder: roberta(folder, whole=True), "llama3": llama3, "qwen2": qwen2, "smollm": smollm,
+    "gpt": lambda folder: gpt(folder, whole=False), "gpt_json": gpt,
     "llama2": lambda folder: llama2(folder, "model"), "llama2_json": lambda folder: llama2(folder, "prepend"),
     "mistral_json": lambda folder: llama2(folder, "metaspace"), "t5": t5,
     "t5_json": lambda folder: t5(folder, whole=True), "albert": albert,

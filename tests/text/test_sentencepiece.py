@@ -82,8 +82,8 @@ def test_offsets_point_at_the_pieces(t5, llama):
 
 
 def test_a_model_without_its_special_tokens_is_refused(tmp_path, t5):
-    kinds.learn_sentencepiece(tmp_path, "spiece", bos_id=-1, eos_id=-1)
-    with pytest.raises(DataError, match="lacks special tokens: .*, or LlamaTokenizer's <s>") as caught:
+    kinds.learn_sentencepiece(tmp_path, "spiece")  # <unk> <s> </s>, as XLM-R's: neither <pad> nor bytes
+    with pytest.raises(DataError, match="lacks special .*, or LlamaTokenizer's <s> </s> <unk> <0x0A>") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "spiece.model").write_bytes(t5.model)
