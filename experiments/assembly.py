@@ -145,14 +145,29 @@ def build_parts(values, task, source, loaded, run, strategy):
     if loaded is not None:
         model, fresh, dropped = with_head(loaded, task, policy, **overrides)
         say(f"--init={values.init}: {tell_paths(fresh)} fresh, {tell_paths([*dropped, *loaded.dropped])} dropped")
-        return Parts(model, task, loaded.tokenizer, loaded.config["model"])
+        return Parts(model, task, tokenizer_for(model, loaded.tokenizer) if fresh else loaded.tokenizer,
+                     loaded.config["model"])
     tokenizer = get_tokenizer(values, source, run, strategy)
     vocab_size = overrides.pop("vocab_size", tokenizer.vocab_size)
     if isinstance(vocab_size, int) and vocab_size < tokenizer.vocab_size:
         raise ConfigError(f"vocab_size={vocab_size}: the tokenizer has ids up to {tokenizer.vocab_size - 1}; leave it "
                           f"away, or give {tokenizer.vocab_size} or more")
-    return Parts(build_for(values.model, task, dtype=policy, vocab_size=vocab_size, **overrides), task, tokenizer,
-                 values.model)
+    model = build_for(values.model, task, dtype=policy, vocab_size=vocab_size, **overrides)
+    return Parts(model, task, tokenizer_for(model, tokenizer), values.model)
+
+
+def tokenizer_for(model, tokenizer):
+    """Return a tokenizer that puts no <|endoftext|> around what a decoder classifies, as transformers has it.
+
+    There it is padding too, which transformers passes over to find the last token, whose vector is classified.
+    """
+    from tfzoo.models import Decoder
+    from tfzoo.tasks.heads import ClassificationHead
+    from tfzoo.text.bpe import BytePairTokenizer
+    if isinstance(model.body, Decoder) and isinstance(model.head, ClassificationHead) and isinstance(
+            tokenizer, BytePairTokenizer):
+        return BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
+    return tokenizer
 
 
 def tell_paths(paths):

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 import tfzoo
+from experiments.assembly import tokenizer_for
 from tests.models.test_models import SMALL
 from tfzoo.checkpoints import Loaded
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.tasks import task_of
 from tfzoo.text import learn_tokenizer
+from tfzoo.text.bpe import BytePairTokenizer
 
 TEXTS = ["a fine film", "dull", "what a day", "ünïcode \u4e2d\u6587"] * 5
 
@@ -90,3 +92,29 @@ def test_damage_is_refused_in_one_line(loaded, tmp_path):
         tfzoo.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="no model folder"):
         tfzoo.load(tmp_path / "none")
+
+
+@pytest.fixture
+def decoder():
+    tokenizer = learn_tokenizer("learn:bpe:320", TEXTS)
+    model = tfzoo.build("gpt2_tiny", task="classification", labels=["x", "y"],
+                        **{**SMALL, "vocab_size": tokenizer.vocab_size})
+    return Loaded(model, tokenizer, {"model": "gpt2_tiny", "task": "classification", "labels": ["x", "y"],
+                                     "settings": {}, "max_length": 12})
+
+
+def test_texts_of_another_s_decoder_stay_bare_when_it_is_saved(decoder, tmp_path):
+    decoder.tokenizer = BytePairTokenizer(decoder.tokenizer.ids, decoder.tokenizer.merges, bare=True)
+    tfzoo.save(decoder, tmp_path / "theirs", format="huggingface")
+    tfzoo.save(tfzoo.load(tmp_path / "theirs"), tmp_path / "ours")
+    again, ids = tfzoo.load(tmp_path / "ours"), decoder.tokenizer(TEXTS[:4])["token_ids"]
+    assert again.tokenizer.bare and np.array_equal(again.tokenizer(TEXTS[:4])["token_ids"], ids)
+    assert again.tokenizer.fingerprint == decoder.tokenizer.fingerprint
+
+
+def test_a_class_read_where_transformers_sees_padding_is_not_written_for_it(decoder, tmp_path):
+    with pytest.raises(ConfigError, match="padding to Hugging"):
+        tfzoo.save(decoder, tmp_path / "theirs", format="huggingface")
+    assert decoder.tokenizer.fingerprint != tokenizer_for(decoder.model, decoder.tokenizer).fingerprint
+    decoder.tokenizer = tokenizer_for(decoder.model, decoder.tokenizer)
+    tfzoo.save(decoder, tmp_path / "theirs", format="huggingface")

@@ -272,6 +272,10 @@ def write(loaded, folder):
     if head and head.activation not in (None, body.config["activation"]):
         raise ConfigError(f"{name}: the activation is {body.config['activation']}, but the head of Hugging Face's "
                           f"{head.architecture} always has {head.activation}: save it with format=\"tfzoo\"")
+    if task == "classification" and loaded.tokenizer is not None and "pooler" not in body.config and \
+            loaded.tokenizer.pad_id in loaded.tokenizer.around[2]:
+        raise ConfigError(f"{name}: the class is read at the token that ends a text, which is padding to Hugging "
+                          f"Face's {head.architecture}: save it with format=\"tfzoo\", or fine-tune it again")
     config = words_of(family, body.config, head, loaded)
     again, there = config_of(name_of(family), **arguments_of(family, config)), canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]

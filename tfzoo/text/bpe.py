@@ -85,7 +85,7 @@ class BytePairTokenizer(Tokenizer):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
     def identity(self):
-        return [self.kind, self.ids, self.merges]
+        return [self.kind, self.ids, self.merges, *(["bare"] if self.bare else [])]
 
     def save(self, folder):
         """Write vocab.json, merges.txt and tokenizer_config.json, which Hugging Face reads too, into a folder."""
@@ -96,7 +96,7 @@ class BytePairTokenizer(Tokenizer):
         special = SPECIALS[self.style]
         words = {"start": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token"), "pad": ("pad_token",),
                  "unk": ("unk_token",), "mask": ("mask_token",)}
-        config = {"tokenizer_class": self.style}
+        config = {"tokenizer_class": self.style, "bare": self.bare}
         if "mask" in special:
             config.update({word: special[name] for name, them in words.items() for word in them})
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")

@@ -39,7 +39,8 @@ def load_tokenizer(source, lowercase="auto", bare=False):
             (byte-level, or GPT's of 2018), encoder.json with vocab.bpe (OpenAI's), spiece.model or tokenizer.model
             (SentencePiece, T5's, ALBERT's or Llama's), tokenizer.json (Hugging Face's); or a folder with one of them.
         lowercase: bool, or "auto": tokenizer_config.json, else whether the vocabulary holds no capitals.
-        bare: bool, see BytePairTokenizer: for models that others have trained.
+        bare: bool, see BytePairTokenizer: for models that others have trained, where tokenizer_config.json of a folder
+            that tfzoo wrote does not say.
 
     Returns:
         A Tokenizer.
@@ -54,6 +55,7 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     folder = path if path.is_dir() else path.parent
     config_file = folder / "tokenizer_config.json"
     config = _read_json(config_file) if config_file.is_file() else {}
+    bare = bool(config.get("bare", bare))
     if path.is_dir() and config.get("tokenizer_class") == "tfzoo.ByteTokenizer":
         return ByteTokenizer()
     if path.is_dir():
