@@ -6,6 +6,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 import tfzoo
 from tests.checkpoints import parity
@@ -56,11 +57,21 @@ def test_a_damaged_list_of_words_is_refused(bert, words, says):
     refused(bert, says)
 
 
+def wordpiece(vocabulary, **model):
+    """Return a tokenizer.json as BERT's."""
+    return {"version": "1.0", "added_tokens": [], "normalizer": {
+        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
+        "lowercase": True}, "pre_tokenizer": {"type": "BertPreTokenizer"}, "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocabulary, **model}}
+
+
 @pytest.mark.parametrize("name, content, says", [
     ("tokenizer.json", b"{", "tokenizer.json: not JSON"), ("tokenizer.json", b"{}", "tokenizer.json.* cannot be read"),
     ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}}}', "'a' is there twice"),
-    ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": {"a": 0}}}', "tokenizer.json.*no .PAD."),
-    ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": 7}}', "tokenizer.json is damaged"),
+    ("tokenizer.json", json.dumps(wordpiece({"[UNK]": 0, "a": 1})).encode(), "tokenizer.json.*no .PAD."),
+    ("tokenizer.json", json.dumps(wordpiece(7)).encode(), "tokenizer.json cannot be read"),
+    ("tokenizer.json", json.dumps(wordpiece({"[UNK]": 0, "a": 10 ** 9})).encode(), "has the id 1,000,000,000"),
     ("tokenizer.json", b'{"a":' * 10 ** 5, "tokenizer.json: not JSON"),
     ("tokenizer_config.json", b"[]", "tokenizer_config.json: not JSON"),
     ("vocab.json", b'{"a": 0}', "vocab.json: the vocabulary has no"), ("vocab.json", b'{"a\\n": "b"}', "no dict of"),
@@ -191,3 +202,17 @@ def test_the_bound_of_memory_notices_what_is_taken(bert, monkeypatch):
     size = 300_000_000
     with pytest.raises(AssertionError, match="bytes were taken"):
         refused(bert, "x")
+
+
+@pytest.mark.parametrize("change, text", [
+    ({"max_input_chars_per_word": 3}, "abcd"), ({"continuing_subword_prefix": "b"}, "abc"),
+    ({"unk_token": "a"}, "xyz")])
+def test_a_wordpiece_that_is_not_bert_s_gives_the_package_s_ids(bert, change, text):
+    (bert / "vocab.txt").unlink()
+    content = wordpiece({word: number for number, word in enumerate(WORDS)}, **change)
+    (bert / "tokenizer.json").write_text(json.dumps(content))
+    (bert / "tokenizer_config.json").write_text('{"eos_token": "[SEP]"}')
+    package = Tokenizer.from_file(str(bert / "tokenizer.json"))
+    assert tfzoo.load(bert).tokenizer.encode([text]).to_list() == [package.encode(text).ids]
+    (bert / "tokenizer.json").write_text(json.dumps(wordpiece(content["model"]["vocab"])))
+    assert tfzoo.load(bert).tokenizer.encode([text]).to_list() != [package.encode(text).ids]

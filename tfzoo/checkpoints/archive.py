@@ -42,7 +42,7 @@ def read_archive(path):
         if needed > path.stat().st_size:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model {needed:,} of weights: {AGAIN}")
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:
         raise DataError(f"{path} cannot be loaded ({reason_of(error)}): {AGAIN}") from error

@@ -10,11 +10,14 @@ from tfzoo.text.byte import ByteTokenizer
 from tfzoo.text.package import LARGEST, PackageTokenizer, content_of_gpt
 from tfzoo.text.sentencepiece import STYLES, SentencePieceTokenizer
 from tfzoo.text.tokenizer import class_of
-from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
+from tfzoo.text.wordpiece import LONGEST_WORD, SPECIALS, WordPieceTokenizer
 
 WORDPIECES = {f"{name}Tokenizer{fast}" for name in ("Bert", "DistilBert", "Electra", "MobileBert")
               for fast in ("", "Fast")}
 GPT2_SPECIALS = {"<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>"}
+BERT_S = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": LONGEST_WORD}
+BPE_SETTINGS = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
+                "ignore_merges")
 SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
 FILES = ("vocab.txt", *PAIRS, *SENTENCEPIECE, "tokenizer.json")
@@ -136,35 +139,40 @@ def _from_package(path, config, lowercase, bare):
 
 
 def _of_content(path, content, config, lowercase, bare):
-    model = content.get("model", {})
-    kind, splitter, normalizer = model.get("type"), content.get("pre_tokenizer") or {}, content.get("normalizer") or {}
-    if kind == "WordPiece" and _is_bert_s(model, normalizer, splitter):
-        if "lowercase" in normalizer:
-            config = {"do_lower_case": normalizer["lowercase"], **config}
-        return _wordpiece(sorted(model["vocab"], key=model["vocab"].get), config, lowercase)
-    special = [token["content"] for token in content.get("added_tokens", ()) if isinstance(token, dict)]
-    if kind == "BPE" and splitter.get("type") == "ByteLevel" and not splitter.get("add_prefix_space") and splitter.get(
-            "use_regex", True) and not normalizer and set(special) <= GPT2_SPECIALS:
-        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        return BytePairTokenizer(model["vocab"], merges, bare)
     text = path.read_text(encoding="utf-8")
+    _check_package(text, content)
+    model, vocabulary = content["model"], content["model"]["vocab"]
+    kind, splitter, normalizer = model.get("type"), content.get("pre_tokenizer") or {}, content.get("normalizer") or {}
+    added = content.get("added_tokens") or ()
+    plain = all(token["special"] and token["content"] in vocabulary for token in added)
+    if kind == "WordPiece" and plain and _is_bert_s(model, normalizer, splitter):
+        return _wordpiece(sorted(vocabulary, key=vocabulary.get), {"do_lower_case": normalizer["lowercase"], **config},
+                          lowercase)
+    if kind == "BPE" and plain and splitter.get("type") == "ByteLevel" and not splitter["add_prefix_space"] \
+            and splitter.get("use_regex", True) and not normalizer and not any(model.get(key) for key in BPE_SETTINGS) \
+            and {token["content"] for token in added} <= GPT2_SPECIALS:
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+        return BytePairTokenizer(vocabulary, merges, bare)
+    if model.get("dropout"):
+        raise UnknownKind(f"{path} has dropout {shown(model['dropout'])}: allowed is what gives the same ids twice")
     try:
         return PackageTokenizer(text, config)
-    except DataError as error:
-        if _is_whole(text) or not _is_known(content):
-            raise UnknownKind(str(error)) from None
-        raise
+    except DataError as error:  # the package reads it, so it is whole
+        raise UnknownKind(str(error)) from None
 
 
-def _is_whole(text):
-    """Return whether the package reads a tokenizer.json, with ids as a vocabulary has them."""
+def _check_package(text, content):
+    """Raise DataError for a tokenizer.json that the package does not read, UnknownKind for what it does not know."""
     from tokenizers import Tokenizer as Backend
     try:
-        return max(Backend.from_str(text).get_vocab().values()) < LARGEST
+        largest = max(Backend.from_str(text).get_vocab().values(), default=0)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # where Rust panics no Exception
-        return False
+    except BaseException as error:  # its own kinds, and where Rust panics no Exception
+        kind = DataError if _is_known(content) else UnknownKind
+        raise kind(f"tokenizer.json cannot be read ({reason_of(error, 100)}): get it again") from None
+    if largest >= LARGEST:
+        raise DataError(f"tokenizer.json has the id {largest:,}: allowed are those below {LARGEST:,}; get it again")
 
 
 def _is_known(content):
@@ -182,11 +190,10 @@ def _is_known(content):
 
 def _is_bert_s(model, normalizer, splitter):
     """Return whether a WordPiece of tokenizer.json does what WordPieceTokenizer does."""
-    lowercase = normalizer.get("lowercase", False)
-    plain = not normalizer or (normalizer.get("type") == "BertNormalizer" and normalizer.get("strip_accents") in (
-        None, lowercase) and normalizer.get("handle_chinese_chars", True) and normalizer.get("clean_text", True))
-    return plain and splitter.get("type", "BertPreTokenizer") == "BertPreTokenizer" and sorted(
-        model["vocab"].values()) == list(range(len(model["vocab"])))
+    return splitter.get("type") == "BertPreTokenizer" and normalizer.get("type") == "BertNormalizer" \
+        and normalizer["strip_accents"] in (None, normalizer["lowercase"]) and normalizer["handle_chinese_chars"] \
+        and normalizer["clean_text"] and all(model.get(key, value) == value for key, value in BERT_S.items()) \
+        and sorted(model["vocab"].values()) == list(range(len(model["vocab"])))
 
 
 def learn_tokenizer(spec, texts, lowercase="auto"):

@@ -1,0 +1,148 @@
+"""What a damaged folder that loads must hold, by readers of others: json, h5py, tokenizers, sentencepiece."""
+import io
+import json
+import zipfile
+
+import h5py
+import numpy as np
+
+from tfzoo.checkpoints.huggingface import family_of_type
+from tfzoo.text.wordpiece import SPECIALS
+
+TEXTS = ["a fine film", "don't miss it; w\u00fcrdig \u4e2d\u6587 \U0001f600", "", "The quick brown fox", "x" * 130]
+
+
+def weights_of(loaded):
+    """Return dict of path -> array."""
+    return {weight.path: np.asarray(weight) for weight in loaded.model.weights}
+
+
+def same_weights(loaded, whole, but=()):
+    """Hold that all weights are those of the whole folder, but for those whose paths begin so."""
+    now, before = weights_of(loaded), weights_of(whole)
+    assert {path for path in before if not path.startswith(tuple(but))} <= now.keys() <= before.keys()
+    assert all(np.array_equal(value, before[path]) for path, value in now.items())
+
+
+def same_ids(loaded, whole):
+    """Hold that a tokenizer, where there is one, gives the ids of the whole folder's."""
+    if loaded.tokenizer is not None:
+        assert loaded.tokenizer.encode(TEXTS).to_list() == whole.tokenizer.encode(TEXTS).to_list()
+
+
+def warm(whole):
+    """Let a folder do once what the checks do, so that what TensorFlow takes for it is not counted."""
+    same_weights(whole, whole)
+    if whole.tokenizer is not None:
+        same_ids(whole, whole)
+        whole.tokenizer(TEXTS, max_length=16)
+
+
+def check_same(folder, loaded, whole):
+    """All is as it was."""
+    same_weights(loaded, whole)
+    assert loaded.config == whole.config and loaded.body.config == whole.body.config and not loaded.dropped
+
+
+def check_config(folder, loaded, whole):
+    """The weights are as they were, and the model's arguments are the words of config.json."""
+    said = json.loads((folder / "config.json").read_bytes())
+    reference = family_of_type(said["model_type"]).REFERENCE
+    body = not said.get("architectures")
+    same_weights(loaded, whole, ("head/", "pooler/") if body else ())
+    assert loaded.config["task"] == (None if body else whole.config["task"])
+    for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
+        got, want = loaded.body.config[ours], said.get(theirs, reference.defaults.get(theirs))
+        if ours == "activation":
+            want = reference.activations[want]
+        elif ours in ("head_dim", "num_kv_heads", "embedding_dim", "window", "ffn_dim") and got in (0, 4 * 8):
+            continue  # as another argument has it, which shapes hold
+        assert got == want and (isinstance(got, bool) == isinstance(want, bool)), (ours, got, want)
+    if loaded.config["labels"] is not None:
+        names = said.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+        assert loaded.config["labels"] == [names[key] for key in sorted(names, key=int)]
+
+
+def check_own(folder, loaded, whole):
+    """The weights are as they were, and the settings what config.json says."""
+    said = json.loads((folder / "config.json").read_bytes())
+    same_weights(loaded, whole)
+    assert loaded.config == {key: said[key] for key in whole.config}
+    assert loaded.body.config == whole.body.config
+    assert loaded.task.head(loaded.body.config, loaded.config["labels"], None)
+
+
+def check_archive(folder, loaded, whole):
+    """The weights are arrays of the archive, and the arguments of body and head what it says."""
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        said = json.loads(archive.read("config.json"))["config"]
+        arrays, content = set(), io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content) as file:
+        file.visititems(lambda name, one: arrays.add(one[()].tobytes()) if isinstance(one, h5py.Dataset) else None)
+    now, before = weights_of(loaded), weights_of(whole)
+    assert now.keys() == before.keys() and all(value.shape == before[path].shape for path, value in now.items())
+    assert all(value.tobytes() in arrays for value in now.values())
+    body = said["body"]["config"]
+    assert all(body.get(key, whole.body.config[key]) == value for key, value in loaded.body.config.items()
+               if key in body)
+    assert all(said["head"]["config"][key] == value for key, value in loaded.model.head.config.items()
+               if key in said["head"]["config"])
+
+
+def check_words(folder, loaded, whole):
+    """The words are the lines of vocab.txt, and the ids those of the `tokenizers` package with them."""
+    from tokenizers import BertWordPieceTokenizer
+    same_weights(loaded, whole)
+    text = (folder / "vocab.txt").read_bytes().decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    words = (text[:-1] if text.endswith("\n") else text).split("\n")
+    assert loaded.tokenizer.vocabulary == words and set(SPECIALS) <= set(words)
+    package = BertWordPieceTokenizer({word: number for number, word in enumerate(words)})
+    assert loaded.tokenizer.encode(TEXTS).to_list() == [
+        encoding.ids for encoding in package.encode_batch(TEXTS, add_special_tokens=False)]
+
+
+def check_package(folder, loaded, whole):
+    """The ids are those of the `tokenizers` package with the same files."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    same_weights(loaded, whole)
+    if loaded.tokenizer is None:
+        return
+    if (folder / "tokenizer.json").is_file():
+        package = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    else:
+        package = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+        package.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    package.encode_special_tokens = True
+    package.no_truncation()
+    package.no_padding()
+    assert loaded.tokenizer.encode(TEXTS).to_list() == [
+        encoding.ids for encoding in package.encode_batch(TEXTS, add_special_tokens=False)]
+    check_inputs(loaded)
+
+
+def check_sentencepiece(folder, loaded, whole):
+    """The ids are those of the sentencepiece package with the same file."""
+    from sentencepiece import SentencePieceProcessor
+    same_weights(loaded, whole)
+    package = SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    assert loaded.tokenizer.encode(TEXTS).to_list() == package.encode(TEXTS)
+    check_inputs(loaded)
+
+
+def check_settings(folder, loaded, whole):
+    """Ids are as they were, unless tokenizer_config.json says otherwise about capitals."""
+    same_weights(loaded, whole)
+    if loaded.tokenizer is None:
+        return
+    said = json.loads((folder / "tokenizer_config.json").read_bytes())
+    if getattr(loaded.tokenizer, "lowercase", None) == getattr(whole.tokenizer, "lowercase", None):
+        same_ids(loaded, whole)
+    else:
+        assert loaded.tokenizer.lowercase is said["do_lower_case"]
+    check_inputs(loaded)
+
+
+def check_inputs(loaded):
+    """What the model is given is below the rows of its table."""
+    ids = loaded.tokenizer(TEXTS, max_length=16)["token_ids"].numpy()
+    assert ids.min() >= 0 and ids.max() < loaded.tokenizer.vocab_size <= loaded.body.config["vocab_size"]
