@@ -27,13 +27,15 @@ def _size(number):
 
 def row_of(name):
     """Return what is known of a model: dict of plain values; bytes are of float32 weights and a bfloat16 cache."""
-    from tfzoo.models import config_of, count_parameters, origin_of
+    from tfzoo.models import (Decoder, Encoder, EncoderDecoder, config_of, count_parameters, family_of,
+                              origin_of)
     config, count = config_of(name), count_parameters(name)
     if not config.get("tied", True):
         count += config["vocab_size"] * config["hidden_dim"]  # the head's own table
     heads = config.get("num_kv_heads") or config["num_heads"]
     width = config.get("head_dim") or config["hidden_dim"] // config["num_heads"]
-    cached = 0 if "pooler" in config else 2 * 2 * config["num_layers"] * heads * width * config["max_length"]
+    stacks = {Encoder: 0, Decoder: 1, EncoderDecoder: 2}[family_of(name).MODEL]  # of keys and values that are kept
+    cached = 2 * 2 * stacks * config["num_layers"] * heads * width * config["max_length"]
     source, licence = origin_of(name)
     return {"name": name, "layers": config["num_layers"], "width": config["hidden_dim"], "heads": config["num_heads"],
             "max_length": config["max_length"], "parameters": count, "weight_bytes": 4 * count,

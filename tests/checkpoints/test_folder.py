@@ -1,13 +1,17 @@
 """Model folders: what was saved comes back, fresh heads, and what is damaged is refused in one line."""
 import json
 
+import huggingface_hub
+import keras
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import tfzoo
 from experiments.assembly import tokenizer_for
 from tests.models.test_models import SMALL
-from tfzoo.checkpoints import Loaded
+from tfzoo.checkpoints import Loaded, tensors
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.tasks import task_of
@@ -118,3 +122,48 @@ def test_a_class_read_where_transformers_sees_padding_is_not_written_for_it(deco
     assert decoder.tokenizer.fingerprint != tokenizer_for(decoder.model, decoder.tokenizer).fingerprint
     decoder.tokenizer = tokenizer_for(decoder.model, decoder.tokenizer)
     tfzoo.save(decoder, tmp_path / "theirs", format="huggingface")
+
+
+@pytest.mark.parametrize("task, labels", [(None, None), ("masked_lm", None), ("tagging", ["a", "b", "c"])])
+def test_a_model_alone_is_saved_too(task, labels, tmp_path):
+    model = tfzoo.build("bert_tiny", task=task, labels=labels, **SMALL)
+    tfzoo.save(model, tmp_path / "ours")
+    tfzoo.save(model, tmp_path / "theirs", format="huggingface")
+    for folder in ("ours", "theirs"):
+        again = tfzoo.load(tmp_path / folder)
+        assert again.tokenizer is None and again.config["task"] == task
+        assert again.config["labels"] == (labels and ["LABEL_0", "LABEL_1", "LABEL_2"])
+        assert all(np.array_equal(one, other) for one, other in zip(model.get_weights(), again.model.get_weights()))
+    with pytest.raises(ConfigError, match="unknown model 'mine'"):
+        tfzoo.save(type(model)(**{**model.get_config(), "name": "mine"}) if task is None else keras.Sequential(
+            name="mine"), tmp_path / "other")
+
+
+def test_large_models_are_written_in_shards_and_read_again(decoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tensors, "SHARD_BYTES", 20_000)
+    tfzoo.save(decoder.body, tmp_path / "theirs", format="huggingface")
+    assert len(list((tmp_path / "theirs").glob("model-*-of-*.safetensors"))) > 2
+    index = json.loads((tmp_path / "theirs" / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(value.nbytes for value in decoder.body.get_weights())
+    again = tfzoo.load(tmp_path / "theirs")
+    assert all(np.array_equal(one, other) for one, other in zip(decoder.body.get_weights(), again.body.get_weights()))
+
+
+def test_bfloat16_is_read_as_it_is(decoder, tmp_path):
+    tfzoo.save(decoder.body, tmp_path / "theirs", format="huggingface")
+    weights = {name: value.astype(ml_dtypes.bfloat16)
+               for name, value in load_file(tmp_path / "theirs" / "model.safetensors").items()}
+    save_file(weights, tmp_path / "theirs" / "model.safetensors")
+    again = tfzoo.load(tmp_path / "theirs")
+    expected = [value.astype(ml_dtypes.bfloat16).astype(np.float32) for value in decoder.body.get_weights()]
+    assert all(np.array_equal(one, other) for one, other in zip(expected, again.body.get_weights()))
+
+
+def test_a_name_of_the_hub_is_downloaded_by_its_package(decoder, tmp_path, monkeypatch):
+    tfzoo.save(decoder.body, tmp_path / "theirs", format="huggingface")
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda identity, revision, allow_patterns: asked.append(
+        (identity, revision, "*.bin" in allow_patterns, "config.json" in allow_patterns)) or str(tmp_path / "theirs"))
+    again = tfzoo.load("hf:someone/small@v1.0")
+    assert asked == [("someone/small", "v1.0", False, True)]
+    assert np.array_equal(again.body.embeddings.token, decoder.body.embeddings.token)

@@ -123,6 +123,32 @@ def test_gpt_learns_bytes_and_writes(call, tmp_path):
     assert code == 0 and out.startswith("abc ab") and last_json(err)["tokens"] <= 20
 
 
+def test_a_decoder_classifies_the_same_after_both_ways_of_saving(call, reviews, tmp_path):
+    code, out, err = call("finetune", "--model=gpt2_tiny", "--tokenizer=learn:bpe:320", *SMALL_MODEL,
+                          f"--data={reviews}", "--steps=4", "--batch_size=8", f"--output_dir={tmp_path / 'run'}")
+    assert code == 0
+    (tmp_path / "texts.txt").write_text("good film\n\nbad film number 7\n")
+    answers = []
+    for folder, words in (("run", None), ("theirs", "--format=huggingface"), ("ours", "--format=tfzoo")):
+        if words:
+            init = tmp_path / ("run" if folder == "theirs" else "theirs")
+            assert call("convert", f"--init={init}", words, f"--output_dir={tmp_path / folder}")[0] == 0
+        code, out, err = call("predict", f"--init={tmp_path / folder}", f"--data={tmp_path / 'texts.txt'}")
+        assert code == 0
+        answers.append([json.loads(line) for line in out.splitlines()])
+    assert len(answers[0]) == 3 and answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize("name, count, cache", [  # in bytes of bfloat16: two, of keys and of values
+    ("llama2_7b", 6_738_415_616, 2 * 2 * 32 * 4096 * 4096), ("bert_base", 109_482_240, 0),
+    ("t5_1.1_small", 76_961_152, 2 * 2 * 8 * 6 * 64 * 2 * 512)])  # of the text that is written, and of the source
+def test_models_are_listed_with_their_heads_and_caches(call, name, count, cache):
+    code, out, err = call("models", f"--name={name}", "--json")
+    row = json.loads(out.splitlines()[0])
+    assert code == 0 and row["name"] == name and row["parameters"] == count and row["cache_bytes"] == cache
+    assert row["weight_bytes"] == 4 * count and row["licence"]
+
+
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_help_reads_well_and_wrong_flags_are_refused(name, call):
     code, out, err = call(name, "--help")

@@ -19,7 +19,7 @@ from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
 from tfzoo.models import EncoderDecoder, build_body, family_of, head_dropout
 from tfzoo.tasks import TaskModel, task_of
-from tfzoo.tasks.build import put_head
+from tfzoo.tasks.build import LABELLED, put_head
 from tfzoo.text import load_tokenizer
 from tfzoo.text.load import FILES as TOKENIZER_FILES
 
@@ -98,7 +98,7 @@ def save(loaded, folder, format="tfzoo"):
     """Save a model with its tokenizer and settings.
 
     Args:
-        loaded: Loaded.
+        loaded: Loaded; or a model that `tfzoo.build` made, without a tokenizer and with labels LABEL_0, LABEL_1 ...
         folder: str or path; replaced where it exists.
         format: "tfzoo", or "huggingface": a folder that transformers loads.
 
@@ -108,6 +108,7 @@ def save(loaded, folder, format="tfzoo"):
     """
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: allowed are {', '.join(FORMATS)}")
+    loaded = loaded if isinstance(loaded, Loaded) else _loaded_of(loaded)
     folder = pathlib.Path(folder)
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -128,6 +129,17 @@ def save(loaded, folder, format="tfzoo"):
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _loaded_of(model):
+    """Return the Loaded of a model without a tokenizer: its task by its name, as `build` gave it."""
+    body = model.body if isinstance(model, TaskModel) else model
+    family_of(body.name)  # refuses other names
+    task = None if body is model else model.name.removeprefix(f"{body.name}_")
+    labels = [f"LABEL_{number}" for number in range(model.head.config["num_labels"])] if task in LABELLED else None
+    settings = {"next_sentence": True} if task and model.head.config.get("next_sentence") else {}
+    return Loaded(model, None, {"model": body.name, "task": task, "labels": labels, "settings": settings,
+                                "max_length": body.config["max_length"]})
 
 
 def load(source, dtype=None):
