@@ -1,6 +1,7 @@
 """DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT of half the layers, without segments and pooler.
 
-A classifier has a ReLU layer of its own, where BERT has the pooler.
+A classifier has a ReLU layer of its own, where BERT has the pooler. The result of the attention is dropped too, as in
+BERT; the reference drops that of the feed-forward layer alone.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.reference import Head, Reference, below, preset

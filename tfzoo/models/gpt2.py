@@ -1,6 +1,7 @@
 """GPT-2 (Radford et al. 2019), its four published sizes and two small ones of ours (tiny, mini).
 
-Dropout 0.1 as in the paper's predecessor; the released code, made for inference, has none.
+Dropout 0.1 as in the paper's predecessor; the released code, made for inference, has none. Nor does it begin with
+smaller projections before the residuals (1 / sqrt(2 L)), as the paper and Hugging Face have them: so here.
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset

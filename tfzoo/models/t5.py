@@ -2,7 +2,8 @@
 
 Relative positions, norms by the root mean square, no biases, scores that are not divided. In 1.0 the output is the
 token table, with the decoder's result divided by sqrt(D); 1.1 has a table of its own and gated feed-forward layers, and
-was pretrained without dropout. Flan-T5 has 1.1's sizes.
+was pretrained without dropout. Flan-T5 has 1.1's sizes. The reference's dropout between the two projections of a
+feed-forward layer is left out: no other family has one.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.reference import Head, Reference, below
