@@ -109,6 +109,14 @@ def _labels_of(config, path):
     return labels
 
 
+def _family_of(config, path):
+    family = family_of_type(config.get("model_type"))
+    if family is None:
+        known = [family.REFERENCE.model_type for family in FAMILIES if hasattr(family, "REFERENCE")]
+        raise DataError(f"{path}: model_type is {shown(config.get('model_type'))}: allowed are {', '.join(known)}")
+    return family
+
+
 def read(folder, dtype=None):
     """Read a model.
 
@@ -124,10 +132,7 @@ def read(folder, dtype=None):
     """
     path = folder / "config.json"
     config = read_json(path)
-    family = family_of_type(config.get("model_type"))
-    if family is None:
-        known = [family.REFERENCE.model_type for family in FAMILIES if hasattr(family, "REFERENCE")]
-        raise DataError(f"{path}: model_type is {shown(config.get('model_type'))}: allowed are {', '.join(known)}")
+    family = _family_of(config, path)
     reference = family.REFERENCE
     arguments = arguments_of(family, config, path)
     task, head = _task_of(reference, config, path)
@@ -152,8 +157,11 @@ def read(folder, dtype=None):
             return _with_head(body, name_of(family), task, labels, rate)
 
     names = Names(reference, head, prefix)
-    with shapes_only():  # before anything large is made
-        plan = names.plan(make().trainable_variables)
+    try:
+        with shapes_only():  # before anything large is made
+            plan = names.plan(make().trainable_variables)
+    except ConfigError as error:  # sizes that do not go together
+        raise DataError(f"{path}: {reason_of(error, 200)}") from None
     found, dropped = _match(plan, tensors, reference, prefix, folder)
     _check(plan, found, tensors, folder)
     model = make()
