@@ -4,6 +4,7 @@ import json
 import struct
 import zipfile
 
+import keras
 from safetensors.numpy import load_file, save_file
 
 import tfzoo
@@ -23,6 +24,7 @@ VALUES = [None, True, False, 0, 1, 2, 3, 4, -1, 0.5, 2 ** 31, 2 ** 63, 10 ** 12,
 
 def write_folders(folder):
     """Write FAMILY/whole, shards and own, and folders with a tokenizer of each kind, below a folder."""
+    keras.utils.set_random_seed(0)
     for family, (name, task, own) in FAMILIES.items():
         labels = ["bad", "good", "so so"] if task == "classification" else None
         model = tfzoo.build(name, task=task, labels=labels, **SMALL, **own)

@@ -12,6 +12,7 @@ from tfzoo.checkpoints.huggingface_config import LARGEST
 from tfzoo.checkpoints.tensors import JSON_BYTES, parse_json
 from tfzoo.errors import DataError, reason_of, shown
 from tfzoo.layers import shapes_only
+from tfzoo.models import Decoder, Encoder, EncoderDecoder
 
 MODELS = ("TaskModel", "Encoder", "Decoder", "EncoderDecoder")
 LARGEST_TABLE = 2 ** 26  # numbers of sinusoids, which are computed and stand in no file
@@ -37,8 +38,10 @@ def read_archive(path):
     _check(config, path)
     try:
         with shapes_only():
-            weights = keras.saving.deserialize_keras_object(config).weights
-        needed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in weights)
+            model = keras.saving.deserialize_keras_object(config)
+        if not isinstance(getattr(model, "body", model), (Encoder, Decoder, EncoderDecoder)):
+            raise DataError(f"{path} has no body of {', '.join(MODELS[1:])}: {AGAIN}")
+        needed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
         if needed > path.stat().st_size:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model {needed:,} of weights: {AGAIN}")
         return keras.models.load_model(path, compile=False, safe_mode=True)
