@@ -113,7 +113,9 @@ def check_package(folder, loaded, whole):
     if (folder / "tokenizer.json").is_file():
         package = Tokenizer.from_file(str(folder / "tokenizer.json"))
     else:
-        package = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")[1:]
+        package = Tokenizer(models.BPE(json.loads((folder / "vocab.json").read_bytes()),
+                                       [tuple(line.split(" ")) for line in lines if line.strip()]))
         package.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     package.encode_special_tokens = True
     package.no_truncation()
@@ -141,7 +143,7 @@ def check_settings(folder, loaded, whole):
     if getattr(loaded.tokenizer, "lowercase", None) == getattr(whole.tokenizer, "lowercase", None):
         same_ids(loaded, whole)
     else:
-        assert loaded.tokenizer.lowercase is said["do_lower_case"]
+        assert loaded.tokenizer.lowercase is bool(said["do_lower_case"])
     check_inputs(loaded)
 
 

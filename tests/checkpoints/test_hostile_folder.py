@@ -57,6 +57,10 @@ def test_a_damaged_list_of_words_is_refused(bert, words, says):
     refused(bert, says)
 
 
+PADDING = {"strategy": {"Fixed": 10 ** 9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+           "pad_type_id": 0, "pad_token": "[PAD]"}
+
+
 def wordpiece(vocabulary, **model):
     """Return a tokenizer.json as BERT's."""
     return {"version": "1.0", "added_tokens": [], "normalizer": {
@@ -71,6 +75,9 @@ def wordpiece(vocabulary, **model):
     ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}}}', "'a' is there twice"),
     ("tokenizer.json", json.dumps(wordpiece({"[UNK]": 0, "a": 1})).encode(), "tokenizer.json.*no .PAD."),
     ("tokenizer.json", json.dumps(wordpiece(7)).encode(), "tokenizer.json cannot be read"),
+    ("tokenizer.json", json.dumps(wordpiece({"a": 0}, unk_token="b")).encode(), "Missing .UNK. token"),
+    ("tokenizer.json", b'{"model": {"type": "Unigram", "vocab": [["a", 0.0], ["</s>", 0.0]]}}', "`unk_id` is missing"),
+    ("tokenizer.json", json.dumps({**wordpiece({"[UNK]": 0}), "padding": PADDING}).encode(), "no .PAD."),
     ("tokenizer.json", json.dumps(wordpiece({"[UNK]": 0, "a": 10 ** 9})).encode(), "has the id 1,000,000,000"),
     ("tokenizer.json", b'{"a":' * 10 ** 5, "tokenizer.json: not JSON"),
     ("tokenizer_config.json", b"[]", "tokenizer_config.json: not JSON"),
@@ -93,7 +100,7 @@ def test_an_enormous_vocabulary_is_not_read(bert):
 
 @pytest.mark.parametrize("files, says", [
     ({"tokenizer.json": {"model": {"type": "Sorcery"}}}, "tokenizer.json: .*cannot be read"),
-    ({"tokenizer.json": {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "c"}}},
+    ({"tokenizer.json": {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}},
      "no token ends a text"),
     ({"tokenizer.json": {"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": {
         "type": "Sequence", "normalizers": [{"type": "Sorcery"}]}}}, "cannot be read"),

@@ -33,5 +33,5 @@ def shapes_only():
 
 
 def truncated_normal(stddev):
-    """Return a normal initializer of this standard deviation cut at two of them (0.88 of it then, as TensorFlow 1's)."""
+    """Return a normal initializer of this standard deviation cut at two of them, so 0.88 of it, as TensorFlow 1's."""
     return keras.initializers.Zeros() if _blank[-1] else keras.initializers.TruncatedNormal(stddev=stddev)

@@ -18,6 +18,7 @@ GPT2_SPECIALS = {"<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>"}
 BERT_S = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": LONGEST_WORD}
 BPE_SETTINGS = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
                 "ignore_merges")
+RARE = "\u16a0\ua000 \u0e01\U0001f600"
 SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
 FILES = ("vocab.txt", *PAIRS, *SENTENCEPIECE, "tokenizer.json")
@@ -165,7 +166,11 @@ def _check_package(text, content):
     """Raise DataError for a tokenizer.json that the package does not read, UnknownKind for what it does not know."""
     from tokenizers import Tokenizer as Backend
     try:
-        largest = max(Backend.from_str(text).get_vocab().values(), default=0)
+        backend = Backend.from_str(text)
+        largest = max(backend.get_vocab().values(), default=0)
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode(RARE)  # which fails where there should be a token for what is unknown, and is none
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # its own kinds, and where Rust panics no Exception
