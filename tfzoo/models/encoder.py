@@ -62,7 +62,8 @@ class Encoder(keras.Model):
                        for number in range(1 if shared_block else num_layers)]
         self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
         self.pooler = Linear(hidden_dim, True, initializer_range, name="pooler", dtype=policy) if pooler else None
-        self.pooler_dropout = Dropout(dropout if pooler_dropout else 0.0, name="pooler_dropout", dtype=policy)
+        self.pooler_dropout = Dropout(dropout, name="pooler_dropout", dtype=policy) \
+            if pooler and pooler_dropout else None
         self.pooler_activation = activation_of(pooler_activation)
         for child in (self.embeddings, self.projection, *self.blocks, self.norm, self.pooler_dropout, self.pooler):
             if child is not None:
@@ -97,7 +98,8 @@ class Encoder(keras.Model):
             hidden = self.norm(hidden, training=training)
         outputs = {"sequence" if positions is None else "read": hidden}
         if self.pooler:
-            first = self.pooler_dropout(hidden[:, 0], training=training)
+            first = hidden[:, 0]
+            first = self.pooler_dropout(first, training=training) if self.pooler_dropout else first
             outputs["pooled"] = self.pooler_activation(self.pooler(first))
         if return_intermediates:
             outputs.update(hidden_states=states, attentions=attentions)
