@@ -1,6 +1,7 @@
 """Each backbone of keras-nlp that tfzoo has: the same numbers from its weights; a preset's folder, with a tokenizer."""
 import json
 
+import keras
 import keras_nlp
 import numpy as np
 import pytest
@@ -56,6 +57,31 @@ def test_a_backbone_gives_keras_nlp_s_numbers(kind, config):
         assert np.abs(ours["logits"] - expected)[real].max() < 1e-5 * max(1, np.abs(expected).max())
 
 
+T5 = {"vocabulary_size": 53, "num_layers": 2, "num_heads": 3, "hidden_dim": 21, "intermediate_dim": 40,
+      "key_value_dim": 5}
+gelu_approximate = keras.saving.get_registered_object("keras_hub>gelu_approximate")
+
+
+@pytest.mark.parametrize("activation, own", [
+    ("relu", {"use_gated_activation": False}), ("gelu", {"tie_embedding_weights": False}),
+    (gelu_approximate, {"tie_embedding_weights": False, "key_value_dim": None}), ("silu", {})])
+def test_t5_gives_keras_nlp_s_numbers(activation, own):
+    backbone, rng = made("T5Backbone", {**T5, "activation": activation, **own}), np.random.default_rng(1)
+    inputs = {f"{side}_token_ids": rng.integers(0, 53, (3, length)).astype(np.int32)
+              for side, length in (("encoder", 40), ("decoder", 17))}
+    inputs.update({name.replace("token_ids", "padding_mask"): np.ones_like(value) for name, value in inputs.items()})
+    inputs["encoder_padding_mask"][1, 12:] = inputs["decoder_padding_mask"][2, 9:] = 0
+    model, settings = convert(backbone)
+    expected = keras_nlp.models.T5Seq2SeqLM(backbone=backbone)(inputs)
+    off = np.abs(model(inputs)["logits"] - expected)[inputs["decoder_padding_mask"] > 0]
+    assert settings["task"] == "seq2seq" and off.max() < 1e-5 * np.abs(expected).max()
+
+
+def test_an_activation_of_t5_that_tfzoo_has_not_is_refused():
+    with pytest.raises(DataError, match="the preset's activation is relu gated: allowed are relu, gelu gated"):
+        convert(keras_nlp.models.T5Backbone(**T5, activation="relu"))
+
+
 def test_a_preset_s_folder_loads_with_its_tokenizer(tmp_path):
     words = (vocab_dir() / "bert_uncased" / "vocab.txt").read_text(encoding="utf-8").splitlines()
     backbone = made("BertBackbone", {**ENCODER, "vocabulary_size": len(words)})
@@ -72,7 +98,8 @@ def test_a_preset_s_folder_loads_with_its_tokenizer(tmp_path):
 
 TOKENIZERS = {"GPT2": (kinds.gpt2, ENCODER), "Roberta": (kinds.roberta, ENCODER),
               "Albert": (kinds.albert, {**ENCODER, "embedding_dim": 11}),
-              "Llama": (kinds.MAKERS["llama2"], DECODER), "Mistral": (kinds.MAKERS["llama2"], DECODER)}
+              "Llama": (kinds.MAKERS["llama2"], DECODER), "Mistral": (kinds.MAKERS["llama2"], DECODER),
+              "T5": (kinds.t5, {**T5, "use_gated_activation": False})}
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

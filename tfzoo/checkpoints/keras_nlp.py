@@ -1,12 +1,16 @@
 """Presets of keras-nlp, by `keras_nlp:NAME` or a local preset's folder: its backbones of the families that tfzoo has.
 
-Encoders come as bare bodies, decoders with their causal language model's head. keras-nlp itself reads the preset, and
-fetches one that is not here.
+Encoders come as bare bodies, decoders with their causal language model's head, T5 with its sequence to sequence head.
+keras-nlp itself reads the preset, and fetches one that is not here.
 """
+import collections
+import re
+import warnings
+
 import numpy as np
 
 from tfzoo.errors import DataError
-from tfzoo.models import FAMILIES, Decoder, build_body, config_of, name_of
+from tfzoo.models import FAMILIES, Decoder, EncoderDecoder, build_body, config_of, name_of
 from tfzoo.models.reference import name_in
 from tfzoo.tasks import TaskModel, task_of
 from tfzoo.text.bpe import BytePairTokenizer
@@ -18,16 +22,19 @@ ARGUMENTS = {"vocabulary_size": "vocab_size", "vocab_size": "vocab_size", "num_l
              "num_heads": "num_heads", "num_query_heads": "num_heads", "num_key_value_heads": "num_kv_heads",
              "hidden_dim": "hidden_dim", "intermediate_dim": "ffn_dim", "dropout": "dropout",
              "max_sequence_length": "max_length", "num_segments": "num_segments", "embedding_dim": "embedding_dim",
-             "head_dim": "head_dim", "layer_norm_epsilon": "epsilon", "rope_max_wavelength": "rope_theta",
-             "sliding_window": "window"}
-LEAVES = {"kernel": ("kernel",), "bias": ("bias",), "gamma": ("gamma", "scale"), "beta": ("beta",)}
+             "head_dim": "head_dim", "key_value_dim": "head_dim", "layer_norm_epsilon": "epsilon",
+             "rope_max_wavelength": "rope_theta", "sliding_window": "window"}
+LEAVES = {"kernel": ("kernel",), "bias": ("bias",), "gamma": ("gamma", "scale", "weight"), "beta": ("beta",)}
+HEADS = {Decoder: "causal_lm", EncoderDecoder: "seq2seq"}
+ACTIVATIONS = {("relu", False): "relu", ("gelu", True): "geglu", ("gelu_approximate", True): "geglu_tanh",
+               ("silu", True): "swiglu"}  # T5's, and whether it is gated
 SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rope_low_freq_factor",
            "high_freq_factor": "rope_high_freq_factor",
            "original_max_position_embeddings": "rope_pretraining_sequence_length"}
 
 BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # the others' texts are split in other ways, which keras-nlp has not
 PIECES = {"AlbertTokenizer": "AlbertTokenizer", "LlamaTokenizer": "LlamaTokenizer",
-          "MistralTokenizer": "LlamaTokenizer"}
+          "MistralTokenizer": "LlamaTokenizer", "T5Tokenizer": "T5Tokenizer"}
 
 
 def read(source, dtype=None):
@@ -46,7 +53,9 @@ def read(source, dtype=None):
     import keras_nlp
     preset = source[len(PREFIX):]
     try:
-        backbone = keras_nlp.models.Backbone.from_preset(preset, dtype="float32")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # T5's layers tell that they drop masks of Keras', which nobody gives them
+            backbone = keras_nlp.models.Backbone.from_preset(preset, dtype="float32")
     except Exception as error:  # its own kinds, Kaggle's, and those of the network
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
@@ -63,12 +72,12 @@ def convert(backbone, dtype=None):
     if family is None:
         known = [name for family in FAMILIES for name in getattr(family, "PRESET", {"backbones": ()})["backbones"]]
         raise DataError(f"the preset is a {kind}: allowed are {', '.join(known)}")
-    theirs = {_path(backbone, weight): weight for weight in backbone.weights}
+    theirs = _weights(backbone)
     arguments = _arguments(family, backbone.get_config(), theirs)
     body = build_body(name_of(family), dtype=dtype, **arguments)
-    task = task_of("causal_lm") if isinstance(body, Decoder) else None
+    task = next((task_of(head) for kind, head in HEADS.items() if isinstance(body, kind)), None)
     model = body if task is None else TaskModel(body, task.head(body.config, None, body.dtype_policy),
-                                                name=f"{name_of(family)}_causal_lm")
+                                                name=f"{name_of(family)}_{task.name}")
     left = dict(theirs)
     for variable in model.trainable_variables:
         value = left.pop(_name_of(variable.path, family.PRESET["names"], theirs)).numpy()
@@ -81,9 +90,18 @@ def convert(backbone, dtype=None):
                    "max_length": arguments.get("max_length", body.config["max_length"])}
 
 
-def _path(backbone, weight):
-    """Return a weight's path without the backbone's name, which some have before it."""
-    return weight.path.removeprefix(f"{backbone.name}/")
+def _weights(backbone):
+    """Return path -> weight, without the backbone's name, which some have before it.
+
+    T5's norms bear numbers that count on from backbone to backbone, and other layers of it a name twice: the second
+    of a path ends with ":2" here.
+    """
+    found, times = {}, collections.Counter()
+    for weight in backbone.weights:
+        path = re.sub(r"/t5_layer_norm_\d+/", "/t5_layer_norm/", weight.path.removeprefix(f"{backbone.name}/"))
+        times[path] += 1
+        found[path if times[path] == 1 else f"{path}:{times[path]}"] = weight
+    return found
 
 
 def _arguments(family, config, weights):
@@ -97,6 +115,8 @@ def _arguments(family, config, weights):
     elif (config.get("rope_position_scaling_factor") or config.get("rope_scaling_factor") or 1.0) != 1.0:
         factor = config.get("rope_position_scaling_factor") or config.get("rope_scaling_factor")
         found["rope_scaling"] = {"rope_type": "linear", "factor": factor}
+    if "use_gated_activation" in config:
+        found["activation"] = _activation(config)
     if config.get("use_sliding_window_attention"):
         raise DataError("the preset's attention has a sliding window in some layers: load it with keras-nlp")
     if "tied" in known:
@@ -107,9 +127,21 @@ def _arguments(family, config, weights):
     return {**found, **family.PRESET["own"]}
 
 
+def _activation(config):
+    kind = config["activation"] if isinstance(config["activation"], str) else config["activation"]["config"]
+    kind = kind.rpartition(">")[2], config["use_gated_activation"]  # keras-nlp's own have its name before them
+    if kind not in ACTIVATIONS:
+        allowed = ", ".join(f"{name}{' gated' * gated}" for name, gated in ACTIVATIONS)
+        raise DataError(f"the preset's activation is {kind[0]}{' gated' * kind[1]}: allowed are {allowed}")
+    return ACTIVATIONS[kind]
+
+
 def _name_of(path, names, there):
     name, leaf = name_in(names, path)
-    found = [name] if leaf is None else [f"{name}/{one}" for one in LEAVES[leaf]]
+    found = [name] if isinstance(name, str) else name or []
+    if leaf is not None:  # the place among those of one path comes last
+        found = [f"{layer}/{one}{colon}{place}" for layer, colon, place in (one.partition(":") for one in found)
+                 for one in LEAVES[leaf]]
     found = next((one for one in found if one in there), None)
     if found is None:
         raise DataError(f"the preset has no weight for {path}: load it with keras-nlp")

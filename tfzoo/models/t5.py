@@ -6,7 +6,7 @@ was pretrained without dropout. Flan-T5 has 1.1's sizes. The reference's dropout
 feed-forward layer is left out: no other family has one.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
-from tfzoo.models.reference import Head, Reference, below
+from tfzoo.models.reference import Head, Reference, below, preset
 
 COMMON = {"vocab_size": 32128, "max_length": 512, "positions": "relative", "norm": "rms", "norm_first": True,
           "use_bias": False, "scaled": False, "scale_embeddings": False, "scaled_logits": True,
@@ -76,3 +76,23 @@ REFERENCE = Reference(
     fixed={"decoder_start_token_id": (0,), "is_encoder_decoder": (True,)},
     equal=(("num_decoder_layers", "num_layers"),), dropouts=("dropout_rate",),
     known=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",))
+
+
+def _preset(stack, last):
+    parts = "query", "key", "value", "output"
+    layers = {**{f"attention/{part}": f"self_attention/{part}_projector" for part in parts},
+              "attention_norm": "t5_layer_norm", "feed_forward/gate": "input_projector",
+              "feed_forward/down": "output_projector", "feed_forward_norm": f"t5_layer_norm:{last}"}
+    if stack == "decoder":
+        layers.update({f"cross_{path}": name.replace("self_", "cross_") for path, name in layers.items()
+                       if path.startswith("attention/")}, cross_attention_norm="t5_layer_norm:2")
+    names = {f"{stack}_block_{{n}}/{path}": f"transformer_{stack}_layer_{{n}}/{name}" for path, name in layers.items()}
+    up = f"transformer_{stack}_layer_{{n}}/gate_projector", f"transformer_{stack}_layer_{{n}}/input_projector"
+    return {**names, f"{stack}_block_{{n}}/feed_forward/up": up}
+
+
+PRESET = preset("T5Backbone", block={}, names={
+    "embeddings/token": "token_embedding/embeddings", "head/table": "token_embedding/reverse_embeddings",
+    "encoder_relative/table": "self_attention/embeddings", "decoder_relative/table": "self_attention/embeddings:2",
+    "encoder_norm": "encoder_output_layer_norm", "decoder_norm": "decoder_output_layer_norm",
+    **_preset("encoder", 2), **_preset("decoder", 3)})
