@@ -6,6 +6,7 @@ import pytest
 
 from tests.helpers import hostile_texts, real_lines
 from tests.text.kinds import MAKERS
+from tfzoo.text import load_tokenizer
 
 SEGMENTS = ("bert", "albert")  # the models that read them
 
@@ -55,3 +56,15 @@ def test_special_tokens_pairs_and_cuts(kind, count, max_length):
         assert set(ours["token_ids"][number][~real].tolist()) <= {tokenizer.pad_id}
         if name.startswith(SEGMENTS):
             assert ours["segment_ids"][number][real].tolist() == segments
+
+
+def test_what_is_written_and_read_is_written_again_to_the_bit(kind, tmp_path):
+    name, tokenizer, _ = kind
+    for folder, written in (("one", tokenizer), ("two", None)):
+        (tmp_path / folder).mkdir()
+        (written or load_tokenizer(tmp_path / "one")).save(tmp_path / folder)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("one", "two"))
+    assert one == two and "tokenizer_config.json" in one
+    again, texts = load_tokenizer(tmp_path / "two"), texts_of(name, 61)
+    assert again.fingerprint == tokenizer.fingerprint and again.around == tokenizer.around
+    assert again.encode(texts).to_list() == tokenizer.encode(texts).to_list()
