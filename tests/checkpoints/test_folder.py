@@ -116,6 +116,14 @@ def test_texts_of_another_s_decoder_stay_bare_when_it_is_saved(decoder, tmp_path
     assert again.tokenizer.fingerprint == decoder.tokenizer.fingerprint
 
 
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_text_of_no_tokens_has_the_vector_zero(decoder, pooling):
+    decoder.tokenizer = BytePairTokenizer(decoder.tokenizer.ids, decoder.tokenizer.merges, bare=True)
+    alone, empty = decoder.embed(TEXTS[:1], pooling), decoder.embed([""], pooling)
+    both = decoder.embed(["", TEXTS[0]], pooling)
+    assert not empty.any() and not both[0].any() and np.abs(both[1] - alone[0]).max() < 1e-6 and alone.any()
+
+
 def test_a_class_read_where_transformers_sees_padding_is_not_written_for_it(decoder, tmp_path):
     with pytest.raises(ConfigError, match="padding to Hugging"):
         tfzoo.save(decoder, tmp_path / "theirs", format="huggingface")

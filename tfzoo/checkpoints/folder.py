@@ -67,7 +67,7 @@ class Loaded:
             pooling: "mean" over the real positions, or "first", the first position.
 
         Returns:
-            float32 [B, D].
+            float32 [B, D]; zeros for a text of no tokens, as GPT-2 has an empty one.
 
         Raises:
             ConfigError: for an unknown pooling, or a folder without a tokenizer.
@@ -88,10 +88,10 @@ class Loaded:
     def _embed(self, texts, pooling):
         inputs = self.tokenizer(texts, max_length=self.config["max_length"])
         sequence = tf.cast(self.body(inputs)["sequence"], tf.float32)
-        if pooling == "first":
-            return np.asarray(sequence[:, 0])
         mask = tf.cast(inputs["padding_mask"], tf.float32)[:, :, None]
-        return np.asarray(tf.reduce_sum(sequence * mask, 1) / tf.reduce_sum(mask, 1))
+        if pooling == "first":
+            return np.asarray(tf.reduce_sum((sequence * mask)[:, :1], 1))  # a sum, as there may be no position at all
+        return np.asarray(tf.reduce_sum(sequence * mask, 1) / tf.maximum(tf.reduce_sum(mask, 1), 1))
 
 
 def save(loaded, folder, format="tfzoo"):
