@@ -18,7 +18,7 @@ def what(script, tasks):
     script.add("string", "model", None, "A model's name, to train from scratch: python -m experiments.models "
                "lists them. The vocabulary sets its vocab_size.")
     script.add("string", "init", None, "What to start from instead: the folder of a finished run (or its model/), one "
-               "of Hugging Face's transformers with safetensors, or hf:ID of their hub.")
+               "of Hugging Face's transformers with safetensors, hf:ID of their hub, or keras_nlp:PRESET.")
     script.add("float", "dropout", None, "The share of dropout; without it the model's own.", lower_bound=0.0,
                upper_bound=0.99)
     script.add("multi_string", "override", [], "An argument of the model as name=value, for instance num_layers=3; "
@@ -124,7 +124,7 @@ def computing(script):
 
 
 def loading(script, about="The folder of a finished run, or its model/; or one of Hugging Face's transformers with "
-            "safetensors, or hf:ID of their hub."):
+            "safetensors, hf:ID of their hub, or keras_nlp:PRESET."):
     """Add the model to use."""
     script.group("what")
     script.add("string", "init", None, about, required=True)
