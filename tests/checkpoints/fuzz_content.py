@@ -60,7 +60,8 @@ def check_config(folder, loaded, whole):
         assert got == want and (isinstance(got, bool) == isinstance(want, bool)), (ours, got, want)
     if loaded.config["labels"] is not None:
         names = said.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-        assert loaded.config["labels"] == [names[key] for key in sorted(names, key=int)]
+        assert all(type(name) in (str, int, float) for name in names.values())
+        assert loaded.config["labels"] == [str(names[key]) for key in sorted(names, key=int)]
 
 
 def check_own(folder, loaded, whole):

@@ -54,6 +54,7 @@ def change_config(folder, **changes):
     ({"architectures": ["BertForEverything"]}, "allowed are BertModel, BertForMaskedLM"),
     ({"id2label": {"0": "only"}}, "1 label, a regression"), ({"id2label": {"0": "a", "1": "a"}}, "id2label"),
     ({"id2label": {"0": "a", "2": "b"}}, "id2label"), ({"id2label": [1]}, "id2label"),
+    ({"id2label": {"0": None, "1": "b"}}, "id2label"), ({"id2label": {"0": True, "1": "b"}}, "id2label"),
     ({"problem_type": "multi_label_classification"}, "problem_type"), ({"hidden_act": []}, "hidden_act"),
     ({"num_hidden_layers": 2}, "tensor.s. that no bert has, as 'bert.encoder.layer.2"),
     ({"hidden_size": LINES}, "hidden_size is 'a"), ({"model_type": LINES}, "model_type is 'a"),

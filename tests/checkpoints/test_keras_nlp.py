@@ -13,6 +13,8 @@ from tfzoo.checkpoints.keras_nlp import convert
 from tfzoo.errors import DataError
 from tfzoo.text import load_tokenizer
 
+# keras-nlp's T5 tells that its layers drop Keras' masks, which nobody gives them.
+pytestmark = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 ENCODER = {"vocabulary_size": 53, "num_layers": 2, "num_heads": 3, "hidden_dim": 21, "intermediate_dim": 40,
            "max_sequence_length": 24}
 DECODER = {"vocabulary_size": 53, "num_layers": 2, "num_query_heads": 4, "num_key_value_heads": 2, "hidden_dim": 24,

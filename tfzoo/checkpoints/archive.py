@@ -2,9 +2,11 @@
 
 Keras itself refuses code (`safe_mode`), links, and what unpacks to much more than it is.
 """
+import io
 import math
 import zipfile
 
+import h5py
 import keras
 import tensorflow as tf
 
@@ -15,6 +17,7 @@ from tfzoo.layers import shapes_only
 from tfzoo.models import Decoder, Encoder, EncoderDecoder
 
 MODELS = ("TaskModel", "Encoder", "Decoder", "EncoderDecoder")
+WEIGHTS = "model.weights.h5"
 LARGEST_TABLE = 2 ** 26  # numbers of sinusoids, which are computed and stand in no file
 AGAIN = "get the folder again"
 
@@ -23,7 +26,7 @@ def read_archive(path):
     """Return the keras.Model of a model.keras.
 
     Raises:
-        DataError: for one that is damaged, holds other than tfzoo's classes, or names more weights than it has.
+        DataError: for one that is damaged, holds other than tfzoo's classes, or other weights than its model has.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -44,11 +47,54 @@ def read_archive(path):
         needed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
         if needed > path.stat().st_size:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model {needed:,} of weights: {AGAIN}")
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        held = _count_arrays(path)
+        if held != len(model.weights):  # Keras itself leaves arrays of layers that the model has not
+            raise DataError(f"{path} holds {held} arrays, but its model {len(model.weights)}: {AGAIN}")
+        return model
     except (DataError, MemoryError):
         raise
     except Exception as error:
         raise DataError(f"{path} cannot be loaded ({reason_of(error)}): {AGAIN}") from error
+
+
+class _Member(io.RawIOBase):
+    """The `size` bytes of a file from `begin` on; zipfile's own reader begins anew for each step back."""
+
+    def __init__(self, file, begin, size):
+        self.file, self.begin, self.size, self.place = file, begin, size, 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self.place = offset + (0, self.place, self.size)[whence]
+        return self.place
+
+    def readinto(self, buffer):
+        self.file.seek(self.begin + self.place)
+        content = self.file.read(max(0, min(len(buffer), self.size - self.place)))
+        buffer[:len(content)] = content
+        self.place += len(content)
+        return len(content)
+
+
+def _count_arrays(path):
+    """Return how many arrays the weights of a model.keras are, without reading them: int."""
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        info = archive.getinfo(WEIGHTS)
+        member = archive.open(WEIGHTS)
+        if info.compress_type == zipfile.ZIP_STORED:  # as Keras writes it
+            file.seek(info.header_offset + 26)
+            name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+            member = _Member(file, info.header_offset + 30 + name + extra, info.file_size)
+        with h5py.File(member) as weights:
+            found = []
+            weights.visititems(lambda name, one: found.append(name) if isinstance(one, h5py.Dataset) else None)
+        return len(found)
 
 
 def _check(config, path):

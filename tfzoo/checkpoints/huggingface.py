@@ -100,8 +100,9 @@ def _labels_of(config, path):
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     try:
         labels = [str(names[key]) for key in sorted(names, key=int)]
-        if sorted(map(int, names)) != list(range(len(names))) or len(set(labels)) != len(labels):
-            raise ValueError("numbers from 0 and names, each once")
+        if sorted(map(int, names)) != list(range(len(names))) or len(set(labels)) != len(labels) or any(
+                type(name) not in (str, int, float) for name in names.values()):
+            raise ValueError("needed are numbers from 0 and names, each once")
     except (ValueError, TypeError, LookupError) as error:
         raise DataError(f"{path}: id2label is damaged ({reason_of(error, 80)})") from None
     if len(labels) < 2:
