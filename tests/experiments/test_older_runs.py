@@ -19,7 +19,7 @@ from tests.helpers import CHECKOUT
 def older(tmp_path):
     """The folder, and the words that go on with it."""
     with tarfile.open(CHECKOUT / "tests" / "golden" / "run_0.1.0.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # since 3.11.4
     data = write_reviews(tmp_path / "reviews.jsonl", 100)
     return tmp_path / "run", [f"--flagfile={tmp_path / 'run' / 'flags.txt'}", f"--data={data}",
                               f"--output_dir={tmp_path / 'run'}"]
