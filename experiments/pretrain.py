@@ -27,10 +27,10 @@ def _sampler(parts):
     if parts.task.name != "causal_lm":
         return None
     from tfzoo.generation import Generator, Sampling
-    write = Generator(parts.model, Sampling(0.8))
+    generator = Generator(parts.model.body, parts.model.logits, Sampling(0.8))
 
     def sample():
-        tokens = [int(token[0]) for token in write([[parts.tokenizer.end_id]], SAMPLE_TOKENS)]
+        tokens = generator.generate([[parts.tokenizer.end_id]], SAMPLE_TOKENS)[0].tolist()
         return {"sample": parts.tokenizer.decode([tokens])[0]}
 
     return sample

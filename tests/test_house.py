@@ -9,7 +9,6 @@ from experiments import groups
 from tests.helpers import CHECKOUT
 from tfzoo.data.readers import DOCUMENTS
 from tfzoo.models import registry
-from tfzoo.models.registry import name_of
 from tfzoo.training.optimizer import NO_DECAY, OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
 from tfzoo.training.strategy import STRATEGIES
@@ -20,7 +19,7 @@ BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "model
          "checkpoints": {"text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
          "export": {"text", "models", "tasks", "checkpoints"}}
 FOR_ALL = {"errors", "files", "progress"}
-FAMILIES = {name_of(family) for family in registry.FAMILIES}
+FAMILIES = {family.name for family in registry.FAMILIES}
 
 
 def imports_of(path):
