@@ -13,11 +13,11 @@ from tfzoo.training.optimizer import NO_DECAY, OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
 from tfzoo.training.strategy import STRATEGIES
 
-BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "models": {"layers"},
-         "tasks": {"text", "data", "layers", "models", "metrics"},
+BELOW = {"records": set(), "text": set(), "data": {"records"}, "layers": set(), "metrics": set(), "models": {"layers"},
+         "tasks": {"records", "text", "data", "layers", "models", "metrics"},
          "training": {"text", "data", "layers", "models", "metrics", "tasks"},
-         "checkpoints": {"text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
-         "export": {"text", "models", "tasks", "checkpoints"}}
+         "checkpoints": {"records", "text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
+         "export": {"records", "text", "models", "tasks", "checkpoints"}}
 FOR_ALL = {"errors", "files", "progress"}
 FAMILIES = {family.name for family in registry.FAMILIES}
 
