@@ -43,6 +43,15 @@ def test_what_looks_like_a_comment_a_blank_or_a_line_end_is_a_token(tmp_path):
     assert [row["tokens"] for row in rows] == [tokens]
 
 
+def test_a_token_may_hold_blanks_where_tabs_divide_columns(tmp_path):
+    rows = read(tmp_path / "a.conll", "in\tO\r\nNew York\tB-LOC \r\n \tO\n\t\nof the\tO")
+    assert [row["tokens"] for row in rows] == [["in", "New York", " "], ["of the"]]
+    assert rows[0]["tags"] == ["O", "B-LOC", "O"]
+    for content in ("in\tO\nNew York\tIN\tB-LOC\n", "in\tO\nNew York\t\n", "in O\nNew York B-LOC\n"):
+        with pytest.raises(DataError, match="line 2: (4 columns|no tag|3 columns)"):
+            read(tmp_path / "a.conll", content)
+
+
 def test_a_document_begins_without_being_a_sentence(tmp_path):
     content = ("-DOCSTART- -X- -X- O\n\nEU NNP I-NP B-ORG\n-DOCSTART- -X- O O\nPeter NNP I-NP B-PER\n\nx x x O\n\n"
                "-DOCSTART-\n\n-DOCSTART- (1 EU)\n\ny y y O\n")
@@ -57,9 +66,9 @@ def test_a_document_begins_without_being_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("name, content, says", [
-    ("a.conll", "a O\nb\n", "line 2: 1 column, no tag"),
+    ("a.conll", "a O\nb\n", "line 2: no tag after 'b'"),
     ("a.conll", "a x O\nb O\n", "line 2: 2 columns, the first word has 3"),
-    ("a.conll", "a O\nNew York B-LOC\n", "line 2: 3 columns"), ("a.conll", "a O\n O\n", "line 2: 1 column"),
+    ("a.conll", "a O\nNew York B-LOC\n", "line 2: 3 columns"), ("a.conll", "a O\n O\n", "line 2: no tag after 'O'"),
     ("a.jsonl", '{"tokens": ["a"]}\n', "line 1: no list of strings in tags"),
     ("a.jsonl", '{"tokens": ["a"], "tags": [3]}\n', "line 1: no list of strings in tags"),
     ("a.jsonl", '{"tokens": "a b", "tags": ["O", "O"]}\n', "line 1: no list of strings in tokens"),

@@ -1,10 +1,12 @@
 """Sentences of words with their tags: CoNLL columns from .conll, .jsonl {"tokens", "tags"}, and .gz of each.
 
-Columns are divided by blanks and tabs alone, so that U+00A0 or U+3000 is a token like others; # never begins a comment.
+Columns are divided by blanks and tabs alone, so that U+00A0 or U+3000 is a token like others, and by tabs where a line
+has as many of them as columns take, so that a token may hold blanks; # never begins a comment.
 """
 import re
 
 from tfzoo.data.readers.rows import ending_of, json_objects, skip_bad
+from tfzoo.errors import shown
 
 SENTENCE_ENDINGS = (".conll", ".jsonl")
 DOCUMENT = "-DOCSTART-"
@@ -66,9 +68,10 @@ def _of_columns(lines, tagged):
         cells = _BLANKS.split(line.strip(" \t\r\n"))
         if line.strip() and cells[0] != DOCUMENT:
             width = width or (len(cells) if len(cells) > 1 else None)
-            if not bad and tagged and (len(cells) < 2 or len(cells) != width):
-                bad = number, f"{len(cells)} column{'s' * (len(cells) > 1)}, " + (
-                    "no tag" if len(cells) < 2 else f"the first word has {width}")
+            if line.count("\t") + 1 == width:
+                cells = [cell.strip(" ") or cell for cell in line.rstrip("\r\n").split("\t")]
+            reason = _wrong(cells, width) if tagged and not bad else ""
+            bad = (number, reason) if reason else bad
             rows.append(cells)
             continue
         if rows:
@@ -77,6 +80,13 @@ def _of_columns(lines, tagged):
         rows, bad = [], None
     if rows:
         yield _sentence(rows, tagged, document, bad, number)
+
+
+def _wrong(cells, width):
+    """Return what is wrong with a word's columns; "" where nothing is."""
+    if len(cells) < 2 or not cells[-1].strip():
+        return f"no tag after {shown(cells[0])}"
+    return "" if len(cells) == width else f"{len(cells)} columns, the first word has {width}"
 
 
 def _sentence(rows, tagged, document, bad, number):
