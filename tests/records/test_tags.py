@@ -61,6 +61,8 @@ def test_labels_do_not_depend_on_the_order_or_scheme():
     expected = ["O", "B-LOC", "I-LOC", "B-a-b", "I-a-b"]
     for found in (["O", "I-LOC", "I-a-b"], ["S-a-b", "B-LOC", "E-LOC", "O"], expected, expected[::-1]):
         assert labels_of(found) == expected
+    many = [f"I-{kind}" for kind in "jihgfedcba"]  # too many for a set to be in order by luck
+    assert labels_of(["O", *many])[1::2] == [f"B-{kind}" for kind in "abcdefghij"]
     assert labels_of(["VERB", "ADJ"]) == ["ADJ", "VERB"] and labels_of("IOB") == ["O", "B", "I"]
     assert types_of(expected) == ["LOC", "a-b"]
 
