@@ -36,8 +36,8 @@ def measure(system, xla, length):
     import numpy as np
     import tensorflow as tf
 
-    from tfzoo.layers import Attention, attention, step_randomness
-    attention.LARGE = 0 if system == "blocks" else float("inf")
+    from tfzoo.layers import Attention, blockwise, training_step
+    blockwise.LARGE = 0 if system == "blocks" else float("inf")
     width = 64 * FLAGS.num_heads
     layer = Attention(FLAGS.num_heads, width, FLAGS.dropout, name="attention",
                       dtype="mixed_bfloat16" if FLAGS.precision == "bfloat16" else "float32")
@@ -47,7 +47,7 @@ def measure(system, xla, length):
 
     @tf.function(jit_compile=xla == "xla", autograph=False)
     def step(inputs, visible):
-        with step_randomness(0, 1), tf.GradientTape() as tape:
+        with training_step(0, 1), tf.GradientTape() as tape:
             tape.watch(inputs)
             loss = tf.reduce_sum(tf.square(tf.cast(layer(inputs, visible=visible, training=True), tf.float32)))
         return tape.gradient(loss, [inputs, *(variable.value for variable in layer.trainable_variables)])

@@ -44,7 +44,8 @@ def run(values):
              f"{loaded.model.body.config['max_length'] - 1:,} of them")
     begin, made, shown, out = time.perf_counter(), [], prompt, [] if values.output else sys.stdout
     _put(out, prompt)
-    for token in Generator(loaded.model, sampling)([tokens], values.max_new_tokens, loaded.tokenizer.end_id):
+    generator = Generator(loaded.body, loaded.model.logits, sampling)
+    for token in generator.stream([tokens], values.max_new_tokens, loaded.tokenizer.end_id):
         if token[0] == loaded.tokenizer.end_id:
             break
         made.append(int(token[0]))

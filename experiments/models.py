@@ -27,16 +27,16 @@ def _size(number):
 
 def row_of(name):
     """Return what is known of a model: dict of plain values; bytes are of float32 weights and a bfloat16 cache."""
-    from tfzoo.models import (Decoder, Encoder, EncoderDecoder, config_of, count_parameters, family_of,
-                              origin_of)
-    config, count = config_of(name), count_parameters(name)
+    from tfzoo.models import config_of, count_parameters, family_of
+    family, config, count = family_of(name), config_of(name), count_parameters(name)
     if not config.get("tied", True):
         count += config["vocab_size"] * config["hidden_dim"]  # the head's own table
     heads = config.get("num_kv_heads") or config["num_heads"]
     width = config.get("head_dim") or config["hidden_dim"] // config["num_heads"]
-    stacks = {Encoder: 0, Decoder: 1, EncoderDecoder: 2}[family_of(name).MODEL]  # of keys and values that are kept
+    traits = family.body.traits_of(config)
+    stacks = traits.cached + traits.source  # of keys and values that are kept
     cached = 2 * 2 * stacks * config["num_layers"] * heads * width * config["max_length"]
-    source, licence = origin_of(name)
+    source, licence = family.origin_of(name)
     return {"name": name, "layers": config["num_layers"], "width": config["hidden_dim"], "heads": config["num_heads"],
             "max_length": config["max_length"], "parameters": count, "weight_bytes": 4 * count,
             "training_bytes": 16 * count, "cache_bytes": cached, "source": source, "licence": licence}

@@ -10,20 +10,19 @@ from experiments import finetune, pretrain
 from tests.helpers import CHECKOUT
 from tfzoo.data.readers import DOCUMENTS
 from tfzoo.models import registry
-from tfzoo.models.registry import name_of
 from tfzoo.tasks.build import TASKS
 from tfzoo.training.optimizer import OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
 from tfzoo.training.settings import FINETUNING, PRETRAINING, Settings
 from tfzoo.training.strategy import STRATEGIES
 
-BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "models": {"layers"},
-         "tasks": {"text", "data", "layers", "models", "metrics"},
+BELOW = {"records": set(), "text": set(), "data": {"records"}, "layers": set(), "metrics": set(), "models": {"layers"},
+         "tasks": {"records", "text", "data", "layers", "models", "metrics"},
          "training": {"text", "data", "layers", "models", "metrics", "generation", "tasks", "checkpoints"},
-         "checkpoints": {"text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
-         "export": {"text", "models", "tasks", "checkpoints"}}
+         "checkpoints": {"records", "text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
+         "export": {"records", "text", "models", "tasks", "checkpoints"}}
 FOR_ALL = {"errors", "files", "progress"}
-FAMILIES = {name_of(family) for family in registry.FAMILIES}
+FAMILIES = {family.name for family in registry.FAMILIES}
 
 
 def imports_of(path):

@@ -47,7 +47,7 @@ def check_same(folder, loaded, whole):
 def check_config(folder, loaded, whole):
     """The weights are as they were, and the model's arguments are the words of config.json."""
     said = json.loads((folder / "config.json").read_bytes())
-    reference = family_of_type(said["model_type"]).REFERENCE
+    reference = family_of_type(said["model_type"]).reference
     body = not said.get("architectures")
     same_weights(loaded, whole, ("head/", "pooler/") if body else ())
     assert loaded.config["task"] == (None if body else whole.config["task"])

@@ -51,12 +51,14 @@ def relative(one, other, least=0.0):
 
 def forward(loaded, inputs, arrays, number):
     """Yield (kind, difference) of one batch; of positions that are padding nothing is said."""
-    body = loaded.body(inputs, return_intermediates=True)
+    stacks = {"hidden": loaded.body.decoder_stack, "encoder_hidden": loaded.body.encoder_stack} \
+        if loaded.body.traits.source else {"hidden": loaded.body.stack}
+    names = {kind: [name for name in stack.names() if "/" not in name] for kind, stack in stacks.items()}
+    body = loaded.body(inputs, keep=[name for kind in names for name in names[kind]])
     outputs = {**body, **(loaded.model(inputs) if loaded.body is not loaded.model else {})}
     # Theirs has a final norm in the last one.
-    states = {"hidden": [*body["hidden_states"][:-1], body["sequence"]]}
-    if "encoder_sequence" in body:
-        states["encoder_hidden"] = [*body["encoder_hidden_states"][:-1], body["encoder_sequence"]]
+    last = {"hidden": "sequence", "encoder_hidden": "encoder_sequence"}
+    states = {kind: [*(body[name] for name in names[kind][:-1]), body[last[kind]]] for kind in names}
     for key, expected in arrays.items():
         batch, _, name = key.partition(":")
         if batch != str(number):
@@ -74,7 +76,7 @@ def gradients(loaded, about, inputs, arrays):
 
     A bias on all the keys moves every score of a row alike: its gradient is zero but for rounding.
     """
-    reference = family_of_type(about["config"]["model_type"]).REFERENCE
+    reference = family_of_type(about["config"]["model_type"]).reference
     head = next(head for head in reference.heads.values() if head.architecture == about["architecture"])
     with tf.GradientTape() as tape:
         logits = loaded.model(inputs)["logits"]
@@ -118,7 +120,7 @@ def differences(path, folder):
 def task_of(source, family, architecture):
     """Return the task whose head an architecture has, in our words."""
     model_type = read_case(source / f"{family}-{architecture}.npz")[0]["config"]["model_type"]
-    heads = family_of_type(model_type).REFERENCE.heads
+    heads = family_of_type(model_type).reference.heads
     return next((task.replace("_", " ") for task, head in heads.items() if head.architecture == architecture), "body")
 
 

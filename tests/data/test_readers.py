@@ -21,10 +21,10 @@ def rows_of(path, *settings, **more):
     ("a.jsonl", '{"text": "a \\"b\\", c", "label": "x", "more": 1}\n\n{"text": "", "label": "y"}\n'),
     ("a.tsv", 'id\ttext\tlabel\n1\ta "b", c\tx\n2\t\ty\n'),
     ("a.tsv", '\ufeffid\ttext\tlabel\r\n1\ta "b", c\tx\r\n2\t\ty\r\n'),
-    ("a.csv", 'label,text\nx,"a ""b"", c"\ny,\n')])
+    ("a.csv", 'label,text\nx,"a ""b"", c"\ny,\n'), ("A.CSV", 'text,label\n"a ""b"", c",x\n,y\n')])
 @pytest.mark.parametrize("pack", [False, True])
 def test_each_form_gives_the_same_rows(tmp_path, name, content, pack):
-    path = tmp_path / (name + ".gz" * pack)
+    path = tmp_path / (name + (".GZ" if name.isupper() else ".gz") * pack)
     path.write_bytes(gzip.compress(content.encode()) if pack else content.encode())
     assert rows_of(path) == ROWS
 

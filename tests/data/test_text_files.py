@@ -31,7 +31,7 @@ def whole_texts(data, document):
 @pytest.mark.parametrize("document", readers.DOCUMENTS)
 @pytest.mark.parametrize("block", [1, 3, 64, 2 ** 16])
 def test_texts_and_counts_do_not_depend_on_where_blocks_end(tmp_path, monkeypatch, document, block):
-    monkeypatch.setattr(readers, "BLOCK", block)
+    monkeypatch.setattr(readers.rows, "BLOCK", block)
     (tmp_path / "a.txt").write_bytes(HOSTILE)
     source = TextFiles([tmp_path / "a.txt"], document)
     expected = whole_texts(HOSTILE, document)
@@ -61,7 +61,7 @@ def test_the_fingerprint_is_of_the_texts_as_it_always_was(tmp_path):
 
 @pytest.mark.parametrize("document", ["paragraph", "line"])
 def test_shares_are_those_of_the_texts_in_memory(tmp_path, monkeypatch, document):
-    monkeypatch.setattr(readers, "BLOCK", 16)
+    monkeypatch.setattr(readers.rows, "BLOCK", 16)
     (tmp_path / "a.txt").write_bytes(HOSTILE)
     source = TextFiles([tmp_path / "a.txt"], document)
     memory = Source("x", {"text": whole_texts(HOSTILE, document)})

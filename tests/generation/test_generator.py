@@ -13,7 +13,7 @@ GREEDY = Sampling(temperature=0)
 
 
 def generate(model, prompt, count, end_id=None):
-    return Generator(model, GREEDY)(prompt, count, end_id)
+    return Generator(model.body, model.logits, GREEDY).stream(prompt, count, end_id)
 
 
 @pytest.fixture(scope="module")

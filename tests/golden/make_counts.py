@@ -35,7 +35,7 @@ def main():
     from tfzoo.models.registry import config_of, family_of, list_models
     bare = Loaded(None, None, {"labels": None})
     configs = {name: words_of(family_of(name), config_of(name), None, bare) for name in list_models()
-               if hasattr(family_of(name), "REFERENCE")}
+               if family_of(name).reference}
     done = subprocess.run([parser.parse_args().pytorch_python, __file__, "count"], input=json.dumps(configs), text=True,
                           stdout=subprocess.PIPE, check=True)
     FILE.write_text(done.stdout + "\n")

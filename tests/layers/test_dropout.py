@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfzoo.layers import Dropout, step_randomness
+from tfzoo.layers import Dropout, training_step
 from tfzoo.models import build_body
 
 
@@ -12,7 +12,7 @@ def draw(first, rows, step=3, seed=1, name="dropout", jit=False, width=7):
 
     @tf.function(jit_compile=jit)
     def run(step, first):
-        with step_randomness(seed, step, first):
+        with training_step(seed, step, first):
             return layer(tf.ones((rows, 5, width)), training=True)
     return run(tf.constant(step), tf.constant(first)).numpy()
 

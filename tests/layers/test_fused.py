@@ -1,4 +1,4 @@
-"""The fused kernels of training equal the plain layers, gradients too; what no head reads is left out."""
+"""Both forms of each kernel are equal, gradients and dropped elements too; what no head reads changes no logits."""
 import types
 
 import numpy as np
@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 
 from tests.tasks.test_tasks import SMALL
-from tfzoo.layers import Attention, Block, LayerNorm, fused, recompute_blocks, step_randomness
+from tfzoo.layers import Attention, Block, LayerNorm, context, kernels, training_step
 from tfzoo.layers.norm import RMSNorm
 from tfzoo.layers.positions import RelativePositions, rotary_table
+from tfzoo.models.stack import Stack
 from tfzoo.tasks import build
 
 BATCH, LENGTH, WIDTH = 3, 7, 16
@@ -26,13 +27,14 @@ def gradients_of(layer, inputs, call):
 
 
 def compare(layer, call, bound=2e-6):
-    """Compare a layer's training call with and without the trainer's context (no dropout): output and gradients."""
+    """Compare a layer's call in plain and in fused kernels, which drop the same elements: output and gradients."""
     rng = np.random.default_rng(0)
     for variable in layer.trainable_variables:
         variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
     inputs = rng.standard_normal((BATCH, LENGTH, WIDTH)).astype(np.float32)
-    plain, plain_gradients = gradients_of(layer, inputs, call)
-    with step_randomness(1, 2, 0):
+    with training_step(1, 2, 0), context.changed(fused=False):
+        plain, plain_gradients = gradients_of(layer, inputs, call)
+    with training_step(1, 2, 0):
         fast, fast_gradients = gradients_of(layer, inputs, call)
     for one, other in zip([plain, *plain_gradients], [fast, *fast_gradients], strict=True):
         assert one.shape == other.shape
@@ -43,12 +45,12 @@ def compare(layer, call, bound=2e-6):
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_block_is_the_same_in_fused_kernels(norm_first, activation, masked):
-    block = Block(4, WIDTH, 24, activation, norm_first, name="block_00")
+    block = Block(4, WIDTH, 24, activation, norm_first, dropout=0.2, name="block_00")
     block.build()
     visible = None
     if masked:
         visible = tf.constant(np.arange(LENGTH)[None] < np.array([[7], [3], [1]]))[:, None, None, :]
-    compare(block, lambda inputs: block(inputs, visible=visible, training=True)[0])
+    compare(block, lambda inputs: block(inputs, visible=visible, training=True))
 
 
 LLAMA = {"activation": "swiglu", "norm_first": True, "use_bias": False, "num_kv_heads": 2, "norm": "rms"}
@@ -60,7 +62,7 @@ T5 = {"activation": "geglu_tanh", "norm_first": True, "use_bias": False, "norm":
     {**T5, "norm_first": False, "activation": "relu", "use_bias": True}])
 @pytest.mark.parametrize("how", ["whole", "read", "remat"])
 def test_a_block_of_llama_s_or_t5_s_kind_is_the_same_in_fused_kernels(settings, how):
-    block = Block(4, WIDTH, 24, epsilon=1e-5, name="block_00", **settings)
+    block = Block(4, WIDTH, 24, epsilon=1e-5, dropout=0.0 if how == "read" else 0.2, name="block_00", **settings)
     block.build()
     relative = RelativePositions(4, True, 8, 6, name="relative")
     relative.build()
@@ -71,12 +73,12 @@ def test_a_block_of_llama_s_or_t5_s_kind_is_the_same_in_fused_kernels(settings, 
 
     def call(inputs):
         bias = relative(columns, columns) if with_bias else None
-        with recompute_blocks(how == "remat"):
-            return block(inputs, visible=visible, rotary=rotary, bias=bias, training=True)[0]
+        with context.changed(remat=how == "remat"):
+            return Stack([block], 1)(inputs, visible=visible, rotary=rotary, bias=bias, training=True)
 
     def read(inputs):
         bias = relative(columns, columns) if with_bias else None
-        found = block(inputs, visible=visible, rotary=rotary, bias=bias, positions=places, training=True)[0]
+        found = block(inputs, visible=visible, rotary=rotary, bias=bias, read=places, training=True)
         expected = tf.gather(call(inputs), places, axis=1, batch_dims=1)
         assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
         return tf.reduce_sum(found, 1, keepdims=True) + 0 * inputs
@@ -90,7 +92,7 @@ def test_a_block_of_llama_s_or_t5_s_kind_is_the_same_in_fused_kernels(settings, 
 def test_a_norm_is_the_same_in_a_fused_kernel(kind):
     norm = kind(epsilon=1e-5, name="norm")
     norm.build((None, None, WIDTH))
-    compare(norm, lambda inputs: norm(inputs, training=True))
+    compare(norm, norm)
 
 
 @pytest.mark.parametrize("num_heads, dropout", [(4, 0.0), (1, 0.4)])  # of one head, two queries drop as one does
@@ -105,7 +107,7 @@ def test_one_query_attends_without_keys_and_values_as_with_them(masked, num_head
     visible = tf.constant(np.arange(LENGTH)[None] < np.array([[7], [3], [1]]))[:, None, None, :] if masked else None
     results = []
     for queries in (query, tf.concat([query, query], 1)):  # two go the plain way, their gradients add up
-        with step_randomness(1, 2, 0), tf.GradientTape() as tape:
+        with training_step(1, 2, 0), tf.GradientTape() as tape:
             tape.watch([queries, source])
             output = layer(queries, source=source, visible=visible, training=True)[:, :1]
             loss = tf.reduce_sum(output ** 2)
@@ -120,14 +122,15 @@ def test_dropped_elements_have_no_gradient_and_the_others_the_scale():
     randomness = [tf.constant([1, 2], tf.uint32), tf.constant(3), tf.constant(0)]
     with tf.GradientTape() as tape:
         tape.watch(values)
-        dropped = fused.dropout([values], randomness, 0.25)
+        with context.changed(fused=True):
+            dropped = kernels.dropout(values, kernels.Drop(0.25, randomness))
     assert np.array_equal(tape.gradient(dropped, values), dropped)
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_masks_are_as_random_as_they_should_be(rate):
-    draw = tf.function(lambda key, step, row: fused.keep_mask((64, 32, 32), rate, key, step, row), jit_compile=True)
+    draw = tf.function(lambda key, step, row: kernels.keep_mask((64, 32, 32), rate, key, step, row), jit_compile=True)
     masks = [draw(tf.constant(key, tf.uint32), tf.constant(step), tf.constant(row)).numpy()
              for key, step, row in (((1, 2), 0, 0), ((1, 2), 1, 0), ((3, 2), 0, 0), ((1, 2), 0, 64))]
     size, kept = masks[0].size, 1 - rate

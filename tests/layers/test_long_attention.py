@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.helpers import CHECKOUT
 from tests.training.test_trainer import make_data, make_trainer
-from tfzoo.layers import Attention, attention, fused, step_randomness
+from tfzoo.layers import Attention, Taps, attention, blockwise, context, kernels, training_step
 
 BATCH, HEADS, WIDTH = 2, 4, 16
 
@@ -19,8 +19,8 @@ BATCH, HEADS, WIDTH = 2, 4, 16
 def in_blocks(monkeypatch):
     """Return a function that makes attention run in blocks of at most 4 query rows, or plain."""
     def choose(chosen=True):
-        monkeypatch.setattr(attention, "LARGE", 0 if chosen else math.inf)
-        monkeypatch.setattr(attention, "BLOCK", 4)
+        monkeypatch.setattr(blockwise, "LARGE", 0 if chosen else math.inf)
+        monkeypatch.setattr(blockwise, "BLOCK", 4)
     return choose
 
 
@@ -60,7 +60,7 @@ def results_of(layer, length, mask, training=True, keyed=True, source_length=Non
     def keyed_run(*given):
         if not keyed:
             return run(*given)
-        with step_randomness(1, 2, 3):
+        with training_step(1, 2, 3):
             return run(*given)
 
     call = keyed_run if eager else tf.function(keyed_run, jit_compile=jit, autograph=False)
@@ -118,10 +118,10 @@ def test_blocks_drop_what_the_whole_does_at_any_size():
 
     heads, length, first, step, row, rate = 60, 8192, 8190, 7, 5, 0.3  # 4.03e9 places, below 2 ** 32
     key = [1, 2]
-    dropped = fused.masked_softmax(
-        [tf.zeros((1, heads, 2, length))],
-        [tf.constant(True), tf.constant(key, tf.uint32), tf.constant(step), tf.constant(row), tf.constant(first)],
-        1.0, rate, attention.MASKED, length).numpy()[0]
+    drop = kernels.Drop(rate, [tf.constant(key, tf.uint32), tf.constant(step), tf.constant(row)])
+    with context.changed(fused=True):
+        scores = tf.zeros((1, heads, 2, length))
+        dropped = kernels.softmax(scores, 1.0, drop=drop, first=first, length=length)[0].numpy()
     one, other = (mix(mix(row) ^ mix(word ^ mix(step + 0x9E3779B9))) for word in key)
     places = np.ravel_multi_index(np.ix_(range(heads), [first, first + 1], range(length)), (heads, length, length))
     assert places.max() == heads * length ** 2 - 1
@@ -146,21 +146,19 @@ def test_without_a_key_both_passes_drop_the_same_and_steps_differ(in_blocks):
     assert not np.allclose(outputs[0], layer(inputs))
 
 
-def test_caches_probabilities_few_scores_and_unknown_shapes_take_the_plain_path(in_blocks, monkeypatch):
+def test_probabilities_few_scores_and_unknown_shapes_take_the_plain_path(in_blocks, monkeypatch):
     layer, inputs = make(), tf.ones((BATCH, 6, WIDTH))
     in_blocks()
     taken = []
-    monkeypatch.setattr(attention, "attend_in_blocks", lambda mix, queries, *given: taken.append(1) or tf.transpose(
-        queries, (0, 2, 1, 3)))
-    layer(inputs, return_probabilities=True)
-    layer(inputs, cache=layer.project_source(inputs))
+    monkeypatch.setattr(attention, "attend_in_blocks", lambda mix, queries, *given: taken.append(1) or queries)
+    layer(inputs, taps=Taps(["probabilities"]))
     run = tf.function(lambda inputs: layer(inputs), autograph=False)
     run.get_concrete_function(tf.TensorSpec((None, 6, WIDTH)))
     run.get_concrete_function(tf.TensorSpec((BATCH, None, WIDTH)))
-    monkeypatch.setattr(attention, "LARGE", BATCH * HEADS * 6 * 6)
+    monkeypatch.setattr(blockwise, "LARGE", BATCH * HEADS * 6 * 6)
     layer(inputs)
     assert not taken
-    monkeypatch.setattr(attention, "LARGE", BATCH * HEADS * 6 * 6 - 1)
+    monkeypatch.setattr(blockwise, "LARGE", BATCH * HEADS * 6 * 6 - 1)
     layer(inputs)
     assert taken
 

@@ -1,6 +1,7 @@
 """tfzoo.train from Python: the script's run to the bit, exact resumes under other defaults, nothing else disturbed."""
 import json
 import random
+import threading
 
 import keras
 import numpy as np
@@ -104,3 +105,16 @@ def test_a_run_of_other_settings_is_refused_by_the_field(whole, given):
         with pytest.raises(ConfigError) as caught:
             tfzoo.train(whole[0], **{**given, "steps": 8, **wrong})
         assert says in str(caught.value) and (whole[0] / "config.json").read_text() == config
+
+
+def test_two_threads_train_as_each_alone(whole, given, tmp_path):
+    def run(name, seed):
+        tfzoo.train(tmp_path / name, steps=6, seed=seed, **given)
+
+    threads = [threading.Thread(target=run, args=arguments) for arguments in (("same", 0), ("other", 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same(whole[0], tmp_path / "same")
+    assert not same(whole[0], tmp_path / "other") and (tmp_path / "other" / "results.json").is_file()

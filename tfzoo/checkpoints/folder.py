@@ -17,7 +17,7 @@ from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
-from tfzoo.models import EncoderDecoder, build_body, family_of, head_dropout
+from tfzoo.models import build_body, family_of
 from tfzoo.tasks import TaskModel, task_of
 from tfzoo.tasks.build import LABELLED, put_head
 from tfzoo.text import load_tokenizer
@@ -76,7 +76,7 @@ class Loaded:
             raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
         if self.tokenizer is None:
             raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
-        if isinstance(self.body, EncoderDecoder):
+        if self.body.traits.source:
             raise ConfigError("an encoder-decoder has no vector of a text: allowed are encoders and decoders")
         found = np.zeros((len(texts), self.body.config["hidden_dim"]), np.float32)
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
@@ -208,13 +208,13 @@ def _check(loaded, path):
         raise DataError(f"{path}: model is {shown(config['model'])}, task is {shown(config['task'])}, settings is "
                         f"{shown(config['settings'])}: allowed are names and an object, and no task for a body alone")
     try:
-        if not isinstance(body, family_of(config["model"]).MODEL):
+        if not isinstance(body, family_of(config["model"]).body):
             raise ConfigError(f"model is {config['model']!r}, but model.keras a {type(body).__name__}")
         if loaded.task is None:
             return
         loaded.task.check_family(config["model"])
         with shapes_only():
-            head = loaded.task.head(body.config, labels, body.dtype_policy)
+            head = loaded.task.head(body, body.config["dropout"])
     except (ConfigError, TypeError, KeyError) as error:  # the others for settings that a task has not
         raise DataError(f"{path} is damaged ({reason_of(error)}): get the folder again") from None
     there = loaded.model.head
@@ -266,11 +266,11 @@ def with_head(loaded, task, dtype=None, **overrides):
     Raises:
         ConfigError: where an override changes a weight's shape.
     """
-    config = {**loaded.body.config, **task.body_arguments(loaded.body.config), **overrides}
+    config = {**loaded.body.config, **task.body_arguments(loaded.body), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
     same = loaded.config["task"] == task.name and loaded.config["labels"] == getattr(task, "labels", None)
     name = loaded.config["model"]
-    rate = head_dropout(name, task.name, body.config["dropout"], overrides.get("dropout"))
+    rate = family_of(name).head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
     if same and "dropout" not in overrides:
         rate = loaded.model.head.config.get("dropout", rate)
     model = put_head(body, name, task, rate)

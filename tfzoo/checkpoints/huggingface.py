@@ -13,7 +13,7 @@ from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checke
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
-from tfzoo.models import FAMILIES, build_body, config_of, name_of
+from tfzoo.models import FAMILIES, build_body, config_of
 from tfzoo.models.reference import name_in
 from tfzoo.tasks import task_of
 from tfzoo.tasks.build import LABELLED, put_head
@@ -24,9 +24,9 @@ PIECE = 2 ** 22  # numbers
 
 
 def family_of_type(model_type):
-    """Return the family module of config.json's model_type, or None."""
+    """Return the Family of config.json's model_type, or None."""
     return next((family for family in FAMILIES
-                 if hasattr(family, "REFERENCE") and family.REFERENCE.model_type == model_type), None)
+                 if family.reference and family.reference.model_type == model_type), None)
 
 
 def prefix_of(reference, head):
@@ -113,7 +113,7 @@ def _labels_of(config, path):
 def _family_of(config, path):
     family = family_of_type(config.get("model_type"))
     if family is None:
-        known = [family.REFERENCE.model_type for family in FAMILIES if hasattr(family, "REFERENCE")]
+        known = [family.reference.model_type for family in FAMILIES if family.reference]
         raise DataError(f"{path}: model_type is {shown(config.get('model_type'))}: allowed are {', '.join(known)}")
     return family
 
@@ -134,7 +134,7 @@ def read(folder, dtype=None):
     path = folder / "config.json"
     config = read_json(path)
     family = _family_of(config, path)
-    reference = family.REFERENCE
+    reference = family.reference
     arguments = arguments_of(family, config, path)
     task, head = _task_of(reference, config, path)
     labels = _labels_of(config, path) if task in LABELLED else None
@@ -146,16 +146,15 @@ def read(folder, dtype=None):
     prefix = prefix if any(name.startswith(prefix) for name in tensors.shapes) else ""
     if arguments["num_layers"] > len(tensors.shapes):
         raise DataError(f"{path}: {arguments['num_layers']} layers, but {len(tensors.shapes)} tensors in all")
-    if head is None and "pooler" in config_of(name_of(family), **arguments):
-        arguments["pooler"] = f"{prefix}{reference.names.get('pooler')}.weight" in tensors.shapes
-    elif head and head.pooler is not None:
-        arguments["pooler"] = head.pooler
+    pooled = head.pooler if head else f"{prefix}{reference.names.get('pooler')}.weight" in tensors.shapes
+    if pooled is not None:
+        arguments.update(family.body.pooled_arguments(pooled))
     rate = _rate_of(reference, task, config, arguments, path)
 
     def make():
         with blank_weights():
-            body = build_body(name_of(family), dtype=dtype, **arguments)
-            return _with_head(body, name_of(family), task, labels, rate)
+            body = build_body(family.name, dtype=dtype, **arguments)
+            return _with_head(body, family.name, task, labels, rate)
 
     names = Names(reference, head, prefix)
     try:
@@ -204,9 +203,9 @@ def _rate_of(reference, task, config, arguments, path):
 def _size_of(family, model):
     """Return the name of the size that a model has, or else its family's."""
     body = getattr(model, "body", model)
-    sized = [name for name in family.SIZES if all(
+    sized = [name for name in family.sizes if all(
         body.config[key] == value for key, value in config_of(name).items() if key not in NOT_THE_SIZE)]
-    return sized[0] if sized else name_of(family)
+    return sized[0] if sized else family.name
 
 
 def _check(plan, found, tensors, folder):
@@ -266,8 +265,8 @@ def write(loaded, folder):
         ConfigError: where transformers has no such model.
     """
     body, name = loaded.body, loaded.config["model"]
-    family = next((family for family in FAMILIES if name in family.SIZES or name == name_of(family)), None)
-    reference = getattr(family, "REFERENCE", None)
+    family = next((family for family in FAMILIES if name in family.sizes or name == family.name), None)
+    reference = family.reference if family else None
     if reference is None:
         raise ConfigError(f"{name} has no form in Hugging Face's transformers: save it with format=\"tfzoo\"")
     task, head = loaded.config["task"], None
@@ -281,12 +280,12 @@ def write(loaded, folder):
     if head and head.activation not in (None, body.config["activation"]):
         raise ConfigError(f"{name}: the activation is {body.config['activation']}, but the head of Hugging Face's "
                           f"{head.architecture} always has {head.activation}: save it with format=\"tfzoo\"")
-    if task == "classification" and loaded.tokenizer is not None and "pooler" not in body.config and \
+    if task == "classification" and loaded.tokenizer is not None and body.traits.causal and \
             loaded.tokenizer.pad_id in loaded.tokenizer.around[2]:
         raise ConfigError(f"{name}: the class is read at the token that ends a text, which is padding to Hugging "
                           f"Face's {head.architecture}: save it with format=\"tfzoo\", or fine-tune it again")
     config = words_of(family, body.config, head, loaded)
-    again, there = config_of(name_of(family), **arguments_of(family, config)), canonical(body.config)
+    again, there = config_of(family.name, **arguments_of(family, config)), canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]
     if lost:
         raise ConfigError(f"{name}: {lost[0]} is {there[lost[0]]!r}, which Hugging Face's {reference.model_type} "

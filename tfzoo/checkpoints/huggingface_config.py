@@ -1,7 +1,6 @@
 """The config.json of Hugging Face's transformers: our arguments from its words, and its words from ours."""
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
-from tfzoo.models.registry import common_of
 
 LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
@@ -16,7 +15,7 @@ def arguments_of(family, config, path="config.json"):
     Raises:
         DataError: for a size that is none, and for settings that this family does not compute.
     """
-    reference = family.REFERENCE
+    reference = family.reference
     config = {**reference.defaults, **_of_version_5(config, path)}
     for key, allowed in reference.fixed.items():
         if config.get(key, allowed[0]) not in allowed:
@@ -24,7 +23,7 @@ def arguments_of(family, config, path="config.json"):
     for one, other in reference.equal:
         if config.get(one) not in (None, config.get(other)):
             raise DataError(f"{path}: {one} is {shown(config[one])}: allowed is {other}'s {shown(config.get(other))}")
-    found = {key: value for key, value in common_of(family).items() if key not in reference.arguments}
+    found = {key: value for key, value in family.common.items() if key not in reference.arguments}
     for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
         found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours, reference)
     if not found.get("ffn_dim"):
@@ -129,7 +128,7 @@ def words_of(family, body, head, loaded):
     Raises:
         ConfigError: for an activation that transformers has no word for.
     """
-    reference = family.REFERENCE
+    reference = family.reference
     names = {ours: theirs for theirs, ours in reversed(reference.activations.items())}
     config = {"architectures": [head.architecture if head else reference.body], "model_type": reference.model_type}
     for ours, theirs in reference.arguments.items():
@@ -158,7 +157,7 @@ def words_of(family, body, head, loaded):
     config.update(loaded.config.get("kept", {}))
     if loaded.tokenizer is not None:
         ids = {"pad_token_id": loaded.tokenizer.pad_id}
-        if "pooler" not in body:  # where texts are written on
+        if family.body.traits_of(body).causal:  # where texts are continued
             ids.update(bos_token_id=loaded.tokenizer.start_id, eos_token_id=loaded.tokenizer.end_id)
         config.update({key: value for key, value in ids.items() if value is not None})
     if loaded.config["labels"]:

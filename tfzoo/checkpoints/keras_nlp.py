@@ -10,9 +10,10 @@ import warnings
 import numpy as np
 
 from tfzoo.errors import DataError
-from tfzoo.models import FAMILIES, Decoder, EncoderDecoder, build_body, config_of, name_of
+from tfzoo.models import FAMILIES, build_body, config_of
 from tfzoo.models.reference import name_in
-from tfzoo.tasks import TaskModel, task_of
+from tfzoo.tasks import task_of
+from tfzoo.tasks.build import put_head
 from tfzoo.text.bpe import BytePairTokenizer
 from tfzoo.text.sentencepiece import SentencePieceTokenizer
 from tfzoo.text.wordpiece import WordPieceTokenizer
@@ -25,7 +26,6 @@ ARGUMENTS = {"vocabulary_size": "vocab_size", "vocab_size": "vocab_size", "num_l
              "head_dim": "head_dim", "key_value_dim": "head_dim", "layer_norm_epsilon": "epsilon",
              "rope_max_wavelength": "rope_theta", "sliding_window": "window"}
 LEAVES = {"kernel": ("kernel",), "bias": ("bias",), "gamma": ("gamma", "scale", "weight"), "beta": ("beta",)}
-HEADS = {Decoder: "causal_lm", EncoderDecoder: "seq2seq"}
 ACTIVATIONS = {("relu", False): "relu", ("gelu", True): "geglu", ("gelu_approximate", True): "geglu_tanh",
                ("silu", True): "swiglu"}  # T5's, and whether it is gated
 SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rope_low_freq_factor",
@@ -67,26 +67,24 @@ def read(source, dtype=None):
 def convert(backbone, dtype=None):
     """Return (keras.Model, dict for `Loaded.config`) with the weights of a backbone of keras-nlp."""
     kind = type(backbone).__name__
-    family = next((family for family in FAMILIES if kind in getattr(family, "PRESET", {"backbones": ()})["backbones"]),
-                  None)
+    there = {name: family for family in FAMILIES if family.preset for name in family.preset.backbones}
+    family = there.get(kind)
     if family is None:
-        known = [name for family in FAMILIES for name in getattr(family, "PRESET", {"backbones": ()})["backbones"]]
-        raise DataError(f"the preset is a {kind}: allowed are {', '.join(known)}")
+        raise DataError(f"the preset is a {kind}: allowed are {', '.join(there)}")
     theirs = _weights(backbone)
     arguments = _arguments(family, backbone.get_config(), theirs)
-    body = build_body(name_of(family), dtype=dtype, **arguments)
-    task = next((task_of(head) for kind, head in HEADS.items() if isinstance(body, kind)), None)
-    model = body if task is None else TaskModel(body, task.head(body.config, None, body.dtype_policy),
-                                                name=f"{name_of(family)}_{task.name}")
+    body = build_body(family.name, dtype=dtype, **arguments)
+    task = task_of("seq2seq" if body.traits.source else "causal_lm") if body.traits.causal else None
+    model = body if task is None else put_head(body, family.name, task, body.config["dropout"])
     left = dict(theirs)
     for variable in model.trainable_variables:
-        value = left.pop(_name_of(variable.path, family.PRESET["names"], theirs)).numpy()
+        value = left.pop(_name_of(variable.path, family.preset.names, theirs)).numpy()
         turned = value.shape == tuple(variable.shape)[::-1] and variable.path == "head/table"
         variable.assign((value.T if turned else value).reshape(variable.shape))
     if left:
-        raise DataError(f"the preset has weights that {name_of(family)} has not, as {next(iter(left))}: load it with "
+        raise DataError(f"the preset has weights that {family.name} has not, as {next(iter(left))}: load it with "
                         "keras-nlp")
-    return model, {"model": name_of(family), "task": task and task.name, "labels": None, "settings": {},
+    return model, {"model": family.name, "task": task and task.name, "labels": None, "settings": {},
                    "max_length": arguments.get("max_length", body.config["max_length"])}
 
 
@@ -106,8 +104,8 @@ def _weights(backbone):
 
 def _arguments(family, config, weights):
     found = {ours: config[key] for key, ours in ARGUMENTS.items() if config.get(key) is not None}
-    known = config_of(name_of(family), **{key: found[key] for key in
-                                          ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")})
+    known = config_of(family.name, **{key: found[key] for key in
+                                      ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")})
     found = {key: float(value) if isinstance(known[key], float) else value for key, value in found.items()
              if key in known}
     if config.get("rope_frequency_adjustment_factor"):
@@ -124,7 +122,7 @@ def _arguments(family, config, weights):
     if found.get("embedding_dim") == found["hidden_dim"] and "embeddings_projection/kernel" not in weights \
             and "embedding_projection/kernel" not in weights:
         found["embedding_dim"] = 0
-    return {**found, **family.PRESET["own"]}
+    return {**found, **family.preset.own}
 
 
 def _activation(config):

@@ -8,9 +8,9 @@ import pathlib
 import numpy as np
 
 from tfzoo.data.plan import split_rows
-from tfzoo.data.readers import ENDINGS, Lines, read_rows
+from tfzoo.data.readers import ENDINGS, SENTENCE_ENDINGS, Lines, read_rows
 from tfzoo.data.text_files import TextFiles
-from tfzoo.errors import DataError
+from tfzoo.errors import ConfigError, DataError
 
 TRAIN, EVAL = ("train",), ("eval", "dev", "valid", "validation", "test")
 
@@ -20,7 +20,7 @@ class Source:
 
     Args:
         name: str, where they come from.
-        columns: dict of column (text, and text_pair, label where they are) to list of N str.
+        columns: dict of column (text, and text_pair, label where they are) to list of N str; see Sentences for tagging.
         replaced, skipped: int, U+FFFD put in for invalid UTF-8, and bad rows left out.
 
     Raises:
@@ -30,13 +30,13 @@ class Source:
     raw_bytes = rows = None  # see TextFiles
 
     def __init__(self, name, columns, replaced=0, skipped=0):
-        if not len(columns["text"]):
-            raise DataError(f"{name}: no examples; needed is one or more")
         self.name, self.columns = name, columns
+        if not len(self):
+            raise DataError(f"{name}: no examples; needed is one or more")
         self.replaced, self.skipped = replaced, skipped
 
     def __len__(self):
-        return len(self.columns["text"])
+        return len(next(iter(self.columns.values())))
 
     def __getitem__(self, index):
         return {key: values[index] for key, values in self.columns.items()}
@@ -74,7 +74,7 @@ class Source:
         for key, values in sorted(self.columns.items()):
             digest.update(json.dumps([key, len(values)]).encode())
             for value in values:
-                data = value.encode("utf-8", "surrogatepass")
+                data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else json.dumps(value).encode()
                 digest.update(len(data).to_bytes(8, "little") + data)
         return digest.hexdigest()
 
@@ -97,8 +97,8 @@ class Source:
 
     def take(self, rows, name=None):
         """Return a source of these rows, ints in any order."""
-        return Source(name or self.name, {key: [values[row] for row in rows] for key, values in self.columns.items()},
-                      replaced=self.replaced, skipped=self.skipped)
+        columns = {key: [values[row] for row in rows] for key, values in self.columns.items()}
+        return type(self)(name or self.name, columns, replaced=self.replaced, skipped=self.skipped)
 
     def split(self, fraction, seed):
         """Divide into (training, evaluation), the latter a random share; raises ConfigError where one were empty."""
@@ -118,10 +118,10 @@ def _from_rows(name, rows, **counts):
     return Source(name, {key: [row[key] for row in rows] for key in keys}, **counts)
 
 
-def _files_of(path, stems):
+def _files_of(path, stems, endings):
     """Return the data files of a folder for a split, or all of a folder that has no split's file."""
     files = sorted(file for file in path.iterdir()
-                   if pathlib.Path(file.name.removesuffix(".gz")).suffix in ENDINGS and file.is_file())
+                   if pathlib.Path(file.name.lower().removesuffix(".gz")).suffix in endings and file.is_file())
     stem_of = {file: file.name.split(".")[0] for file in files}
     for stem in stems:
         chosen = [file for file in files if stem_of[file] == stem]
@@ -161,19 +161,24 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
 
     Args:
         spec: str, a file; a folder (its train.* or eval.*, else all its files); tfds:NAME; builtin:NAME.
-        columns: tuple of the columns needed: ("text",) or ("text", "label").
+        columns: tuple of the columns needed: ("text",) or ("text", "label"); for tagging ("tokens", "tags") or
+            ("tokens",), from files and folders alone.
         split: "train" or "eval".
         document, max_bad_rows: see TextFiles.
         allow_download: bool, tfds:NAME may go to the network.
 
     Returns:
-        TextFiles for the texts alone of a file or folder, else Source; None where split is "eval" and a folder, TFDS or
-        built-in has no evaluation part. A file is the same for both splits.
+        TextFiles for the texts alone of a file or folder, Sentences for tokens, else Source; None where split is "eval"
+        and a folder, TFDS or built-in has no evaluation part. A file is the same for both splits.
 
     Raises:
         FileNotFoundError: where it is not. ConfigError, DataError: see the readers.
     """
     stems = TRAIN if split == "train" else EVAL
+    endings = SENTENCE_ENDINGS if "tokens" in columns else ENDINGS
+    if "tokens" in columns and spec.startswith(("builtin:", "tfds:")):
+        raise ConfigError(f"{spec} has no {' and '.join(columns)}: allowed are files ending in {' '.join(endings)}, "
+                          "those with .gz, or a folder of them")
     if spec.startswith("builtin:"):
         from tfzoo.data.builtin import read_builtin
         return _from_rows(spec, read_builtin(spec.removeprefix("builtin:"), columns, split))
@@ -183,13 +188,16 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
         return None if rows is None else _from_rows(spec, rows)
     path = pathlib.Path(spec)
     if not path.exists():
-        raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(ENDINGS)}, or those with .gz), a "
+        raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(endings)}, or those with .gz), a "
                                 "folder of them, builtin:NAME and tfds:NAME")
-    files = _files_of(path, stems) if path.is_dir() else [path]
+    files = _files_of(path, stems, endings) if path.is_dir() else [path]
     if not files and split == "eval":
         return None
     if not files:
-        raise DataError(f"{spec}: no data files; needed are files ending in {' '.join(ENDINGS)}, or those with .gz")
+        raise DataError(f"{spec}: no data files; needed are files ending in {' '.join(endings)}, or those with .gz")
+    if "tokens" in columns:
+        from tfzoo.data.sentences import read_sentence_files
+        return read_sentence_files(files, columns, max_bad_rows)
     if columns == ("text",):
         return TextFiles(files, document, max_bad_rows)
     return read_files(files, columns, max_bad_rows)

@@ -1,75 +1,18 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-Separate query, key and value projections; the softmax is computed in float32 whatever the compute dtype. Scores of long
-texts are made for a block of query rows at a time, and again for the gradients (Rabe & Staats 2021, arXiv:2112.05682,
-without their blocks of keys), so that memory grows with the length and not with its square.
+Separate query, key and value projections; the softmax is computed in float32 whatever the compute dtype.
 """
-import math
-
 import keras
 import tensorflow as tf
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers import fused
-from tfzoo.layers.dropout import Dropout, randomness_of
-from tfzoo.layers.linear import Linear
-from tfzoo.layers.positions import rotate
-
-MASKED = -1e9  # finite, so that a row with nothing to look at gives finite numbers
-LARGE = 2 ** 26  # more scores [B, H, T, S] than these (256 MB in float32) are made in blocks
-BLOCK = 128  # query rows in a block: with heads 64 wide its scores have as many elements as two of [B, S, D]
-
-
-def attend_in_blocks(mix, queries, keys, values, visible):
-    """Attend from one block of query rows after the other; the gradients compute each block again.
-
-    Args:
-        mix: callable (queries float [B, H, C, K], keys, values, visible bool or None, first row) -> float [B, H, C, K].
-        queries: float [B, H, T, K], of static shape; keys, values: float [B, H, S, K].
-        visible: bool broadcastable to [B, H, T, S], or None.
-
-    Returns:
-        float [B, T, H, K].
-    """
-    batch, heads, length, width = queries.shape
-    count = math.ceil(length / BLOCK)
-    rows = math.ceil(length / count)  # C
-    padded = tf.pad(queries, ((0, 0), (0, 0), (0, count * rows - length), (0, 0)))
-    blocks = tf.transpose(tf.reshape(padded, (batch, heads, count, rows, width)), (2, 0, 1, 3, 4))
-
-    def mix_block(number, queries, keys, values):
-        seen = visible
-        if visible is not None and visible.shape[2] != 1:  # what the padding sees is cut off, and no mask is padded
-            seen = tf.gather(visible, tf.minimum(number * rows + tf.range(rows), length - 1), axis=2)
-        return mix(queries, keys, values, seen, number * rows)
-
-    @tf.custom_gradient
-    def run(*inputs):
-        blocks, keys, values = map(tf.stop_gradient, inputs)  # or an eager tape would keep what is inside
-
-        def gradients(upstream):
-            def add(number, of_blocks, *sums):
-                inputs = [blocks[number], keys, values]
-                with tf.GradientTape() as tape:
-                    tape.watch(inputs)
-                    mixed = mix_block(number, *inputs)
-                of_block, *more = tape.gradient(mixed, inputs, upstream[number])
-                sums = [total + tf.cast(part, total.dtype) for total, part in zip(sums, more)]
-                return number + 1, of_blocks.write(number, of_block), *sums
-
-            start = (tf.constant(0), tf.TensorArray(blocks.dtype, count, element_shape=blocks.shape[1:]),
-                     tf.zeros(keys.shape), tf.zeros(values.shape))  # float32: many blocks add to them
-            _, of_blocks, *sums = tf.while_loop(lambda number, *_: number < count, add, start, parallel_iterations=1,
-                                                maximum_iterations=count)
-            return of_blocks.stack(), *(tf.cast(total, keys.dtype) for total in sums)
-
-        # One after the other, or the blocks would share the memory that they are there to save.
-        return tf.map_fn(lambda given: mix_block(*given, keys, values), (tf.range(count), blocks),
-                         fn_output_signature=blocks.dtype, parallel_iterations=1), gradients
-
-    mixed = tf.transpose(run(blocks, keys, values), (1, 0, 3, 2, 4))  # [B, T / C, C, H, K]
-    return tf.reshape(mixed, (batch, count * rows, heads, width))[:, :length]
+from tfzoo.layers import kernels
+from tfzoo.layers.blockwise import attend_in_blocks, is_large
+from tfzoo.layers.cache import Keys
+from tfzoo.layers.dropout import Dropout
+from tfzoo.layers.linear import Linear, project_heads
+from tfzoo.layers.taps import NO_TAPS
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -89,19 +32,17 @@ class Attention(keras.layers.Layer):
 
     Call arguments:
         query: float [B, T, D].
-        source: float [B, S, D] for cross-attention; None attends to `query` itself.
+        source: float [B, S, D], or the Keys of `project_source`, for cross-attention; None attends to `query` itself.
         visible: bool, True may be seen, broadcastable to [B, H, T, S]; None shows all.
         rotary: (cosines, sines) of rotary_table for the queries, and without source_rotary for the keys; None: none.
         source_rotary: the same for the keys.
         bias: float [1, H, T, S], added to the scores, see RelativePositions; None: nothing.
-        cache: dict of key and value, float [B, G, S, K]: with `cache_index` the new columns are written there and the
-            whole cache is attended to; without it the cache is the projected source of cross-attention.
-        cache_index: integer scalar tensor, the column of the first query.
-        return_probabilities: bool.
-        biased: bool, False leaves the bias of the output to the caller.
+        cache: Cache, which the new keys and values extend; None: no others are attended to.
+        taps: Taps, of `probabilities` float [B, H, T, S], none dropped.
+        training: bool.
 
     Returns:
-        float [B, T, D]; with a cache or the probabilities [B, H, T, S]: a tuple (output, cache, probabilities).
+        float [B, T, D].
 
     Raises:
         ConfigError: where num_heads does not divide hidden_dim, or num_kv_heads num_heads.
@@ -136,124 +77,86 @@ class Attention(keras.layers.Layer):
         self.output_projection.build((None, None, self.query.units))
         self.built = True
 
-    def _heads(self, tensor):
-        batch, length, width = ops.shape(tensor)
-        tensor = ops.reshape(tensor, (batch, length, width // self.head_dim, self.head_dim))
-        return ops.transpose(tensor, (0, 2, 1, 3))  # [B, H, T, K]
+    def call(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
+             taps=NO_TAPS, training=None):
+        return self.output_projection(self.mix(query, source, visible=visible, rotary=rotary, bias=bias, cache=cache,
+                                               source_rotary=source_rotary, taps=taps, training=training))
 
-    def _project_together(self, inputs, projections):
-        """Project in one product, which is faster than one for each: float [B, T, D] -> list of [B, H, T, K]."""
-        kernel = tf.concat([tf.convert_to_tensor(projection.kernel) for projection in projections], 1)
-        bias = tf.concat([projection.bias_vector() for projection in projections], 0)
-        flat = tf.matmul(tf.reshape(inputs, (-1, self.hidden_dim)), kernel)
-        flat = tf.reshape(flat, (*inputs.shape[:2], kernel.shape[1]))
-        return fused.split_heads([flat, bias], [], tuple(each.units // self.head_dim for each in projections))
+    def mix(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
+            taps=NO_TAPS, training=None):
+        """Return what `output_projection` takes, the mixed values of all heads: float [B, T, H x K]."""
+        drop = self.dropout.drop(training)
+        if self._is_single(query, source, rotary, bias, cache):
+            return self._mix_single(query, source, visible, drop, taps)
+        heads, keys = self._project(query, source, rotary, rotary if source_rotary is None else source_rotary)
+        keys = keys if cache is None else cache.extend(keys)
+        length = heads.shape[2]
+
+        def mix(heads, key, value, visible, first=0, bias=None):
+            scores = self._grouped_product(heads, key, transpose_b=True)  # [B, H, T, S]
+            probabilities = kernels.softmax(scores, self.scale, visible, bias, drop, first, length)
+            return self._grouped_product(probabilities, value)  # [B, H, T, K]
+
+        if taps.wants("probabilities"):
+            scores = self._grouped_product(heads, keys.key, transpose_b=True)
+            probabilities = taps.note("probabilities", kernels.softmax(scores, self.scale, visible, bias))
+            mixed = self._grouped_product(kernels.dropout(probabilities, drop), keys.value)
+        elif bias is None and is_large(heads, keys.key):
+            mixed = attend_in_blocks(mix, heads, *keys, visible)
+        else:
+            mixed = mix(heads, *keys, visible, bias=bias)
+        batch, _, length, _ = ops.shape(mixed)
+        return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, length, self.query.units))
 
     def project_source(self, source, rotary=None):
-        """Return keys, turned by a table of rotary_table, and values: dict of key and value, float [B, G, S, K]."""
-        return {"key": rotate(self._heads(self.key(source)), rotary), "value": self._heads(self.value(source))}
+        """Return the Keys of a source float [B, S, D], turned by a table of rotary_table."""
+        key, value = project_heads(source, [self.key, self.value], self.head_dim)
+        return Keys(kernels.rotate(key, rotary), value)
 
-    def _grouped(self, tensor):
-        """Put the query heads that share a key head below each other: [B, H, T, N] -> [B, G, H / G x T, N]."""
-        batch, heads, length, width = ops.shape(tensor)
-        if heads == self.num_kv_heads:
-            return tensor
-        return ops.reshape(tensor, (batch, self.num_kv_heads, heads // self.num_kv_heads * length, width))
+    def _project(self, query, source, rotary, source_rotary):
+        """Return the heads of the queries, float [B, H, T, K], and the Keys."""
+        if source is None:
+            heads, key, value = project_heads(query, [self.query, self.key, self.value], self.head_dim)
+            return kernels.rotate(heads, rotary), Keys(kernels.rotate(key, source_rotary), value)
+        heads, = project_heads(query, [self.query], self.head_dim)
+        keys = source if isinstance(source, Keys) else self.project_source(source, source_rotary)
+        return kernels.rotate(heads, rotary), keys
 
-    def _scores(self, heads, key):
-        scores = tf.matmul(self._grouped(heads), key, transpose_b=True)
-        return ops.reshape(scores, (*ops.shape(heads)[:3], ops.shape(key)[2]))  # [B, H, T, S]
+    def _grouped_product(self, heads, other, **transposed):
+        """Multiply [B, H, T, N] with [B, G, ...], whose heads groups of H / G share: [B, H, T, M]."""
+        batch, count, length, width = ops.shape(heads)
+        if count != self.num_kv_heads:
+            heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))
+        product = tf.matmul(heads, other, **transposed)
+        return ops.reshape(product, (batch, count, length, ops.shape(product)[-1]))
 
-    def _mixed(self, probabilities, value):
-        mixed = tf.matmul(self._grouped(probabilities), value)
-        return ops.reshape(mixed, (*ops.shape(probabilities)[:3], self.head_dim))  # [B, H, T, K]
+    def _is_single(self, query, source, rotary, bias, cache):
+        """Return whether one query a row attends to a source, which can do without keys and values of its own."""
+        return query.shape[1] == 1 and source is not None and not isinstance(source, Keys) and \
+            rotary is None and bias is None and cache is None and self.num_kv_heads == self.num_heads
 
-    def _probabilities(self, scores, visible, bias):
-        scores = ops.cast(scores, "float32") * self.scale
-        if bias is not None:
-            scores = scores + ops.cast(bias, "float32")
-        if visible is not None:
-            scores = scores + ops.where(visible, 0.0, MASKED)
-        return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
-
-    def _dropped(self, scores, visible, first, length, randomness, bias=None):
-        others = [tf.constant(True) if visible is None else visible, *randomness, first]
-        inputs = [scores] if bias is None else [scores, bias]
-        return fused.masked_softmax(inputs, others, self.scale, self.dropout.rate, MASKED, length)
-
-    def _mix(self, heads, key, value, visible, first, length, randomness, bias=None):
-        """Mix values for the queries from row `first` of `length`, dropping where there is randomness: [B, H, T, K]."""
-        scores = self._scores(heads, key)
-        if randomness is None:
-            return self._mixed(self._probabilities(scores, visible, bias), value)
-        return self._mixed(self._dropped(scores, visible, first, length, randomness, bias), value)
-
-    def _mix_source(self, query, source, visible, randomness):
-        """Attend with one query a row [B, 1, D] without keys and values of the source [B, S, D]: [B, 1, D].
+    def _mix_single(self, query, source, visible, drop, taps):
+        """Attend with one query a row [B, 1, D] without keys and values of the source [B, S, D]: [B, 1, H x K].
 
         The query goes through the keys' kernel and meets the source itself; the mixed source goes through the values'.
         """
         heads = tf.reshape(self.query(query), (-1, self.num_heads, self.head_dim))
-        keys, values = (tf.reshape(tf.convert_to_tensor(projection.kernel), (-1, self.num_heads, self.head_dim))
+        keys, values = (tf.reshape(projection.weight(), (-1, self.num_heads, self.head_dim))
                         for projection in (self.key, self.value))
         moved = tf.einsum("bhk,dhk->bhd", heads, keys)
         scores = tf.matmul(moved, source, transpose_b=True)  # [B, H, S]
-        bias = tf.reshape(self.key.bias_vector(), (self.num_heads, self.head_dim))
-        scores += tf.reduce_sum(heads * bias, -1, keepdims=True)
-        dropped = self._dropped(scores[:, :, None], visible, tf.constant(0), 1, randomness)[:, :, 0]
+        if self.key.bias is not None:
+            scores += tf.reduce_sum(heads * self._bias_of(self.key), -1, keepdims=True)
+        if taps.wants("probabilities"):
+            taps.note("probabilities", kernels.softmax(scores[:, :, None], self.scale, visible))
+        dropped = kernels.softmax(scores[:, :, None], self.scale, visible, drop=drop)[:, :, 0]
         mixed = tf.einsum("bhd,dhk->bhk", tf.matmul(dropped, source), values)
-        bias = tf.reshape(self.value.bias_vector(), (self.num_heads, self.head_dim))
-        mixed += tf.reduce_sum(dropped, -1, keepdims=True) * bias
+        if self.value.bias is not None:
+            mixed += tf.reduce_sum(dropped, -1, keepdims=True) * self._bias_of(self.value)
         return tf.reshape(mixed, (-1, 1, self.query.units))
 
-    def _drawn_randomness(self):
-        """Key the dropout of a step of plain Keras training: the blocks must draw the same bits twice."""
-        key = self.dropout.seed_generator.next() if self.dropout.rate else tf.zeros(2)
-        return [tf.cast(key, tf.uint32), tf.constant(0), tf.constant(0)]
-
-    def call(self, query, source=None, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
-             cache_index=None, return_probabilities=False, biased=True, training=None):
-        batch, length = ops.shape(query)[:2]
-        randomness = randomness_of(self.dropout.path) if training else None
-        lean = cache is None and not return_probabilities
-        fast = lean and randomness is not None
-        source_rotary = rotary if source_rotary is None else source_rotary
-        plain = rotary is None and bias is None and self.num_kv_heads == self.num_heads
-        if fast and plain and length == 1 and source is not None:
-            mixed = self._mix_source(query, source, visible, randomness)
-            return self.output_projection(mixed, biased=biased)
-        if fast and source is None:
-            heads, *seen = self._project_together(query, [self.query, self.key, self.value])
-            seen = dict(zip(("key", "value"), seen))
-        elif fast:
-            heads, = self._project_together(query, [self.query])
-            seen = dict(zip(("key", "value"), self._project_together(source, [self.key, self.value])))
-        else:
-            heads = self._heads(self.query(query))
-            seen = cache
-            if cache is None or cache_index is not None:
-                seen = self.project_source(query if source is None else source, source_rotary)
-        heads = rotate(heads, rotary, fast)
-        if fast:
-            seen["key"] = rotate(seen["key"], source_rotary, fast)
-        if cache_index is not None:
-            seen = {name: ops.slice_update(cache[name], (0, 0, cache_index, 0), ops.cast(seen[name], cache[name].dtype))
-                    for name in ("key", "value")}
-        shape, probabilities = (*heads.shape[:3], seen["key"].shape[2]), None
-        if lean and bias is None and None not in shape and math.prod(shape) > LARGE:
-            if training and randomness is None:
-                randomness = self._drawn_randomness()
-            mixed = attend_in_blocks(lambda *given: self._mix(*given, length, randomness), heads, seen["key"],
-                                     seen["value"], visible)
-        else:
-            if fast:
-                mixed = self._mix(heads, seen["key"], seen["value"], visible, tf.constant(0), length, randomness, bias)
-            else:
-                probabilities = self._probabilities(self._scores(heads, seen["key"]), visible, bias)
-                mixed = self._mixed(self.dropout(probabilities, training=training), seen["value"])
-            mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [B, T, H, K]
-        output = self.output_projection(ops.reshape(mixed, (batch, length, self.query.units)), biased=biased)
-        return output if lean else (output, seen, probabilities)
+    def _bias_of(self, projection):
+        return tf.reshape(ops.cast(projection.bias, self.compute_dtype), (self.num_heads, self.head_dim))
 
     def get_config(self):
         return {**super().get_config(), **self.config}

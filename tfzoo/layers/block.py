@@ -5,19 +5,16 @@ norm after (Vaswani et al. 2017, BERT)      norm first (GPT-2, T5, Llama)
     x = norm(x + feed_forward(x))               x = x + feed_forward(norm(x))
 A decoder block with cross-attention has it between the two, with a residual and a norm of its own.
 """
-import contextlib
-
 import keras
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.layers import fused
+from tfzoo.layers import kernels
 from tfzoo.layers.attention import Attention
-from tfzoo.layers.dropout import Dropout, randomness_of, repeat
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.feed_forward import FeedForward
 from tfzoo.layers.norm import make_norm
-
-_recompute = [False]
+from tfzoo.layers.taps import NO_TAPS
 
 
 def _rows_of(tensor, positions):
@@ -27,22 +24,6 @@ def _rows_of(tensor, positions):
     _, heads, rows, columns = ops.shape(tensor)
     tensor = ops.broadcast_to(tensor, (ops.shape(positions)[0], heads, rows, columns))
     return tf.gather(tensor, positions, axis=2, batch_dims=1)
-
-
-@contextlib.contextmanager
-def recompute_blocks(recompute=True):
-    """Let the blocks that are traced inside keep only what goes in, and compute their insides again when gradients are.
-
-    Args:
-        recompute: bool, False changes nothing.
-
-    Reference: Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174.
-    """
-    _recompute.append(recompute)
-    try:
-        yield
-    finally:
-        _recompute.pop()
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -65,14 +46,14 @@ class Block(keras.layers.Layer):
         hidden: float [B, T, D].
         visible: bool broadcastable to [B, H, T, S], see Attention.
         rotary, bias: see Attention, for self-attention.
-        source, source_visible: float [B, S, D] and what of it may be seen, for cross-attention.
-        source_cache: dict, what `cross_attention.project_source(source)` gave, instead of `source`.
-        cache, cache_index: see Attention, for self-attention.
-        positions: int32 [B, P], compute only the results at these positions; None computes all.
-        number: int, how often the block was called before in a stack that shares it: each call drops others.
+        source, source_visible: float [B, S, D] or Keys, and what of it may be seen, for cross-attention.
+        cache: Cache of self-attention, or None.
+        read: int32 [B, P], compute only the results at these positions; None computes all.
+        taps: Taps, below `attention` and `cross_attention`.
+        training: bool.
 
     Returns:
-        (float [B, T, D], or [B, P, D] at the positions; cache or None; attention probabilities [B, H, T, S] or None).
+        float [B, T, D], or [B, P, D] at the positions read.
     """
 
     def __init__(self, num_heads, hidden_dim, ffn_dim, activation="gelu", norm_first=False, dropout=0.0,
@@ -88,8 +69,8 @@ class Block(keras.layers.Layer):
         self.norm_first = norm_first
 
         def attention(name):
-            return Attention(num_heads, hidden_dim, dropout, use_bias, initializer_range, num_kv_heads, head_dim,
-                             scaled, qkv_bias, name=name, dtype=policy)
+            return Attention(num_heads, hidden_dim, dropout, use_bias, initializer_range, num_kv_heads=num_kv_heads,
+                             head_dim=head_dim, scaled=scaled, qkv_bias=qkv_bias, name=name, dtype=policy)
 
         def norm_of(name):
             return make_norm(norm, epsilon, f"{name}_norm", policy)
@@ -115,65 +96,39 @@ class Block(keras.layers.Layer):
             child.build(shape)
         self.built = True
 
-    def call(self, hidden, visible=None, rotary=None, bias=None, source=None, source_visible=None, source_cache=None,
-             cache=None, cache_index=None, return_probabilities=False, positions=None, number=0, training=None):
-        if training and _recompute[-1] and cache is None and not return_probabilities:
-            given = [each for each in (hidden, bias, source) if each is not None]
-
-            def forward(hidden, *others):
-                others = list(others)
-                return self._forward(hidden, visible, rotary, None if bias is None else others.pop(0),
-                                     None if source is None else others.pop(0), source_visible, positions=positions,
-                                     number=number, training=True)[0]
-
-            return tf.recompute_grad(forward)(*given), None, None
-        return self._forward(hidden, visible, rotary, bias, source, source_visible, source_cache, cache, cache_index,
-                             return_probabilities, positions, training, number=number)
-
-    def _forward(self, *inputs, number=0, **others):
-        with repeat(number):  # inside, as it may be traced again for the gradients
-            return self._sub_layers(*inputs, **others)
-
-    def _sub_layers(self, hidden, visible=None, rotary=None, bias=None, source=None, source_visible=None,
-                    source_cache=None, cache=None, cache_index=None, return_probabilities=False, positions=None,
-                    training=None):
-        seen = probabilities = None
-        fast = training and randomness_of(self.path) is not None and not return_probabilities and cache is None
-        normed = self.attention_norm(hidden, training=training) if self.norm_first else hidden
-        every, source_rotary = None, rotary
-        if positions is not None:  # keys and values come from every position, all else from these alone
-            every, visible = normed, _rows_of(visible, positions)
-            bias = _rows_of(bias, positions)
-            rotary = rotary and [_rows_of(table, positions) for table in rotary]
-            normed, hidden = (tf.gather(part, positions, axis=1, batch_dims=1) for part in (normed, hidden))
-        result = self.attention(normed, source=every, visible=visible, rotary=rotary, source_rotary=source_rotary,
-                                bias=bias, cache=cache, cache_index=cache_index,
-                                return_probabilities=return_probabilities, biased=not fast, training=training)
-        if isinstance(result, tuple):
-            result, seen, probabilities = result
-        hidden = self._add(hidden, result, "attention", self.attention.output_projection, fast, training)
+    def call(self, hidden, *, visible=None, rotary=None, bias=None, source=None, source_visible=None, cache=None,
+             read=None, taps=NO_TAPS, training=None):
+        every, source_rotary = self._before(hidden, self.attention_norm), rotary
+        normed = every
+        if read is not None:  # keys and values come from every position, all else from these alone
+            visible, bias = _rows_of(visible, read), _rows_of(bias, read)
+            rotary = rotary and [_rows_of(table, read) for table in rotary]
+            normed, hidden = (tf.gather(part, read, axis=1, batch_dims=1) for part in (normed, hidden))
+        mixed = self.attention.mix(normed, None if read is None else every, visible=visible, rotary=rotary,
+                                   source_rotary=source_rotary, bias=bias, cache=cache, taps=taps.below("attention"),
+                                   training=training)
+        hidden = self._after(hidden, mixed, self.attention.output_projection, self.attention_dropout.drop(training),
+                             self.attention_norm)
         if self.cross_attention:
-            normed = self.cross_attention_norm(hidden, training=training) if self.norm_first else hidden
-            result = self.cross_attention(normed, source=source, visible=source_visible, cache=source_cache,
-                                          biased=not fast, training=training)
-            result = result[0] if isinstance(result, tuple) else result
-            hidden = self._add(hidden, result, "cross_attention", self.cross_attention.output_projection, fast,
-                               training)
-        normed = self.feed_forward_norm(hidden, training=training) if self.norm_first else hidden
-        result = self.feed_forward(normed, biased=not fast, training=training)
-        return self._add(hidden, result, "feed_forward", self.feed_forward.down, fast, training), seen, probabilities
+            mixed = self.cross_attention.mix(self._before(hidden, self.cross_attention_norm), source,
+                                             visible=source_visible, taps=taps.below("cross_attention"),
+                                             training=training)
+            hidden = self._after(hidden, mixed, self.cross_attention.output_projection,
+                                 self.cross_attention_dropout.drop(training), self.cross_attention_norm)
+        inner = self.feed_forward.activated(self._before(hidden, self.feed_forward_norm))
+        return self._after(hidden, inner, self.feed_forward.down, self.feed_forward_dropout.drop(training),
+                           self.feed_forward_norm)
 
-    def _add(self, hidden, result, name, last, fast, training):
-        """Add the result of a sub-layer, dropped; `last` is the projection whose bias a fast one has not added yet."""
-        norm, dropout = getattr(self, f"{name}_norm"), getattr(self, f"{name}_dropout")
-        if not fast:
-            total = hidden + dropout(result, training=training)
-            return total if self.norm_first else norm(total, training=training)
-        inputs, randomness = [hidden, result, last.bias_vector()], randomness_of(dropout.path)
-        if self.norm_first or self.config["norm"] != "layer":
-            total = fused.add_dropped(inputs, randomness, dropout.rate)
-            return total if self.norm_first else norm(total, training=training)
-        return fused.add_normalized([*inputs, *norm.vectors()], randomness, dropout.rate, norm.epsilon)
+    def _before(self, hidden, norm):
+        """Return what goes into a sub-layer."""
+        return norm.call(hidden) if self.norm_first else hidden
+
+    def _after(self, hidden, inner, last, drop, norm):
+        """Add what `last`, a sub-layer's last projection, makes of `inner`, in one pass with bias, dropout and norm."""
+        result = last.product(inner)
+        if self.norm_first:
+            return kernels.add(hidden, result, last.bias, drop)
+        return norm.add(hidden, result, last.bias, drop)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -1,7 +1,7 @@
 """The cross-entropy of a projection onto a vocabulary, without ever holding the logits of all rows."""
 import tensorflow as tf
 
-from tfzoo.layers.fused import jitted, max_columns, sum_columns, sum_rows
+from tfzoo.layers.fusing import jitted, max_columns, sum_columns, sum_rows
 
 CHUNK = 2 ** 26  # logits that are held at once
 

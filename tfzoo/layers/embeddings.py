@@ -46,7 +46,10 @@ class Embeddings(keras.layers.Layer):
         initializer_range, position_range: float, standard deviations.
 
     Call arguments:
-        token_ids: int32 [B, T]; segment_ids, position_ids: int32 [B, T] or None (segment 0, columns counted from 0).
+        token_ids: int32 [B, T], or None with `embedded`.
+        segment_ids, position_ids: int32 [B, T] or None (segment 0, columns counted from 0).
+        embedded: float [B, T, D], what stands in for the rows of the token table; None looks them up.
+        training: bool.
 
     Returns:
         float [B, T, D].
@@ -74,28 +77,29 @@ class Embeddings(keras.layers.Layer):
         shape = (config["vocab_size"], self.hidden_dim)
         # Not cast as a whole: only the rows that are looked up are.
         self.token = self.add_weight(name="token", shape=shape, autocast=False,
-                                     initializer=truncated_normal(config["initializer_range"]))
+                                     initializer=truncated_normal(config["initializer_range"], "token"))
         if config["positions"] == "learned":
             self.position = self.add_weight(name="position", shape=(config["max_length"], self.hidden_dim),
-                                            initializer=truncated_normal(config["position_range"]))
+                                            initializer=truncated_normal(config["position_range"], "position"))
         elif config["positions"] == "sinusoidal":
             self.position = sinusoidal_positions(config["max_length"], self.hidden_dim)
         if config["num_segments"]:
             self.segment = self.add_weight(name="segment", shape=(config["num_segments"], self.hidden_dim),
-                                           initializer=truncated_normal(config["initializer_range"]))
+                                           initializer=truncated_normal(config["initializer_range"], "segment"))
         if self.norm:
             self.norm.build((None, None, self.hidden_dim))
         self.dropout.build()
         self.built = True
 
-    def call(self, token_ids, segment_ids=None, position_ids=None, training=None):
+    def call(self, token_ids, *, segment_ids=None, position_ids=None, embedded=None, training=None):
         config = self.config
-        total = ops.cast(ops.take(self.token, token_ids, axis=0), self.compute_dtype)
+        total = ops.take(self.token, token_ids, axis=0) if embedded is None else embedded
+        total = ops.cast(total, self.compute_dtype)
         if config["scale"]:
             total = total * self.hidden_dim ** 0.5
         if config["positions"] != "none":
             table = ops.cast(self.position, self.compute_dtype)
-            length = ops.shape(token_ids)[1]
+            length = ops.shape(total)[1]
             total = total + (table[None, :length] if position_ids is None else ops.take(table, position_ids, axis=0))
         if config["num_segments"]:
             table = ops.cast(self.segment, self.compute_dtype)
@@ -104,7 +108,7 @@ class Embeddings(keras.layers.Layer):
             else:
                 total = total + ops.matmul(ops.one_hot(segment_ids, config["num_segments"], dtype=table.dtype), table)
         if self.norm:
-            total = self.norm(total, training=training)
+            total = self.norm(total)
         return self.dropout(total, training=training)
 
     def compute_output_shape(self, input_shape):

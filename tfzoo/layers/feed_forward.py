@@ -5,8 +5,7 @@ import keras
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers import fused
-from tfzoo.layers.dropout import randomness_of
+from tfzoo.layers import kernels
 from tfzoo.layers.linear import Linear
 
 
@@ -33,13 +32,6 @@ def activation_of(name):
     return ACTIVATIONS[name]
 
 
-def activate(projection, inputs, activation, path, training):
-    """Give activation(projection(inputs)), as a fused kernel where `step_randomness` holds for the layer at `path`."""
-    if training and randomness_of(path) is not None:
-        return fused.bias_activation([projection(inputs, biased=False), projection.bias_vector()], [], activation)
-    return activation(projection(inputs))
-
-
 @keras.saving.register_keras_serializable(package="tfzoo")
 class FeedForward(keras.layers.Layer):
     """Project up, activate, project down; or activate a gate and multiply (Shazeer 2020, arXiv:2002.05202).
@@ -52,8 +44,6 @@ class FeedForward(keras.layers.Layer):
 
     Call arguments:
         inputs: float [B, T, D].
-        biased: bool, False leaves the last bias to the caller.
-        training: bool.
 
     Returns:
         float [B, T, D].
@@ -76,17 +66,15 @@ class FeedForward(keras.layers.Layer):
         self.down.build((None, None, self.config["ffn_dim"]))
         self.built = True
 
-    def _gated(self, inputs, training):
-        if training and randomness_of(self.path) is not None:
-            parts = [part for child in (self.gate, self.up)
-                     for part in (child(inputs, biased=False), child.bias_vector())]
-            return fused.gated_activation(parts, [], self.activation)
-        return self.activation(self.gate(inputs)) * self.up(inputs)
+    def call(self, inputs):
+        return self.down(self.activated(inputs))
 
-    def call(self, inputs, biased=True, training=None):
-        hidden = self._gated(inputs, training) if self.gate else activate(self.up, inputs, self.activation, self.path,
-                                                                          training)
-        return self.down(hidden, biased=biased)
+    def activated(self, inputs):
+        """Return what `down` takes: float [B, T, F]."""
+        values = self.up.product(inputs)
+        if self.gate is None:
+            return kernels.activate(values, self.up.bias, self.activation)
+        return kernels.gate(self.gate.product(inputs), self.gate.bias, values, self.up.bias, self.activation)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -3,19 +3,11 @@ import contextlib
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.backend.common.name_scope import current_path
+
+from tfzoo.layers import context
 
 NOTED = "uninitialized_variables"  # Keras' own name
-_blank = [False]
-
-
-@contextlib.contextmanager
-def blank_weights():
-    """Let the weights that are made inside begin as zeros: they will be read from a file."""
-    _blank.append(True)
-    try:
-        yield
-    finally:
-        _blank.pop()
 
 
 @contextlib.contextmanager
@@ -32,6 +24,16 @@ def shapes_only():
         global_state.set_global_attribute(NOTED, before)
 
 
-def truncated_normal(stddev):
-    """Return a normal initializer of this standard deviation cut at two of them, so 0.88 of it, as TensorFlow 1's."""
-    return keras.initializers.Zeros() if _blank[-1] else keras.initializers.TruncatedNormal(stddev=stddev)
+def truncated_normal(stddev, name):
+    """Return a normal initializer of this standard deviation cut at two of them, so 0.88 of it, as TensorFlow 1's.
+
+    Args:
+        stddev: float.
+        name: str, of the weight in the layer that is being built: with its path it keys the values, see
+            context.initial_weights.
+    """
+    value = context.current()
+    if value.blank:
+        return keras.initializers.Zeros()
+    seed = None if value.initial is None else context.key_of(value.initial, current_path(), name)[0]
+    return keras.initializers.TruncatedNormal(stddev=stddev, seed=seed)

@@ -1,18 +1,15 @@
 """Layer normalization (Ba et al. 2016, arXiv:1607.06450), and by the root mean square (Zhang, Sennrich 2019).
 
-The first is Keras' own, and one pass over memory while training; for the second see arXiv:1910.07467.
+For the second see arXiv:1910.07467. Both compute in float32.
 """
 import keras
-import tensorflow as tf
-from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers import fused
-from tfzoo.layers.dropout import randomness_of
+from tfzoo.layers import kernels
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class LayerNorm(keras.layers.LayerNormalization):
+class LayerNorm(keras.layers.Layer):
     """Normalize the last axis, then scale by gamma and shift by beta.
 
     Args:
@@ -20,25 +17,35 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     Call arguments:
         inputs: float [..., D].
-        training: bool.
 
     Returns:
         As the input.
     """
 
-    def call(self, inputs, training=None):
-        if training and randomness_of(self.path) is not None:
-            return fused.normalized([inputs, *self.vectors()], [], self.epsilon)
-        return super().call(inputs)
+    def __init__(self, epsilon=1e-12, **layer):
+        super().__init__(**layer)
+        self.epsilon = epsilon
 
-    def vectors(self):
-        """Return gamma and beta, float [D], in the compute dtype where Keras casts."""
-        return [tf.convert_to_tensor(variable) for variable in (self.gamma, self.beta)]
+    def build(self, input_shape):
+        # Not rounded to the compute dtype, as Keras' own norm has it.
+        self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros", autocast=False)
+        self.built = True
+
+    def call(self, inputs):
+        return kernels.normalize(inputs, self.gamma, self.beta, self.epsilon)
+
+    def add(self, hidden, result, bias, drop):
+        """Normalize hidden + dropped(result + bias), see kernels.add."""
+        return kernels.add_normalize(hidden, result, bias, drop, self.gamma, self.beta, self.epsilon)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class RMSNorm(keras.layers.Layer):
-    """Divide the last axis by its root mean square, computed in float32, then scale by gamma.
+    """Divide the last axis by its root mean square, then scale by gamma.
 
     Args:
         epsilon: float, added to the mean square.
@@ -54,12 +61,12 @@ class RMSNorm(keras.layers.Layer):
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
         self.built = True
 
-    def call(self, inputs, training=None):
-        if training and randomness_of(self.path) is not None:
-            return fused.rms_normalized([inputs, tf.convert_to_tensor(self.gamma)], [], self.epsilon)
-        values = ops.cast(inputs, "float32")
-        values = values * ops.rsqrt(ops.mean(ops.square(values), -1, keepdims=True) + self.epsilon)
-        return ops.cast(values, self.compute_dtype) * self.gamma
+    def call(self, inputs):
+        return kernels.rms_normalize(inputs, self.gamma, self.epsilon)
+
+    def add(self, hidden, result, bias, drop):
+        """Normalize hidden + dropped(result + bias), see kernels.add."""
+        return self.call(kernels.add(hidden, result, bias, drop))
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}

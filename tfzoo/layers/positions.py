@@ -7,11 +7,9 @@ import math
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from tfzoo.errors import ConfigError, shown
-from tfzoo.layers import fused
 from tfzoo.layers.initializers import truncated_normal
 
 SCALINGS = {  # kind -> its settings
@@ -101,32 +99,6 @@ def rotary_table(positions, width, theta, scaling=None):
     return ops.cos(angles) * factor, ops.sin(angles) * factor
 
 
-def _rotate(heads, cosines, sines):
-    half = heads.shape[-1] // 2
-    turned = tf.concat([-heads[..., half:], heads[..., :half]], -1)
-    return heads * tf.cast(cosines, heads.dtype) + turned * tf.cast(sines, heads.dtype)
-
-
-@fused.fused({})
-def rotate_fused(inputs, table):
-    """Turn [heads] by (cosines, sines) in one pass over memory."""
-    heads = tf.cast(inputs[0], tf.float32)
-    return tf.cast(_rotate(heads, *table), inputs[0].dtype)
-
-
-def rotate(heads, table, fast=False):
-    """Turn heads by their positions.
-
-    Args:
-        heads: float [B, H, T, K].
-        table: (cosines, sines) of rotary_table, or None, which changes nothing.
-        fast: bool, in a fused kernel.
-    """
-    if table is None:
-        return heads
-    return rotate_fused([heads], list(table)) if fast else _rotate(heads, *table)
-
-
 @keras.saving.register_keras_serializable(package="tfzoo")
 class RelativePositions(keras.layers.Layer):
     """Give each pair of a query's and a key's column a number for each head, by their distance.
@@ -154,7 +126,7 @@ class RelativePositions(keras.layers.Layer):
     def build(self, input_shape=None):
         config = self.config
         self.table = self.add_weight(name="table", shape=(config["buckets"], config["num_heads"]), autocast=False,
-                                     initializer=truncated_normal(config["initializer_range"]))
+                                     initializer=truncated_normal(config["initializer_range"], "table"))
         self.built = True
 
     def buckets_of(self, distances):

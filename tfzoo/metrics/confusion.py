@@ -16,8 +16,10 @@ def confusion_metrics(matrix, labels):
     """
     matrix = np.asarray(matrix, np.int64)
     true, predicted = np.nonzero(matrix)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        true, predicted, sample_weight=matrix[true, predicted], labels=np.arange(len(labels)), zero_division=0)
+    precision = recall = f1 = np.zeros(len(labels))
+    if len(true):  # scikit-learn refuses a matrix of zeros
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            true, predicted, sample_weight=matrix[true, predicted], labels=np.arange(len(labels)), zero_division=0)
     result = {"accuracy": float(np.trace(matrix) / max(1, matrix.sum())), "f1": float(f1.mean()),
               "precision": float(precision.mean()), "recall": float(recall.mean())}
     result.update({f"f1/{label}": float(value) for label, value in zip(labels, f1)})

@@ -3,14 +3,16 @@ import keras
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers import Block, Embeddings
+from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import check_scaling, rotary_table
+from tfzoo.models.body import Body, Traits, kept, open_taps
 from tfzoo.models.masks import in_order, visible
+from tfzoo.models.stack import Stack
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class Decoder(keras.Model):
+class Decoder(Body):
     """Encode each position from itself and what stands before it.
 
     Args:
@@ -23,16 +25,7 @@ class Decoder(keras.Model):
             arXiv:2310.06825); 0 is all.
         tied: bool, whether a language model's head is the token table.
 
-    Call arguments:
-        inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids.
-        cache: from `init_cache` or the call before; cache_index: integer scalar, the column of the first token.
-            With a cache, padding_mask is [B, S] over the columns of the cache.
-        positions: int32 [B, P], compute the last block only there; None: everywhere.
-        return_intermediates: bool.
-
-    Returns:
-        dict: sequence float [B, T, D], or with positions read [B, P, D]; cache; with intermediates hidden_states
-        (L + 1 of [B, T, D]: the embeddings, then each block's result) and attentions (L of [B, H, T, S]).
+    Call arguments, returns: see Body.
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="gelu_tanh",
@@ -54,60 +47,64 @@ class Decoder(keras.Model):
         if positions == "rotary" and self.head_dim % 2:
             raise ConfigError(f"heads are {self.head_dim} wide: rotary positions need an even width")
         policy = self.dtype_policy
-        self.embeddings = Embeddings(vocab_size, hidden_dim, max_length, 0,
-                                     "learned" if positions == "learned" else "none", False, False, dropout, epsilon,
-                                     initializer_range, position_range,
-                                     name="embeddings", dtype=policy)
-        self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation, norm_first, dropout, epsilon, use_bias,
-                             initializer_range, False, num_kv_heads, head_dim, norm, True, qkv_bias,
+        self.embeddings = Embeddings(
+            vocab_size, hidden_dim, max_length, positions="learned" if positions == "learned" else "none",
+            dropout=dropout, epsilon=epsilon, initializer_range=initializer_range, position_range=position_range,
+            name="embeddings", dtype=policy)
+        self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation=activation, norm_first=norm_first,
+                             dropout=dropout, epsilon=epsilon, use_bias=use_bias, initializer_range=initializer_range,
+                             num_kv_heads=num_kv_heads, head_dim=head_dim, norm=norm, qkv_bias=qkv_bias,
                              name=f"block_{number:02d}", dtype=policy)
                        for number in range(num_layers)]
         self.norm = make_norm(norm, epsilon, "norm", policy) if norm_first else None
         for child in (self.embeddings, *self.blocks, self.norm):
             if child is not None:
                 child.build((None, None, hidden_dim))
+        self.stack = Stack(self.blocks, num_layers, self.norm)
         self.built = True
 
-    def init_cache(self, batch_size, length):
-        """Return an empty cache: a list of L dicts of key and value, float [B, G, length, K]."""
-        shape = (batch_size, self.config["num_kv_heads"] or self.config["num_heads"], length, self.head_dim)
-        return [{name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")} for _ in self.blocks]
+    @classmethod
+    def traits_of(cls, config):
+        return Traits(causal=True, cached=True)
 
-    def _cached(self, inputs, cache, cache_index):
-        length, columns = ops.shape(inputs["token_ids"])[1], ops.shape(cache[0]["key"])[2]
-        rows = cache_index + ops.arange(length)
-        mask = in_order(rows, ops.arange(columns), self.config["window"])
-        if inputs.get("padding_mask") is not None:
-            mask = mask & ops.cast(inputs["padding_mask"], "bool")[:, None, None, :]
-        positions = inputs.get("position_ids")
-        return mask, ops.broadcast_to(rows[None], ops.shape(inputs["token_ids"])) if positions is None else positions
-
-    def call(self, inputs, cache=None, cache_index=None, positions=None, return_intermediates=False, training=None):
-        if cache is None:
-            mask, places = visible(inputs, causal=True, window=self.config["window"]), inputs.get("position_ids")
-        else:
-            mask, places = self._cached(inputs, cache, cache_index)
+    def _decode(self, token_ids, *, visible, position_ids, embedded=None, caches=None, read=None, taps, training=None):
+        """Run embeddings, blocks and norm: float [B, T, D], or [B, P, D] of the positions read."""
+        hidden = self.embeddings(token_ids, position_ids=position_ids, embedded=embedded, training=training)
         rotary = None
         if self.config["positions"] == "rotary":
-            places = ops.arange(ops.shape(inputs["token_ids"])[1])[None] if places is None else places
-            rotary = rotary_table(places, self.head_dim, self.config["rope_theta"], self.config["rope_scaling"])
-        hidden = self.embeddings(inputs["token_ids"], position_ids=places, training=training)
-        states, attentions, written = [hidden], [], []
-        for number, block in enumerate(self.blocks):
-            hidden, seen, probabilities = block(
-                hidden, visible=mask, rotary=rotary, cache=None if cache is None else cache[number],
-                cache_index=cache_index, return_probabilities=return_intermediates,
-                positions=positions if number + 1 == len(self.blocks) else None, training=training)
-            states.append(hidden)
-            attentions.append(probabilities)
-            written.append(seen)
-        hidden = self.norm(hidden, training=training) if self.norm else hidden
-        outputs = {"sequence" if positions is None else "read": hidden}
-        if cache is not None:
-            outputs["cache"] = written
-        if return_intermediates:
-            outputs.update(hidden_states=states, attentions=attentions)
-        return outputs
+            positions = ops.arange(ops.shape(hidden)[1])[None] if position_ids is None else position_ids
+            rotary = rotary_table(positions, self.head_dim, self.config["rope_theta"], self.config["rope_scaling"])
+        return self.stack(hidden, visible=visible, rotary=rotary, caches=caches, read=read, taps=taps,
+                          training=training)
 
-    def get_config(self):
-        return {**self.config, "name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+    def call(self, inputs, *, read=None, embedded=None, keep=(), training=None):
+        taps = open_taps(keep)
+        hidden = self._decode(
+            inputs.get("token_ids"), visible=visible(inputs, embedded, causal=True, window=self.config["window"]),
+            position_ids=inputs.get("position_ids"), embedded=embedded, read=read, taps=taps, training=training)
+        return {"sequence" if read is None else "read": hidden, **kept(taps, self.stack.names())}
+
+    def start(self, inputs, length):
+        token_ids, caches = inputs["token_ids"], [Cache(length) for _ in self.blocks]
+        batch, columns = ops.shape(token_ids)
+        real = inputs.get("padding_mask")
+        real = ops.ones_like(token_ids) if real is None else ops.cast(real, "int32")
+        hidden = self._decode(
+            token_ids, visible=visible({**inputs, "padding_mask": real}, causal=True, window=self.config["window"]),
+            position_ids=ops.maximum(ops.cumsum(real, axis=1) - 1, 0), caches=caches,
+            read=ops.full((batch, 1), columns - 1, dtype="int32"), taps=NO_TAPS)
+        after = ops.ones((batch, length - columns), dtype="int32")
+        return {"sequence": hidden}, {
+            "keys": [cache.keys for cache in caches], "real": ops.concatenate([real, after], axis=1),
+            "column": ops.convert_to_tensor(columns, "int32"), "position": ops.sum(real, axis=1)}
+
+    def step(self, token_ids, state):
+        count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
+        caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
+        order = in_order(state["column"] + ops.arange(count), ops.arange(length), self.config["window"])
+        hidden = self._decode(
+            token_ids, visible=order & ops.cast(state["real"], "bool")[:, None, None, :],
+            position_ids=state["position"][:, None] + ops.arange(count)[None], caches=caches, taps=NO_TAPS)
+        return {"sequence": hidden}, {
+            **state, "keys": [cache.keys for cache in caches], "column": state["column"] + count,
+            "position": state["position"] + count}

@@ -4,11 +4,13 @@ from keras import ops
 
 from tfzoo.layers import Block, Dropout, Embeddings, LayerNorm, Linear
 from tfzoo.layers.feed_forward import activation_of
+from tfzoo.models.body import Body, Traits, kept, open_taps
 from tfzoo.models.masks import visible
+from tfzoo.models.stack import Stack
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class Encoder(keras.Model):
+class Encoder(Body):
     """Encode texts in both directions.
 
     Args:
@@ -27,14 +29,7 @@ class Encoder(keras.Model):
         position_offset: int; above 0, positions count the real tokens, the first being at this row of the table, and
             padding at the one before it (RoBERTa's); max_length rows follow.
 
-    Call arguments:
-        inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, segment_ids, position_ids, document_ids.
-        positions: int32 [B, P], compute the last block only there (a pooler takes the first); None: everywhere.
-        return_intermediates: bool.
-
-    Returns:
-        dict: sequence float [B, T, D], or with positions read [B, P, D]; pooled [B, D] with a pooler; with
-        intermediates hidden_states (L + 1 of [B, T, D], the embeddings first) and attentions (L of [B, H, T, T]).
+    Call arguments, returns: see Body. Inputs may have segment_ids too; a pooler takes the first position that is read.
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=512, num_segments=2,
@@ -52,13 +47,15 @@ class Encoder(keras.Model):
                        "position_offset": position_offset}
         policy = self.dtype_policy
         width = embedding_dim or hidden_dim
-        self.embeddings = Embeddings(vocab_size, width, max_length + position_offset, num_segments, positions,
-                                     normalize_embeddings, False, dropout, epsilon, initializer_range,
-                                     initializer_range, name="embeddings", dtype=policy)
+        self.embeddings = Embeddings(
+            vocab_size, width, max_length + position_offset, num_segments=num_segments, positions=positions,
+            normalize=normalize_embeddings, dropout=dropout, epsilon=epsilon, initializer_range=initializer_range,
+            position_range=initializer_range, name="embeddings", dtype=policy)
         self.projection = Linear(hidden_dim, True, initializer_range, name="projection", dtype=policy) \
             if embedding_dim else None
-        self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation, norm_first, dropout, epsilon, True,
-                             initializer_range, name=f"block_{number:02d}", dtype=policy)
+        self.blocks = [Block(num_heads, hidden_dim, ffn_dim, activation=activation, norm_first=norm_first,
+                             dropout=dropout, epsilon=epsilon, initializer_range=initializer_range,
+                             name=f"block_{number:02d}", dtype=policy)
                        for number in range(1 if shared_block else num_layers)]
         self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=policy) if norm_first else None
         self.pooler = Linear(hidden_dim, True, initializer_range, name="pooler", dtype=policy) if pooler else None
@@ -68,42 +65,38 @@ class Encoder(keras.Model):
         for child in (self.embeddings, self.projection, *self.blocks, self.norm, self.pooler_dropout, self.pooler):
             if child is not None:
                 child.build((None, None, width if child is self.projection else hidden_dim))
+        self.stack = Stack(self.blocks, num_layers, self.norm)
         self.built = True
 
-    def _places(self, inputs):
-        offset, places = self.config["position_offset"], inputs.get("position_ids")
+    @classmethod
+    def traits_of(cls, config):
+        return Traits(causal=False, cached=False, pooled=config["pooler"])
+
+    @classmethod
+    def pooled_arguments(cls, pooled):
+        return {"pooler": pooled}
+
+    def _positions(self, inputs):
+        """Return the rows of the position table, int32 [B, T], or None for the columns."""
+        offset, positions = self.config["position_offset"], inputs.get("position_ids")
         if not offset:
-            return places
-        if places is not None:
-            return places + offset
+            return positions
+        if positions is not None:
+            return positions + offset
         real = inputs.get("padding_mask")
         real = ops.ones_like(inputs["token_ids"]) if real is None else ops.cast(real, "int32")
         return ops.cumsum(real, axis=1) * real + offset - 1
 
-    def call(self, inputs, positions=None, training=None, return_intermediates=False):
-        mask = visible(inputs)
-        hidden = self.embeddings(inputs["token_ids"], segment_ids=inputs.get("segment_ids"),
-                                 position_ids=self._places(inputs), training=training)
+    def call(self, inputs, *, read=None, embedded=None, keep=(), training=None):
+        taps = open_taps(keep)
+        hidden = self.embeddings(inputs.get("token_ids"), segment_ids=inputs.get("segment_ids"),
+                                 position_ids=self._positions(inputs), embedded=embedded, training=training)
         if self.projection:
             hidden = self.projection(hidden)
-        states, attentions, count = [hidden], [], self.config["num_layers"]
-        for number in range(count):
-            block = self.blocks[0 if self.config["shared_block"] else number]
-            hidden, _, probabilities = block(hidden, visible=mask, return_probabilities=return_intermediates,
-                                             positions=positions if number + 1 == count else None,
-                                             number=number if self.config["shared_block"] else 0, training=training)
-            states.append(hidden)
-            attentions.append(probabilities)
-        if self.norm:
-            hidden = self.norm(hidden, training=training)
-        outputs = {"sequence" if positions is None else "read": hidden}
+        hidden = self.stack(hidden, visible=visible(inputs), read=read, taps=taps, training=training)
+        outputs = {"sequence" if read is None else "read": hidden, **kept(taps, self.stack.names())}
         if self.pooler:
             first = hidden[:, 0]
             first = self.pooler_dropout(first, training=training) if self.pooler_dropout else first
             outputs["pooled"] = self.pooler_activation(self.pooler(first))
-        if return_intermediates:
-            outputs.update(hidden_states=states, attentions=attentions)
         return outputs
-
-    def get_config(self):
-        return {**self.config, "name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}

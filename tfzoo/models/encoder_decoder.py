@@ -2,14 +2,16 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Block, Dropout, Embeddings
+from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import RelativePositions
+from tfzoo.models.body import Body, Traits, kept, open_taps
 from tfzoo.models.masks import in_order, visible
+from tfzoo.models.stack import Stack
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class EncoderDecoder(keras.Model):
+class EncoderDecoder(Body):
     """Encode a source text in both directions, and a target text from left to right in sight of it.
 
     Args:
@@ -22,16 +24,11 @@ class EncoderDecoder(keras.Model):
         tied: bool, whether the head is the token table; then with scaled_logits: bool, what it projects is divided by
             sqrt(hidden_dim).
 
-    Call arguments:
-        inputs: dict of int32: encoder_token_ids [B, S], decoder_token_ids [B, T], and optionally encoder_padding_mask
-            [B, S], decoder_padding_mask [B, T].
-        cache: from `init_cache` or the call before, which holds the encoder's result too: encoder_token_ids is not
-            needed then; cache_index: integer scalar, the column of the first decoder token.
-        return_intermediates: bool, without a cache.
+    Call arguments: see Body; `embedded` is a dict of encoder and decoder, or one of them, `read` of the decoder's. The
+    names of `keep` begin with encoder_ or decoder_.
 
     Returns:
-        dict: sequence float [B, T, D], of the decoder; encoder_sequence [B, S, D] without a cache, cache with one; with
-        intermediates encoder_hidden_states and hidden_states (L + 1 each, the embeddings first).
+        dict: see Body, of the decoder; and encoder_sequence float [B, S, D].
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="relu",
@@ -47,14 +44,16 @@ class EncoderDecoder(keras.Model):
                        "buckets": buckets, "max_distance": max_distance, "tied": tied,
                        "scaled_logits": scaled_logits}
         policy, relative = self.dtype_policy, positions == "relative"
-        self.embeddings = Embeddings(vocab_size, hidden_dim, max_length, 0, "none" if relative else positions, False,
-                                     scale_embeddings, dropout, epsilon, initializer_range or 1.0, initializer_range,
-                                     name="embeddings", dtype=policy)
+        self.embeddings = Embeddings(
+            vocab_size, hidden_dim, max_length, positions="none" if relative else positions, scale=scale_embeddings,
+            dropout=dropout, epsilon=epsilon, initializer_range=initializer_range or 1.0,
+            position_range=initializer_range, name="embeddings", dtype=policy)
 
-        def stack(name, cross):
-            return [Block(num_heads, hidden_dim, ffn_dim, activation, norm_first, dropout, epsilon, use_bias,
-                          initializer_range, cross, 0, head_dim, norm, scaled, name=f"{name}_block_{number:02d}",
-                          dtype=policy) for number in range(num_layers)]
+        def blocks(name, cross):
+            return [Block(num_heads, hidden_dim, ffn_dim, activation=activation, norm_first=norm_first,
+                          dropout=dropout, epsilon=epsilon, use_bias=use_bias, initializer_range=initializer_range,
+                          cross_attention=cross, head_dim=head_dim, norm=norm, scaled=scaled,
+                          name=f"{name}_block_{number:02d}", dtype=policy) for number in range(num_layers)]
 
         def made(name, kind):
             if kind == "relative":
@@ -65,7 +64,7 @@ class EncoderDecoder(keras.Model):
                 return make_norm(norm, epsilon, f"{name}_norm", policy) if norm_first else None
             return Dropout(dropout, name=f"{name}_dropout", dtype=policy) if relative else None  # T5 has one at the end
 
-        self.encoder_blocks, self.decoder_blocks = stack("encoder", False), stack("decoder", True)
+        self.encoder_blocks, self.decoder_blocks = blocks("encoder", False), blocks("decoder", True)
         self.encoder_relative, self.encoder_norm, self.encoder_dropout = (
             made("encoder", kind) for kind in ("relative", "norm", "dropout"))
         self.decoder_relative, self.decoder_norm, self.decoder_dropout = (
@@ -75,73 +74,74 @@ class EncoderDecoder(keras.Model):
                       self.decoder_dropout):
             if child is not None:
                 child.build((None, None, hidden_dim))
+        self.encoder_stack = Stack(self.encoder_blocks, num_layers, self.encoder_norm, self.encoder_dropout, "encoder_")
+        self.decoder_stack = Stack(self.decoder_blocks, num_layers, self.decoder_norm, self.decoder_dropout, "decoder_")
         self.built = True
 
-    def _end(self, hidden, name, training):
-        for child in (getattr(self, f"{name}_norm"), getattr(self, f"{name}_dropout")):
-            hidden = hidden if child is None else child(hidden, training=training)
-        return hidden
+    @classmethod
+    def traits_of(cls, config):
+        return Traits(causal=True, cached=True, source=True)
 
-    def encode(self, token_ids, padding_mask=None, training=None):
-        """Return the states of a source int32 [B, S] and its padding mask: L + 1 float [B, S, D], then the result."""
-        mask = visible({"token_ids": token_ids, "padding_mask": padding_mask})
-        columns, bias = ops.arange(ops.shape(token_ids)[1]), None
+    def _encode(self, inputs, *, embedded=None, taps=NO_TAPS, training=None):
+        """Return the result of a source, float [B, S, D]."""
+        hidden = self.embeddings(inputs.get("encoder_token_ids"), embedded=embedded, training=training)
+        columns, bias = ops.arange(ops.shape(hidden)[1]), None
         if self.encoder_relative:
             bias = self.encoder_relative(columns, columns)
-        states = [self.embeddings(token_ids, training=training)]
-        for block in self.encoder_blocks:
-            states.append(block(states[-1], visible=mask, bias=bias, training=training)[0])
-        return [*states, self._end(states[-1], "encoder", training)]
+        return self.encoder_stack(hidden, visible=_padding(inputs.get("encoder_padding_mask")), bias=bias, taps=taps,
+                                  training=training)
 
-    def init_cache(self, inputs, length):
-        """Encode the source and return the cache to decode up to `length` columns.
-
-        Args:
-            inputs: dict with encoder_token_ids int32 [B, S] and optionally encoder_padding_mask.
-            length: int.
-
-        Returns:
-            dict: blocks, a list of L dicts of key and value [B, H, length, K]; source, likewise [B, H, S, K]; mask.
-        """
-        token_ids, mask = inputs["encoder_token_ids"], inputs.get("encoder_padding_mask")
-        encoded = self.encode(token_ids, mask)[-1]
-        config = self.config
-        width = config["head_dim"] or config["hidden_dim"] // config["num_heads"]
-        shape = (ops.shape(token_ids)[0], config["num_heads"], length, width)
-        return {"blocks": [{name: ops.zeros(shape, self.compute_dtype) for name in ("key", "value")}
-                           for _ in self.decoder_blocks],
-                "source": [block.cross_attention.project_source(encoded) for block in self.decoder_blocks],
-                "mask": ops.ones_like(token_ids) if mask is None else mask}
-
-    def call(self, inputs, cache=None, cache_index=None, return_intermediates=False, training=None):
-        token_ids, outputs, encoded, positions = inputs["decoder_token_ids"], {}, None, None
-        rows = columns = ops.arange(ops.shape(token_ids)[1])
-        if cache is None:
-            states = self.encode(inputs["encoder_token_ids"], inputs.get("encoder_padding_mask"), training)
-            outputs["encoder_sequence"] = encoded = states[-1]
-            mask = visible({"token_ids": token_ids, "padding_mask": inputs.get("decoder_padding_mask")}, causal=True)
-            source_mask = visible({"token_ids": None, "padding_mask": inputs.get("encoder_padding_mask")})
-        else:
-            rows, columns = cache_index + rows, ops.arange(ops.shape(cache["blocks"][0]["key"])[2])
-            mask = in_order(rows, columns)
-            source_mask = visible({"token_ids": None, "padding_mask": cache["mask"]})
-            positions = ops.broadcast_to(rows[None], ops.shape(token_ids))
+    def _decode(self, token_ids, *, rows, columns, position_ids=None, padding_mask=None, embedded=None, source,
+                source_mask, caches=None, read=None, taps=NO_TAPS, training=None):
+        """Run the decoder on rows that see columns, int32 [T] and [S], in order: float [B, T, D] or [B, P, D]."""
+        mask, order = _padding(padding_mask), in_order(rows, columns)
         bias = self.decoder_relative(rows, columns) if self.decoder_relative else None
-        hidden, written = self.embeddings(token_ids, position_ids=positions, training=training), []
-        decoded = [hidden]
-        for number, block in enumerate(self.decoder_blocks):
-            hidden, seen, _ = block(
-                hidden, visible=mask, bias=bias, source=encoded, source_visible=source_mask, cache_index=cache_index,
-                cache=None if cache is None else cache["blocks"][number],
-                source_cache=None if cache is None else cache["source"][number], training=training)
-            written.append(seen)
-            decoded.append(hidden)
-        outputs["sequence"] = self._end(hidden, "decoder", training)
-        if cache is not None:
-            outputs["cache"] = {**cache, "blocks": written}
-        elif return_intermediates:
-            outputs.update(encoder_hidden_states=states[:-1], hidden_states=decoded)
-        return outputs
+        hidden = self.embeddings(token_ids, position_ids=position_ids, embedded=embedded, training=training)
+        return self.decoder_stack(hidden, visible=order if mask is None else mask & order, bias=bias, source=source,
+                                  source_visible=_padding(source_mask), caches=caches, read=read, taps=taps,
+                                  training=training)
 
-    def get_config(self):
-        return {**self.config, "name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+    def call(self, inputs, *, read=None, embedded=None, keep=(), training=None):
+        taps, embedded = open_taps(keep), embedded or {}
+        encoded = self._encode(inputs, embedded=embedded.get("encoder"), taps=taps, training=training)
+        token_ids, given = inputs.get("decoder_token_ids"), embedded.get("decoder")
+        columns = ops.arange(ops.shape(token_ids if given is None else given)[1])
+        hidden = self._decode(token_ids, rows=columns, columns=columns, padding_mask=inputs.get("decoder_padding_mask"),
+                              embedded=given, source=encoded, source_mask=inputs.get("encoder_padding_mask"), read=read,
+                              taps=taps, training=training)
+        names = [*self.encoder_stack.names(), *self.decoder_stack.names()]
+        return {"sequence" if read is None else "read": hidden, "encoder_sequence": encoded, **kept(taps, names)}
+
+    def start(self, inputs, length):
+        """Encode the source and decode decoder_token_ids, the start token of each row; else as Body.start."""
+        token_ids, caches = inputs["decoder_token_ids"], [Cache(length) for _ in self.decoder_blocks]
+        encoded, mask = self._encode(inputs), inputs.get("encoder_padding_mask")
+        batch, count = ops.shape(token_ids)
+        real = inputs.get("decoder_padding_mask")
+        real = ops.ones_like(token_ids) if real is None else ops.cast(real, "int32")
+        state = {"source": [block.cross_attention.project_source(encoded) for block in self.decoder_blocks],
+                 "source_mask": ops.ones(ops.shape(encoded)[:2], "int32") if mask is None else mask,
+                 "real": ops.concatenate([real, ops.ones((batch, length - count), dtype="int32")], axis=1)}
+        hidden = self._decode(token_ids, rows=ops.arange(count), columns=ops.arange(count), padding_mask=real,
+                              position_ids=ops.maximum(ops.cumsum(real, axis=1) - 1, 0), source=state["source"],
+                              source_mask=state["source_mask"], caches=caches,
+                              read=ops.full((batch, 1), count - 1, dtype="int32"))
+        return {"sequence": hidden}, {
+            **state, "keys": [cache.keys for cache in caches], "column": ops.convert_to_tensor(count, "int32"),
+            "position": ops.sum(real, axis=1)}
+
+    def step(self, token_ids, state):
+        count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
+        caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
+        hidden = self._decode(token_ids, rows=state["column"] + ops.arange(count), columns=ops.arange(length),
+                              position_ids=state["position"][:, None] + ops.arange(count)[None],
+                              padding_mask=state["real"], source=state["source"], source_mask=state["source_mask"],
+                              caches=caches)
+        return {"sequence": hidden}, {
+            **state, "keys": [cache.keys for cache in caches], "column": state["column"] + count,
+            "position": state["position"] + count}
+
+
+def _padding(mask):
+    """Return an attention mask of a padding mask int32 [B, S]: bool [B, 1, 1, S], or None."""
+    return visible({"padding_mask": mask})

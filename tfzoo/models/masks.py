@@ -2,13 +2,14 @@
 from keras import ops
 
 
-def visible(inputs, causal=False, window=0):
+def visible(inputs, embedded=None, causal=False, window=0):
     """Build the attention mask of a dict of inputs.
 
     Args:
         inputs: dict with token_ids int32 [B, T] and optionally padding_mask, document_ids int32 [B, T].
+        embedded: float [B, T, E], what may stand there instead of token_ids, or None.
         causal: bool, a position sees itself and what stands before it.
-        window: int, with causal only the last so many of them; 0 is all.
+        window: int, with causal it sees up to this many of them, itself included; 0 is all.
 
     Returns:
         bool broadcastable to [B, H, T, T], or None where everything may be seen.
@@ -21,7 +22,7 @@ def visible(inputs, causal=False, window=0):
         same = (documents[:, None, :, None] == documents[:, None, None, :]) & (documents > 0)[:, None, None, :]
         mask = same if mask is None else mask & same
     if causal:
-        columns = ops.arange(ops.shape(inputs["token_ids"])[1])
+        columns = ops.arange(ops.shape(inputs["token_ids"] if embedded is None else embedded)[1])
         order = in_order(columns, columns, window)
         mask = order if mask is None else mask & order
     return mask

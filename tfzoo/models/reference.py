@@ -105,7 +105,21 @@ KERAS_NLP_BLOCK = {
     "feed_forward/down": "feedforward_output_dense", "feed_forward_norm": "feedforward_layer_norm"}
 
 
-def preset(*backbones, block=KERAS_NLP_BLOCK, layer="transformer_layer_{n}", names=None, **own):
-    """Return how keras-nlp keeps a family: dict of backbones (its classes), names (ours -> its), own (arguments)."""
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A family in keras-nlp.
+
+    Attributes:
+        backbones: tuple of str, its classes.
+        names: dict of our path -> the path of its weight, as in Reference.
+        own: dict, arguments of ours that all of its models have.
+    """
+    backbones: tuple
+    names: dict
+    own: dict
+
+
+def preset_of(*backbones, block=KERAS_NLP_BLOCK, layer="transformer_layer_{n}", names=None, **own):
+    """Return the Preset of some backbones; names of blocks are given as `layer` and the names in it."""
     blocks = {f"block_{{n}}/{path}": f"{layer}/{name}" for path, name in block.items()}
-    return {"backbones": backbones, "names": {**(names or {}), **blocks}, "own": own}
+    return Preset(backbones, {**(names or {}), **blocks}, own)

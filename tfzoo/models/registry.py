@@ -5,38 +5,27 @@ import math
 
 from tfzoo.errors import ConfigError
 from tfzoo.layers import shapes_only
-from tfzoo.models import (albert, bert, distilbert, electra, gpt, gpt2, gpt3, llama, mistral, qwen2, roberta, t5,
-                          transformer)
+from tfzoo.models.families import (albert, bert, distilbert, electra, gpt, gpt2, gpt3, llama, mistral, qwen2, roberta,
+                                   t5, transformer)
+from tfzoo.models.family import SIZED
 
-FAMILIES = (bert, roberta, distilbert, albert, electra, gpt, gpt2, gpt3, llama, mistral, qwen2, transformer, t5)
-SIZED = ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")
+FAMILIES = tuple(module.FAMILY for module in (bert, roberta, distilbert, albert, electra, gpt, gpt2, gpt3, llama,
+                                              mistral, qwen2, transformer, t5))
 MAY_BE_ZERO = ("num_segments", "embedding_dim", "position_offset", "num_kv_heads", "head_dim", "window")
 
 
 def list_models():
     """Return the names that `build_body` knows, sorted by family and as each family lists its sizes."""
-    return [name for family in FAMILIES for name in family.SIZES]
+    return [name for family in FAMILIES for name in family.sizes]
 
 
 def family_of(name):
-    """Return the family module of a model or of its own name ("bert"), or raise ConfigError with the nearest names."""
+    """Return the Family of a model or of its own name ("bert"), or raise ConfigError with the nearest names."""
     for family in FAMILIES:
-        if name in family.SIZES or name == name_of(family):
+        if name in family.sizes or name == family.name:
             return family
     near = difflib.get_close_matches(name, list_models(), 3) or list_models()
     raise ConfigError(f"unknown model {name!r}: allowed are {', '.join(near[:8])}; tfzoo.list_models() lists all")
-
-
-def name_of(family):
-    """Return the name of a family module: "bert"."""
-    return family.__name__.rpartition(".")[2]
-
-
-def common_of(family):
-    """Return the arguments that all sizes of a family have alike: dict."""
-    first, *others = family.SIZES.values()
-    return {key: value for key, value in first.items()
-            if key not in SIZED and all(key in other and other[key] == value for other in others)}
 
 
 def config_of(name, **overrides):
@@ -53,10 +42,10 @@ def config_of(name, **overrides):
         ConfigError: for an unknown name or argument, or a value of another type than the default's.
     """
     family = family_of(name)
-    arguments = inspect.signature(family.MODEL.__init__).parameters
+    arguments = inspect.signature(family.body.__init__).parameters
     allowed = {key: value.default for key, value in arguments.items() if key not in ("self", "model")}
     config = {key: value for key, value in allowed.items() if value is not inspect.Parameter.empty}
-    config.update(family.SIZES[name] if name in family.SIZES else common_of(family))
+    config.update(family.sizes[name] if name in family.sizes else family.common)
     missing = [key for key in SIZED if key not in {**config, **overrides}]
     if missing:
         raise ConfigError(f"{name} is a family and has no sizes: give {', '.join(missing)} too, or one of its models")
@@ -88,20 +77,7 @@ def build_body(name, dtype=None, **overrides):
     Raises:
         ConfigError: see `config_of`.
     """
-    return family_of(name).MODEL(**config_of(name, **overrides), dtype=dtype, name=name)
-
-
-def head_dropout(name, task, rate, given=None):
-    """Return the rate before the projection of a fresh head, as the family's reference has it.
-
-    Args:
-        name: str, of the model; task: str; rate: float, the body's.
-        given: float, what the user asks for, for all that drops anything; None for the reference's rates.
-    """
-    family = family_of(name)
-    rates = family.REFERENCE.head_dropouts if hasattr(family, "REFERENCE") else {}
-    own = rates[task][1] if task in rates else 0.0
-    return own if own == 0.0 else next(one for one in (given, own, rate) if one is not None)
+    return family_of(name).body(**config_of(name, **overrides), dtype=dtype, name=name)
 
 
 def count_parameters(name, **overrides):
@@ -115,10 +91,3 @@ def count_parameters(name, **overrides):
 
     one = count(1)
     return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # all layers of a stack are alike
-
-
-def origin_of(name):
-    """Return (where the original weights of a model are, their licence), or (None, None) where none were published."""
-    origins = getattr(family_of(name), "ORIGINS", {})
-    begins = [begin for begin in origins if name.startswith(begin)]
-    return origins[max(begins, key=len)] if begins and not name.endswith("_tiny") else (None, None)

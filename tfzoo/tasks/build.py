@@ -1,6 +1,6 @@
 """The way from names to models that answer."""
 from tfzoo.errors import ConfigError
-from tfzoo.models import build_body, config_of, head_dropout
+from tfzoo.models import build_body, family_of
 from tfzoo.tasks.positions import QuestionAnswering, ReplacedTokens, Tagging
 from tfzoo.tasks.task import CausalLM, Classification, MaskedLM, Seq2Seq
 from tfzoo.tasks.task_model import TaskModel
@@ -33,15 +33,16 @@ def task_of(name, labels=None, **settings):
 
 def put_head(body, name, task, rate):
     """Return a TaskModel of a body with a fresh head, with this dropout before its projection."""
-    head = task.head({**body.config, "dropout": rate}, getattr(task, "labels", None), body.dtype_policy)
+    head = task.head(body, rate)
     return TaskModel(body, head, name=f"{name}_{task.name}")
 
 
 def build_for(name, task, dtype=None, **overrides):
     """Build a model of this name with fresh weights for a Task; arguments and errors as `build`."""
     task.check_family(name)
-    body = build_body(name, dtype=dtype, **{**task.body_arguments(config_of(name)), **overrides})
-    rate = head_dropout(name, task.name, body.config["dropout"], overrides.get("dropout"))
+    family = family_of(name)
+    body = build_body(name, dtype=dtype, **{**task.body_arguments(family.body), **overrides})
+    rate = family.head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
     return put_head(body, name, task, rate)
 
 

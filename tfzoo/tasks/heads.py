@@ -3,10 +3,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.layers import Dropout, LayerNorm, Linear
+from tfzoo.layers import Dropout, LayerNorm, Linear, kernels
 from tfzoo.layers.cross_entropy import projected_cross_entropy
 from tfzoo.layers.embeddings import project
-from tfzoo.layers.feed_forward import activate, activation_of
+from tfzoo.layers.feed_forward import activation_of
 from tfzoo.layers.initializers import truncated_normal
 
 
@@ -78,7 +78,7 @@ class MaskedLMHead(keras.layers.Layer):
             hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
         else:
             hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
-        hidden = self.norm(activate(self.dense, hidden, self.activation, self.path, training), training=training)
+        hidden = self.norm(kernels.activate(self.dense.product(hidden), self.dense.bias, self.activation))
         result = _words(hidden, inputs, body.embeddings.token, tf.convert_to_tensor(self.bias), only_read, training)
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
@@ -108,7 +108,7 @@ class CausalLMHead(keras.layers.Layer):
     def build(self, input_shape=None):
         shape = (self.config["vocab_size"], self.config["hidden_dim"])
         self.table = self.add_weight(name="table", shape=shape, autocast=False, initializer=truncated_normal(
-            self.config["initializer_range"])) if shape[0] else None
+            self.config["initializer_range"], "table")) if shape[0] else None
         self.built = True
 
     def reads(self, inputs, body):
@@ -151,7 +151,7 @@ class ClassificationHead(keras.layers.Layer):
 
     def reads(self, inputs, body):
         tokens = inputs["token_ids"]
-        if getattr(body, "pooler", None) is not None:
+        if body.traits.pooled:
             return ops.zeros_like(tokens[:, :1])
         columns = ops.arange(ops.shape(tokens)[1], dtype=tokens.dtype)
         last = columns if inputs.get("padding_mask") is None else columns * ops.cast(inputs["padding_mask"],
@@ -234,7 +234,7 @@ class ReplacedTokensHead(keras.layers.Layer):
         return None
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
-        hidden = activate(self.dense, outputs["sequence"], self.activation, self.path, training)
+        hidden = kernels.activate(self.dense.product(outputs["sequence"]), self.dense.bias, self.activation)
         return {"logits": ops.cast(self.score(hidden), "float32")[..., 0]}
 
     def get_config(self):

@@ -1,7 +1,6 @@
 """Tasks that answer at each position: tags, where an answer lies, which tokens were replaced."""
 import tensorflow as tf
 
-from tfzoo.models import Decoder, Encoder
 from tfzoo.tasks.heads import PositionHead, ReplacedTokensHead
 from tfzoo.tasks.task import Task
 
@@ -13,29 +12,23 @@ class Tagging(Task):
         labels: list of str, in the order of the logits.
     """
 
-    name, models = "tagging", (Encoder, Decoder)
+    name, pooled = "tagging", False
     better = ("accuracy", max)
 
     def __init__(self, labels):
         self.labels = list(labels)
 
-    def body_arguments(self, config):
-        return {"pooler": False} if "pooler" in config else {}
-
-    def head(self, config, labels, dtype):
-        return PositionHead(len(labels), config["hidden_dim"], config["dropout"], name="head", dtype=dtype)
+    def head(self, body, dropout):
+        return PositionHead(len(self.labels), body.config["hidden_dim"], dropout, name="head", dtype=body.dtype_policy)
 
 
 class QuestionAnswering(Task):
     """Find where the answer to a question begins and ends (Rajpurkar et al. 2016, SQuAD, arXiv:1606.05250)."""
 
-    name, models = "question_answering", (Encoder, Decoder)
+    name, pooled = "question_answering", False
 
-    def body_arguments(self, config):
-        return {"pooler": False} if "pooler" in config else {}
-
-    def head(self, config, labels, dtype):
-        return PositionHead(2, config["hidden_dim"], config["dropout"], name="head", dtype=dtype)
+    def head(self, body, dropout):
+        return PositionHead(2, body.config["hidden_dim"], dropout, name="head", dtype=body.dtype_policy)
 
     def objective(self, outputs, batch):
         """Return (summed loss, sums) of a batch with labels int32 [B, 2], start and end, and weights [B]."""
@@ -47,13 +40,14 @@ class QuestionAnswering(Task):
 class ReplacedTokens(Task):
     """Tell which tokens a generator has replaced (Clark et al. 2020, ELECTRA, arXiv:2003.10555)."""
 
-    name, models = "replaced_tokens", (Encoder,)
+    name, pooled = "replaced_tokens", False
 
-    def body_arguments(self, config):
-        return {"pooler": False}
+    def suits(self, traits):
+        return not traits.causal
 
-    def head(self, config, labels, dtype):
-        return ReplacedTokensHead(config["hidden_dim"], config["activation"], name="head", dtype=dtype)
+    def head(self, body, dropout):
+        return ReplacedTokensHead(body.config["hidden_dim"], body.config["activation"], name="head",
+                                  dtype=body.dtype_policy)
 
     def objective(self, outputs, batch):
         """Return (summed loss, sums) of a batch with labels [B, T], 1 where replaced, and weights [B, T]."""

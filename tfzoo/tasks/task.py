@@ -11,7 +11,7 @@ from tfzoo.data.corpus import open_corpus, open_sentences
 from tfzoo.data.encode import encode_texts, sentence_pairs, split_long
 from tfzoo.errors import ConfigError
 from tfzoo.metrics.confusion import confusion_metrics
-from tfzoo.models import Decoder, Encoder, EncoderDecoder, family_of, list_models
+from tfzoo.models import config_of, family_of, list_models
 from tfzoo.tasks.batches import PackedBatches, StreamBatches, TextBatches
 from tfzoo.tasks.heads import CausalLMHead, ClassificationHead, MaskedLMHead
 
@@ -27,15 +27,24 @@ class Task:
     """What the tasks share: sums of loss and right answers over a count of targets."""
 
     better = ("loss", min)
+    pooled = None  # whether the body needs a pooler, or is better without; None takes it as it is
+
+    def suits(self, traits):
+        """Return whether a body with these Traits can learn the task."""
+        return not traits.source
 
     @property
     def settings(self):
         """Return the task's arguments beside labels, which `task_of` takes: dict of plain values."""
         return {}
 
-    def body_arguments(self, config):
-        """Return the arguments of a body that the task needs to be other than `config` has them."""
-        return {}
+    def body_arguments(self, body):
+        """Return the arguments that the task sets in a body, a Body or its class: dict."""
+        return {} if self.pooled is None else body.pooled_arguments(self.pooled)
+
+    def head(self, body, dropout):
+        """Return a fresh head for a body, with this rate of dropout before its projection."""
+        raise ConfigError(f"{self.name} has no head")
 
     def headline(self, metrics):
         """Return the names of the metrics that are shown while training."""
@@ -43,9 +52,12 @@ class Task:
 
     def check_family(self, name):
         """Raise ConfigError where a model of this name cannot learn the task."""
-        if family_of(name).MODEL not in self.models:
-            allowed = [known for known in list_models() if family_of(known).MODEL in self.models]
+        if not self._suits(name):
+            allowed = [known for known in list_models() if self._suits(known)]
             raise ConfigError(f"{name} cannot learn {self.name}: allowed are models as {', '.join(allowed[:4])}")
+
+    def _suits(self, name):
+        return self.suits(family_of(name).body.traits_of(config_of(name)))
 
     def batches(self, source, tokenizer, batch_size, max_length, seed, training):
         """Return the data of a source: `batch(step)` and `batches_per_epoch`; ConfigError where there are none."""
@@ -89,23 +101,26 @@ class MaskedLM(Task):
         ConfigError: for pack with next_sentence.
     """
 
-    name, models = "masked_lm", (Encoder,)
+    name = "masked_lm"
 
     def __init__(self, next_sentence=False, whole_word=False, pack=False):
         if pack and next_sentence:
             raise ConfigError("pack with next_sentence: allowed is one of them; pairs of texts have a row each")
         self.next_sentence, self.whole_word, self.pack = next_sentence, whole_word, pack
+        self.pooled = next_sentence
+
+    def suits(self, traits):
+        return not traits.causal
 
     @property
     def settings(self):
         return {"next_sentence": self.next_sentence, "whole_word": self.whole_word, "pack": self.pack}
 
-    def body_arguments(self, config):
-        return {"pooler": self.next_sentence}
-
-    def head(self, config, labels, dtype):
-        return MaskedLMHead(config["hidden_dim"], config["vocab_size"], config["activation"], config["epsilon"],
-                            self.next_sentence, config["embedding_dim"], name="head", dtype=dtype)
+    def head(self, body, dropout):
+        config = body.config
+        return MaskedLMHead(config["hidden_dim"], config["vocab_size"], activation=config["activation"],
+                            epsilon=config["epsilon"], next_sentence=self.next_sentence,
+                            embedding_dim=config["embedding_dim"], name="head", dtype=body.dtype_policy)
 
     def objective(self, outputs, batch):
         loss, sums = super().objective(outputs, batch)
@@ -141,11 +156,14 @@ class MaskedLM(Task):
 class CausalLM(Task):
     """Predict each next token (Radford et al. 2018)."""
 
-    name, models = "causal_lm", (Decoder,)
+    name = "causal_lm"
 
-    def head(self, config, labels, dtype):
-        own = () if config["tied"] else (config["vocab_size"], config["hidden_dim"])
-        return CausalLMHead(*own, name="head", dtype=dtype)
+    def suits(self, traits):
+        return traits.causal and not traits.source
+
+    def head(self, body, dropout):
+        own = () if body.config["tied"] else (body.config["vocab_size"], body.config["hidden_dim"])
+        return CausalLMHead(*own, name="head", dtype=body.dtype_policy)
 
     def batches(self, source, tokenizer, batch_size, max_length, seed, training):
         raw_bytes = source.raw_bytes if tokenizer.lossless else None
@@ -156,13 +174,17 @@ class CausalLM(Task):
 class Seq2Seq(Task):
     """Write a target text for a source text (Vaswani et al. 2017; Raffel et al. 2020)."""
 
-    name, models = "seq2seq", (EncoderDecoder,)
+    name = "seq2seq"
 
-    def head(self, config, labels, dtype):
-        width, tied = config["hidden_dim"], config["tied"]
+    def suits(self, traits):
+        return traits.source
+
+    def head(self, body, dropout):
+        config, width, tied = body.config, body.config["hidden_dim"], body.config["tied"]
         return CausalLMHead(*(() if tied else (config["vocab_size"], width)),
                             scale=width ** -0.5 if tied and config["scaled_logits"] else 1.0,
-                            initializer_range=config["initializer_range"] or width ** -0.5, name="head", dtype=dtype)
+                            initializer_range=config["initializer_range"] or width ** -0.5, name="head",
+                            dtype=body.dtype_policy)
 
 
 class Classification(Task):
@@ -172,16 +194,16 @@ class Classification(Task):
         labels: list of str, in the order of the logits.
     """
 
-    name, models = "classification", (Encoder, Decoder)
+    name, pooled = "classification", True
     better = ("accuracy", max)
 
     def __init__(self, labels):
         self.labels = list(labels)
 
-    def head(self, config, labels, dtype):
+    def head(self, body, dropout):
         # As the reference has it: a decoder's has no bias.
-        return ClassificationHead(len(labels), config["hidden_dim"], config["dropout"], "pooler" in config,
-                                  name="head", dtype=dtype)
+        return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout, not body.traits.causal,
+                                  name="head", dtype=body.dtype_policy)
 
     def objective(self, outputs, batch):
         loss, sums = super().objective(outputs, batch)
@@ -192,9 +214,6 @@ class Classification(Task):
 
     def metrics(self, sums, raw_bytes=None):
         return {"loss": super().metrics(sums)["loss"], **confusion_metrics(np.rint(sums["confusion"]), self.labels)}
-
-    def body_arguments(self, config):
-        return {"pooler": True} if "pooler" in config else {}
 
     def batches(self, source, tokenizer, batch_size, max_length, seed, training):
         encoded = tuple(encode_texts(tokenizer, texts, source.name) for texts in source.texts)

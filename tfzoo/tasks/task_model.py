@@ -30,10 +30,13 @@ class TaskModel(keras.Model):
 
     def call(self, inputs, only_read=False, training=None):
         positions = self.head.reads(inputs, self.body) if only_read else None
-        only = {} if positions is None else {"positions": positions}
-        outputs = self.body(inputs, **only, training=training)
+        outputs = self.body(inputs, read=positions, training=training)
         return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, only_read=only_read,
                                        training=training)}
+
+    def logits(self, outputs):
+        """Return the logits, float32, of the outputs of the body alone, as decoding has them."""
+        return self.head(outputs, inputs={}, body=self.body)["logits"]
 
     def get_config(self):
         return {"body": keras.saving.serialize_keras_object(self.body),

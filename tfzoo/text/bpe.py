@@ -32,7 +32,7 @@ class BytePairTokenizer(Tokenizer):
         DataError: where the special tokens or a byte are missing, or ids are not 0 to V - 1.
     """
 
-    kind, lossless, in_graph = "bpe", True, False
+    kind, lossless, in_graph, word_prefix = "bpe", True, False, " "
 
     def __init__(self, ids, merges, bare=False):
         from tokenizers import Tokenizer as Backend

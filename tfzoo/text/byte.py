@@ -16,7 +16,7 @@ class ByteTokenizer(Tokenizer):
     kind, vocab_size = "bytes", 256 + OFFSET
     pad_id, start_id, end_id, mask_id, unk_id = 0, 1, 2, 3, None
     special_ids = (0, 1, 2, 3)
-    lossless = True
+    lossless, word_prefix = True, " "
 
     def __init__(self):
         self.starts_word = np.zeros(self.vocab_size, bool)  # a blank begins the word that follows it

@@ -62,6 +62,8 @@ class PackageTokenizer(Tokenizer):
         self.special_ids = tuple(sorted(special | {self.end_id, self.pad_id, *before}))
         self.starts_word = np.zeros(self.vocab_size, bool)
         self.starts_word[[number for token, number in ids.items() if token.startswith(WORD_BEGINS)]] = True
+        if (model.get("pre_tokenizer") or {}).get("type") == "ByteLevel":  # GPT-2's and RoBERTa's; later ones have more
+            self.word_prefix = " "
         self.lossless = not model.get("normalizer") and "ByteLevel" in json.dumps(model.get("pre_tokenizer"))
 
     def _template(self):

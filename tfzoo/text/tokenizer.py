@@ -1,7 +1,8 @@
-"""What all tokenizers share: special tokens around texts, truncation, padding."""
+"""What all tokenizers share: special tokens around texts, truncation, padding, sentences that come in words."""
 import hashlib
 import json
 import pathlib
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -73,6 +74,23 @@ def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
             where(one <= two, minimum(two, room - short), minimum(two, short)))
 
 
+class EncodedWords(typing.NamedTuple):
+    """Hold the tokens of sentences that come in words: T tokens and W words of B sentences, all in a row.
+
+    Attributes:
+        token_ids: int32 [T], without special tokens.
+        word_ids: int32 [T], the word of each token, counted in its sentence.
+        starts, ends: int64 [B], where the tokens of each sentence begin and end.
+        first: int32 [W], the first token of each word, counted in its sentence; -1 for a word that has no token.
+    """
+
+    token_ids: np.ndarray
+    word_ids: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    first: np.ndarray
+
+
 class Tokenizer:
     """Turn texts into ids of a vocabulary.
 
@@ -81,9 +99,11 @@ class Tokenizer:
         special_ids: tuple of int. starts_word: bool [V], the token begins a word.
         lossless: bool, the tokens of a text spell all of its bytes. in_graph: bool, it encodes inside a graph.
         ends_between: int, how many end tokens stand between the texts of a pair.
+        word_prefix: str, what a word of a sentence that comes in words begins with: a blank where the vocabulary has
+            other tokens for a word after a blank.
     """
 
-    lossless, in_graph, ends_between = False, True, 1
+    lossless, in_graph, ends_between, word_prefix = False, True, 1, ""
 
     @property
     def around(self):
@@ -99,6 +119,55 @@ class Tokenizer:
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
         raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
+
+    @tf.autograph.experimental.do_not_convert  # so that errors stay what they are
+    def word_pieces(self, words):
+        """Return the ids of words, each as in a sentence that comes in words; runs in a graph where `encode` does.
+
+        Args:
+            words: list of str or bytes, or tf.string [W].
+
+        Returns:
+            RaggedTensor int32 [W, None]. A word may have no token: one of control characters, a blank, an empty one.
+        """
+        if self.word_prefix:
+            words = as_strings(words)
+            lead = tf.strings.substr(words, 0, 1)
+            words = tf.where((lead == "") | (lead == self.word_prefix), words, self.word_prefix + words)
+        return self.encode(words)
+
+    def encode_words(self, sentences):
+        """Encode sentences that come in words, as transformers' fast tokenizers do with is_split_into_words.
+
+        Each word is encoded by itself. The tokenizers of GPT-2 and RoBERTa, for which transformers demands
+        add_prefix_space, have a blank before each word, the first included; so have bytes. Those with other byte-level
+        splitting (Llama 3's, Qwen2's) have none, as in transformers. A word that spells a special token is text.
+
+        Args:
+            sentences: sequence of B sequences of str or bytes.
+
+        Returns:
+            EncodedWords, without special tokens.
+
+        Raises:
+            ConfigError: for a sentence that is one string.
+        """
+        sentences = list(sentences)
+        if any(isinstance(words, (str, bytes)) for words in sentences):
+            raise ConfigError("a sentence is one string: allowed is a list of words")
+        words = as_texts([word for words in sentences for word in words])
+        known = {word: number for number, word in enumerate(dict.fromkeys(words))}
+        pieces = self.word_pieces(list(known))
+        numbers, splits = np.array([known[word] for word in words], np.int64), pieces.row_splits.numpy()
+        sizes = np.diff(splits)[numbers]  # tokens of each word
+        edges = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        counts = np.array([len(words) for words in sentences], np.int64)
+        last = np.cumsum(counts)
+        starts, ends = edges[last - counts], edges[last]
+        place = np.arange(len(words)) - np.repeat(last - counts, counts)
+        token_ids = pieces.flat_values.numpy()[np.repeat(splits[numbers] - edges[:-1], sizes) + np.arange(edges[-1])]
+        return EncodedWords(token_ids.astype(np.int32), np.repeat(place, sizes).astype(np.int32), starts, ends,
+                            np.where(sizes > 0, edges[:-1] - np.repeat(starts, counts), -1).astype(np.int32))
 
     def offsets(self, texts):
         """Return where each token of `encode` stands in its text.

@@ -109,10 +109,10 @@ def make_sampler(model, task, tokenizer):
     """Return what Loop takes as `sample`: a causal language model continues the empty text; None for other tasks."""
     if task.name != "causal_lm":
         return None
-    generate = Generator(model, Sampling(SAMPLE_TEMPERATURE))
+    generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))
 
     def sample():
-        tokens = [int(token[0]) for token in generate([[tokenizer.end_id]], SAMPLE_TOKENS)]
+        tokens = generator.generate([[tokenizer.end_id]], SAMPLE_TOKENS)[0].tolist()
         return {"sample": tokenizer.decode([tokens])[0]}
 
     return sample

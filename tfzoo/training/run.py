@@ -1,15 +1,14 @@
 """A training run from its settings to its results: `train` is what the scripts pretrain and finetune call."""
 import contextlib
 import math
-import random
 import re
 import shutil
-import threading
 
 import tensorflow as tf
 
 from tfzoo.checkpoints import Loaded, save
 from tfzoo.errors import LostWorker
+from tfzoo.layers import initial_weights
 from tfzoo.progress import tell
 from tfzoo.text import load_tokenizer
 from tfzoo.training.checkpointing import Checkpoints
@@ -21,8 +20,6 @@ from tfzoo.training.settings import BEFORE, POWER, Settings, checked
 from tfzoo.training.sources import make_batches, open_sources
 from tfzoo.training.strategy import LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, make_strategy
 from tfzoo.training.trainer import Trainer
-
-_SEEDING = threading.Lock()
 
 
 def train(output_dir, **settings):
@@ -60,7 +57,7 @@ def train(output_dir, **settings):
         resumes = _take_folder(run, settings, facts, strategy)
         tokenizer = init.tokenizer if init else get_tokenizer(settings, sources[0], run, strategy)
         with strategy.scope():
-            with _initial_seed(settings.seed):
+            with initial_weights(settings.seed):
                 model, tokenizer = build_model(settings, task, init, tokenizer)
             settings = settings.with_length(model.body.config["max_length"], init and init.config["max_length"])
             data, eval_data = make_batches(settings, task, tokenizer, sources)
@@ -129,18 +126,6 @@ def _take_folder(run, settings, facts, strategy):
     if run.writes and not resumes:  # a vocabulary that was learned for settings which came to nothing
         shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
     return bool(resumes)
-
-
-@contextlib.contextmanager
-def _initial_seed(seed):
-    """Let the weights that are made inside depend on the seed alone, and leave the caller's generators untouched."""
-    with _SEEDING:  # Keras draws the seeds of its initializers from Python's one generator
-        state = random.getstate()
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(state)
 
 
 def _results_of_finished(run, settings, resumes, strategy):

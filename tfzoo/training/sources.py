@@ -2,12 +2,11 @@
 from tfzoo.data.source import has_own_eval, open_source
 from tfzoo.errors import DataError
 from tfzoo.progress import tell
-from tfzoo.tasks.build import LABELLED
 
 
 def columns_of(task):
     """Return the columns that the examples of a task of this name need: tuple of str."""
-    return ("text", "label") if task in LABELLED else ("text",)
+    return ("text", "label") if task == "classification" else ("text",)
 
 
 def open_sources(settings):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError, OutOfMemory
-from tfzoo.layers import recompute_blocks, step_randomness
+from tfzoo.layers import training_step
 from tfzoo.training.strategy import check_batch, is_multi_worker
 
 
@@ -60,7 +60,7 @@ class Trainer:
         return self._step.experimental_get_tracing_count()
 
     def _backward(self, batch, step, first_row, count):
-        with step_randomness(self.seed, step, first_row), recompute_blocks(self.remat):
+        with training_step(self.seed, step, first_row, self.remat):
             with tf.GradientTape() as tape:
                 loss, sums = self.task.objective(self.model(batch, only_read=True, training=True), batch)
                 loss = loss / count

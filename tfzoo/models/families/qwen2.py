@@ -1,7 +1,8 @@
 """Qwen2 and Qwen2.5 (Yang et al. 2024, arXiv:2407.10671, 2412.15115): Llama's blocks, query, key, value with biases."""
-from tfzoo.models import llama
 from tfzoo.models.decoder import Decoder
-from tfzoo.models.reference import preset
+from tfzoo.models.families import llama
+from tfzoo.models.family import Family
+from tfzoo.models.reference import preset_of
 
 OWN = {"vocab_size": 151936, "tied": True}
 SHORT = {**OWN, "max_length": 32768}
@@ -14,7 +15,6 @@ SIZES = {**llama.sizes_of("qwen2", {"tiny": (2, 128, 4, 2, 352, OWN), **SHAPES},
                                       "3b": (36, 2048, 16, 2, 11008, SHORT),
                                       "14b": (48, 5120, 40, 8, 13824, {**LARGE, "epsilon": 1e-5}),
                                       "32b": (64, 5120, 40, 8, 27648, {**LARGE, "epsilon": 1e-5})}, **COMMON)}
-MODEL = Decoder
 ORIGINS = {"qwen2_": ("hf:Qwen/Qwen2-*", "Apache-2.0"), "qwen2.5_": ("hf:Qwen/Qwen2.5-*", "Apache-2.0"),
            "qwen2_72b": ("hf:Qwen/Qwen2-72B", "Tongyi Qianwen"), "qwen2.5_72b": ("hf:Qwen/Qwen2.5-72B", "Qwen"),
            "qwen2.5_3b": ("hf:Qwen/Qwen2.5-3B", "Qwen Research")}
@@ -23,4 +23,5 @@ REFERENCE = llama.reference_of(
     "Qwen2", "qwen2", "transformer.",
     arguments={ours: theirs for ours, theirs in llama.REFERENCE.arguments.items() if ours != "head_dim"},
     fixed={"use_sliding_window": (False,)})
-PRESET = preset("QwenBackbone", block=llama.PRESET_BLOCK, names=llama.PRESET_NAMES)
+PRESET = preset_of("QwenBackbone", block=llama.PRESET_BLOCK, names=llama.PRESET_NAMES)
+FAMILY = Family("qwen2", SIZES, Decoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

@@ -3,9 +3,10 @@
 BERT's blocks without a pooler; where the embeddings are narrower than the blocks a projection stands between. A
 classifier has a GELU layer of its own, where BERT has the pooler.
 """
-from tfzoo.models import bert
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, preset
+from tfzoo.models.families import bert
+from tfzoo.models.family import Family
+from tfzoo.models.reference import Head, Reference, preset_of
 
 # Layers, width, heads, feed-forward, embeddings (0: as wide as the blocks).
 SHAPES = {"tiny": (2, 128, 2, 512, 64), "small": (12, 256, 4, 1024, 128), "base": (12, 768, 12, 3072, 0),
@@ -15,7 +16,6 @@ SIZES = {f"electra_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_
                              "ffn_dim": ffn, "max_length": 512, "embedding_dim": embeddings, "pooler": False,
                              "pooler_activation": "gelu", "pooler_dropout": True}
          for size, (layers, width, heads, ffn, embeddings) in SHAPES.items()}
-MODEL = Encoder
 ORIGINS = {"electra_": ("hf:google/electra-*", "Apache-2.0")}
 
 REFERENCE = Reference(
@@ -36,5 +36,6 @@ REFERENCE = Reference(
            "tagging": Head("ElectraForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("ElectraForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     projected=False, known=bert.REFERENCE.known)
-PRESET = preset("ElectraBackbone", names={**bert.PRESET_NAMES, "projection": "embeddings_projection"}, pooler=True,
-                pooler_activation="tanh", activation="gelu_tanh")
+PRESET = preset_of("ElectraBackbone", names={**bert.PRESET_NAMES, "projection": "embeddings_projection"}, pooler=True,
+                   pooler_activation="tanh", activation="gelu_tanh")
+FAMILY = Family("electra", SIZES, Encoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

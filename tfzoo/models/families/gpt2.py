@@ -4,14 +4,14 @@ Dropout 0.1 as in the paper's predecessor; the released code, made for inference
 smaller projections before the residuals (1 / sqrt(2 L)), as the paper and Hugging Face have them: so here.
 """
 from tfzoo.models.decoder import Decoder
-from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset
+from tfzoo.models.family import Family
+from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset_of
 
 SHAPES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "124m": (12, 768, 12), "355m": (24, 1024, 16),
           "774m": (36, 1280, 20), "1558m": (48, 1600, 25)}
 SIZES = {f"gpt2_{size}": {"vocab_size": 50257, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
                           "ffn_dim": 4 * width, "max_length": 1024}
          for size, (layers, width, heads) in SHAPES.items()}
-MODEL = Decoder
 ORIGINS = {f"gpt2_{size}": ("hf:openai-community/gpt2*", "MIT") for size in ("124m", "355m", "774m", "1558m")}
 
 ARGUMENTS = {"vocab_size": "vocab_size", "num_layers": "n_layer", "hidden_dim": "n_embd", "num_heads": "n_head",
@@ -35,7 +35,8 @@ REFERENCE = Reference(
            "tagging": Head("GPT2ForTokenClassification", {"head/dense": "classifier"}),
            "question_answering": Head("GPT2ForQuestionAnswering", {"head/dense": "qa_outputs"})},
     dropouts=DROPOUTS, head_dropouts=HEAD_DROPOUTS, transposed=False, known=(r"h\.\d+\.attn\.(bias|masked_bias)",))
-PRESET = preset("GPT2Backbone", block={path: name.replace("attention_layer/", "attention/")
-                                       for path, name in KERAS_NLP_BLOCK.items()},
-                names={"embeddings/token": "token_embedding/embeddings", "norm": "layer_norm",
-                       "embeddings/position": "position_embedding/embeddings"})
+PRESET = preset_of("GPT2Backbone", block={path: name.replace("attention_layer/", "attention/")
+                                          for path, name in KERAS_NLP_BLOCK.items()},
+                   names={"embeddings/token": "token_embedding/embeddings", "norm": "layer_norm",
+                          "embeddings/position": "position_embedding/embeddings"})
+FAMILY = Family("gpt2", SIZES, Decoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

@@ -1,4 +1,4 @@
-"""Readers by ending: rows from .jsonl .tsv .csv, plain text from .txt, and .gz of each; all of them in flat memory.
+"""Rows from .jsonl .tsv .csv, plain text from .txt, and .gz of each; all of them in flat memory.
 
 Invalid UTF-8 becomes U+FFFD as Python's `decode(errors="replace")` has it, and is counted. No quoting in .tsv.
 """
@@ -23,12 +23,12 @@ _SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: t
 DOCUMENTS = tuple(_SPLIT)
 
 
-def ending_of(path):
-    """Return the ending of a data file without .gz ("-" is standard input: .txt), or raise ConfigError."""
-    name = {"-": "-.txt"}.get(str(path), str(path)).removesuffix(".gz")
+def ending_of(path, allowed=ENDINGS):
+    """Return the lower-case ending of a data file without .gz ("-" is standard input: .txt), or raise ConfigError."""
+    name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
     ending = pathlib.Path("x" + name if name.startswith("-") else name).suffix
-    if ending not in ENDINGS:
-        raise ConfigError(f"{path}: allowed are files ending in {' '.join(ENDINGS)}, or those with .gz")
+    if ending not in allowed:
+        raise ConfigError(f"{path}: allowed are files ending in {' '.join(allowed)}, or those with .gz")
     return ending
 
 
@@ -39,7 +39,7 @@ def _opened(path):
         if str(path).startswith("-"):
             yield sys.stdin.buffer
             return
-        with (gzip.open if str(path).endswith(".gz") else open)(path, "rb") as stream:
+        with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as stream:
             yield stream
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error}); get it again") from None
@@ -93,6 +93,19 @@ class Blocks(Lines):
             yield left
 
 
+def json_objects(lines):
+    """Yield (line number, dict or None, reason for None) of the lines of a .jsonl that are not blank."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.removeprefix("\ufeff"))
+        except (ValueError, RecursionError) as error:
+            yield number, None, f"bad JSON ({error})"
+            continue
+        yield number, *((record, "") if isinstance(record, dict) else (None, "not a JSON object"))
+
+
 def _records(path, lines):
     """Yield (line number, dict or None, reason) of a file of rows."""
     ending = ending_of(path)
@@ -100,15 +113,7 @@ def _records(path, lines):
     if ending == ".txt":
         yield from ((number, {"text": line}, "") for number, line in numbered)
     elif ending == ".jsonl":
-        for number, line in numbered:
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line.removeprefix("\ufeff"))
-            except (ValueError, RecursionError) as error:
-                yield number, None, f"bad JSON ({error})"
-                continue
-            yield number, *((record, "") if isinstance(record, dict) else (None, "not a JSON object"))
+        yield from json_objects(lines)
     else:
         rows = ((number, line.split("\t")) for number, line in numbered) if ending == ".tsv" else _csv_rows(lines)
         header = next(rows, (1, []))[1] or []
@@ -140,6 +145,21 @@ def _problem(row, needed):
     return "" if isinstance(row.get("text_pair", ""), str) else "no string in text_pair"
 
 
+def skip_bad(path, found, needed, max_bad_rows, on_bad):
+    """Yield the rows of (line number, row, reason why it is bad), of which `max_bad_rows` may be bad; see read_rows."""
+    skipped = 0
+    for number, row, reason in found:
+        if not reason:
+            yield row
+            continue
+        skipped += 1
+        message = f"{path} line {number}: {reason}"
+        if skipped > max_bad_rows:
+            raise DataError(f"{message}; needed are {' and '.join(needed)}; fix it or raise --max_bad_rows")
+        if on_bad:
+            on_bad(message)
+
+
 def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
     """Read rows one by one.
 
@@ -157,23 +177,19 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
         DataError: for one bad row more than allowed, with file, line and reason.
         FileNotFoundError, OSError: where the file cannot be read.
     """
-    path, skipped = lines.path, 0
+    path = lines.path
     if ending_of(path) == ".txt" and "label" in needed:
         raise ConfigError(f"{path}: allowed for labelled texts are .jsonl, .tsv and .csv, or those with .gz")
+    yield from skip_bad(path, _texts(path, lines, needed), needed, max_bad_rows, on_bad)
+
+
+def _texts(path, lines, needed):
+    """Yield (line number, row, reason) of the texts of a file."""
     for number, record, reason in _records(path, lines):
         row = {key: record[key] for key in FIELDS if record.get(key) is not None} if record is not None else {}
         if isinstance(row.get("label"), int):
             row["label"] = str(row["label"])
-        reason = reason or _problem(row, needed)
-        if not reason:
-            yield row
-            continue
-        skipped += 1
-        message = f"{path} line {number}: {reason}"
-        if skipped > max_bad_rows:
-            raise DataError(f"{message}; needed are {' and '.join(needed)}; mend it or raise --max_bad_rows")
-        if on_bad:
-            on_bad(message)
+        yield number, row, reason or _problem(row, needed)
 
 
 def read_documents(parts, document="paragraph"):

@@ -3,7 +3,8 @@
 The exact GELU by default, as Hugging Face has it; Google's code has the tanh form (`activation="gelu_tanh"`).
 """
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, below, preset
+from tfzoo.models.family import Family
+from tfzoo.models.reference import Head, Reference, below, preset_of
 
 WORDS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768),
          "large": (24, 1024)}
@@ -12,7 +13,6 @@ SHAPES = {**WORDS, **{f"l{layers}_h{width}": (layers, width)
 SIZES = {f"bert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width, "num_heads": width // 64,
                           "ffn_dim": 4 * width, "max_length": 512}
          for size, (layers, width) in SHAPES.items()}
-MODEL = Encoder
 ORIGINS = {"bert_": ("hf:google/bert_uncased_L-*", "Apache-2.0"),
            "bert_base": ("hf:google-bert/bert-base-*", "Apache-2.0"),
            "bert_large": ("hf:google-bert/bert-large-*", "Apache-2.0")}
@@ -52,4 +52,5 @@ PRESET_NAMES = {"embeddings/token": "token_embedding/embeddings",
                 "embeddings/position": "position_embedding/embeddings",
                 "embeddings/segment": "segment_embedding/embeddings",
                 "embeddings/norm": "embeddings_layer_norm", "pooler": "pooled_dense"}
-PRESET = preset("BertBackbone", names=PRESET_NAMES, activation="gelu_tanh")
+PRESET = preset_of("BertBackbone", names=PRESET_NAMES, activation="gelu_tanh")
+FAMILY = Family("bert", SIZES, Encoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

@@ -1,12 +1,12 @@
 """GPT (Radford et al. 2018): norms after the sub-layers, learned positions, the tanh form of the GELU."""
 from tfzoo.models.decoder import Decoder
-from tfzoo.models.gpt2 import DROPOUTS
+from tfzoo.models.families.gpt2 import DROPOUTS
+from tfzoo.models.family import Family
 from tfzoo.models.reference import Head, Reference, below
 
 SIZES = {f"gpt_{size}": {"vocab_size": 40478, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
                          "ffn_dim": 4 * width, "max_length": 512, "norm_first": False, "position_range": 0.02}
          for size, (layers, width, heads) in {"tiny": (2, 128, 2), "117m": (12, 768, 12)}.items()}
-MODEL = Decoder
 ORIGINS = {"gpt_": ("hf:openai-community/openai-gpt", "MIT")}
 
 BLOCK = {"attention/query": "attn.c_attn", "attention/key": "attn.c_attn", "attention/value": "attn.c_attn",
@@ -25,3 +25,4 @@ REFERENCE = Reference(
     heads={"causal_lm": Head("OpenAIGPTLMHeadModel", {}, tied={"lm_head.weight": "transformer.tokens_embed.weight"}),
            "classification": Head("OpenAIGPTForSequenceClassification", {"head/dense": "score"})},
     dropouts=DROPOUTS, head_dropouts={}, transposed=False, known=(r"h\.\d+\.attn\.bias", r"position_ids"))
+FAMILY = Family("gpt", SIZES, Decoder, reference=REFERENCE, origins=ORIGINS)

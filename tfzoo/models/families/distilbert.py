@@ -4,13 +4,13 @@ A classifier has a ReLU layer of its own, where BERT has the pooler. The result 
 BERT; the reference drops that of the feed-forward layer alone.
 """
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, below, preset
+from tfzoo.models.family import Family
+from tfzoo.models.reference import Head, Reference, below, preset_of
 
 SIZES = {f"distilbert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width,
                                 "num_heads": width // 64, "ffn_dim": 4 * width, "max_length": 512, "num_segments": 0,
                                 "pooler": False, "pooler_activation": "relu"}
          for size, (layers, width) in {"tiny": (2, 128), "base": (6, 768)}.items()}
-MODEL = Encoder
 ORIGINS = {"distilbert_": ("hf:distilbert/distilbert-base-*", "Apache-2.0")}
 
 BLOCK = {"attention/query": "attention.q_lin", "attention/key": "attention.k_lin", "attention/value": "attention.v_lin",
@@ -39,7 +39,8 @@ REFERENCE = Reference(
     head_dropouts={"classification": ("seq_classif_dropout", 0.2), "tagging": ("dropout", None),
                    "question_answering": ("qa_dropout", 0.1)},
     known=(r"embeddings\.position_ids",))
-PRESET = preset("DistilBertBackbone", names={
+PRESET = preset_of("DistilBertBackbone", names={
     "embeddings/token": "token_and_position_embedding/token_embedding/embeddings",
     "embeddings/position": "token_and_position_embedding/position_embedding/embeddings",
     "embeddings/norm": "embeddings_layer_norm"})
+FAMILY = Family("distilbert", SIZES, Encoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

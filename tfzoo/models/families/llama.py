@@ -3,7 +3,8 @@
 Rotary positions, norms by the root mean square, gated feed-forward layers, shared key and value heads, no biases.
 """
 from tfzoo.models.decoder import Decoder
-from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset
+from tfzoo.models.family import Family
+from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset_of
 
 COMMON = {"activation": "swiglu", "norm": "rms", "positions": "rotary", "use_bias": False, "dropout": 0.0,
           "epsilon": 1e-5}
@@ -35,7 +36,6 @@ SIZES = {
     **sizes_of("smollm2", {"135m": (30, 576, 9, 3, 1536, {}), "360m": (32, 960, 15, 5, 2560, {}),
                            "1.7b": (24, 2048, 32, 0, 8192, {"rope_theta": 130000.0})}, vocab_size=49152,
                max_length=8192, tied=True, rope_theta=100000.0)}
-MODEL = Decoder
 ORIGINS = {"llama2_": ("hf:meta-llama/Llama-2-*", "Llama 2 Community License"),
            "llama3_": ("hf:meta-llama/Meta-Llama-3-*", "Llama 3 Community License"),
            "llama3.1_": ("hf:meta-llama/Llama-3.1-*", "Llama 3.1 Community License"),
@@ -79,4 +79,5 @@ PRESET_BLOCK = {**{path: name.replace("attention_layer/", "attention/").replace(
                    for path, name in KERAS_NLP_BLOCK.items()}, "feed_forward/gate": "feedforward_gate_dense"}
 PRESET_NAMES = {"embeddings/token": "token_embedding/embeddings", "norm": "sequence_output_layernorm",
                 "head/table": "token_embedding/reverse_embeddings"}
-PRESET = preset("LlamaBackbone", "Llama3Backbone", block=PRESET_BLOCK, names=PRESET_NAMES)
+PRESET = preset_of("LlamaBackbone", "Llama3Backbone", block=PRESET_BLOCK, names=PRESET_NAMES)
+FAMILY = Family("llama", SIZES, Decoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

@@ -6,7 +6,8 @@ was pretrained without dropout. Flan-T5 has 1.1's sizes. The reference's dropout
 feed-forward layer is left out: no other family has one.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
-from tfzoo.models.reference import Head, Reference, below, preset
+from tfzoo.models.family import Family
+from tfzoo.models.reference import Head, Reference, below, preset_of
 
 COMMON = {"vocab_size": 32128, "max_length": 512, "positions": "relative", "norm": "rms", "norm_first": True,
           "use_bias": False, "scaled": False, "scale_embeddings": False, "scaled_logits": True,
@@ -27,7 +28,6 @@ def _sizes(prefix, shapes, **own):
 GATED = {"activation": "geglu_tanh", "tied": False}
 SIZES = {**_sizes("t5", ONE), **_sizes("t5_1.1", ONE_ONE, dropout=0.0, **GATED),
          **_sizes("flan_t5", ONE_ONE, **GATED)}
-MODEL = EncoderDecoder
 ORIGINS = {"t5_": ("hf:google-t5/t5-*", "Apache-2.0"), "t5_1.1_": ("hf:google/t5-v1_1-*", "Apache-2.0"),
            "flan_t5_": ("hf:google/flan-t5-*", "Apache-2.0")}
 
@@ -91,8 +91,9 @@ def _preset(stack, last):
     return {**names, f"{stack}_block_{{n}}/feed_forward/up": up}
 
 
-PRESET = preset("T5Backbone", block={}, names={
+PRESET = preset_of("T5Backbone", block={}, names={
     "embeddings/token": "token_embedding/embeddings", "head/table": "token_embedding/reverse_embeddings",
     "encoder_relative/table": "self_attention/embeddings", "decoder_relative/table": "self_attention/embeddings:2",
     "encoder_norm": "encoder_output_layer_norm", "decoder_norm": "decoder_output_layer_norm",
     **_preset("encoder", 2), **_preset("decoder", 3)})
+FAMILY = Family("t5", SIZES, EncoderDecoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

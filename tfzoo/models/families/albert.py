@@ -3,9 +3,10 @@
 Version 2 was trained without dropout. The GELU is Google's tanh form. Its own second task, which of two halves comes
 first, and its masking of up to three words in a row have a head here, but no data.
 """
-from tfzoo.models import bert
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, below, preset
+from tfzoo.models.families import bert
+from tfzoo.models.family import Family
+from tfzoo.models.reference import Head, Reference, below, preset_of
 
 SHAPES = {"tiny": (2, 128, 2), "base": (12, 768, 12), "large": (24, 1024, 16), "xlarge": (24, 2048, 16),
           "xxlarge": (12, 4096, 64)}
@@ -14,7 +15,6 @@ SIZES = {f"albert_{size}_{version}": {"vocab_size": 30000, "num_layers": layers,
                                       "embedding_dim": 128, "shared_block": True, "activation": "gelu_tanh",
                                       "dropout": dropout}
          for version, dropout in (("v1", 0.1), ("v2", 0.0)) for size, (layers, width, heads) in SHAPES.items()}
-MODEL = Encoder
 ORIGINS = {"albert_": ("hf:albert/albert-*", "Apache-2.0")}
 
 GROUP = "encoder.albert_layer_groups.0.albert_layers.0"
@@ -39,5 +39,6 @@ REFERENCE = Reference(
            "question_answering": Head("AlbertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=bert.REFERENCE.known,
     head_dropouts={task: ("classifier_dropout_prob", 0.1) for task in ("classification", "tagging")})
-PRESET = preset("AlbertBackbone", layer="group_0_inner_layer_0",
-                names={**bert.PRESET_NAMES, "projection": "embedding_projection"})
+PRESET = preset_of("AlbertBackbone", layer="group_0_inner_layer_0",
+                   names={**bert.PRESET_NAMES, "projection": "embedding_projection"})
+FAMILY = Family("albert", SIZES, Encoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

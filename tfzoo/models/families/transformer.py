@@ -3,9 +3,10 @@
 One token table for both languages and for the output (section 3.4); the norms' epsilon is tensor2tensor's.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
+from tfzoo.models.family import Family
 
 SHAPES = {"tiny": (2, 128, 2, 0.1), "base": (6, 512, 8, 0.1), "big": (6, 1024, 16, 0.3)}
 SIZES = {f"transformer_{size}": {"vocab_size": 37000, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
                                  "ffn_dim": 4 * width, "max_length": 1024, "dropout": dropout}
          for size, (layers, width, heads, dropout) in SHAPES.items()}
-MODEL = EncoderDecoder
+FAMILY = Family("transformer", SIZES, EncoderDecoder)

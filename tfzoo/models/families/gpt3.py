@@ -5,6 +5,7 @@ add up to the width: 1.3B has 16 heads of 128 here, not 24, as only those make 1
 says (40 x 128 of 5140). No weights were released.
 """
 from tfzoo.models.decoder import Decoder
+from tfzoo.models.family import Family
 
 # Layers, width, heads, head width.
 SHAPES = {"125m": (12, 768, 12, 64), "350m": (24, 1024, 16, 64), "760m": (24, 1536, 16, 96),
@@ -13,4 +14,4 @@ SHAPES = {"125m": (12, 768, 12, 64), "350m": (24, 1024, 16, 64), "760m": (24, 15
 SIZES = {f"gpt3_{size}": {"vocab_size": 50257, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
                           "ffn_dim": 4 * width, "max_length": 2048, "head_dim": head}
          for size, (layers, width, heads, head) in SHAPES.items()}
-MODEL = Decoder
+FAMILY = Family("gpt3", SIZES, Decoder)

@@ -2,15 +2,15 @@
 
 They begin at row 2 of the table, padding stands at row 1. There is one segment, as Hugging Face keeps it.
 """
-from tfzoo.models import bert
 from tfzoo.models.encoder import Encoder
-from tfzoo.models.reference import Head, Reference, preset
+from tfzoo.models.families import bert
+from tfzoo.models.family import Family
+from tfzoo.models.reference import Head, Reference, preset_of
 
 SIZES = {f"roberta_{size}": {"vocab_size": 50265, "num_layers": layers, "hidden_dim": width, "num_heads": width // 64,
                              "ffn_dim": 4 * width, "max_length": 512, "num_segments": 1, "epsilon": 1e-5,
                              "position_offset": 2, "pooler_dropout": True}
          for size, (layers, width) in {"tiny": (2, 128), "base": (12, 768), "large": (24, 1024)}.items()}
-MODEL = Encoder
 ORIGINS = {"roberta_": ("hf:FacebookAI/roberta-*", "MIT")}
 
 TIED = {"lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"}
@@ -25,6 +25,7 @@ REFERENCE = Reference(
            "question_answering": Head("RobertaForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=bert.REFERENCE.known)
 # Without the two rows before the first position, and without the one segment.
-PRESET = preset("RobertaBackbone", position_offset=0, num_segments=0, pooler=False, names={
+PRESET = preset_of("RobertaBackbone", position_offset=0, num_segments=0, pooler=False, names={
     "embeddings/token": "embeddings/token_embedding/embeddings", "embeddings/norm": "embeddings_layer_norm",
     "embeddings/position": "embeddings/position_embedding/embeddings"})
+FAMILY = Family("roberta", SIZES, Encoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

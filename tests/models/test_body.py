@@ -1,0 +1,105 @@
+"""The contract of a body: what is read, kept, embedded by the caller, and decoded at different lengths."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.models.test_models import SMALL
+from tfzoo.errors import ConfigError
+from tfzoo.models import build_body
+
+NAMES = ["bert_tiny", "albert_tiny_v1", "gpt2_tiny", "mistral_tiny", "t5_tiny"]
+DECODING = ["gpt2_tiny", "gpt_tiny", "llama_tiny", "mistral_tiny", "t5_tiny", "transformer_tiny"]
+
+
+def make(name):
+    own = {"window": 3} if name == "mistral_tiny" else {}
+    body = build_body(name, **{key: value for key, value in SMALL.items() if key != "max_length"}, **own)
+    rng = np.random.default_rng(0)
+    for variable in body.trainable_variables:
+        variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
+    return body
+
+
+def inputs_of(body, target):
+    source = np.random.default_rng(1).integers(5, 50, (len(target), 6)).astype(np.int32)
+    return {"encoder_token_ids": source, "decoder_token_ids": target} if body.traits.source else {"token_ids": target}
+
+
+@pytest.fixture(params=NAMES)
+def body(request):
+    return make(request.param)
+
+
+@pytest.fixture
+def inputs(body):
+    return inputs_of(body, np.random.default_rng(2).integers(5, 50, (2, 7)).astype(np.int32))
+
+
+def test_what_is_read_and_kept_is_part_of_the_whole(body, inputs):
+    last = "decoder_block_01" if body.traits.source else "block_01"
+    kind = f"{last}/attention/probabilities"
+    positions = np.array([[6, 0], [3, 3]], np.int32)
+    whole, read = body(inputs), body(inputs, read=positions)
+    kept = body(inputs, read=positions, keep=[last, kind, last.replace("_01", "_00")])
+    expected = tf.gather(whole["sequence"], positions, batch_dims=1)
+    for outputs in (read, kept):
+        assert np.abs(outputs["read"] - expected).max() < 1e-5 * np.abs(expected).max()
+    assert kept[last].shape == whole["sequence"].shape and kept[kind].shape[2:] == (7, 7)
+    assert np.abs(tf.reduce_sum(kept[kind], -1) - 1).max() < 1e-5
+    if body.norm if not body.traits.source else body.decoder_norm:
+        norm = body.decoder_norm if body.traits.source else body.norm
+        assert np.abs(norm(kept[last]) - whole["sequence"]).max() < 1e-4
+    else:
+        assert np.abs(kept[last] - whole["sequence"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("keep, says", [(["block_99"], "allowed are (encoder_)?embeddings"), ("block_00", "a list of")])
+def test_unknown_intermediates_are_refused(body, inputs, keep, says):
+    with pytest.raises(ConfigError, match=says):
+        body(inputs, keep=keep)
+
+
+def test_embedded_stands_in_for_the_token_table(body, inputs):
+    rows = {key: tf.gather(body.embeddings.token, value) for key, value in inputs.items()}
+    if body.traits.source:
+        embedded, left = {"encoder": rows["encoder_token_ids"], "decoder": rows["decoder_token_ids"]}, {}
+    else:
+        embedded, left = rows["token_ids"], {} if not body.config.get("position_offset") else inputs
+    with tf.GradientTape() as tape:
+        tape.watch(embedded)
+        outputs = body(left, embedded=embedded)
+        loss = tf.reduce_sum(outputs["sequence"] ** 2)
+    assert np.array_equal(outputs["sequence"], body(inputs)["sequence"])
+    assert all(np.abs(each).max() > 0 for each in tf.nest.flatten(tape.gradient(loss, embedded)))
+
+
+@pytest.mark.parametrize("name", DECODING)
+def test_prompts_of_different_lengths_decode_together_each_as_alone(name):
+    body = make(name)
+    lengths, more = (5, 1, 3), np.random.default_rng(3).integers(5, 50, (3, 4)).astype(np.int32)
+    target = np.random.default_rng(2).integers(5, 50, (3, 5)).astype(np.int32)
+    real = (np.arange(5)[None] >= 5 - np.array(lengths)[:, None]).astype(np.int32)
+    inputs = inputs_of(body, target)
+    before = "decoder_" if body.traits.source else ""
+    outputs, state = body.start({**inputs, f"{before}padding_mask": real}, 12)
+    parts = [outputs["sequence"]]
+    for first, last in ((0, 1), (1, 3), (3, 4)):
+        outputs, state = body.step(more[:, first:last], state)
+        parts.append(outputs["sequence"])
+    swapped = body.reorder(state, np.array([2, 2, 0]))
+    again = body.step(more[[2, 2, 0], :1], swapped)[0]["sequence"]
+    found = np.concatenate(parts, axis=1)
+    for row, length in enumerate(lengths):
+        alone = {key: value[row:row + 1] for key, value in inputs.items()}
+        ids = np.concatenate([target[row, 5 - length:], more[row], more[row, :1]])[None]
+        whole = body({**alone, f"{before}token_ids": ids})["sequence"][0]
+        assert np.abs(found[row] - whole[length - 1:-1]).max() < 1e-5 * max(1, np.abs(whole).max())
+        for place in np.flatnonzero(np.array([2, 2, 0]) == row):
+            assert np.abs(again[place, 0] - whole[-1]).max() < 1e-5 * max(1, np.abs(whole).max())
+
+
+def test_encoders_do_not_decode():
+    body = make("bert_tiny")
+    assert not body.traits.cached and not body.traits.causal
+    with pytest.raises(ConfigError, match="does not decode"):
+        body.start({"token_ids": np.array([[5]])}, 3)

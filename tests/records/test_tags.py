@@ -1,0 +1,71 @@
+"""Entities as conlleval reads them: the known hard sequences, every scheme, and what is not a tag of an entity."""
+import doctest
+
+import pytest
+
+from tests.records.conlleval import SCHEMES, chunks, random_sentences
+from tfzoo.errors import DataError
+from tfzoo.records import tags
+from tfzoo.records.tags import are_entities, entities, labels_of, tags_of, to_iob2, types_of
+
+
+def test_examples():
+    assert doctest.testmod(tags).attempted and not doctest.testmod(tags).failed
+
+
+# What seqeval 1.2.2 finds in its default mode, which is conlleval's; strict readings find fewer.
+@pytest.mark.parametrize("sentence, expected", [
+    ("O I-PER", [("PER", 1, 2)]),
+    ("B-PER I-LOC", [("PER", 0, 1), ("LOC", 1, 2)]),
+    ("B-PER I-LOC I-PER", [("PER", 0, 1), ("LOC", 1, 2), ("PER", 2, 3)]),
+    ("I-PER I-PER B-PER", [("PER", 0, 2), ("PER", 2, 3)]),
+    ("I-ORG I-ORG I-LOC", [("ORG", 0, 2), ("LOC", 2, 3)]),
+    ("B-PER I-PER O", [("PER", 0, 2)]), ("I-PER E-PER", [("PER", 0, 2)]),
+    ("I-PER B-LOC", [("PER", 0, 1), ("LOC", 1, 2)]),
+    ("B-PER E-PER B-PER", [("PER", 0, 2), ("PER", 2, 3)]), ("S-PER S-PER", [("PER", 0, 1), ("PER", 1, 2)]),
+    ("B-PER L-PER U-PER", [("PER", 0, 2), ("PER", 2, 3)]),
+    ("B-creative-work I-creative-work", [("creative-work", 0, 2)]), ("B-a-b I-a-c", [("a-b", 0, 1), ("a-c", 1, 2)]),
+    ("B I O I", [("", 0, 2), ("", 3, 4)]), ("", [])])
+def test_hard_sequences(sentence, expected):
+    assert entities(sentence.split()) == expected
+    assert entities(to_iob2(sentence.split())) == expected
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_2000_random_sentences_of_a_scheme(scheme):
+    for sentence in random_sentences(scheme, 2000, 0):
+        found = entities(sentence)
+        assert set(found) == chunks(sentence) and found == sorted(found, key=lambda entity: entity[1])
+        again = to_iob2(sentence)
+        assert len(again) == len(sentence) and set(map(lambda tag: tag[0], again)) <= set("BIO")
+        assert entities(again) == found and to_iob2(again) == again
+
+
+def test_iob1_keeps_its_b_between_entities_that_touch():
+    assert to_iob2("I-PER I-PER B-PER O I-LOC".split()) == "B-PER I-PER B-PER O B-LOC".split()
+
+
+def test_what_are_tags_of_entities():
+    assert are_entities({"O", "I-PER"}) and are_entities({"B-PER", "I-PER"}) and are_entities({"O"})
+    assert are_entities({"B", "I", "O"}) and are_entities({"B", "M", "E", "S"})
+    for classes in ({"NOUN", "ADJ", "X"}, {"O", "NOUN"}, {"PRP$", "-LRB-", ","}, {"O", "S"}, {"I", "O"}, set(),
+                    {"PERSON", "O"}, {"S-adj", "noun"}, {"B-"}, {"PER-B", "PER-I", "O"}, {"1", "0"}):
+        assert are_entities(classes) is False, classes
+    with pytest.raises(DataError, match="'B_LOC' is among tags of entities such as 'B-PER'.*allowed are"):
+        are_entities({"O", "B-PER", "B_LOC"})
+    with pytest.raises(DataError, match="'NOUN'.*allowed are"):
+        entities(["O", "NOUN"])
+
+
+def test_labels_do_not_depend_on_the_order_or_scheme():
+    expected = ["O", "B-LOC", "I-LOC", "B-a-b", "I-a-b"]
+    for found in (["O", "I-LOC", "I-a-b"], ["S-a-b", "B-LOC", "E-LOC", "O"], expected, expected[::-1]):
+        assert labels_of(found) == expected
+    assert labels_of(["VERB", "ADJ"]) == ["ADJ", "VERB"] and labels_of("IOB") == ["O", "B", "I"]
+    assert types_of(expected) == ["LOC", "a-b"]
+
+
+@pytest.mark.parametrize("found", [[("A", 0, 2), ("B", 1, 3)], [("A", 1, 1)], [("A", -1, 1)], [("A", 2, 4)]])
+def test_entities_that_no_tags_can_spell_are_refused(found):
+    with pytest.raises(DataError, match="do not overlap"):
+        tags_of(found, 3)

@@ -1,0 +1,96 @@
+"""Sentences of words with their tags: CoNLL columns from .conll, .jsonl {"tokens", "tags"}, and .gz of each.
+
+Columns are divided by blanks and tabs alone, so that U+00A0 or U+3000 is a token like others, and by tabs where a line
+has as many of them as columns take, so that a token may hold blanks; # never begins a comment.
+"""
+import re
+
+from tfzoo.data.readers.rows import ending_of, json_objects, skip_bad
+from tfzoo.errors import shown
+
+SENTENCE_ENDINGS = (".conll", ".jsonl")
+DOCUMENT = "-DOCSTART-"
+_BLANKS = re.compile(r"[ \t]+")
+
+
+def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None):
+    """Read sentences one by one.
+
+    Args:
+        lines: Lines of a .conll (a word a line: the token first, its tag last; sentences end at blank lines, documents
+            begin at lines with -DOCSTART-) or of a .jsonl.
+        needed: ("tokens", "tags") or ("tokens",).
+        max_bad_rows: int, up to so many bad sentences are skipped.
+        on_bad: callable of a message for each skipped sentence, or None.
+
+    Yields:
+        dict: tokens and tags (where needed), lists of as many str; document, int, the -DOCSTART- lines before it.
+
+    Raises:
+        ConfigError: for another ending.
+        DataError: for one bad sentence more than allowed, with file, line and reason.
+        FileNotFoundError, OSError: where the file cannot be read.
+    """
+    tagged = "tags" in needed
+    if ending_of(lines.path, SENTENCE_ENDINGS) == ".jsonl":
+        found = _of_objects(lines, tagged)
+    else:
+        found = _of_columns(lines, tagged)
+    return skip_bad(lines.path, found, needed, max_bad_rows, on_bad)
+
+
+def _of_objects(lines, tagged):
+    """Yield (line number, sentence or None, reason) of a .jsonl."""
+    for number, record, reason in json_objects(lines):
+        if not reason:
+            reason = _problem(record, tagged)
+        yield number, None if reason else {"tokens": record["tokens"], **({"tags": record["tags"]} if tagged else {}),
+                                           "document": 0}, reason
+
+
+def _problem(record, tagged):
+    for key in ("tokens", "tags")[:1 + tagged]:
+        values = record.get(key)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            return f"no list of strings in {key}"
+    if not tagged:
+        return ""
+    if len(record["tokens"]) != len(record["tags"]):
+        return f"{len(record['tokens'])} tokens and {len(record['tags'])} tags"
+    return "" if all(tag.strip() for tag in record["tags"]) else "an empty tag"
+
+
+def _of_columns(lines, tagged):
+    """Yield (line number, sentence or None, reason) of a .conll; a bad sentence goes by its first bad line."""
+    rows, width, document, bad, number = [], None, 0, None, 0
+    for number, line in enumerate(lines, 1):
+        line = line.removeprefix("\ufeff") if number == 1 else line
+        cells = _BLANKS.split(line.strip(" \t\r\n"))
+        if line.strip() and cells[0] != DOCUMENT:
+            width = width or (len(cells) if len(cells) > 1 else None)
+            if line.count("\t") + 1 == width:
+                cells = [cell.strip(" ") or cell for cell in line.rstrip("\r\n").split("\t")]
+            reason = _wrong(cells, width) if tagged and not bad else ""
+            bad = (number, reason) if reason else bad
+            rows.append(cells)
+            continue
+        if rows:
+            yield _sentence(rows, tagged, document, bad, number)
+        document += cells[0] == DOCUMENT
+        rows, bad = [], None
+    if rows:
+        yield _sentence(rows, tagged, document, bad, number)
+
+
+def _wrong(cells, width):
+    """Return what is wrong with a word's columns; "" where nothing is."""
+    if len(cells) < 2 or not cells[-1].strip():
+        return f"no tag after {shown(cells[0])}"
+    return "" if len(cells) == width else f"{len(cells)} columns, the first word has {width}"
+
+
+def _sentence(rows, tagged, document, bad, number):
+    if bad:
+        return bad[0], None, bad[1]
+    tags = {"tags": [cells[-1] for cells in rows]} if tagged else {}
+    return number, {"tokens": [cells[0] for cells in rows], **tags, "document": document}, ""

@@ -1,0 +1,154 @@
+"""Cached decoding: the prompts in one pass, then one column at a time."""
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.errors import ConfigError
+from tfzoo.generation.sampling import draw
+
+PROMPT, WHOLE = 32, 64  # columns of prompts and of caches are multiples of these, so that few shapes are traced
+
+
+def _round_up(number, multiple):
+    return -(-number // multiple) * multiple
+
+
+class Generator:
+    """Continue token ids with a body, one way of sampling, and functions that are traced once for a shape.
+
+    A row sees up to the body's max_length tokens; when they are full it goes on from the last half of them. Rows of
+    different lengths are padded on the left and decode together, each as alone.
+
+    Args:
+        body: Body whose traits say `cached`.
+        logits_of: callable of the body's outputs -> float32 [B, T, V].
+        sampling: Sampling.
+
+    Raises:
+        ConfigError: for a body that does not decode.
+
+    Example:
+        >>> import tfzoo
+        >>> from tfzoo.generation import Sampling
+        >>> model = tfzoo.build("gpt2_tiny", task="causal_lm", vocab_size=300)
+        >>> generator = Generator(model.body, model.logits, Sampling(temperature=0))
+        >>> generator.generate([[5, 6], [7]], 3).shape
+        (2, 3)
+    """
+
+    def __init__(self, body, logits_of, sampling):
+        if not body.traits.cached:
+            raise ConfigError(f"{body.name} does not decode: allowed are decoders and encoder-decoders")
+        self.body, self.logits_of, self.sampling = body, logits_of, sampling
+        self._start = tf.function(self._start_of, autograph=False, reduce_retracing=True)
+        self._step = tf.function(self._step_of, autograph=False, reduce_retracing=True)
+        self._all = tf.function(self._all_of, autograph=False, reduce_retracing=True)
+
+    def _draw(self, outputs, number):
+        return draw(self.logits_of(outputs)[:, -1], self.sampling, number)
+
+    def _start_of(self, inputs, number, length):
+        outputs, state = self.body.start(inputs, length)
+        return self._draw(outputs, number), state
+
+    def _step_of(self, tokens, state, number):
+        outputs, state = self.body.step(tokens[:, None], state)
+        return self._draw(outputs, number), state
+
+    def _all_of(self, inputs, number, count, end_id, ended, length):
+        """Return the next tokens int32 [count, B]: fewer rows where all texts have ended before."""
+        tokens, state = self._start_of(inputs, number, length)
+
+        def more(made, ended, *_):
+            return (made < count) & ~tf.reduce_all(ended)
+
+        def go_on(made, ended, tokens, drawn, state):
+            tokens, state = self._step_of(tokens, state, number + made)
+            tokens = tf.where(ended, end_id, tokens)
+            return made + 1, ended | (tokens == end_id), tokens, drawn.write(made, tokens), state
+
+        tokens = tf.where(ended, end_id, tokens)
+        drawn = tf.TensorArray(tf.int32, 1, dynamic_size=True, element_shape=tokens.shape).write(0, tokens)
+        begin = tf.constant(1), ended | (tokens == end_id), tokens, drawn, state
+        made, *_, drawn, _ = tf.while_loop(more, go_on, begin, parallel_iterations=1)
+        return drawn.stack()[:made]
+
+    def generate(self, prompts, max_new_tokens, end_id=None, source=None):
+        """Generate in one graph.
+
+        Args:
+            prompts: list of B lists of int, each of one or more ids, the last max_length - 1 are seen; for an
+                encoder-decoder what the target begins with.
+            max_new_tokens: int.
+            end_id: int; a row ends when it has drawn it, the generation when all have. None never ends early.
+            source: dict of encoder_token_ids and encoder_padding_mask, int32 [B, S], for an encoder-decoder.
+
+        Returns:
+            int32 [B, N], N <= max_new_tokens; rows that ended repeat end_id.
+
+        Raises:
+            ConfigError: for an empty prompt or max_new_tokens below 1.
+        """
+        texts = self._open(prompts, max_new_tokens, source)
+        parts, made, ended = [], 0, np.zeros(len(texts.known), bool)
+        end = tf.constant(-1 if end_id is None else end_id)
+        while made < max_new_tokens and not ended.all():
+            inputs, count, length = texts.segment(max_new_tokens - made)
+            found = self._all(inputs, tf.constant(made), tf.constant(count), end, tf.constant(ended), length).numpy()
+            texts.extend(found)
+            parts.append(found)
+            made += len(found)
+            ended |= False if end_id is None else (found == end_id).any(0)
+        return np.concatenate(parts).T
+
+    def stream(self, prompts, max_new_tokens, end_id=None, source=None):
+        """Generate as `generate` does, and yield the next token of each row, int32 [B], as soon as it is drawn."""
+        texts = self._open(prompts, max_new_tokens, source)
+        made, ended = 0, np.zeros(len(texts.known), bool)
+        while made < max_new_tokens and not ended.all():
+            inputs, count, length = texts.segment(max_new_tokens - made)
+            tokens, state = self._start(inputs, tf.constant(made), length)
+            for number in range(made + 1, made + count + 1):
+                row = np.where(ended, 0 if end_id is None else end_id, tokens.numpy()).astype(np.int32)
+                ended |= False if end_id is None else row == end_id
+                texts.extend(row[None])
+                yield row
+                if ended.all() or number == made + count:
+                    break
+                tokens, state = self._step(tf.constant(row), state, tf.constant(number))
+            made = number
+
+    def _open(self, prompts, max_new_tokens, source):
+        if max_new_tokens < 1:
+            raise ConfigError(f"--max_new_tokens={max_new_tokens}: allowed is 1 or more")
+        return _Texts(prompts, self.body.config["max_length"], source)
+
+
+class _Texts:
+    """The tokens of some rows, and what of them the body sees next.
+
+    Args:
+        prompts, source: see Generator.generate.
+        window: int, the most tokens that the body sees of a row.
+    """
+
+    def __init__(self, prompts, window, source):
+        self.known = [np.asarray(prompt, np.int32)[-max(1, window - 1):] for prompt in prompts]
+        if not all(len(row) for row in self.known):
+            raise ConfigError("the prompt is empty: allowed is one token or more")
+        self.window, self.source = window, source
+
+    def segment(self, left):
+        """Return (inputs of Body.start, how many of the `left` tokens can be drawn until a row is full, columns)."""
+        self.known = [row[-max(1, self.window // 2):] if len(row) > self.window else row for row in self.known]
+        longest = max(map(len, self.known))
+        columns, count = _round_up(longest, PROMPT), min(left, self.window - longest + 1)
+        token_ids, real = np.zeros((2, len(self.known), columns), np.int32)
+        for number, row in enumerate(self.known):
+            token_ids[number, columns - len(row):], real[number, columns - len(row):] = row, 1
+        before = "" if self.source is None else "decoder_"
+        inputs = {f"{before}token_ids": token_ids, f"{before}padding_mask": real, **(self.source or {})}
+        return {key: tf.constant(value) for key, value in inputs.items()}, count, _round_up(columns + count, WHOLE)
+
+    def extend(self, tokens):
+        """Take note of the next tokens, int32 [n, B]."""
+        self.known = [np.concatenate([row, more]) for row, more in zip(self.known, tokens.T)]

@@ -1,0 +1,327 @@
+"""Every formula between the matrix products, in a plain and in a fused form, which a test holds equal.
+
+Layers call the functions of this module; each picks its form by the context: fused inside a training step, plain
+elsewhere, where no XLA may be needed (a SavedModel) and shapes may be unknown. Sums and powers are taken in float32.
+"""
+import math
+import typing
+
+import tensorflow as tf
+
+from tfzoo.layers import context
+from tfzoo.layers.fusing import fused, max_columns, sum_columns
+
+MASKED = -1e9  # finite, so that a row with nothing to look at gives finite numbers
+
+
+class Drop(typing.NamedTuple):
+    """What a dropout drops in one call.
+
+    Attributes:
+        rate: float, the share.
+        randomness: [key, step, first_row], see keep_mask; [] where the rate is 0.
+    """
+
+    rate: float = 0.0
+    randomness: list = []
+
+
+NOTHING = Drop()
+
+
+def _fused():
+    return context.current().fused
+
+
+def _vector(variable, values):
+    """Return a Keras variable in the dtype of values."""
+    return tf.cast(tf.convert_to_tensor(variable), values.dtype)
+
+
+def _plus(values, bias):
+    """Add a bias, a Keras variable or None. Not by `+`: the gradient of TensorFlow's own op sums rows twice as fast."""
+    return values if bias is None else tf.nn.bias_add(values, _vector(bias, values))
+
+
+def _scramble(bits):
+    """Scramble uint32 so that each bit of the input moves half of the output's (the finalizer `lowbias32`)."""
+    shift, times = tf.bitwise.right_shift, tf.constant
+    bits = (bits ^ shift(bits, times(16, tf.uint32))) * times(0x7FEB352D, tf.uint32)
+    bits = (bits ^ shift(bits, times(15, tf.uint32))) * times(0x846CA68B, tf.uint32)
+    return bits ^ shift(bits, times(16, tf.uint32))
+
+
+def keep_mask(shape, rate, key, step, first_row, offset=None):
+    """Decide which elements of a slice of a global batch survive dropout, as a function of key, step, row and place.
+
+    Args:
+        shape: list of int or integer scalar tensors, rows first.
+        rate: float, the share to drop, exact to 2 ** -32.
+        key: uint32 [2], of the run and the layer.
+        step: integer scalar; first_row: integer scalar, where the slice begins in the global batch.
+        offset: uint32 broadcastable to the shape, to add to the places of a slice that has a part of each row; None
+            where it has the whole. Places count modulo 2 ** 32.
+
+    Returns:
+        bool of that shape.
+    """
+    key = _scramble(key ^ _scramble(tf.cast(step, tf.uint32) + tf.constant(0x9E3779B9, tf.uint32)))
+    row = tf.cast(tf.cast(first_row, tf.int32) + tf.range(shape[0]), tf.uint32)
+    one, other = (tf.reshape(_scramble(_scramble(row) ^ key[number]), (-1,) + (1,) * (len(shape) - 1))
+                  for number in (0, 1))
+    place = tf.reshape(tf.cast(tf.range(math.prod(shape[1:])), tf.uint32), (1, *shape[1:]))
+    if offset is not None:
+        place += offset
+    # Two words a row: rows whose sequences overlapped by the one would still differ by the other.
+    return _scramble(place ^ one) ^ other >= tf.constant(round(rate * 2 ** 32), tf.uint32)
+
+
+def _shape_of(values):
+    """Return the sizes of a tensor: list of int, and of scalar tensors where they are unknown."""
+    known, dynamic = values.shape, None
+    if None in known.as_list():
+        dynamic = tf.shape(values)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(known)]
+
+
+def _drop(values, rate, randomness, offset=None):
+    if not rate:
+        return values
+    return tf.where(keep_mask(_shape_of(values), rate, *randomness, offset), values * (1 / (1 - rate)), 0.0)
+
+
+def dropout(values, drop):
+    """Set a share of the elements of float [B, ...] to zero and scale the others up; drop: Drop."""
+    if _fused() and drop.rate:
+        return _fused_dropout([values], drop.randomness, drop.rate)
+    return _drop(values, *drop)
+
+
+@fused({})
+def _fused_dropout(inputs, randomness, rate):
+    return _drop(inputs[0], rate, randomness)
+
+
+def activate(values, bias, activation):
+    """Give activation(values + bias): float [..., F], Keras variable [F] or None -> float [..., F]."""
+    if _fused():
+        return _fused_activate([values, bias], [], activation)
+    return activation(_plus(values, bias))
+
+
+@fused({1: 0})
+def _fused_activate(inputs, others, activation):
+    values, bias = inputs
+    return tf.cast(activation(tf.cast(values, tf.float32) + bias), values.dtype)
+
+
+def gate(gates, gate_bias, values, bias, activation):
+    """Give activation(gates + gate_bias) x (values + bias), each as in `activate` (Shazeer 2020, arXiv:2002.05202)."""
+    if _fused():
+        return _fused_gate([gates, gate_bias, values, bias], [], activation)
+    return activation(_plus(gates, gate_bias)) * _plus(values, bias)
+
+
+@fused({1: 0, 3: 2})
+def _fused_gate(inputs, others, activation):
+    gates, gate_bias, values, bias = inputs
+    return tf.cast(activation(tf.cast(gates, tf.float32) + gate_bias) * (tf.cast(values, tf.float32) + bias),
+                   gates.dtype)
+
+
+def split_heads(values, bias, heads):
+    """Add a bias and split projections into heads.
+
+    Args:
+        values: float [B, T, sum of H x K], one projection beside the other.
+        bias: Keras variable or float tensor [sum of H x K], or None.
+        heads: tuple of int, H of each projection.
+
+    Returns:
+        List of float [B, H, T, K].
+    """
+    if _fused():
+        return _fused_split_heads([values, bias], [], heads)
+    return _split(_plus(values, bias), heads)
+
+
+def _split(values, heads):
+    width = values.shape[2] // sum(heads)
+    parts = [values] if len(heads) == 1 else tf.split(values, [count * width for count in heads], 2)
+    batch, length, _ = _shape_of(values)
+    return [tf.transpose(tf.reshape(part, (batch, length, count, width)), (0, 2, 1, 3))
+            for part, count in zip(parts, heads)]
+
+
+@fused({1: 0})
+def _fused_split_heads(inputs, others, heads):
+    values, bias = inputs
+    return _split(tf.cast(tf.cast(values, tf.float32) + bias, values.dtype), heads)
+
+
+def rotate(heads, table):
+    """Turn heads float [B, H, T, K] by a table of rotary_table, (cosines, sines); None changes nothing."""
+    if table is None:
+        return heads
+    if _fused():
+        return _fused_rotate([heads], list(table))
+    return _turned(heads, *(tf.cast(each, heads.dtype) for each in table))
+
+
+def _turned(heads, cosines, sines):
+    half = heads.shape[-1] // 2
+    return heads * cosines + tf.concat([-heads[..., half:], heads[..., :half]], -1) * sines
+
+
+@fused({})
+def _fused_rotate(inputs, table):
+    return tf.cast(_turned(tf.cast(inputs[0], tf.float32), *table), inputs[0].dtype)
+
+
+def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, length=None):
+    """Give the attention probabilities of scores, some dropped.
+
+    Args:
+        scores: float [B, H, C, S].
+        scale: float, what they are multiplied with first.
+        visible: bool broadcastable to the scores, or None: all.
+        bias: float [1, H, C, S], added to the scaled scores, or None.
+        drop: Drop.
+        first: int or integer scalar tensor, which of the `length` query rows is the first of C; length: None is C.
+
+    Returns:
+        As the scores.
+    """
+    if _fused():
+        others = [tf.constant(True) if visible is None else visible, tf.convert_to_tensor(first), *drop.randomness]
+        inputs = [scores] if bias is None else [scores, bias]
+        return _fused_softmax(inputs, others, scale, drop.rate, length or scores.shape[2])
+    values = tf.cast(scores, tf.float32) * scale
+    if bias is not None:
+        values += tf.cast(bias, tf.float32)
+    if visible is not None:
+        values += tf.where(visible, 0.0, MASKED)
+    return tf.cast(_drop_rows(tf.nn.softmax(values), drop, first, length), scores.dtype)
+
+
+def _drop_rows(values, drop, first, length):
+    """Drop of a block of query rows what the whole [H, T, S] would: places are the block's and those between heads."""
+    if not drop.rate:
+        return values
+    _, heads, rows, columns = _shape_of(values)
+    skipped = tf.range(heads) * ((length or rows) - rows) + first
+    offset = tf.reshape(tf.cast(skipped, tf.uint32) * tf.cast(columns, tf.uint32), (1, -1, 1, 1))
+    return _drop(values, drop.rate, drop.randomness, offset)
+
+
+@fused({})
+def _fused_softmax(inputs, others, scale, rate, length):
+    scores = inputs[0]
+    visible, first, *randomness = others
+    values = tf.cast(scores, tf.float32) * scale + tf.where(visible, 0.0, MASKED)
+    if len(inputs) > 1:
+        values += tf.cast(inputs[1], tf.float32)
+    return tf.cast(_drop_rows(_softmax(values), Drop(rate, randomness), first, length), scores.dtype)
+
+
+@tf.custom_gradient
+def _softmax(values):
+    powers = tf.exp(values - max_columns(values))
+    result = powers / sum_columns(powers)
+
+    def gradient(upstream):
+        return result * (upstream - sum_columns(result * upstream))
+
+    return result, gradient
+
+
+def add(hidden, result, bias, drop):
+    """Add the residual: hidden + dropped(result + bias), float [B, T, D] both, Keras variable [D] or None, Drop."""
+    if _fused():
+        return _fused_add([hidden, result, bias], drop.randomness, drop.rate)
+    return hidden + _drop(_plus(result, bias), *drop)
+
+
+@fused({2: 1})
+def _fused_add(inputs, randomness, rate):
+    return tf.cast(_sum(*inputs, rate, randomness), inputs[0].dtype)
+
+
+def _sum(hidden, result, bias, rate, randomness):
+    return tf.cast(hidden, tf.float32) + _drop(tf.cast(result, tf.float32) + bias, rate, randomness)
+
+
+def add_normalize(hidden, result, bias, drop, gamma, beta, epsilon):
+    """Normalize what `add` gives, see `normalize`."""
+    if _fused():
+        return _fused_add_normalize([hidden, result, bias, gamma, beta], drop.randomness, drop.rate, epsilon)
+    return normalize(add(hidden, result, bias, drop), gamma, beta, epsilon)
+
+
+@fused({2: 1, 4: None})
+def _fused_add_normalize(inputs, randomness, rate, epsilon):
+    hidden, result, bias, gamma, beta = inputs
+    total = _sum(hidden, result, bias, rate, randomness)
+    return tf.cast(_normalized(total, epsilon) * gamma + beta, hidden.dtype)
+
+
+def normalize(hidden, gamma, beta, epsilon):
+    """Normalize float [..., D] over the last axis, then scale by gamma and shift by beta, Keras variables [D]."""
+    if _fused():
+        return _fused_normalize([hidden, gamma, beta], [], epsilon)
+    values = tf.cast(hidden, tf.float32)
+    centred = values - tf.reduce_mean(values, -1, keepdims=True)
+    factor = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + epsilon)
+    return tf.cast(centred * factor * _vector(gamma, values) + _vector(beta, values), hidden.dtype)
+
+
+@fused({2: None})
+def _fused_normalize(inputs, others, epsilon):
+    hidden, gamma, beta = inputs
+    return tf.cast(_normalized(tf.cast(hidden, tf.float32), epsilon) * gamma + beta, hidden.dtype)
+
+
+def _normalized(values, epsilon):
+    @tf.custom_gradient
+    def run(values):
+        size = values.shape[-1]
+        centred = values - sum_columns(values) / size
+        factor = tf.math.rsqrt(sum_columns(tf.square(centred)) / size + epsilon)
+        result = centred * factor
+
+        def gradient(upstream):
+            return factor * (upstream - (sum_columns(upstream) + result * sum_columns(upstream * result)) / size)
+
+        return result, gradient
+
+    return run(values)
+
+
+def rms_normalize(hidden, gamma, epsilon):
+    """Divide float [..., D] over the last axis by its root mean square, then scale by gamma, a Keras variable [D]."""
+    if _fused():
+        return _fused_rms_normalize([hidden, gamma], [], epsilon)
+    values = tf.cast(hidden, tf.float32)
+    values *= tf.math.rsqrt(tf.reduce_mean(tf.square(values), -1, keepdims=True) + epsilon)
+    return tf.cast(values, hidden.dtype) * _vector(gamma, hidden)
+
+
+@fused({})
+def _fused_rms_normalize(inputs, others, epsilon):
+    hidden, gamma = inputs
+    return tf.cast(_divided(tf.cast(hidden, tf.float32), epsilon) * gamma, hidden.dtype)
+
+
+def _divided(values, epsilon):
+    @tf.custom_gradient
+    def run(values):
+        size = values.shape[-1]
+        factor = tf.math.rsqrt(sum_columns(tf.square(values)) / size + epsilon)
+        result = values * factor
+
+        def gradient(upstream):
+            return factor * (upstream - result * sum_columns(upstream * result) / size)
+
+        return result, gradient
+
+    return run(values)

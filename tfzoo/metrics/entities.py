@@ -1,0 +1,97 @@
+"""Precision, recall and F1 of entities as conlleval counts them (Tjong Kim Sang, De Meulder 2003, arXiv:cs/0306050).
+
+An entity is right where its type, its first word and its end are. Sums are over all sentences (micro average).
+"""
+import collections
+
+from tfzoo.errors import DataError
+from tfzoo.metrics.confusion import confusion_metrics
+
+
+def _ratio(part, whole):
+    return part / whole if whole else 0.0
+
+
+def _scores(right, true, predicted):
+    return {"f1": _ratio(2 * right, true + predicted), "precision": _ratio(right, predicted),
+            "recall": _ratio(right, true)}
+
+
+def entity_metrics(true, predicted, types=()):
+    """Score entities.
+
+    Args:
+        true, predicted: sequences of N collections of (type, first word, the one after the last), one collection a
+            sentence, see `records.tags.entities`.
+        types: iterable of str, types to report even where none is there.
+
+    Returns:
+        dict of float: f1, precision and recall, and f1/TYPE of each type, sorted. What has nothing to divide by is 0.
+
+    Raises:
+        DataError: where they are not of the same count of sentences.
+
+    Example:
+        >>> entity_metrics([[("PER", 0, 2), ("LOC", 3, 4)]], [[("PER", 0, 2), ("LOC", 2, 4)]])
+        {'f1': 0.5, 'precision': 0.5, 'recall': 0.5, 'f1/LOC': 0.0, 'f1/PER': 1.0}
+    """
+    _same(len(true), len(predicted), "sentences")
+    counts = {kind: collections.Counter() for kind in types}
+    for theirs, ours in zip(true, predicted):
+        for name, found in (("right", {*theirs} & {*ours}), ("true", {*theirs}), ("predicted", {*ours})):
+            for entity in found:
+                counts.setdefault(entity[0], collections.Counter())[name] += 1
+    result = {name: _scores(*(part[key] for key in ("right", "true", "predicted")))
+              for name, part in sorted(counts.items())}
+    total = sum(counts.values(), collections.Counter())
+    return {**_scores(total["right"], total["true"], total["predicted"]),
+            **{f"f1/{name or '_'}": scores["f1"] for name, scores in result.items()}}
+
+
+def word_accuracy(true, predicted):
+    """Return the share of words whose tag is right, as a float; 0 where there is no word.
+
+    Args:
+        true, predicted: sequences of N sequences of str, the tags of each sentence.
+
+    Raises:
+        DataError: where a sentence has another count of tags than of predictions.
+    """
+    pairs = list(_words(true, predicted))
+    return _ratio(sum(one == other for one, other in pairs), len(pairs))
+
+
+def class_metrics(true, predicted, labels):
+    """Score the classes of words, such as parts of speech, word by word.
+
+    Args:
+        true, predicted: see `word_accuracy`.
+        labels: list of C str, of all tags there are.
+
+    Returns:
+        dict of float, see `confusion_metrics`: accuracy; macro f1, precision and recall; f1/LABEL.
+
+    Raises:
+        DataError: as `word_accuracy`, and for a tag that is not in `labels`.
+    """
+    index = {label: number for number, label in enumerate(labels)}
+    matrix = [[0] * len(labels) for _ in labels]
+    for pair, count in collections.Counter(_words(true, predicted)).items():
+        unknown = [tag for tag in pair if tag not in index]
+        if unknown:
+            raise DataError(f"the tag {unknown[0]!r} is unknown: allowed are {', '.join(labels[:20])}"
+                            f"{' ...' if len(labels) > 20 else ''}")
+        matrix[index[pair[0]]][index[pair[1]]] += count
+    return confusion_metrics(matrix, labels)
+
+
+def _words(true, predicted):
+    _same(len(true), len(predicted), "sentences")
+    for number, (theirs, ours) in enumerate(zip(true, predicted), 1):
+        _same(len(theirs), len(ours), f"tags in sentence {number}")
+        yield from zip(theirs, ours)
+
+
+def _same(one, other, what):
+    if one != other:
+        raise DataError(f"{one} {what} and predictions for {other}: needed are as many")

@@ -1,0 +1,81 @@
+"""Blocks one after the other: the one place that runs them, for encoders, decoders and encoder-decoders."""
+import dataclasses
+
+import tensorflow as tf
+
+from tfzoo.layers import NO_TAPS, context
+
+
+class Stack:
+    """Run blocks.
+
+    Args:
+        blocks: list of Block, held by the body; one alone is run `count` times.
+        count: int, how many are run.
+        norm, dropout: layers that follow them, or None.
+        prefix: str, before the names of intermediates: "" or "encoder_".
+    """
+
+    def __init__(self, blocks, count, norm=None, dropout=None, prefix=""):
+        self.blocks, self.count, self.norm, self.dropout, self.prefix = blocks, count, norm, dropout, prefix
+
+    def names(self):
+        """Return the names of what `taps` can ask for."""
+        blocks = [f"{self.prefix}block_{number:02d}" for number in range(self.count)]
+        attended = [f"{block}/{kind}/probabilities" for block in blocks for kind in ("attention", "cross_attention")
+                    if getattr(self.blocks[0], kind) is not None]
+        return [f"{self.prefix}embeddings", *blocks, *attended]
+
+    def __call__(self, hidden, *, visible=None, rotary=None, bias=None, source=None, source_visible=None, caches=None,
+                 read=None, taps=NO_TAPS, training=None):
+        """Run all blocks.
+
+        Args:
+            hidden: float [B, T, D], the embeddings.
+            visible, rotary, bias, source_visible: see Block.
+            source: float [B, S, D], or a list of Keys, those of each block; None without cross-attention.
+            caches: list of Cache, one a block, or None.
+            read: int32 [B, P]; the last block computes these positions alone.
+            taps: Taps, of `embeddings`, `block_00` ... and what is inside of them.
+            training: bool.
+
+        Returns:
+            float [B, T, D], or [B, P, D] of the positions read.
+        """
+        taps.note(f"{self.prefix}embeddings", hidden)
+        for number in range(self.count):
+            name, last = f"{self.prefix}block_{number:02d}", number + 1 == self.count
+            inside = taps.below(name)
+            whole = inside or taps.wants(name)  # an intermediate has all positions
+            hidden = self._run(number, hidden, bias, source[number] if isinstance(source, list) else source,
+                               visible=visible, rotary=rotary, source_visible=source_visible,
+                               cache=None if caches is None else caches[number],
+                               read=read if last and not whole else None, taps=inside, training=training)
+            taps.note(name, hidden)
+            if last and whole and read is not None:
+                hidden = tf.gather(hidden, read, axis=1, batch_dims=1)
+        hidden = hidden if self.norm is None else self.norm(hidden)
+        return hidden if self.dropout is None else self.dropout(hidden, training=training)
+
+    def _run(self, number, hidden, bias, source, *, cache, taps, **others):
+        block = self.blocks[number % len(self.blocks)]
+        # A block that is shared drops others each time; the context holds for the gradients too, which trace it again.
+        here = context.current()
+        inside = dataclasses.replace(here, reuse=number) if len(self.blocks) < self.count else here
+
+        def run(hidden, bias, source):
+            with context.entered(inside):
+                return block(hidden, bias=bias, source=source, cache=cache, taps=taps, **others)
+
+        if here.remat and cache is None and not taps:
+            return rematerialized(run, hidden, bias, source)
+        return run(hidden, bias, source)
+
+
+def rematerialized(function, *inputs):
+    """Call a function of tensors, some of them None; its inside is computed again for the gradients, and not kept."""
+    def call(*given):
+        left = iter(given)
+        return function(*(None if one is None else next(left) for one in inputs))
+
+    return tf.recompute_grad(call)(*(one for one in inputs if one is not None))

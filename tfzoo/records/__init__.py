@@ -1,0 +1,1 @@
+"""Records of tasks in plain Python: what their answers and references consist of."""
