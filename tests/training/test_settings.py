@@ -114,6 +114,8 @@ def test_a_run_that_goes_on_has_its_own_values_whatever_the_defaults_are_now(mon
     ({"steps": 500, "warmup_steps": -1}, {"steps": 500, "epochs": None}), ({"eval_every": 0}, {}),
     ({"eval_every": 5}, {"eval_every": 5}), ({"learning_rate": 0.1}, {"learning_rate": 0.1}),
     ({"warmup_steps": 5}, {"warmup_steps": 5}),
+    ({"schedule": "polynomial"}, {"schedule": "polynomial", "schedule_power": 2.0}), ({"steps": None}, {}),
+    ({"task": "masked_lm"}, {"task": "masked_lm", "pack": "on"}),
     ({"eval_data": "other"}, {"eval_data": "other", "eval_fraction": 0.0}),
     ({"init": "z"}, {"init": "z", "model": None, "tokenizer": None})])
 def test_what_is_given_replaces_the_record_and_what_it_excludes(given, changes):

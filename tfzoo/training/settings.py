@@ -20,9 +20,11 @@ NO_DECAY = r"(bias|norm/gamma|norm/beta)$"
 # What stands for "decide it"; in a run that goes on it is decided already, but for what may change.
 UNDECIDED = {"learning_rate": None, "schedule_power": None, "warmup_steps": -1, "max_length": 0, "document": "auto",
              "pack": "auto", "eval_every": 0, "save_every": 0}
-# A value that is given leaves these out of the record.
+# Another value than the recorded one leaves these out of the record, which it excludes or decides.
 REPLACED = {"model": ("init",), "init": ("model", "tokenizer", "lowercase"), "steps": ("epochs",),
-            "epochs": ("steps",), "eval_data": ("eval_fraction",), "eval_fraction": ("eval_data",)}
+            "epochs": ("steps",), "eval_data": ("eval_fraction",), "eval_fraction": ("eval_data",),
+            "schedule": ("schedule_power",), "next_sentence": ("pack",),
+            "task": ("document", "next_sentence", "whole_word", "pack")}
 # In a run that goes on: must be the same; may change, and is the recorded one if not given; is not recorded's at all.
 SAME, FREE, ANEW = "same", "free", "anew"
 _KINDS = {int: (numbers.Integral, "an integer"), float: (numbers.Real, "a number"), bool: (bool, "true or false"),
@@ -162,7 +164,7 @@ class Settings:
         """Decide all that the data need not be known for.
 
         Args:
-            given: dict of name to value, as `checked` returned it; nothing that is a default.
+            given: dict of name to value, as `checked` returned it; None stands for not given.
             recorded: dict, config.json of the run that goes on; None for a new one.
 
         Returns:
@@ -171,7 +173,8 @@ class Settings:
         Raises:
             ConfigError: for settings that exclude each other or that a task does not have, or missing ones.
         """
-        if given.get("epochs") is not None and given.get("steps") is not None:
+        given = {name: value for name, value in given.items() if value is not None}
+        if "epochs" in given and "steps" in given:
             _refuse(f"--epochs={given['epochs']} and --steps={given['steps']}: give one of them")
         values = {field.name: field.default for field in dataclasses.fields(cls)} | given
         if recorded is not None:
@@ -190,7 +193,7 @@ class Settings:
             return not is_open and (name not in there or there[name] != given[name])
 
         new = {name for name in given if is_new(name)}
-        replaced = {other for name in new & REPLACED.keys() if given[name] is not None for other in REPLACED[name]}
+        replaced = {other for name in new & REPLACED.keys() for other in REPLACED[name]}
         return {field.name: there[field.name] for field in dataclasses.fields(cls) if field.name in there
                 and field.name not in new | replaced and field.metadata["resumed"] != ANEW}
 
