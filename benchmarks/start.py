@@ -36,15 +36,7 @@ def import_system(system):
         return
     from experiments import app as script
     script.import_tensorflow()
-    import tfzoo.checkpoints
-    import tfzoo.data.source
-    import tfzoo.text
-    import tfzoo.training.checkpointing
-    import tfzoo.training.loop
-    import tfzoo.training.optimizer
-    import tfzoo.training.run_folder
-    import tfzoo.training.strategy
-    import tfzoo.training.trainer  # noqa: F401
+    import tfzoo.training.run  # noqa: F401
 
 
 def start(variant):

@@ -65,19 +65,10 @@ class Flags:
                 lines += textwrap.wrap(text + note, 100, initial_indent="      ", subsequent_indent="      ")
         return "\n".join(lines)
 
-    def text(self):
-        """Return all flags as --flagfile reads them, one a line."""
-        lines = []
-        for _, members in self.groups:
-            for name, kind, _, _ in members:
-                value = self.values[name].value
-                if kind == "bool":
-                    lines.append(f"--{'' if value else 'no'}{name}")
-                elif kind == "multi_string":
-                    lines += [f"--{name}={item}" for item in value or []]
-                elif value is not None:
-                    lines.append(f"--{name}={value}")
-        return "\n".join(lines) + "\n"
+
+def given(values):
+    """Return the flags that were given, in words or a flagfile, and not left at their defaults: dict of values."""
+    return {name: values[name].value for name in values if values[name].present and name not in ("flagfile", "undefok")}
 
 
 def import_tensorflow():
@@ -108,10 +99,10 @@ def check_output(path):
         raise OSError(f"--output={path}: {folder} is no folder; make it first, or name another")
 
 
-def say(line):
-    """Print one line of progress to stderr; where that is a file on a full disk, the run is worth more than it."""
+def fail(name, line):
+    """Print the one line with which a script ends, to stderr, even where that is a file on a full disk."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(f"{name}: {line}", file=sys.stderr, flush=True)
     except OSError:
         return
 
@@ -157,10 +148,10 @@ def execute(script, run, words, results_to=None):
     try:
         values = script.parse(words)
     except flags.CantOpenFlagFileError as error:
-        say(f"{script.name}: {' '.join(str(error).split())}: name a file of flags")
+        fail(script.name, f"{' '.join(str(error).split())}: name a file of flags")
         return EXIT_MISSING
     except flags.Error as error:
-        say(f"{script.name}: {' '.join(str(error).split())}")
+        fail(script.name, " ".join(str(error).split()))
         return EXIT_FLAGS
     try:
         import_tensorflow()
@@ -175,7 +166,7 @@ def execute(script, run, words, results_to=None):
             raise
         code = _code_of(error)
         if code is not None:
-            say(f"{script.name}: {_line_of(error)}")
+            fail(script.name, _line_of(error))
             return code
         return _internal(script, error)
 
@@ -183,10 +174,10 @@ def execute(script, run, words, results_to=None):
 def _internal(script, error):
     import tensorflow as tf
     if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
-        say(f"{script.name}: out of memory: lower --batch_size or --max_length, or raise --accumulate_steps")
+        fail(script.name, "out of memory: lower --batch_size or --max_length, or raise --accumulate_steps")
         return EXIT_INTERNAL
     traceback.print_exception(error)
-    say(f"{script.name}: an error of tfzoo's own ({type(error).__name__}): please report it with the lines above")
+    fail(script.name, f"an error of tfzoo's own ({type(error).__name__}): please report it with the lines above")
     return EXIT_INTERNAL
 
 

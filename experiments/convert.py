@@ -3,7 +3,6 @@
     python -m experiments.convert --init=runs/reviews --format=huggingface --output_dir=reviews-hf
 """
 from experiments import app, groups
-from experiments.app import say
 
 
 def make_flags():
@@ -21,11 +20,12 @@ def run(values):
 
     from tfzoo.checkpoints import load, save
     from tfzoo.errors import ConfigError
+    from tfzoo.progress import tell
     if os.path.exists(values.output_dir):
         raise ConfigError(f"--output_dir={values.output_dir} is there already: name a new folder")
     loaded = load(values.init)
     if loaded.dropped:
-        say(f"dropped {len(loaded.dropped)} tensor(s) of other heads, as {loaded.dropped[0]}")
+        tell(f"dropped {len(loaded.dropped)} tensor(s) of other heads, as {loaded.dropped[0]}")
     save(loaded, values.output_dir, values.format)
     return {"output_dir": values.output_dir, "format": values.format, "model": loaded.config["model"],
             "task": loaded.config["task"], "parameters": loaded.model.count_params()}

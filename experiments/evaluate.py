@@ -1,6 +1,5 @@
 """Evaluate a model of a finished run on a data set."""
 from experiments import app, groups
-from experiments.app import say
 
 
 def make_flags():
@@ -9,9 +8,7 @@ def make_flags():
     script.group("data")
     script.add("string", "data", None, "A file, a folder (its eval.*), or the evaluation part of builtin:NAME or "
                "tfds:NAME.", required=True)
-    groups.document(script)
-    script.add("integer", "max_bad_rows", 0, "So many rows that cannot be read are skipped.", lower_bound=0)
-    script.add("bool", "allow_download", False, "Let tfds:NAME use the network.")
+    groups.shared(script, "document", "max_bad_rows", "allow_download")
     script.group("running")
     script.add("integer", "batch_size", 32, "Examples of a batch.", lower_bound=1)
     script.add("integer", "seed", 0, "Decides which words masked_lm hides.", lower_bound=0)
@@ -20,28 +17,25 @@ def make_flags():
 
 
 def run(values):
-    from experiments import assembly
     from tfzoo.checkpoints import load
     from tfzoo.data.source import open_source
     from tfzoo.errors import ConfigError, DataError
     from tfzoo.training.loop import evaluation_bar
+    from tfzoo.training.settings import POLICIES, document_of
+    from tfzoo.training.sources import columns_of, tell_counts, tell_cut
     from tfzoo.training.strategy import choose_xla
     from tfzoo.training.trainer import Trainer
-    loaded = load(values.init, assembly.POLICIES[values.precision])
+    loaded = load(values.init, POLICIES[values.precision])
     if loaded.task is None or loaded.tokenizer is None:
         raise ConfigError(f"--init={values.init} has no task or no tokenizer: needed is the model of a finished run")
-    document = values.document
-    if document == "auto":
-        document = "file" if loaded.task.name == "causal_lm" else "paragraph"
-    columns = ("text", "label") if loaded.task.name == "classification" else ("text",)
-    source = open_source(values.data, columns, "eval", document, values.max_bad_rows, values.allow_download)
+    source = open_source(values.data, columns_of(loaded.task.name), "eval",
+                         document_of(loaded.task.name, values.document), values.max_bad_rows, values.allow_download)
     if source is None:
         raise DataError(f"{values.data} has no evaluation part: name a file, or a folder with eval.*")
-    assembly.tell_counts(source)
+    tell_counts(source)
     data = loaded.task.batches(source, loaded.tokenizer, values.batch_size, loaded.config["max_length"], values.seed,
                                False)
-    if data.cut:
-        say(f"{source.name}: {data.cut:,} of {len(source):,} texts were cut at {loaded.config['max_length']} tokens")
+    tell_cut(source, data, loaded.config["max_length"])
     trainer = Trainer(loaded.model, loaded.task, None, xla=choose_xla(values.xla)[0])
     return {"examples": len(source), **trainer.evaluate(data, evaluation_bar)}
 

@@ -2,7 +2,6 @@
 import sys
 
 from experiments import app, groups
-from experiments.app import say
 
 
 def make_flags():
@@ -20,20 +19,20 @@ def make_flags():
     script.add("integer", "seed", 0, "Decides the draw.", lower_bound=0)
     script.add("string", "output", None, "A file for the text, which appears when it is whole; without it stdout.")
     script.group("running")
-    script.add("enum", "precision", "auto", "auto: what it was trained with; or float32, bfloat16.",
-               allowed=["auto", "float32", "bfloat16"])
+    groups.precision(script)
     return script
 
 
 def run(values):
     import time
 
-    from experiments import assembly
     from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.errors import ConfigError
     from tfzoo.generation import Generator, Sampling
-    loaded = load(values.init, assembly.POLICIES[values.precision])
+    from tfzoo.progress import tell
+    from tfzoo.training.settings import POLICIES
+    loaded = load(values.init, POLICIES[values.precision])
     if loaded.config["task"] != "causal_lm":
         raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: needed is causal_lm")
     app.check_output(values.output)
@@ -41,8 +40,8 @@ def run(values):
     prompt = sys.stdin.read() if values.prompt == "-" else values.prompt
     tokens = [*loaded.tokenizer.opening, *loaded.tokenizer.encode([prompt])[0].numpy()]
     if len(tokens) >= loaded.model.body.config["max_length"]:
-        say(f"the prompt has {len(tokens):,} tokens, the model sees the last "
-            f"{loaded.model.body.config['max_length'] - 1:,} of them")
+        tell(f"the prompt has {len(tokens):,} tokens, the model sees the last "
+             f"{loaded.model.body.config['max_length'] - 1:,} of them")
     begin, made, shown, out = time.perf_counter(), [], prompt, [] if values.output else sys.stdout
     _put(out, prompt)
     generator = Generator(loaded.body, loaded.model.logits, sampling)

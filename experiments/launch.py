@@ -23,7 +23,7 @@ import time
 from absl import flags
 
 from experiments import app
-from experiments.app import say
+from experiments.app import fail
 
 SCRIPTS = ("pretrain", "finetune")
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
@@ -258,21 +258,22 @@ def execute(words):
             raise flags.Error("TF_CONFIG is set, so this process is a worker of a cluster already: unset it, or run "
                               f"python -m experiments.{script} on each machine")
     except flags.CantOpenFlagFileError as error:
-        say(f"launch: {' '.join(str(error).split())}: name a file of flags")
+        fail("launch", f"{' '.join(str(error).split())}: name a file of flags")
         return app.EXIT_MISSING
     except flags.Error as error:
-        say(f"launch: {' '.join(str(error).split())}")
+        fail("launch", " ".join(str(error).split()))
         return app.EXIT_FLAGS
     try:
         code, results = Cluster(command_of(script, words), environments(workers)).run()
     except OSError as error:
-        say(f"launch: {workers} workers cannot be started ({error}): try fewer")
+        fail("launch", f"{workers} workers cannot be started ({error}): try fewer")
         return app.EXIT_INTERNAL
     if code == 0 and results is not None:
         try:
             _write(1, results + b"\n")
         except OSError as error:
-            say(f"launch: the results cannot be written to standard output ({error.strerror}); the run itself is done")
+            fail("launch", f"the results cannot be written to standard output ({error.strerror}); the run itself is "
+                 "done")
             return app.EXIT_WRITE
     return code
 

@@ -8,7 +8,6 @@ import itertools
 import sys
 
 from experiments import app, groups
-from experiments.app import say
 
 
 def make_flags():
@@ -19,8 +18,7 @@ def make_flags():
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
                "with one text a line, -.jsonl with one object a line.")
-    script.add("integer", "max_bad_rows", 0, "So many rows that cannot be read are skipped, with a line each.",
-               lower_bound=0)
+    groups.shared(script, "max_bad_rows")
     script.add("string", "output", None, "A file for the answers, which appears when it is whole; without it stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts of a batch.", lower_bound=1)
@@ -64,18 +62,19 @@ def run(values):
     import json
     import time
 
-    from experiments import assembly
     from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.data.readers import Lines, read_rows
     from tfzoo.errors import ConfigError
+    from tfzoo.progress import tell
+    from tfzoo.training.settings import POLICIES
     from tfzoo.training.strategy import choose_xla
     app.check_output(values.output)
     if values.task == "embedding" and values.xla == "on":
         raise ConfigError("--xla=on with --task=embedding: allowed is auto or off, vectors are computed without it")
-    loaded = load(values.init, assembly.POLICIES[values.precision])
+    loaded = load(values.init, POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
-    rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: say(f"skipped: {message}"))
+    rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: tell(f"skipped: {message}"))
     answers = _vectors(loaded, rows, values.batch_size, counts) if values.task == "embedding" else \
         _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
     texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
@@ -86,9 +85,9 @@ def run(values):
             sys.stdout.write(text)
         sys.stdout.flush()
     if counts["cut"]:
-        say(f"{counts['cut']:,} of {counts['examples']:,} texts were cut at {loaded.config['max_length']} tokens")
+        tell(f"{counts['cut']:,} of {counts['examples']:,} texts were cut at {loaded.config['max_length']} tokens")
     if lines.replaced:
-        say(f"{lines.replaced:,} bytes that were no UTF-8 were replaced by U+FFFD")
+        tell(f"{lines.replaced:,} bytes that were no UTF-8 were replaced by U+FFFD")
     seconds = time.perf_counter() - begin
     return {**counts, "replaced": lines.replaced, "examples_per_second": round(counts["examples"] / seconds, 2)}
 

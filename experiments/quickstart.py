@@ -11,7 +11,6 @@ import sys
 import time
 
 from experiments import app, evaluate, export, finetune, generate, pretrain
-from experiments.app import say
 
 ENCODER, DECODER = "bert_l2_h128", "gpt2_tiny"
 PRETRAIN_STEPS, FINETUNE_STEPS, GPT_STEPS = 1400, 1800, 1000
@@ -36,8 +35,7 @@ def make_flags():
 
 def _train(module, *words):
     """Run a training script in this process and return its results."""
-    script = module.make_flags()
-    return module.run(script.parse(list(words)), script)
+    return module.run(module.make_flags().parse(list(words)))
 
 
 def _bag_of_words(folder):
@@ -74,6 +72,7 @@ def _table(rows):
 
 
 def run(values):
+    from tfzoo.progress import tell
     begin, folder = time.perf_counter(), pathlib.Path(values.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -81,7 +80,7 @@ def run(values):
         return f"--steps={max(2, round(count * values.share))}"
 
     def stage(number, text):
-        say(f"\n[{number}/6] {text} ({time.perf_counter() - begin:.0f} s)")
+        tell(f"\n[{number}/6] {text} ({time.perf_counter() - begin:.0f} s)")
 
     def out(name):
         return f"--output_dir={folder / name}"

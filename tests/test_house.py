@@ -1,21 +1,24 @@
 """The order of the house: who may import whom; the scripts' words are the library's; importing does nothing else."""
 import ast
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 
-from experiments import groups
+from experiments import finetune, pretrain
 from tests.helpers import CHECKOUT
 from tfzoo.data.readers import DOCUMENTS
 from tfzoo.models import registry
-from tfzoo.training.optimizer import NO_DECAY, OPTIMIZERS, SCHEDULES
+from tfzoo.tasks.build import TASKS
+from tfzoo.training.optimizer import OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
+from tfzoo.training.settings import FINETUNING, PRETRAINING, Settings
 from tfzoo.training.strategy import STRATEGIES
 
 BELOW = {"records": set(), "text": set(), "data": {"records"}, "layers": set(), "metrics": set(), "models": {"layers"},
          "tasks": {"records", "text", "data", "layers", "models", "metrics"},
-         "training": {"text", "data", "layers", "models", "metrics", "tasks"},
+         "training": {"text", "data", "layers", "models", "metrics", "generation", "tasks", "checkpoints"},
          "checkpoints": {"records", "text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
          "export": {"records", "text", "models", "tasks", "checkpoints"}}
 FOR_ALL = {"errors", "files", "progress"}
@@ -46,9 +49,29 @@ def test_each_room_imports_only_what_is_below_it(room):
 
 
 def test_the_scripts_words_are_the_library_s():
-    assert groups.DOCUMENTS == list(DOCUMENTS) and groups.OPTIMIZERS == list(OPTIMIZERS)
-    assert groups.SCHEDULES == list(SCHEDULES) and groups.RESUME == list(RESUME)
-    assert groups.STRATEGIES == list(STRATEGIES) and groups.NO_DECAY == NO_DECAY
+    about = {field.name: field.metadata for field in dataclasses.fields(Settings)}
+    for name, words in (("document", ("auto", *DOCUMENTS)), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES),
+                        ("resume", RESUME)):
+        assert about[name]["allowed"] == tuple(words)
+    assert all(word in about["strategy"]["meaning"] for word in STRATEGIES)
+    assert set(PRETRAINING + FINETUNING) <= set(TASKS)
+
+
+@pytest.mark.parametrize("script, tasks", [(pretrain, PRETRAINING), (finetune, FINETUNING)])
+def test_the_scripts_flags_are_the_library_s_settings(script, tasks):
+    flags = script.make_flags().parse(["--data=x", "--output_dir=x"])
+    fields = [field for field in dataclasses.fields(Settings)
+              if field.metadata["tasks"] is None or set(field.metadata["tasks"]) & set(tasks)]
+    assert {field.name for field in fields} == set(flags) - {"flagfile", "undefok"}
+    for field in fields:
+        default = tasks[0] if field.name == "task" else field.default
+        assert flags[field.name].default == (list(default) if field.type is tuple else default)
+
+
+def test_help_does_not_wait_for_tensorflow():
+    code = ("import sys; from experiments import finetune; finetune.make_flags().help()\n"
+            "assert 'tensorflow' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True)
 
 
 def test_import_registers_no_flag_and_is_quick_beyond_tensorflow_and_keras():

@@ -3,4 +3,11 @@ from tfzoo.checkpoints import load, save
 from tfzoo.models import list_models
 from tfzoo.tasks import build
 
-__all__ = ["build", "list_models", "load", "save"]
+__all__ = ["build", "list_models", "load", "save", "train"]
+
+
+def __getattr__(name):
+    if name == "train":  # imported when it is asked for: what only training needs, as TensorBoard, takes time
+        from tfzoo.training.run import train
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import tfzoo
-from experiments.assembly import tokenizer_for
 from tests.models.test_models import SMALL
 from tfzoo.checkpoints import Loaded, tensors
 from tfzoo.checkpoints.folder import with_head
@@ -17,6 +16,7 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.tasks import task_of
 from tfzoo.text import learn_tokenizer
 from tfzoo.text.bpe import BytePairTokenizer
+from tfzoo.training.model import tokenizer_for
 
 TEXTS = ["a fine film", "dull", "what a day", "ünïcode \u4e2d\u6587"] * 5
 

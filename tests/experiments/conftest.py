@@ -1,5 +1,6 @@
 """Small data, and the scripts called in this process."""
 import json
+import sys
 
 import pytest
 
@@ -15,10 +16,7 @@ def call(capsys):
     """Return a function: script and words to (exit code, stdout, stderr)."""
     def run(name, *words):
         script = SCRIPTS[name].make_flags()
-        function = SCRIPTS[name].run
-        takes_script = name in ("pretrain", "finetune")
-        import sys
-        code = app.execute(script, (lambda values: function(values, script)) if takes_script else function, list(words),
+        code = app.execute(script, SCRIPTS[name].run, list(words),
                            sys.stderr if name in ("predict", "generate", "models") else None)
         captured = capsys.readouterr()
         return code, captured.out, captured.err

@@ -75,8 +75,7 @@ def run(words, log, prepare=None):
             os.dup2(log, 2)
             if prepare is not None:
                 prepare()
-            script = finetune.make_flags()
-            code = app.execute(script, lambda values: finetune.run(values, script), words)
+            code = app.execute(finetune.make_flags(), finetune.run, words)
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -357,7 +356,7 @@ def main():
         parser.add_argument(f"--{name}", action="store_true")
     arguments = parser.parse_args()
     app.import_tensorflow()
-    import tfzoo.training.loop  # noqa: F401  imported once, before the forks
+    import tfzoo.training.run  # noqa: F401  imported once, before the forks
     wrap("tfzoo.tasks.batches", "TextBatches.batch", poison)
     kills = Kills(arguments.folder, arguments.seed)
     kills.case("whole again", [])

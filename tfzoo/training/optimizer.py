@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfzoo.errors import ConfigError
+from tfzoo.training.settings import NO_DECAY
 
-NO_DECAY = r"(bias|norm/gamma|norm/beta)$"  # searched in the variables' paths
 SCHEDULES = ("linear", "cosine", "polynomial", "inverse_sqrt", "constant")
 
 

@@ -15,14 +15,12 @@ from absl import logging
 
 from tfzoo import files
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.training.differences import differences, list_some
 from tfzoo.training.events import Events
+from tfzoo.training.settings import MAY_CHANGE, in_effect
 
 FORMAT_VERSION = 1
 RESUME = ("auto", "never", "must")
-# What changes nothing that is learned (how a batch is divided, how often something is done) or is meant to change.
-MAY_CHANGE = frozenset({"steps", "epochs", "save_every", "eval_every", "log_every", "keep", "resume", "output_dir",
-                        "strategy", "virtual_devices", "accumulate_steps", "xla", "remat", "max_bad_steps"})
-_ABSENT = "absent"
 
 
 class RunFolder:
@@ -67,7 +65,7 @@ class RunFolder:
             config: dict of JSON values (nested dicts too); all that decides the run's outcome.
             resume: "auto" (start, or go on with the same configuration), "never" (start), "must" (go on).
             may_change: set of str; fields of the config, dotted where nested, that may differ when going on.
-            defaults: dict, what a field stands for that an older release of tfzoo did not have yet.
+            defaults: dict, what a field stands for that an older release did not have (see settings.in_effect too).
 
         Returns:
             "fresh" or "resumable".
@@ -92,6 +90,20 @@ class RunFolder:
             self.close()
             raise
         return state
+
+    def recorded(self):
+        """Return `config.json` of the run that the folder holds: a dict; None where there is no run that can go on.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        there = _read_object(self.path / "config.json") if self._made() else None
+        return there if there is not None and there.get("format_version") == FORMAT_VERSION else None
+
+    def update(self, config):
+        """Write `config.json` again, with what was decided after `create`; raises OSError where it cannot."""
+        if self._may_write():
+            files.write_atomic(self.path / "config.json", _dump(_versioned(config)))
 
     def log(self, step, split, **values):
         """Append one record to `metrics.jsonl`, and its finite numbers to TensorBoard as `split/name`.
@@ -245,11 +257,11 @@ class RunFolder:
         if version != FORMAT_VERSION:
             raise ConfigError(f"--output_dir={self.path} has format version {version}, where this tfzoo reads "
                               f"{FORMAT_VERSION}: choose an empty folder, or go on with the tfzoo that began it")
-        different = _differences(json.loads(_dump(_versioned(config))), {**json.loads(_dump(defaults)), **there},
-                                 may_change)
+        different = differences(json.loads(_dump(_versioned(config))),
+                                in_effect({**json.loads(_dump(defaults)), **there}), may_change)
         if different:
             raise ConfigError(f"--output_dir={self.path} holds a run of another configuration: "
-                              f"{_list_some(different)}; choose another --output_dir, or give the settings "
+                              f"{list_some(different)}; choose another --output_dir, or give the settings "
                               "that are there")
         return "resumable"
 
@@ -363,34 +375,3 @@ def _read_lines(path, needed):
                             "line") from error
         records.append(record)
     return records
-
-
-def _flatten(config, prefix=""):
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _differences(got, there, may_change):
-    """Return one phrase a differing field, without those that may change (themselves or what they lie in)."""
-    got, there = _flatten(got), _flatten(there)
-    phrases = []
-    for name in sorted(got.keys() | there.keys()):
-        parts = name.split(".")
-        if got.get(name, _ABSENT) == there.get(name, _ABSENT):
-            continue
-        if not any(".".join(parts[:length]) in may_change for length in range(1, len(parts) + 1)):
-            phrases.append(f"{name} (got {_show(got, name)}, there {_show(there, name)})")
-    return phrases
-
-
-def _show(flat, name):
-    return json.dumps(flat[name])[:100] if name in flat else _ABSENT
-
-
-def _list_some(phrases, most=5):
-    return ", ".join(phrases[:most]) + (f" and {len(phrases) - most} more" if len(phrases) > most else "")

@@ -1,0 +1,169 @@
+"""Settings: each default is decided once, a run that goes on keeps its own, and mistakes are refused in one line."""
+import dataclasses
+import json
+import pathlib
+import tarfile
+
+import numpy as np
+import pytest
+
+from experiments import app, finetune, pretrain
+from tests.helpers import CHECKOUT
+from tfzoo.errors import ConfigError
+from tfzoo.training import settings as module
+from tfzoo.training.settings import BEFORE, MAY_CHANGE, SAME, Settings, checked, in_effect
+
+FINETUNE = {"task": "classification", "model": "bert_tiny", "tokenizer": "bytes", "data": "x", "output_dir": "y"}
+PRETRAIN = {**FINETUNE, "task": "masked_lm"}
+
+
+def resolve(given, recorded=None):
+    return Settings.resolve(checked(given), recorded)
+
+
+def record_of(given, batches=100):
+    """Return what config.json holds after a run of these settings."""
+    return json.loads(json.dumps(resolve(given).with_length(512).with_epoch(batches).config()))
+
+
+def test_each_setting_has_a_type_a_meaning_and_a_default_that_it_allows():
+    for field in dataclasses.fields(Settings):
+        assert field.type in (bool, int, float, str, tuple) and field.metadata["meaning"].endswith(".")
+        assert checked({field.name: field.default}) == {field.name: field.default}
+    assert module.UNDECIDED == {field.name: field.default for field in dataclasses.fields(Settings)
+                                if field.name in module.UNDECIDED}
+
+
+@pytest.mark.parametrize("given, effective", [
+    (FINETUNE, {"learning_rate": 5e-4, "epochs": 3.0, "document": "paragraph", "pack": "off", "steps": 300,
+                "warmup_steps": 30, "max_length": 256, "eval_every": 100, "save_every": 100, "schedule_power": None}),
+    ({**FINETUNE, "model": None, "init": "z", "tokenizer": None}, {"learning_rate": 5e-5}),
+    ({**FINETUNE, "epochs": 0.001, "eval_every": 7}, {"steps": 1, "warmup_steps": 0, "eval_every": 7, "save_every": 7}),
+    ({**FINETUNE, "steps": 20, "warmup_steps": 0}, {"epochs": None, "steps": 20, "warmup_steps": 0}),
+    ({**FINETUNE, "schedule": "polynomial"}, {"schedule_power": 2.0}),
+    (PRETRAIN, {"pack": "on", "document": "paragraph"}), ({**PRETRAIN, "next_sentence": True}, {"pack": "off"}),
+    ({**PRETRAIN, "task": "causal_lm"}, {"pack": "off", "document": "file"})])
+def test_each_default_is_decided_once(given, effective):
+    settings = resolve(given).with_length(512).with_epoch(100)
+    assert {name: getattr(settings, name) for name in effective} == effective
+    assert settings == settings.with_length(512).with_epoch(1)  # nothing is open any more
+
+
+def test_the_length_is_that_of_init_and_at_most_the_positions():
+    assert resolve(FINETUNE).with_length(128).max_length == 128
+    assert resolve(FINETUNE).with_length(512, trained=64).max_length == 64
+    assert resolve({**FINETUNE, "max_length": 300}).with_length(512, trained=64).max_length == 300
+    with pytest.raises(ConfigError, match="the model has 128 positions"):
+        resolve({**FINETUNE, "max_length": 300}).with_length(128)
+
+
+def test_numbers_and_paths_become_plain_values():
+    given = checked({"steps": np.int64(5), "epochs": 2, "weight_decay": np.float32(0.5), "seed": np.uint8(3),
+                     "output_dir": pathlib.Path("a"), "override": ["num_layers=1", "activation=relu", "bias='no'"]})
+    assert given["epochs"] == 2.0 and [type(value) for value in given.values()] == [int, float, float, int, str, tuple]
+    overrides = resolve({**FINETUNE, **given, "epochs": None, "dropout": 0.25}).overrides()
+    assert overrides == {"num_layers": 1, "activation": "relu", "bias": "no", "dropout": 0.25}
+
+
+@pytest.mark.parametrize("given, says", [
+    ({"learningrate": 1.0}, "unknown setting 'learningrate': did you mean learning_rate"),
+    ({"lerning_rate": 1.0}, "learning_rate"), ({"num_layers": 1}, "unknown setting 'num_layers'"),
+    ({"qqqq": 1}, "allowed are task, model, init"),
+    ({"batch_size": 0}, "--batch_size=0: allowed is an integer from 1"),
+    ({"batch_size": "many"}, "allowed is an integer from 1"), ({"batch_size": 8.0}, "an integer"),
+    ({"batch_size": None}, "an integer"), ({"steps": True}, "an integer"), ({"remat": 1}, "true or false"),
+    ({"dropout": 1.0}, "a number from 0.0 to 0.99"), ({"clip_norm": float("nan")}, "a number from 0.0"),
+    ({"optimizer": "sgd"}, "allowed is adamw or bert_adamw or lamb or adafactor"), ({"data": 5}, "a string"),
+    ({"override": "num_layers=1"}, "a list of strings"), ({"override": [1]}, "a list of strings")])
+def test_a_wrong_name_or_value_is_refused_in_one_line(given, says):
+    with pytest.raises(ConfigError) as caught:
+        checked(given)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given, says", [
+    ({"init": "z"}, "give one of them"), ({"model": None}, "give one of them"), ({"tokenizer": None}, "--tokenizer is"),
+    ({"model": None, "init": "z"}, "--init brings its own tokenizer"), ({"epochs": 1, "steps": 1}, "--epochs=1.0 and"),
+    ({"eval_data": "e", "eval_fraction": 0.1}, "--eval_fraction=0.1: give one"), ({"task": None}, "--task is missing"),
+    ({"data": None}, "--data is missing: a file"), ({"output_dir": ""}, "--output_dir is missing"),
+    ({"schedule_power": 3}, "is for --schedule=polynomial"), ({"override": ["num_layers"]}, "allowed is name=value"),
+    ({"next_sentence": True}, "for --task=masked_lm: got --task=classification"),
+    ({"document": "line"}, "for --task=masked_lm or causal_lm: got --task=classification"),
+    ({"pack": "on"}, "--pack=on is for --task=masked_lm without --next_sentence: got --task=classification"),
+    ({"task": "masked_lm", "pack": "on", "next_sentence": True}, "got --task=masked_lm --next_sentence")])
+def test_settings_that_contradict_each_other_are_refused_in_one_line(given, says):
+    with pytest.raises(ConfigError) as caught:
+        resolve({**FINETUNE, **given})
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_that_goes_on_has_its_own_values_whatever_the_defaults_are_now(monkeypatch):
+    there = record_of({**PRETRAIN, "batch_size": 8, "accumulate_steps": 2, "xla": "on", "override": ["num_layers=1"]})
+    for name in ("RATE_FROM_SCRATCH", "EPOCHS", "LENGTH", "WARMUP_PART"):
+        monkeypatch.setattr(module, name, 1)
+    for name, default in (("weight_decay", 0.5), ("clip_norm", 0.0), ("pack", "off"), ("optimizer", "lamb")):
+        monkeypatch.setattr(Settings.__dataclass_fields__[name], "default", default)
+    new = resolve({"output_dir": "moved"}, there).with_length(512).with_epoch(7).config()
+    assert {name for name in new if json.loads(json.dumps(new[name])) != there[name]} == {"output_dir", "xla"}
+    assert new["xla"] == "auto"  # where it computes is this start's business
+
+
+@pytest.mark.parametrize("given, changes", [
+    ({"steps": 500}, {"steps": 500, "epochs": None}), ({"epochs": 5}, {"steps": 500, "epochs": 5.0}),
+    ({"epochs": 3}, {}), ({"steps": 300}, {}), ({"warmup_steps": -1, "max_length": 0, "pack": "auto"}, {}),
+    ({"steps": 500, "warmup_steps": -1}, {"steps": 500, "epochs": None}), ({"eval_every": 0}, {}),
+    ({"eval_every": 5}, {"eval_every": 5}), ({"learning_rate": 0.1}, {"learning_rate": 0.1}),
+    ({"warmup_steps": 5}, {"warmup_steps": 5}),
+    ({"schedule": "polynomial"}, {"schedule": "polynomial", "schedule_power": 2.0}), ({"steps": None}, {}),
+    ({"task": "masked_lm"}, {"task": "masked_lm", "pack": "on"}),
+    ({"eval_data": "other"}, {"eval_data": "other", "eval_fraction": 0.0}),
+    ({"init": "z"}, {"init": "z", "model": None, "tokenizer": None})])
+def test_what_is_given_replaces_the_record_and_what_it_excludes(given, changes):
+    there = record_of({**FINETUNE, "eval_fraction": 0.2})
+    new = resolve({"output_dir": "y", **given}, there).with_length(512).with_epoch(100).config()
+    new["override"] = list(new["override"])
+    assert {name: new[name] for name in new if new[name] != there[name]} == changes
+
+
+@pytest.mark.parametrize("given, script", [
+    (FINETUNE, finetune), ({**FINETUNE, "steps": 5, "override": ["num_layers=1", "num_heads=2"], "remat": True},
+                           finetune), (PRETRAIN, pretrain), ({**PRETRAIN, "task": "causal_lm"}, pretrain)])
+def test_flags_replay(given, script, tmp_path):
+    settings = resolve(given)
+    (tmp_path / "flags.txt").write_text(settings.flags())
+    words = app.given(script.make_flags().parse([f"--flagfile={tmp_path / 'flags.txt'}"]))
+    assert resolve(words) == settings
+    again = resolve(words, record_of(given)).with_epoch(100)
+    assert again.config() == {**record_of(given), "override": settings.override}
+
+
+def test_only_flags_that_were_given_are_settings():
+    words = ["--data=x", "--output_dir=y", "--noremat", "--batch_size=32", "--override=a=1"]
+    assert app.given(finetune.make_flags().parse(words)) == {
+        "data": "x", "output_dir": "y", "remat": False, "batch_size": 32, "override": ["a=1"]}
+
+
+@pytest.fixture(scope="module")
+def older():
+    """config.json of release 0.1.0, see tests/experiments/test_older_runs.py."""
+    with tarfile.open(CHECKOUT / "tests" / "golden" / "run_0.1.0.tar.gz") as archive:
+        return json.load(archive.extractfile("run/config.json"))
+
+
+def test_what_an_older_run_left_undecided_is_what_it_did(older, monkeypatch):
+    for name in ("RATE_FROM_INIT", "RATE_FROM_SCRATCH", "EPOCHS", "POWER"):
+        monkeypatch.setattr(module, name, 9)
+    settings = resolve({"output_dir": "run"}, older)
+    assert settings.learning_rate == 5e-4 and settings.batch_size == 8 and settings.with_epoch(10).warmup_steps == 2
+    assert resolve({"output_dir": "run", "steps": 30}, older).with_epoch(10).warmup_steps == 3  # a tenth, as ever
+    raw = {**older, "steps": None, "schedule": "polynomial", "schedule_power": None, "init": "z", "document": "auto"}
+    assert in_effect(raw) == {**raw, "learning_rate": 5e-5, "epochs": 3.0, "schedule_power": 2.0,
+                              "document": "paragraph"}
+    assert in_effect({**raw, "task": "causal_lm"})["document"] == "file"
+
+
+def test_each_newer_setting_says_what_runs_did_before_it(older):
+    newer = {field.name for field in dataclasses.fields(Settings)
+             if field.name not in older and field.metadata["resumed"] == SAME}
+    assert {name for name in newer if BEFORE[name] is None} == {"schedule_power"}  # of no use but with polynomial
+    assert not newer & MAY_CHANGE and "data" in MAY_CHANGE

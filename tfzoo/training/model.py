@@ -1,0 +1,123 @@
+"""What a run trains: the model of its settings, from scratch or from --init, with its tokenizer."""
+from tfzoo.checkpoints import load
+from tfzoo.checkpoints.folder import with_head
+from tfzoo.errors import ConfigError
+from tfzoo.generation import Generator, Sampling
+from tfzoo.models import Decoder, family_of
+from tfzoo.progress import tell
+from tfzoo.tasks import build_for, task_of
+from tfzoo.tasks.build import LABELLED
+from tfzoo.tasks.heads import ClassificationHead
+from tfzoo.text import learn_tokenizer, load_tokenizer
+from tfzoo.text.bpe import BytePairTokenizer
+from tfzoo.training.settings import POLICIES
+from tfzoo.training.strategy import agree
+
+SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 200, 0.8
+
+
+def open_init(settings):
+    """Return the Loaded that --init names, or None for a model from scratch, before any data are read.
+
+    Raises:
+        ConfigError: an unknown model, one that cannot learn the task, or an --init without a tokenizer; see load too.
+    """
+    loaded = load(settings.init) if settings.init else None
+    if loaded is not None and loaded.tokenizer is None:
+        raise ConfigError(f"--init={settings.init} has no tokenizer: needed is a folder with one")
+    name = loaded.config["model"] if loaded else settings.model
+    family_of(name)
+    if settings.task not in LABELLED:
+        task_of(settings.task).check_family(name)
+    return loaded
+
+
+def make_task(settings, source):
+    """Return the Task of the settings, with the labels that occur in its training source."""
+    own = {"next_sentence": settings.next_sentence, "whole_word": settings.whole_word, "pack": settings.pack == "on"}
+    return task_of(settings.task, source.labels() if settings.task in LABELLED else None,
+                   **(own if settings.task == "masked_lm" else {}))
+
+
+def get_tokenizer(settings, source, run, strategy):
+    """Return the tokenizer of --tokenizer; a learned one is kept in the run's folder for when the run goes on.
+
+    Args:
+        settings: Settings.
+        source: the training source, which a vocabulary is learned from.
+        run: RunFolder that holds the folder.
+        strategy: tf.distribute.Strategy; worker 0 learns, and the others wait for it.
+
+    Raises:
+        ConfigError: --tokenizer is none, or the workers do not share the folder; see load_tokenizer too.
+    """
+    lowercase = {"auto": "auto", "true": True, "false": False}[settings.lowercase]
+    if not settings.tokenizer.startswith("learn:"):
+        return load_tokenizer(settings.tokenizer, lowercase)
+    kept = run.path / "tokenizer"
+    if run.writes and not kept.is_dir():
+        tell(f"learning a vocabulary: {settings.tokenizer}")
+        tokenizer = learn_tokenizer(settings.tokenizer, source.passages(), lowercase)
+        tokenizer.save_whole(kept)
+    agree(strategy, 0)  # the other workers wait for the one that learns
+    if not kept.is_dir():
+        raise ConfigError(f"--output_dir={run.path}: this worker does not see what worker 0 writes there; give a "
+                          "folder that all machines share")
+    return load_tokenizer(kept)
+
+
+def build_model(settings, task, init, tokenizer):
+    """Build the model with its task's head, in the scope of its strategy.
+
+    Args:
+        settings: Settings.
+        task: Task.
+        init: Loaded of --init, or None.
+        tokenizer: Tokenizer.
+
+    Returns:
+        (TaskModel, the tokenizer that it reads texts with).
+
+    Raises:
+        ConfigError: for an argument that the model does not have, or a vocabulary that is too small.
+    """
+    overrides, policy = settings.overrides(), POLICIES[settings.precision]
+    if init is not None:
+        model, fresh, dropped = with_head(init, task, policy, **overrides)
+        tell(f"--init={settings.init}: {_layers_of(fresh)} fresh, {_layers_of([*dropped, *init.dropped])} dropped")
+        return model, tokenizer_for(model, tokenizer) if fresh else tokenizer
+    vocab_size = overrides.pop("vocab_size", tokenizer.vocab_size)
+    if isinstance(vocab_size, int) and vocab_size < tokenizer.vocab_size:
+        raise ConfigError(f"vocab_size={vocab_size}: the tokenizer has ids up to {tokenizer.vocab_size - 1}; omit it, "
+                          f"or give {tokenizer.vocab_size} or more")
+    model = build_for(settings.model, task, dtype=policy, vocab_size=vocab_size, **overrides)
+    return model, tokenizer_for(model, tokenizer)
+
+
+def tokenizer_for(model, tokenizer):
+    """Return a tokenizer that puts no <|endoftext|> around what a decoder classifies, as transformers has it.
+
+    There it is padding too, which transformers passes over to find the last token, whose vector is classified.
+    """
+    if isinstance(model.body, Decoder) and isinstance(model.head, ClassificationHead) and isinstance(
+            tokenizer, BytePairTokenizer):
+        return BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
+    return tokenizer
+
+
+def make_sampler(model, task, tokenizer):
+    """Return what Loop takes as `sample`: a causal language model continues the empty text; None for other tasks."""
+    if task.name != "causal_lm":
+        return None
+    generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))
+
+    def sample():
+        tokens = generator.generate([[tokenizer.end_id]], SAMPLE_TOKENS)[0].tolist()
+        return {"sample": tokenizer.decode([tokens])[0]}
+
+    return sample
+
+
+def _layers_of(paths):
+    layers = sorted({path.split("/")[0] for path in paths})
+    return "nothing" if not layers else ", ".join(layers)

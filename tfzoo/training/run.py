@@ -1,0 +1,180 @@
+"""A training run from its settings to its results: `train` is what the scripts pretrain and finetune call."""
+import contextlib
+import math
+import re
+import shutil
+
+import tensorflow as tf
+
+from tfzoo.checkpoints import Loaded, save
+from tfzoo.errors import LostWorker
+from tfzoo.layers import initial_weights
+from tfzoo.progress import tell
+from tfzoo.text import load_tokenizer
+from tfzoo.training.checkpointing import Checkpoints
+from tfzoo.training.loop import Loop, Pace
+from tfzoo.training.model import build_model, get_tokenizer, make_sampler, make_task, open_init
+from tfzoo.training.optimizer import WarmUp, make_optimizer
+from tfzoo.training.run_folder import RunFolder
+from tfzoo.training.settings import BEFORE, POWER, Settings, checked
+from tfzoo.training.sources import make_batches, open_sources
+from tfzoo.training.strategy import LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, make_strategy
+from tfzoo.training.trainer import Trainer
+
+
+def train(output_dir, **settings):
+    """Train a model, or go on with a run that was stopped or gets more steps.
+
+    Args:
+        output_dir: str or path; the run's folder.
+        **settings: the flags of the scripts pretrain and finetune, see `tfzoo.training.settings.Settings`; where a run
+            goes on, each that is not given is as the run has it.
+
+    Returns:
+        dict of results: steps, planned_steps, examples_per_second, model (its folder, for `tfzoo.load`), and with
+        evaluation data best_step and its metrics.
+
+    Raises:
+        ConfigError: an unknown setting, or settings that contradict each other or the run. DataError,
+        FileNotFoundError: data that cannot be used, or none. Interrupted, Diverged, OutOfMemory, LostWorker, OSError:
+        the last good checkpoint stays, and the same call goes on from it; signals are heeded in the main thread.
+
+    Example:
+        >>> results = tfzoo.train("runs/reviews", task="classification", init="runs/bert",  # doctest: +SKIP
+        ...                       data="reviews.jsonl", eval_fraction=0.1)
+        >>> tfzoo.train("runs/reviews", lerning_rate=1e-4)
+        Traceback (most recent call last):
+        tfzoo.errors.ConfigError: unknown setting 'lerning_rate': did you mean learning_rate?
+    """
+    given = checked({**settings, "output_dir": output_dir})
+    settings = Settings.resolve(given, _record_of(given))
+    strategy = _start_strategy(settings)
+    with _lost_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
+        init = open_init(settings)
+        sources = open_sources(settings)
+        task = make_task(settings, sources[0])
+        facts = _facts_of(settings, task, sources, init)
+        resumes = _take_folder(run, settings, facts, strategy)
+        tokenizer = init.tokenizer if init else get_tokenizer(settings, sources[0], run, strategy)
+        with strategy.scope():
+            with initial_weights(settings.seed):
+                model, tokenizer = build_model(settings, task, init, tokenizer)
+            settings = settings.with_length(model.body.config["max_length"], init and init.config["max_length"])
+            data, eval_data = make_batches(settings, task, tokenizer, sources)
+            settings = settings.with_epoch(data.batches_per_epoch)
+            run.update({**settings.config(), **facts})
+            if results := _results_of_finished(run, settings, resumes, strategy):
+                return results
+            schedule, optimizer = _make_optimizer(settings, model)
+            xla, choice = choose_xla(settings.xla)
+            trainer = Trainer(model, task, optimizer, settings.seed, settings.clip_norm, settings.accumulate_steps,
+                              xla=xla, remat=settings.remat, strategy=strategy)
+        checkpoints = Checkpoints(run.path / "checkpoints", settings.keep, tell, run.writes)
+        loop = Loop(trainer, data, run, checkpoints, _pace_of(settings), eval_data, schedule=schedule,
+                    sample=make_sampler(model, task, tokenizer) if run.writes else None)
+        _tell_plan(settings, model, data, f"{strategy.num_replicas_in_sync} device(s), {choice}")
+        if resumes:
+            _resume(loop, settings, strategy)
+        results = {**loop.run_to_end(), "planned_steps": settings.steps, "model": str(run.path / "model")}
+        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), results, strategy)
+
+
+def _record_of(given):
+    """Return config.json of the run that these settings go on with, or None."""
+    if not given["output_dir"] or given.get("resume") == "never":
+        return None
+    return RunFolder(given["output_dir"]).recorded()
+
+
+def _start_strategy(settings):
+    """Return the strategy; to be called before TensorFlow computes anything."""
+    strategy = make_strategy(settings.strategy, settings.virtual_devices)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    check_batch(strategy, settings.batch_size, settings.accumulate_steps)  # before the data are read
+    return strategy
+
+
+@contextlib.contextmanager
+def _lost_workers(strategy):
+    """Report in one line what TensorFlow raises where another worker is gone."""
+    try:
+        yield
+    except LOST as error:
+        if not is_multi_worker(strategy):
+            raise
+        reason = re.sub(r"\{\{.*?\}\} ", "", (error.message.strip().splitlines() or [type(error).__name__])[0])
+        raise LostWorker(f"another worker is gone ({reason[:200]}): start all workers again with the same command; "
+                         "they go on from the last checkpoint") from error
+
+
+def _facts_of(settings, task, sources, init):
+    """Return what decides the outcome of a run beside its settings: dict of plain values."""
+    facts = {"data_sha256": [None if source is None else source.fingerprint for source in sources],
+             "labels": getattr(task, "labels", None)}
+    if init is not None:
+        facts["init_model"] = {"name": init.config["model"], "tokenizer": init.tokenizer.fingerprint}
+    elif not settings.tokenizer.startswith("learn:"):
+        facts["tokenizer_sha256"] = load_tokenizer(settings.tokenizer).fingerprint
+    return facts
+
+
+def _take_folder(run, settings, facts, strategy):
+    """Take the folder for this run; return whether it goes on with what is there, as worker 0 sees it."""
+    state = run.create(settings.flags(), {**settings.config(), **facts}, settings.resume, defaults=BEFORE)
+    resumes = agree(strategy, int(state == "resumable"))
+    if run.writes and not resumes:  # a vocabulary that was learned for settings which came to nothing
+        shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
+    return bool(resumes)
+
+
+def _results_of_finished(run, settings, resumes, strategy):
+    """Return the results of a run that has made its steps already, else None."""
+    results = run.results() if resumes else None
+    if not agree(strategy, int(results is not None and results["planned_steps"] >= settings.steps)):
+        return None
+    tell(f"{run.path} is finished: give more --steps or another --output_dir to train on")
+    return results or run.results()
+
+
+def _make_optimizer(settings, model):
+    """Return (schedule, optimizer of the model's variables)."""
+    schedule = WarmUp(settings.learning_rate, settings.steps, settings.warmup_steps, settings.schedule,
+                      POWER if settings.schedule_power is None else settings.schedule_power)
+    return schedule, make_optimizer(
+        settings.optimizer, schedule, model.trainable_variables, settings.weight_decay, no_decay=settings.no_decay,
+        layer_decay=settings.layer_decay, ema_decay=settings.ema_decay)
+
+
+def _pace_of(settings):
+    return Pace(settings.steps, settings.log_every, settings.eval_every, settings.save_every, settings.patience,
+                settings.max_bad_steps)
+
+
+def _tell_plan(settings, model, data, devices):
+    tell(f"{model.body.name}: {sum(math.prod(v.shape) for v in model.trainable_variables):,} weights, "
+         f"{settings.steps:,} steps of {settings.batch_size} examples, {data.batches_per_epoch:,} an epoch; {devices}")
+
+
+def _resume(loop, settings, strategy):
+    """Go on from the newest whole checkpoint, or from the beginning where there is none, all workers alike."""
+    step = loop.checkpoints.latest(must=settings.resume == "must") if loop.run.writes else None
+    step = agree(strategy, -1 if step is None else step)
+    loop.resume(None if step < 0 else step)
+    tell(f"going on from step {loop.trainer.step} of {settings.steps}")
+
+
+def _config_of(settings, task, model):
+    """Return what a model's folder says of it, see tfzoo.checkpoints.folder.KEYS."""
+    return {"model": model.body.name, "task": task.name, "labels": getattr(task, "labels", None),
+            "settings": task.settings, "max_length": settings.max_length}
+
+
+def _save(run, loaded, results, strategy):
+    """Write model/ and results.json; return the results as they were written."""
+    if run.writes:
+        save(loaded, run.path / "model")
+        run.finish(results)
+        results = run.results()
+    agree(strategy, 0)  # no worker leaves before the model is written
+    return results

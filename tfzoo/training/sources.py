@@ -1,0 +1,70 @@
+"""The examples of a run: from the settings to sources, and from sources to batches, with a line for what is special."""
+from tfzoo.data.source import has_own_eval, open_source
+from tfzoo.errors import DataError
+from tfzoo.progress import tell
+
+
+def columns_of(task):
+    """Return the columns that the examples of a task of this name need: tuple of str."""
+    return ("text", "label") if task == "classification" else ("text",)
+
+
+def open_sources(settings):
+    """Open the data that a run trains on and is evaluated on.
+
+    Args:
+        settings: Settings.
+
+    Returns:
+        (training source, evaluation source or None).
+
+    Raises:
+        FileNotFoundError, ConfigError, DataError: see open_source; DataError too where one has pairs and one has none.
+    """
+    options = {"columns": columns_of(settings.task), "document": settings.document,
+               "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
+    train, evaluation = open_source(settings.data, **options), None
+    if settings.eval_data:
+        evaluation = open_source(settings.eval_data, split="eval", **options)
+        if evaluation is None:
+            evaluation = open_source(settings.eval_data, split="train", **options)
+    elif settings.eval_fraction:
+        train, evaluation = train.split(settings.eval_fraction, settings.seed)
+    elif has_own_eval(settings.data):
+        evaluation = open_source(settings.data, split="eval", **options)
+    for source in (train, evaluation):
+        if source is not None:
+            tell_counts(source)
+    if evaluation is not None and ("text_pair" in train.columns) != ("text_pair" in evaluation.columns):
+        one, two = (1 + ("text_pair" in source.columns) for source in (train, evaluation))
+        raise DataError(f"{train.name} has {one} text(s) an example and {evaluation.name} {two}: allowed is text_pair "
+                        "in both or in neither")
+    return train, evaluation
+
+
+def make_batches(settings, task, tokenizer, sources):
+    """Return (training data, evaluation data or None) of two sources: each with `batch(step)`, `batches_per_epoch`."""
+    made = []
+    for source, training in zip(sources, (True, False)):
+        made.append(None if source is None else task.batches(
+            source, tokenizer, settings.batch_size, settings.max_length, settings.seed, training))
+    for source, data in zip(sources, made):
+        if data is not None:
+            tell_cut(source, data, settings.max_length)
+        if data is not None and getattr(task, "pack", False):
+            tell(f"{source.name}: packed into {data.plan.rows:,} rows of {settings.max_length} tokens, "
+                 f"{data.padding:.2%} padding")
+    return made
+
+
+def tell_counts(source):
+    """Print how many examples a source has and what was wrong with them."""
+    counts = ((source.skipped, "bad rows skipped"), (source.replaced, "bytes that were no UTF-8 replaced by U+FFFD"))
+    extra = [f"{count:,} {what}" for count, what in counts if count]
+    tell(f"{source.name}: {len(source):,} examples{''.join(f', {item}' for item in extra)}")
+
+
+def tell_cut(source, data, max_length):
+    """Print how many texts of a source were cut, if any."""
+    if data.cut:
+        tell(f"{source.name}: {data.cut:,} of {len(source):,} texts were cut at {max_length} tokens")
