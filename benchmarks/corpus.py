@@ -86,7 +86,7 @@ def _open(task):
     learned = FLAGS.tokenizer.startswith("learn:")
     tokenizer = learn_tokenizer(FLAGS.tokenizer, source.passages()) if learned else load_tokenizer(FLAGS.tokenizer)
     times.append(time.perf_counter())
-    data = task.batches(source, tokenizer, FLAGS.batch_size, FLAGS.max_length, 0, True)
+    data = task.features(source, tokenizer, batch_size=FLAGS.batch_size, max_length=FLAGS.max_length, training=True)
     times.append(time.perf_counter())
     return source, tokenizer, data, [after - before for before, after in zip(times, times[1:])]
 
@@ -124,8 +124,8 @@ def measure():
            "tokens_per_second": data.tokens.size / encode, "first_batch_seconds": first, "batch_seconds": each,
            "anonymous_before_bytes": before, "anonymous_built_bytes": built, "anonymous_batches_bytes": batched,
            "anonymous_peak_bytes": peak.bytes, "peak_bytes": peak.bytes - before}
-    if hasattr(data, "padding"):
-        row["padding"] = data.padding
+    if FLAGS.task == "masked_lm":
+        row["padding"] = data.base.padding
     if not FLAGS.tokenizer.startswith("learn:"):
         row["open_again_seconds"] = sum(_open(task)[3])
     return row

@@ -76,7 +76,8 @@ def tfzoo_steps(recipe, variant, dtype):
     sources = [open_source(recipe[split]) for split in ("train", "eval")]
     tokenizer, labels = load_tokenizer(recipe["vocabulary"]), sources[0].labels()
     task = task_of("classification", labels)
-    data, held = (task.batches(source, tokenizer, recipe["batch"], recipe["length"], recipe["seed"], training)
+    data, held = (task.features(source, tokenizer, batch_size=recipe["batch"], max_length=recipe["length"],
+                                seed=recipe["seed"], training=training)
                   for source, training in zip(sources, (True, False)))
     model = tfzoo.build("bert_tiny", task="classification", labels=labels, dtype=POLICIES[dtype],
                         dropout=recipe["dropout"], vocab_size=tokenizer.vocab_size, num_layers=recipe["layers"],
@@ -98,7 +99,7 @@ def tfzoo_steps(recipe, variant, dtype):
         return {"examples": sum(len(data.examples(step)) for step in range(begin, begin + count)),
                 "compile_seconds": clock.compiling}
 
-    return steps, lambda count: {"accuracy": trainer.evaluate(held)["accuracy"]}
+    return steps, lambda count: {"accuracy": trainer.evaluator.evaluate(held)["accuracy"]}
 
 
 def keras_nlp_steps(recipe, variant, dtype):

@@ -52,7 +52,8 @@ def make_parts(model, rows, length):
     import tfzoo
     from tfzoo.data.encode import EncodedTexts
     from tfzoo.tasks import task_of
-    from tfzoo.tasks.batches import PackedBatches
+    from tfzoo.data.packing import PackedBatches
+    from tfzoo.tasks.masked_lm import masked
     from tfzoo.text import load_tokenizer
     from tfzoo.training.optimizer import WarmUp, make_optimizer
     from tfzoo.training.trainer import Trainer
@@ -62,7 +63,7 @@ def make_parts(model, rows, length):
     texts = EncodedTexts(rng.integers(4, VOCABULARY, edges[-1]).astype(np.int32), edges[:-1], edges[1:])
     tokenizer = load_tokenizer("bytes")
     tokenizer.vocab_size = VOCABULARY  # for the cost of masking
-    data = PackedBatches(texts, tokenizer, rows, length, seed=0, shuffle=True)
+    data = masked(PackedBatches(texts, tokenizer, rows, length, seed=0, shuffle=True), tokenizer, 0)
     built = tfzoo.build(model, task="masked_lm", vocab_size=VOCABULARY, dropout=0.1)
     schedule = WarmUp(1e-4, 1000, 100)
     optimizer = make_optimizer("adamw", schedule, built.trainable_variables)

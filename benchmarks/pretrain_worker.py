@@ -55,7 +55,7 @@ def tfzoo_steps(recipe, variant, dtype):
     task = task_of(recipe["task"], **({"pack": variant.startswith("packed")} if masked else {}))
     source = open_source(recipe["data"], ("text",), document="paragraph" if masked else "file")
     tokenizer = load_tokenizer(vocabulary_of(recipe) if masked else "bytes")
-    data = task.batches(source, tokenizer, recipe["batch"], recipe["length"], 0, True)
+    data = task.features(source, tokenizer, batch_size=recipe["batch"], max_length=recipe["length"], training=True)
     model = tfzoo.build(
         "bert_tiny" if masked else "gpt2_tiny", task=recipe["task"], dtype=POLICIES[dtype], dropout=DROPOUT,
         vocab_size=tokenizer.vocab_size, num_layers=recipe["layers"], hidden_dim=recipe["width"],

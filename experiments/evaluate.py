@@ -20,24 +20,24 @@ def run(values):
     from tfzoo.checkpoints import load
     from tfzoo.data.source import open_source
     from tfzoo.errors import ConfigError, DataError
+    from tfzoo.training.evaluator import Evaluator
     from tfzoo.training.loop import evaluation_bar
     from tfzoo.training.settings import POLICIES, document_of
-    from tfzoo.training.sources import columns_of, tell_counts, tell_cut
+    from tfzoo.training.sources import tell_counts, tell_notes
     from tfzoo.training.strategy import choose_xla
-    from tfzoo.training.trainer import Trainer
     loaded = load(values.init, POLICIES[values.precision])
     if loaded.task is None or loaded.tokenizer is None:
         raise ConfigError(f"--init={values.init} has no task or no tokenizer: needed is the model of a finished run")
-    source = open_source(values.data, columns_of(loaded.task.name), "eval",
+    source = open_source(values.data, loaded.task.columns, "eval",
                          document_of(loaded.task.name, values.document), values.max_bad_rows, values.allow_download)
     if source is None:
         raise DataError(f"{values.data} has no evaluation part: name a file, or a folder with eval.*")
     tell_counts(source)
-    data = loaded.task.batches(source, loaded.tokenizer, values.batch_size, loaded.config["max_length"], values.seed,
-                               False)
-    tell_cut(source, data, loaded.config["max_length"])
-    trainer = Trainer(loaded.model, loaded.task, None, xla=choose_xla(values.xla)[0])
-    return {"examples": len(source), **trainer.evaluate(data, evaluation_bar)}
+    data = loaded.task.features(source, loaded.tokenizer, batch_size=values.batch_size,
+                                max_length=loaded.config["max_length"], seed=values.seed)
+    tell_notes(source, data, loaded.config["max_length"])
+    evaluator = Evaluator(loaded.model, loaded.task, choose_xla(values.xla)[0])
+    return {"examples": len(source), **evaluator.evaluate(data, evaluation_bar)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Export a classifier as a SavedModel with its tokenizer inside: strings in, labels and probabilities out.
+"""Export a model as a SavedModel with its tokenizer inside: strings in, labels and probabilities or tags out.
 
     import tensorflow as tf, tensorflow_text
     serve = tf.saved_model.load("exported").signatures["serving_default"]
@@ -17,9 +17,9 @@ def make_flags():
 
 def run(values):
     from tfzoo.checkpoints import load
-    from tfzoo.export import export_classifier
+    from tfzoo.export import export
     loaded = load(values.init)
-    export_classifier(loaded, values.output_dir)
+    export(loaded, values.output_dir)
     return {"saved_model": values.output_dir, "labels": loaded.config["labels"],
             "max_length": loaded.config["max_length"]}
 

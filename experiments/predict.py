@@ -1,4 +1,4 @@
-"""Classify texts of a file or of standard input, or turn them into vectors, in their order and in flat memory.
+"""Answer the texts of a file or of standard input, or turn them into vectors, in their order and in flat memory.
 
 One JSON object a line:
     cat reviews.txt | python -m experiments.predict --init=runs/reviews > answers.jsonl
@@ -13,11 +13,12 @@ from experiments import app, groups
 def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
-    script.add("enum", "task", "classification", "classification (label and probabilities), or embedding (the mean "
-               "over the tokens, of an encoder or decoder).", allowed=["classification", "embedding"])
+    script.add("enum", "task", "auto", "auto: what the model was taught, classification (label and probabilities) or "
+               "tagging (tokens, tags and entities); embedding: the mean over the tokens, of an encoder or decoder.",
+               allowed=["auto", *groups.SETTINGS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
-               "with one text a line, -.jsonl with one object a line.")
+               "with one text a line, -.jsonl with one object a line. Of tagging also .conll, and .jsonl with tokens.")
     groups.shared(script, "max_bad_rows")
     script.add("string", "output", None, "A file for the answers, which appears when it is whole; without it stdout.")
     script.group("running")
@@ -28,21 +29,30 @@ def make_flags():
 
 def _answers(loaded, rows, batch_size, xla, counts):
     """Yield one dict for each row."""
-    from tfzoo.export.predictor import Predictor
-    predictor = Predictor(loaded, xla)
-    rows = iter(rows)
+    from tfzoo.tasks.predictor import Predictor
+    loaded.check_answers()
+    predictor, rows = Predictor(loaded.model, loaded.tokenizer, loaded.config["max_length"], xla), iter(rows)
     while batch := list(itertools.islice(rows, batch_size)):
-        for row in batch:
-            if ("text_pair" in row) != ("text_pair" in batch[0]):
-                from tfzoo.errors import DataError
-                raise DataError("some rows have a text_pair and some have none: allowed is all or none")
-        pairs = [row["text_pair"] for row in batch] if "text_pair" in batch[0] else None
-        probabilities = predictor([row["text"] for row in batch], pairs)
+        answers = predictor(batch)
         counts["examples"] += len(batch)
         counts["cut"] = predictor.cut
-        for row in probabilities:
-            yield {"label": loaded.config["labels"][int(row.argmax())],
-                   "probabilities": {label: float(value) for label, value in zip(loaded.config["labels"], row)}}
+        yield from answers
+
+
+def _has_tokens(loaded, path):
+    """Return whether a file has sentences in words, as a tagging model reads them."""
+    import json
+
+    from tfzoo.data.readers import Lines
+    if loaded.config["task"] != "tagging" or path.startswith("-"):
+        return False
+    if ".conll" in path.lower():
+        return True
+    first = next((line for line in Lines(path) if line.strip()), "") if ".jsonl" in path.lower() else ""
+    try:
+        return "tokens" in json.loads(first)
+    except (ValueError, TypeError):  # no JSON is reported where it is read
+        return False
 
 
 def _vectors(loaded, rows, batch_size, counts):
@@ -64,7 +74,7 @@ def run(values):
 
     from tfzoo import files
     from tfzoo.checkpoints import load
-    from tfzoo.data.readers import Lines, read_rows
+    from tfzoo.data.readers import Lines, read_rows, read_sentences
     from tfzoo.errors import ConfigError
     from tfzoo.progress import tell
     from tfzoo.training.settings import POLICIES
@@ -74,7 +84,10 @@ def run(values):
         raise ConfigError("--xla=on with --task=embedding: allowed is auto or off, vectors are computed without it")
     loaded = load(values.init, POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
-    rows = read_rows(lines, ("text",), values.max_bad_rows, lambda message: tell(f"skipped: {message}"))
+    if values.task not in ("auto", "embedding", loaded.config["task"]):
+        raise ConfigError(f"--task={values.task}: the model was taught {loaded.config['task']}; omit --task")
+    read, columns = (read_sentences, ("tokens",)) if _has_tokens(loaded, values.data) else (read_rows, ("text",))
+    rows = read(lines, columns, values.max_bad_rows, lambda message: tell(f"skipped: {message}"))
     answers = _vectors(loaded, rows, values.batch_size, counts) if values.task == "embedding" else \
         _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
     texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)

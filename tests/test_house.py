@@ -9,20 +9,16 @@ import pytest
 from experiments import finetune, pretrain
 from tests.helpers import CHECKOUT
 from tfzoo.data.readers import DOCUMENTS
-from tfzoo.models import registry
-from tfzoo.tasks.build import TASKS
+from tfzoo.tasks import tasks as known_tasks
 from tfzoo.training.optimizer import OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
 from tfzoo.training.settings import FINETUNING, PRETRAINING, Settings
 from tfzoo.training.strategy import STRATEGIES
 
-BELOW = {"records": set(), "text": set(), "data": {"records"}, "layers": set(), "metrics": set(), "models": {"layers"},
-         "tasks": {"records", "text", "data", "layers", "models", "metrics"},
-         "training": {"text", "data", "layers", "models", "metrics", "generation", "tasks", "checkpoints"},
-         "checkpoints": {"records", "text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
-         "export": {"records", "text", "models", "tasks", "checkpoints"}}
+# Each may import what stands before it.
+ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training", "export")
+ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks",)}  # import nothing; who may them
 FOR_ALL = {"errors", "files", "progress"}
-FAMILIES = {family.name for family in registry.FAMILIES}
 
 
 def imports_of(path):
@@ -37,7 +33,8 @@ def imports_of(path):
 @pytest.mark.parametrize("room", sorted(path.name for path in (CHECKOUT / "tfzoo").iterdir()
                                         if path.is_dir() and not path.name.startswith("__")))
 def test_each_room_imports_only_what_is_below_it(room):
-    allowed = BELOW[room] | FOR_ALL | {room}
+    below = set() if room in ALONE else set(ORDER[:ORDER.index(room)])
+    allowed = below | FOR_ALL | {room} | {name for name, users in ALONE.items() if room in users}
     for path in (CHECKOUT / "tfzoo" / room).rglob("*.py"):
         for module in imports_of(path):
             parts = module.split(".")
@@ -45,7 +42,7 @@ def test_each_room_imports_only_what_is_below_it(room):
             if parts[0] == "tfzoo" and len(parts) > 1:
                 assert parts[1] in allowed, f"{path} imports {module}"
             if room == "tasks" and parts[:2] == ["tfzoo", "models"] and len(parts) > 2:
-                assert parts[2] not in FAMILIES, f"{path} imports the family {module}"
+                assert parts[2] != "families", f"{path} imports the family {module}"
 
 
 def test_the_scripts_words_are_the_library_s():
@@ -54,7 +51,8 @@ def test_the_scripts_words_are_the_library_s():
                         ("resume", RESUME)):
         assert about[name]["allowed"] == tuple(words)
     assert all(word in about["strategy"]["meaning"] for word in STRATEGIES)
-    assert set(PRETRAINING + FINETUNING) <= set(TASKS)
+    for script, names in (("pretrain", PRETRAINING), ("finetune", FINETUNING)):
+        assert set(names) == {name for name, task in known_tasks().items() if task.script == script}
 
 
 @pytest.mark.parametrize("script, tasks", [(pretrain, PRETRAINING), (finetune, FINETUNING)])
@@ -104,4 +102,4 @@ def test_the_library_can_be_read_in_an_evening():
         room = path.relative_to(CHECKOUT / "tfzoo").parts[0]
         storeys[room] = storeys.get(room, 0) + code_lines(path)
     print(dict(sorted(storeys.items(), key=lambda item: -item[1])))  # python -m pytest -s -k evening
-    assert sum(storeys.values()) < 8000
+    assert sum(storeys.values()) < 12000

@@ -7,8 +7,11 @@ import tensorflow as tf
 from tests.tasks.test_tasks import SMALL, TOKENIZER, encoded
 from tfzoo import build
 from tfzoo.data.encode import EncodedTexts
+from tfzoo.data.packing import PackedBatches
+from tfzoo.data.stream import StreamBatches
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.tasks import PackedBatches, StreamBatches, task_of
+from tfzoo.tasks import task_of
+from tfzoo.tasks.masked_lm import masked
 
 LENGTH = 20
 
@@ -62,6 +65,10 @@ def test_a_stream_without_tokens_is_refused():
         StreamBatches(encoded([], []), TOKENIZER, 1, 4, None)
 
 
+def packed(texts, rows, seed, shuffle):
+    return masked(PackedBatches(texts, TOKENIZER, rows, LENGTH, seed, shuffle), TOKENIZER, seed)
+
+
 def texts_of(batch, row):
     """Return the texts in a packed row: list of their columns."""
     documents = batch["document_ids"][row]
@@ -71,7 +78,7 @@ def texts_of(batch, row):
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_each_text_is_in_a_packed_epoch_once_and_rows_are_as_the_model_wants_them(shuffle):
     texts = some_texts()
-    data = PackedBatches(texts, TOKENIZER, 4, LENGTH, 3, shuffle)
+    data = packed(texts, 4, 3, shuffle)
     for epoch in (0, 2):
         seen, numbers = [], []
         for step in range(epoch * data.batches_per_epoch, (epoch + 1) * data.batches_per_epoch):
@@ -98,11 +105,11 @@ def test_each_text_is_in_a_packed_epoch_once_and_rows_are_as_the_model_wants_the
         assert sorted(seen) == sorted(pieces)
         assert set(numbers) == {number for number in range(60) if len(texts[number])}
     total = sum(len(piece) + 2 for piece in pieces)
-    assert data.padding == pytest.approx(1 - total / (LENGTH * data.plan.rows)) and data.padding < 0.03
+    assert data.base.padding == pytest.approx(1 - total / (LENGTH * data.base.plan.rows)) and data.base.padding < 0.03
 
 
 def test_each_hidden_token_is_asked_once():
-    data = PackedBatches(some_texts(), TOKENIZER, 4, LENGTH, 3, True)
+    data = packed(some_texts(), 4, 3, True)
     for step in range(data.batches_per_epoch):
         batch = data.batch(step)
         rows, columns = np.nonzero(batch["weights"])
@@ -116,7 +123,7 @@ def test_each_hidden_token_is_asked_once():
 
 
 def test_packed_batches_are_a_function_of_seed_and_step():
-    data, again, other = (PackedBatches(some_texts(), TOKENIZER, 4, LENGTH, seed, True) for seed in (3, 3, 4))
+    data, again, other = (packed(some_texts(), 4, seed, True) for seed in (3, 3, 4))
     steps = list(range(2 * data.batches_per_epoch))
     batches = {step: data.batch(step) for step in steps}
     for step in np.random.default_rng(0).permutation(steps):
@@ -147,21 +154,21 @@ def model():
 
 
 def test_packed_and_alone_a_text_gets_the_same_logits(model):
-    batch = PackedBatches(some_texts(), TOKENIZER, 8, LENGTH, 3, True).batch(0)
+    batch = packed(some_texts(), 8, 3, True).batch(0)
     inputs = {key: batch[key] for key in ("token_ids", "padding_mask", "position_ids", "document_ids")}
-    packed, shared = np.asarray(model(inputs)["logits"]), 0
+    together, shared = np.asarray(model(inputs)["logits"]), 0
     for row in range(8):
         columns = texts_of(batch, row)
         shared += len(columns) > 1
         for places in columns:
             alone = model({"token_ids": batch["token_ids"][row, places][None],
                            "padding_mask": np.ones((1, len(places)), np.int32)})["logits"]
-            assert np.abs(np.asarray(alone)[0] - packed[row, places]).max() < 1e-5
+            assert np.abs(np.asarray(alone)[0] - together[row, places]).max() < 1e-5
     assert shared >= 3
 
 
 def test_no_gradient_crosses_from_one_text_to_another(model, monkeypatch):
-    batch = PackedBatches(some_texts(longest=12), TOKENIZER, 4, LENGTH, 3, True).batch(0)
+    batch = packed(some_texts(longest=12), 4, 3, True).batch(0)
     task, embed, kept = task_of("masked_lm"), model.body.embeddings.call, []
     for row in range(4):
         columns = texts_of(batch, row)
@@ -174,7 +181,8 @@ def test_no_gradient_crosses_from_one_text_to_another(model, monkeypatch):
                     tape.watch(kept[0])
                     return kept[0]
                 monkeypatch.setattr(model.body.embeddings, "call", watched)
-                loss, _ = task.objective(model(batch), {**batch, "weights": weights})
+                terms, _ = task.objective(lambda inputs: model(batch), {**batch, "weights": weights})
+                loss = terms["loss"]
             gradient = np.asarray(tape.gradient(loss, kept[0]))
             mine = np.zeros((4, LENGTH), bool)
             mine[row, places] = True

@@ -9,10 +9,13 @@ import tensorflow as tf
 from tests.helpers import assign_reference, hostile_texts
 from tests.models.test_golden import GOLDEN
 from tfzoo import build
+from tfzoo.data.batches import TextBatches
 from tfzoo.data.encode import EncodedTexts, encode_texts
+from tfzoo.data.stream import StreamBatches
 from tfzoo.errors import ConfigError
 from tfzoo.models import family_of
-from tfzoo.tasks import StreamBatches, TextBatches, task_of
+from tfzoo.tasks import task_of
+from tfzoo.tasks.classification import labelled
 from tfzoo.text import learn_tokenizer
 from tfzoo.text.tokenizer import Tokenizer
 
@@ -74,7 +77,8 @@ def test_every_head_has_an_objective_whose_gradient_reaches_it(name, task):
         batch.update(labels=rng.integers(0, 9, (3, 2)), weights=np.ones(3, np.float32))
     batch["labels"] = batch["labels"].astype(np.int32)
     with tf.GradientTape() as tape:
-        loss, sums = task_of(task, labels).objective(model(batch, only_read=True, training=True), batch)
+        terms, sums = task_of(task, labels).objective(lambda given: model(given, only_read=True, training=True), batch)
+        loss, = terms.values()
     gradients = tape.gradient(loss, model.trainable_variables)
     assert all(gradient is not None for gradient in gradients) and np.isfinite(loss)
     logits = np.asarray(model(batch, training=False)["logits"], np.float64)
@@ -90,7 +94,7 @@ def test_every_head_has_an_objective_whose_gradient_reaches_it(name, task):
 
 
 def test_a_pair_is_cut_longest_first():
-    data = TextBatches((encoded([10] * 9), encoded([11] * 4)), TOKENIZER, np.array([1]), 1, 10, 0, False)
+    data = TextBatches((encoded([10] * 9), encoded([11] * 4)), TOKENIZER, 1, 10, 0, False)
     batch = data.batch(0)
     assert batch["token_ids"][0].tolist() == [1, 10, 10, 10, 10, 2, 11, 11, 11, 2]
     assert batch["segment_ids"][0].tolist() == [0] * 6 + [1] * 4
@@ -104,7 +108,7 @@ def test_training_and_serving_see_the_same_ids(spec, paired):
     tokenizer = learn_tokenizer(spec, texts)
     columns = (texts, texts[::-1]) if paired else (texts,)
     data = TextBatches(tuple(encode_texts(tokenizer, column) for column in columns), tokenizer,
-                       np.zeros(60, np.int32), 4, 24, 0, False)
+                       4, 24, 0, False)
     served = tokenizer(*columns, max_length=24)
     for row in range(60):
         tokens, segments = data.row(row)
@@ -115,7 +119,7 @@ def test_training_and_serving_see_the_same_ids(spec, paired):
 
 
 def test_the_last_batch_is_filled_with_rows_that_weigh_nothing():
-    data = TextBatches((encoded([10], [11, 12], []),), TOKENIZER, np.array([1, 0, 1]), 2, 10, 0, False)
+    data = labelled(TextBatches((encoded([10], [11, 12], []),), TOKENIZER, 2, 10, 0, False), np.array([1, 0, 1]))
     batches = [data.batch(step) for step in range(data.batches_per_epoch)]
     assert [batch["weights"].tolist() for batch in batches] == [[1, 1], [1, 0]]
     assert [batch["labels"].tolist() for batch in batches] == [[1, 0], [1, 0]]
@@ -167,11 +171,12 @@ def test_plain_keras_fit_learns():
 def test_classification_metrics_count_by_weight():
     task = task_of("classification", ["a", "b"])
     batch = {"labels": tf.constant([0, 1, 1]), "weights": tf.constant([1., 1., 0.])}
-    loss, sums = task.objective({"logits": tf.constant([[2., 0.], [3., 0.], [0., 9.]])}, batch)
+    logits = tf.constant([[2., 0.], [3., 0.], [0., 9.]])
+    terms, sums = task.objective(lambda inputs: {"logits": logits}, batch)
     metrics = task.metrics({key: value.numpy() for key, value in sums.items()})
     assert metrics["accuracy"] == 0.5 and metrics["f1/a"] == pytest.approx(2 / 3)
     assert metrics["loss"] == pytest.approx((np.log1p(np.exp(-2)) + np.log1p(np.exp(3))) / 2, rel=1e-6)
-    assert float(loss) == pytest.approx(2 * metrics["loss"])
+    assert float(terms["loss"]) == pytest.approx(2 * metrics["loss"])
 
 
 @pytest.mark.parametrize("task, labels", [("clasification", None), ("classification", None), ("classification", ["a"])])

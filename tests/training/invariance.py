@@ -75,15 +75,18 @@ def make_setting(strategy, parts, xla):
     import keras
 
     from tests.tasks.test_tasks import SMALL, TOKENIZER
+    from tfzoo.data.batches import TextBatches
     from tfzoo.data.encode import EncodedTexts
-    from tfzoo.tasks import TextBatches, build, task_of
+    from tfzoo.tasks import build, task_of
+    from tfzoo.tasks.masked_lm import masked
     from tfzoo.training.optimizer import WarmUp, make_optimizer
     from tfzoo.training.trainer import Trainer
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 14, 77)
     edges = np.cumsum([0, *lengths])
     encoded = EncodedTexts(rng.integers(5, 53, lengths.sum()).astype(np.int32), edges[:-1], edges[1:])
-    data = [TextBatches((encoded,), TOKENIZER, None, ROWS, 16, 3, shuffle=training) for training in (True, False)]
+    data = [masked(TextBatches((encoded,), TOKENIZER, ROWS, 16, 3, shuffle=training), TOKENIZER, 3)
+            for training in (True, False)]
     with strategy.scope():
         keras.utils.set_random_seed(0)
         model = build("bert_tiny", task="masked_lm", **{**SMALL, "dropout": 0.2, "max_length": 16, "num_layers": 1})
@@ -111,7 +114,7 @@ def train(folder, devices, strategy, steps):
                 losses += [float(sums["loss"]), float(norm)]
                 counts.append(float(sums["count"]))
             with trainer.averages():
-                metrics = trainer.evaluate(eval_data)
+                metrics = trainer.evaluator.evaluate(eval_data)
             arrays = trainer.arrays()
             left.update({f"weights:{path}": value for path, value in arrays["model"].items()})
             left.update({f"weights:{path}": value for path, value in arrays["optimizer"].items() if "average" in path})

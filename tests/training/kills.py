@@ -42,7 +42,7 @@ POINTS = {
     "after the best was noted": ("tfzoo.training.checkpointing", "Checkpoints.mark_best", 1, True),
     "before a record": ("tfzoo.files", "append_line", 6, False),
     "after a record": ("tfzoo.files", "append_line", 6, True),
-    "amid an evaluation": ("tfzoo.training.trainer", "Trainer._place", 30, False),
+    "amid an evaluation": ("tfzoo.training.evaluator", "place", 30, False),
     "amid the copy of the state": ("tfzoo.training.trainer", "Trainer._groups", 3, False),
     "before the model gets its name": ("tfzoo.files", "replace_folder", 1, False),
     "after the model got its name": ("tfzoo.files", "replace_folder", 1, True),
@@ -130,10 +130,10 @@ def die_after(seconds, first_step=True):
 
 
 def poison(batch):
-    """Return TextBatches.batch with one training batch whose loss is not finite."""
+    """Return Derived.batch, of TextBatches, with one training batch whose loss is not finite."""
     def call(self, step):
         made = batch(self, step)
-        if self.plan.seed is not None and step == BAD - 1:
+        if self.base.plan.seed is not None and step == BAD - 1:
             made["weights"] = made["weights"] * np.float32(np.nan)
         return made
 
@@ -357,7 +357,7 @@ def main():
     arguments = parser.parse_args()
     app.import_tensorflow()
     import tfzoo.training.run  # noqa: F401  imported once, before the forks
-    wrap("tfzoo.tasks.batches", "TextBatches.batch", poison)
+    wrap("tfzoo.data.batches", "Derived.batch", poison)
     kills = Kills(arguments.folder, arguments.seed)
     kills.case("whole again", [])
     kills.run_random(arguments.random)

@@ -6,20 +6,26 @@ import tensorflow as tf
 
 from tests.tasks.test_tasks import SMALL, TOKENIZER
 from tfzoo import build
+from tfzoo.data.batches import TextBatches
 from tfzoo.data.encode import EncodedTexts
 from tfzoo.errors import ConfigError, OutOfMemory
-from tfzoo.tasks import TextBatches, task_of
+from tfzoo.tasks import task_of
+from tfzoo.tasks.classification import labelled
+from tfzoo.tasks.masked_lm import masked
 from tfzoo.training.optimizer import WarmUp, make_optimizer, rate_scales
 from tfzoo.training.trainer import Trainer
 
 
-def make_data(task="classification"):
+def make_data(task="classification", labels=None):
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 14, 61)
     edges = np.cumsum([0, *lengths])
     encoded = EncodedTexts(rng.integers(4, 53, lengths.sum()).astype(np.int32), edges[:-1], edges[1:])
-    labels = (rng.random(61) > 0.5).astype(np.int32) if task == "classification" else None
-    return TextBatches((encoded,), TOKENIZER, labels, 8, 16, 3, shuffle=True)
+    data = TextBatches((encoded,), TOKENIZER, 8, 16, 3, shuffle=True)
+    if task == "masked_lm":
+        return masked(data, TOKENIZER, 3)
+    labels = rng.random(61) > 0.5 if labels is None else [labels(encoded[number]) for number in range(61)]
+    return labelled(data, np.asarray(labels, np.int32))
 
 
 def make_trainer(task="classification", optimizer="adamw", made=None, **settings):
@@ -68,15 +74,14 @@ def test_resumed_equals_uninterrupted_to_the_bit():
 
 def test_training_learns_and_evaluation_counts_each_example_once():
     trainer = make_trainer()
-    data = make_data()
-    data.labels = np.array([data.encoded[0][n][0] > 28 for n in range(61)]).astype(np.int32)
-    before = trainer.evaluate(data)
+    data = make_data(labels=lambda tokens: tokens[0] > 28)
+    before = trainer.evaluator.evaluate(data)
     steps = [step for step, *_ in trainer.train(data, 20)]
-    after = trainer.evaluate(data)
+    after = trainer.evaluator.evaluate(data)
     assert after["loss"] < before["loss"] and steps == list(range(1, 21))
     total = trainer.task.metrics
-    trainer.task.metrics = lambda sums, raw_bytes: sums
-    assert trainer.evaluate(data)["count"] == 61
+    trainer.task.metrics = lambda sums, answers, references: sums
+    assert trainer.evaluator.evaluate(data)["count"] == 61
     trainer.task.metrics = total
 
 
@@ -176,14 +181,14 @@ def test_averages_follow_the_weights_and_are_what_is_evaluated():
     before = trainer.arrays()
     with trainer.averages():
         inside = trainer.arrays()["model"]
-        loss = trainer.evaluate(data)["loss"]
+        loss = trainer.evaluator.evaluate(data)["loss"]
     for path, value in average.items():
         assert np.abs(inside[path] - value).max() < 1e-6, path
     after = trainer.arrays()
     assert all(np.array_equal(before[group][name], after[group][name]) for group in before for name in before[group])
-    assert trainer.evaluate(data)["loss"] != loss
+    assert trainer.evaluator.evaluate(data)["loss"] != loss
     trainer.use_averages()
-    assert trainer.evaluate(data)["loss"] == loss
+    assert trainer.evaluator.evaluate(data)["loss"] == loss
 
 
 def test_lower_layers_learn_slower():

@@ -18,8 +18,9 @@ from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
 from tfzoo.models import build_body, family_of
-from tfzoo.tasks import TaskModel, task_of
-from tfzoo.tasks.build import LABELLED, put_head
+from tfzoo.tasks import Task, TaskModel, task_of
+from tfzoo.tasks.build import put_head
+from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import load_tokenizer
 from tfzoo.text.load import FILES as TOKENIZER_FILES
 
@@ -29,6 +30,7 @@ VOCABULARY_BYTES = 100_000_000
 POOLINGS = ("mean", "first")
 FORMATS = ("tfzoo", "huggingface")
 EMBED_BATCH = 32  # texts, of like lengths
+ANSWER_BATCH = 32  # rows
 
 
 class Loaded:
@@ -45,7 +47,7 @@ class Loaded:
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
-        self.tokenizer_problem = tokenizer_problem
+        self.tokenizer_problem, self._predictor = tokenizer_problem, None
 
     @property
     def task(self):
@@ -53,6 +55,39 @@ class Loaded:
         if self.config["task"] is None:
             return None
         return task_of(self.config["task"], self.config["labels"], **self.config["settings"])
+
+    def check_answers(self):
+        """Return the task, or raise ConfigError where the model has none that answers, or no tokenizer."""
+        task = self.task
+        if task is None or type(task).answers is Task.answers:
+            has = f"was trained for {task.name}" if task else "has no head"
+            raise ConfigError(f"the model {has}: needed here is one that experiments.finetune has taught a task")
+        if self.tokenizer is None:
+            raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
+        return task
+
+    def predict(self, texts, pairs=None):
+        """Answer texts.
+
+        Args:
+            texts: list of str; of tagging a text may be a list of words.
+            pairs: list of str, the second texts of a task of pairs, or None.
+
+        Returns:
+            list of dict: label and probabilities of classification; tokens, tags and entities of tagging.
+
+        Raises:
+            ConfigError: for a model without a task that answers, or without a tokenizer.
+        """
+        self.check_answers()
+        texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in texts]
+        rows = [{"text": text} if isinstance(text, str) else {"tokens": list(text)} for text in texts]
+        if pairs is not None:
+            rows = [{**row, "text_pair": pair} for row, pair in zip(rows, pairs, strict=True)]
+        if self._predictor is None:
+            self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"])
+        return [answer for first in range(0, len(rows), ANSWER_BATCH)
+                for answer in self._predictor(rows[first:first + ANSWER_BATCH])]
 
     @property
     def body(self):
@@ -98,7 +133,7 @@ def save(loaded, folder, format="tfzoo"):
     """Save a model with its tokenizer and settings.
 
     Args:
-        loaded: Loaded; or a model that `tfzoo.build` made, without a tokenizer and with labels LABEL_0, LABEL_1 ...
+        loaded: Loaded; or a model that `tfzoo.build` made, without a tokenizer.
         folder: str or path; replaced where it exists.
         format: "tfzoo", or "huggingface": a folder that transformers loads.
 
@@ -132,14 +167,13 @@ def save(loaded, folder, format="tfzoo"):
 
 
 def _loaded_of(model):
-    """Return the Loaded of a model without a tokenizer: its task by its name, as `build` gave it."""
+    """Return the Loaded of a model without a tokenizer: with the task that it carries."""
     body = model.body if isinstance(model, TaskModel) else model
     family_of(body.name)  # refuses other names
-    task = None if body is model else model.name.removeprefix(f"{body.name}_")
-    labels = [f"LABEL_{number}" for number in range(model.head.config["num_labels"])] if task in LABELLED else None
-    settings = {"next_sentence": True} if task and model.head.config.get("next_sentence") else {}
-    return Loaded(model, None, {"model": body.name, "task": task, "labels": labels, "settings": settings,
-                                "max_length": body.config["max_length"]})
+    task = None if body is model else model.task
+    return Loaded(model, None, {
+        "model": body.name, "task": task and task.name, "labels": task and task.labels,
+        "settings": task.settings if task else {}, "max_length": body.config["max_length"]})
 
 
 def load(source, dtype=None):
@@ -217,6 +251,8 @@ def _check(loaded, path):
             head = loaded.task.head(body, body.config["dropout"])
     except (ConfigError, TypeError, KeyError) as error:  # the others for settings that a task has not
         raise DataError(f"{path} is damaged ({reason_of(error)}): get the folder again") from None
+    if loaded.model.task is None:  # a file of an earlier release does not say
+        loaded.model.task = loaded.task
     there = loaded.model.head
     if type(there) is not type(head) or any(
             there.config.get(key) != head.config.get(key) for key in ("num_labels", "next_sentence")):
@@ -245,7 +281,8 @@ def _cast(loaded, dtype):
     model = body
     if isinstance(loaded.model, TaskModel):
         head = loaded.model.head
-        model = TaskModel(body, type(head).from_config({**head.get_config(), "dtype": dtype}), name=loaded.model.name)
+        model = TaskModel(body, type(head).from_config({**head.get_config(), "dtype": dtype}), loaded.model.task,
+                          name=loaded.model.name)
     for one, other in zip(model.weights, loaded.model.weights, strict=True):
         one.assign(other)
     return Loaded(model, loaded.tokenizer, loaded.config)
@@ -268,7 +305,7 @@ def with_head(loaded, task, dtype=None, **overrides):
     """
     config = {**loaded.body.config, **task.body_arguments(loaded.body), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
-    same = loaded.config["task"] == task.name and loaded.config["labels"] == getattr(task, "labels", None)
+    same = loaded.config["task"] == task.name and loaded.config["labels"] == task.labels
     name = loaded.config["model"]
     rate = family_of(name).head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
     if same and "dropout" not in overrides:

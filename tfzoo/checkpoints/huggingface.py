@@ -15,8 +15,8 @@ from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
 from tfzoo.models import FAMILIES, build_body, config_of
 from tfzoo.models.reference import name_in
-from tfzoo.tasks import task_of
-from tfzoo.tasks.build import LABELLED, put_head
+from tfzoo.tasks import task_of, tasks
+from tfzoo.tasks.build import put_head
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 NOT_THE_SIZE = ("pooler", "dropout", "max_length", "initializer_range")
@@ -137,7 +137,7 @@ def read(folder, dtype=None):
     reference = family.reference
     arguments = arguments_of(family, config, path)
     task, head = _task_of(reference, config, path)
-    labels = _labels_of(config, path) if task in LABELLED else None
+    labels = _labels_of(config, path) if task in tasks() and tasks()[task].labelled else None
     if head and head.activation not in (None, arguments["activation"]):
         raise DataError(f"{path}: the activation is {arguments['activation']}: {head.architecture}'s head always has "
                         f"{head.activation}, and both are one here")

@@ -8,6 +8,10 @@ import bisect
 
 import numpy as np
 
+from tfzoo.data.batches import Batches
+from tfzoo.data.encode import split_whole
+from tfzoo.errors import DataError
+
 
 def pack_lengths(counts, max_length):
     """Fill rows with texts of given lengths, each into the fullest row that has room for it, the longest first.
@@ -96,3 +100,77 @@ class PackPlan:
         row = int(rows[number])
         group = int(np.searchsorted(self._edges, row, side="right")) - 1
         return texts[self._places[group] + (row - self._edges[group])]
+
+
+class PackedBatches(Batches):
+    """Rows of several texts [start] text [end]; each sees only itself.
+
+    Texts that are longer than a row are cut into whole rows and a rest. Every row is max_length wide; the rows of an
+    epoch are planned by PackPlan, so nearly none of it is padding. In memory are some 20 bytes a text, no tokens.
+
+    Args:
+        encoded: EncodedTexts, in the order of their tokens.
+        tokenizer: of the special tokens.
+        batch_size, max_length: int, rows and width of a batch.
+        seed, shuffle: see TextBatches.
+
+    Attributes:
+        padding: float, the share of an epoch's tokens that is padding (the last batch's empty rows not counted).
+    """
+
+    def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle):
+        self.tokenizer = tokenizer
+        self.batch_size, self.max_length = batch_size, max_length
+        self.tokens, self.texts = encoded.tokens, encoded.starts
+        self.starts, lengths = split_whole(encoded, max_length - 2)
+        if not len(lengths):
+            raise DataError("no text: allowed is one token or more")
+        self.plan = PackPlan(lengths, max_length, seed if shuffle else None)
+        self.padding = self.plan.padding
+        self.batches_per_epoch = -(-self.plan.rows // batch_size)
+
+    def _pieces(self, step):
+        """Return the pieces of texts in each row of the batch of a step: list of at most B int arrays."""
+        epoch, index = divmod(step, self.batches_per_epoch)
+        numbers = range(index * self.batch_size, min((index + 1) * self.batch_size, self.plan.rows))
+        return [self.plan.row(epoch, number) for number in numbers]
+
+    def rows(self, step):
+        """Return the number of each row among those of its epoch, int64 [B]; -1 is padding."""
+        first = step % self.batches_per_epoch * self.batch_size
+        numbers = np.arange(first, first + self.batch_size)
+        return np.where(numbers < self.plan.rows, numbers, -1)
+
+    def notes(self, source, max_length):
+        return [f"{source.name}: packed into {self.plan.rows:,} rows of {max_length} tokens, "
+                f"{self.padding:.2%} padding"]
+
+    def examples(self, step):
+        """Return the numbers of the texts in the batch of a step, counted from 0, ascending: int64."""
+        starts = self.starts[np.concatenate(self._pieces(step))]
+        return np.unique(np.searchsorted(self.texts, starts, side="right") - 1)
+
+    def batch(self, step):
+        """Return the inputs of a step: dict of int32 [B, T].
+
+        Beside what TextBatches gives: document_ids int32 [B, T], the number of each token's text in its row from 1 (0:
+        padding), and position_ids int32 [B, T], which begin anew with each text.
+        """
+        rows = self._pieces(step)
+        pieces, counts = np.concatenate(rows), np.array([len(row) for row in rows])
+        lengths = self.plan.lengths[pieces].astype(np.int64)
+        row, first = np.repeat(np.arange(len(rows)), counts), np.cumsum(counts) - counts
+        before = np.cumsum(lengths) - lengths  # tokens of the pieces before each one
+        begins = row * self.max_length + before - before[first][row]  # where it begins in the flat batch
+        position = np.arange(lengths.sum()) - np.repeat(before, lengths)
+        places = np.repeat(begins, lengths) + position
+        tokens = np.where(position == 0, self.tokenizer.start_id, self.tokenizer.end_id)
+        inside = (position > 0) & (position < np.repeat(lengths, lengths) - 1)
+        tokens[inside] = self.tokens[(np.repeat(self.starts[pieces], lengths) + position - 1)[inside]]
+        values = {"token_ids": tokens, "padding_mask": 1, "position_ids": position,
+                  "document_ids": np.repeat(np.arange(len(pieces)) - first[row] + 1, lengths)}
+        batch = {key: np.full((self.batch_size, self.max_length), self.tokenizer.pad_id if key == "token_ids" else 0,
+                              np.int32) for key in values}
+        for key, value in values.items():
+            batch[key].flat[places] = value
+        return batch

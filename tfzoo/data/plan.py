@@ -3,8 +3,6 @@ import numpy as np
 
 from tfzoo.errors import ConfigError
 
-MULTIPLE = 8
-
 
 def split_rows(count, fraction, seed):
     """Divide examples into training and evaluation, the latter a random share.
@@ -28,20 +26,21 @@ def split_rows(count, fraction, seed):
     return np.sort(order[share:]), np.sort(order[:share])
 
 
-def choose_buckets(lengths, max_length, count=4):
+def choose_buckets(lengths, max_length, count=4, multiple=8):
     """Choose the padded lengths that waste the least on padding.
 
     Args:
         lengths: int [N], the tokens of each example, specials included.
         max_length: int, no bucket is longer.
-        count: int, at most so many buckets, so that few shapes are compiled.
+        count: int, up to this many buckets, so that few shapes are compiled.
+        multiple: int, of which all buckets but max_length are multiples.
 
     Returns:
-        Ascending list of int: multiples of 8, and the last one holds the longest example.
+        Ascending list of int; the last one holds the longest example.
     """
     lengths = np.minimum(np.asarray(lengths), max_length)
     longest = int(lengths.max())
-    edges = sorted({min(edge, max_length) for edge in range(MULTIPLE, longest + MULTIPLE, MULTIPLE)})
+    edges = sorted({min(edge, max_length) for edge in range(multiple, longest + multiple, multiple)})
     below = np.array([0] + [int((lengths <= edge).sum()) for edge in edges])
     size = len(edges)
     cost = np.full((count + 1, size + 1), np.inf)
@@ -67,12 +66,13 @@ class BatchPlan:
         batch_size: int, rows of every batch.
         max_length: int, longer examples are cut there.
         seed: int, of the shuffling; None keeps the order within each bucket (evaluation).
+        multiple: int, see choose_buckets.
     """
 
-    def __init__(self, lengths, batch_size, max_length, seed=None):
+    def __init__(self, lengths, batch_size, max_length, seed=None, multiple=8):
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}: allowed is 1 or more")
-        self.buckets = choose_buckets(lengths, max_length)
+        self.buckets = choose_buckets(lengths, max_length, multiple=multiple)
         self.batch_size = batch_size
         self.seed = seed
         self.bucket_of = np.searchsorted(self.buckets, np.minimum(lengths, self.buckets[-1]))

@@ -1,5 +1,4 @@
-"""Models that answer strings: live, and as SavedModels that need TensorFlow and tensorflow_text only."""
-from tfzoo.export.predictor import Predictor
-from tfzoo.export.saved_model import export_classifier
+"""Models that answer strings, as SavedModels that need TensorFlow and tensorflow_text only."""
+from tfzoo.export.saved_model import export, serving_function
 
-__all__ = ["Predictor", "export_classifier"]
+__all__ = ["export", "serving_function"]

@@ -1,4 +1,4 @@
-"""A classifier with its tokenizer inside, as a SavedModel that takes strings.
+"""A model with its tokenizer inside, as a SavedModel that takes strings.
 
 Loading it needs `import tensorflow_text` first, for the tokenizer's ops, and nothing of tfzoo or Keras.
 """
@@ -11,60 +11,57 @@ import tensorflow as tf
 
 from tfzoo import files
 from tfzoo.errors import ConfigError
-from tfzoo.export.predictor import check_classifier
 
 
-def classify_function(loaded):
-    """Return the function that is served: strings to labels and probabilities, the tokenizer included.
+def serving_function(loaded):
+    """Return the function that is served: strings to what the task's `serve` gives, the tokenizer included.
 
     Args:
-        loaded: Loaded with a classifier and a tokenizer.
+        loaded: Loaded with a task that predicts, and a tokenizer that encodes in a graph.
 
     Returns:
-        Function of texts, tf.string [B] (and pairs, tf.string [B] or None) to dict: label tf.string [B], probabilities
-        float32 [B, C] in the order of the labels.
+        Function of texts, tf.string [B] (and pairs, tf.string [B] or None) to dict of tensors [B, ...].
 
     Raises:
-        ConfigError: where the model is no classifier or has no tokenizer.
+        ConfigError: where the model has no such task or tokenizer.
     """
-    check_classifier(loaded)
-    labels = tf.constant(loaded.config["labels"])
+    task = loaded.check_answers()
+    if not loaded.tokenizer.in_graph:
+        raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run inside a SavedModel yet: export a model "
+                          "trained with WordPiece or bytes")
 
-    def classify(texts, pairs=None):
-        inputs = loaded.tokenizer(texts, pairs, max_length=loaded.config["max_length"])
-        probabilities = tf.nn.softmax(loaded.model(inputs)["logits"])
-        return {"label": tf.gather(labels, tf.argmax(probabilities, -1)), "probabilities": probabilities}
+    def serve(texts, pairs=None):
+        batch = task.encode(loaded.tokenizer, texts, loaded.config["max_length"], pairs)
+        return task.serve(task.predict(batch, loaded.model(batch, training=False)), batch)
 
-    return classify
+    return serve
 
 
-def export_classifier(loaded, folder):
+def export(loaded, folder):
     """Write a SavedModel; it appears whole or not at all.
 
-    Its signatures: `serving_default` takes `text` (strings [B]); `pair` takes `text` and `text_pair`. Both give `label`
-    and `probabilities`; the labels in their order are also in `assets.extra/labels.json`.
+    Its signatures: `serving_default` takes `text` (strings [B]), and `pair` of a task of pairs `text` and `text_pair`.
+    Both give what the task serves: `label` and `probabilities`, or `tags`, `starts`, `ends`, `length` and `cut`. The
+    labels in their order are also in `assets.extra/labels.json`.
 
     Args:
-        loaded: Loaded with a classifier and a tokenizer.
+        loaded: Loaded, see serving_function.
         folder: str or path; must not exist yet, or be empty.
 
     Raises:
-        ConfigError: see classify_function; the folder holds something. OSError: it cannot be written.
+        ConfigError: see serving_function; the folder holds something. OSError: it cannot be written.
     """
     folder = pathlib.Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already: name a new or an empty folder")
-    check_classifier(loaded)
-    if not loaded.tokenizer.in_graph:
-        raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run inside a SavedModel yet: export a model "
-                          "trained with WordPiece or bytes")
-    classify = classify_function(loaded)
+    serve = serving_function(loaded)
     archive = keras.export.ExportArchive()
     archive.track(loaded.model)
     text = tf.TensorSpec([None], tf.string, name="text")
-    archive.add_endpoint("serving_default", lambda text: classify(text), input_signature=[text])
-    archive.add_endpoint("pair", lambda text, text_pair: classify(text, text_pair),
-                         input_signature=[text, tf.TensorSpec([None], tf.string, name="text_pair")])
+    archive.add_endpoint("serving_default", lambda text: serve(text), input_signature=[text])
+    if loaded.task.paired:
+        archive.add_endpoint("pair", lambda text, text_pair: serve(text, text_pair),
+                             input_signature=[text, tf.TensorSpec([None], tf.string, name="text_pair")])
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:

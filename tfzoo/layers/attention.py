@@ -12,6 +12,7 @@ from tfzoo.layers.blockwise import attend_in_blocks, is_large
 from tfzoo.layers.cache import Keys
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.linear import Linear, project_heads
+from tfzoo.layers.products import multiply
 from tfzoo.layers.taps import NO_TAPS
 
 
@@ -127,7 +128,7 @@ class Attention(keras.layers.Layer):
         batch, count, length, width = ops.shape(heads)
         if count != self.num_kv_heads:
             heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))
-        product = tf.matmul(heads, other, **transposed)
+        product = multiply(heads, other, **transposed)
         return ops.reshape(product, (batch, count, length, ops.shape(product)[-1]))
 
     def _is_single(self, query, source, rotary, bias, cache):
@@ -144,13 +145,13 @@ class Attention(keras.layers.Layer):
         keys, values = (tf.reshape(projection.weight(), (-1, self.num_heads, self.head_dim))
                         for projection in (self.key, self.value))
         moved = tf.einsum("bhk,dhk->bhd", heads, keys)
-        scores = tf.matmul(moved, source, transpose_b=True)  # [B, H, S]
+        scores = multiply(moved, source, transpose_b=True)  # [B, H, S]
         if self.key.bias is not None:
             scores += tf.reduce_sum(heads * self._bias_of(self.key), -1, keepdims=True)
         if taps.wants("probabilities"):
             taps.note("probabilities", kernels.softmax(scores[:, :, None], self.scale, visible))
         dropped = kernels.softmax(scores[:, :, None], self.scale, visible, drop=drop)[:, :, 0]
-        mixed = tf.einsum("bhd,dhk->bhk", tf.matmul(dropped, source), values)
+        mixed = tf.einsum("bhd,dhk->bhk", multiply(dropped, source), values)
         if self.value.bias is not None:
             mixed += tf.reduce_sum(dropped, -1, keepdims=True) * self._bias_of(self.value)
         return tf.reshape(mixed, (-1, 1, self.query.units))

@@ -2,6 +2,7 @@
 import tensorflow as tf
 
 from tfzoo.layers.fusing import jitted, max_columns, sum_columns, sum_rows
+from tfzoo.layers.products import multiply
 
 CHUNK = 2 ** 26  # logits that are held at once
 
@@ -64,11 +65,11 @@ def _all_rows(hidden, table, bias, labels, weights, training, chunks):
 
 
 def _rows(hidden, table, bias, labels, weights, training):
-    logits = tf.matmul(hidden, table, transpose_b=True)
+    logits = multiply(hidden, table, transpose_b=True)
     sums, slopes = _losses(logits, bias, labels, weights, training)
     if not training:
         return sums, [tf.zeros((), hidden.dtype), tf.zeros(()), tf.zeros(())]
-    return sums, [tf.matmul(slopes, table), tf.matmul(slopes, hidden, transpose_a=True), *sum_rows([slopes])]
+    return sums, [multiply(slopes, table), multiply(slopes, hidden, transpose_a=True), *sum_rows([slopes])]
 
 
 @jitted

@@ -10,6 +10,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.initializers import truncated_normal
 from tfzoo.layers.norm import LayerNorm
+from tfzoo.layers.products import multiply
 
 POSITIONS = ("learned", "sinusoidal", "none")
 
@@ -26,7 +27,7 @@ def sinusoidal_positions(length, width):
 def project(hidden, table, bias=None):
     """Project onto a table of tokens, [V, D]: float [..., D] -> float32 logits [..., V]."""
     flat = ops.reshape(hidden, (-1, table.shape[1]))
-    logits = ops.cast(ops.matmul(flat, ops.transpose(ops.cast(table, hidden.dtype))), "float32")
+    logits = ops.cast(multiply(flat, ops.cast(table, hidden.dtype), transpose_b=True), "float32")
     if bias is not None:
         logits = logits + ops.cast(bias, "float32")
     return ops.reshape(logits, (*ops.shape(hidden)[:-1], table.shape[0]))

@@ -8,6 +8,7 @@ from keras import ops
 
 from tfzoo.layers import context, kernels
 from tfzoo.layers.initializers import truncated_normal
+from tfzoo.layers.products import multiply
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -71,7 +72,7 @@ def project(inputs, linears):
     """
     weights = [linear.weight() for linear in linears]
     weight = weights[0] if len(weights) == 1 else tf.concat(weights, 1)
-    flat = tf.matmul(ops.reshape(inputs, (-1, weight.shape[0])), weight)
+    flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight)
     return ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
 
 

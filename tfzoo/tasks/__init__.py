@@ -1,6 +1,7 @@
-"""Heads, features, objectives and metrics over any body."""
-from tfzoo.tasks.batches import PackedBatches, StreamBatches, TextBatches
-from tfzoo.tasks.build import build, build_for, task_of
-from tfzoo.tasks.task_model import TaskModel
+"""Heads, features, objectives, answers and metrics over any body, one file a task."""
+from tfzoo.tasks.build import build, build_for
+from tfzoo.tasks.model import TaskModel
+from tfzoo.tasks.registry import task_of, tasks
+from tfzoo.tasks.task import Task
 
-__all__ = ["PackedBatches", "StreamBatches", "TaskModel", "TextBatches", "build", "build_for", "task_of"]
+__all__ = ["Task", "TaskModel", "build", "build_for", "task_of", "tasks"]

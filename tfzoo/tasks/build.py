@@ -1,40 +1,13 @@
 """The way from names to models that answer."""
-from tfzoo.errors import ConfigError
 from tfzoo.models import build_body, family_of
-from tfzoo.tasks.positions import QuestionAnswering, ReplacedTokens, Tagging
-from tfzoo.tasks.task import CausalLM, Classification, MaskedLM, Seq2Seq
-from tfzoo.tasks.task_model import TaskModel
-
-TASKS = {task.name: task for task in (MaskedLM, CausalLM, Classification, Tagging, QuestionAnswering, ReplacedTokens,
-                                      Seq2Seq)}
-LABELLED = ("classification", "tagging")
-
-
-def task_of(name, labels=None, **settings):
-    """Return the task of a name.
-
-    Args:
-        name: "masked_lm", "causal_lm", "classification", "tagging", "question_answering", "replaced_tokens" or
-            "seq2seq".
-        labels: list of str for classification and tagging, in the order of the logits.
-        settings: arguments of the task, as next_sentence of masked_lm.
-
-    Raises:
-        ConfigError: for an unknown name, or fewer than two labels, or labels that are there twice.
-    """
-    if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}: allowed are {', '.join(TASKS)}")
-    if name not in LABELLED:
-        return TASKS[name](**settings)
-    if not labels or len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        raise ConfigError(f"labels are {labels!r}: {name} needs two or more, each once")
-    return TASKS[name](labels)
+from tfzoo.tasks.model import TaskModel
+from tfzoo.tasks.registry import task_of
 
 
 def put_head(body, name, task, rate):
     """Return a TaskModel of a body with a fresh head, with this dropout before its projection."""
     head = task.head(body, rate)
-    return TaskModel(body, head, name=f"{name}_{task.name}")
+    return TaskModel(body, head, task, name=f"{name}_{task.name}")
 
 
 def build_for(name, task, dtype=None, **overrides):

@@ -275,7 +275,7 @@ class Loop:
         """Evaluate, log, and return whether it is a new best."""
         step = self.trainer.step
         with self.trainer.averages():
-            metrics = self.trainer.evaluate(self.eval_data, self._evaluation_bar(stopped))
+            metrics = self.trainer.evaluator.evaluate(self.eval_data, self._evaluation_bar(stopped))
             value, best = metrics[self.metric], self.state["best"]
             if not math.isfinite(metrics["loss"]):
                 raise Diverged(f"evaluation loss is {metrics['loss']} at step {step}: lower --learning_rate, or raise "
@@ -291,7 +291,7 @@ class Loop:
                 if self.run.last_step(tag) != step:
                     self.run.text(step, tag, text)
         tell(f"step {step} evaluation: " + ", ".join(
-            f"{name} {metrics[name]:.4f}" for name in self.trainer.task.headline(metrics)))
+            f"{name} {metrics[name]:.4f}" for name in self.trainer.task.shown if name in metrics))
         return is_better
 
     def _evaluation_bar(self, stopped):

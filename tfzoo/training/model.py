@@ -3,11 +3,9 @@ from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError
 from tfzoo.generation import Generator, Sampling
-from tfzoo.models import Decoder, family_of
+from tfzoo.models import family_of
 from tfzoo.progress import tell
-from tfzoo.tasks import build_for, task_of
-from tfzoo.tasks.build import LABELLED
-from tfzoo.tasks.heads import ClassificationHead
+from tfzoo.tasks import build_for, task_of, tasks
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.text.bpe import BytePairTokenizer
 from tfzoo.training.settings import POLICIES
@@ -27,7 +25,7 @@ def open_init(settings):
         raise ConfigError(f"--init={settings.init} has no tokenizer: needed is a folder with one")
     name = loaded.config["model"] if loaded else settings.model
     family_of(name)
-    if settings.task not in LABELLED:
+    if not tasks()[settings.task].labelled:
         task_of(settings.task).check_family(name)
     return loaded
 
@@ -35,7 +33,7 @@ def open_init(settings):
 def make_task(settings, source):
     """Return the Task of the settings, with the labels that occur in its training source."""
     own = {"next_sentence": settings.next_sentence, "whole_word": settings.whole_word, "pack": settings.pack == "on"}
-    return task_of(settings.task, source.labels() if settings.task in LABELLED else None,
+    return task_of(settings.task, source.labels() if tasks()[settings.task].labelled else None,
                    **(own if settings.task == "masked_lm" else {}))
 
 
@@ -85,22 +83,21 @@ def build_model(settings, task, init, tokenizer):
     if init is not None:
         model, fresh, dropped = with_head(init, task, policy, **overrides)
         tell(f"--init={settings.init}: {_layers_of(fresh)} fresh, {_layers_of([*dropped, *init.dropped])} dropped")
-        return model, tokenizer_for(model, tokenizer) if fresh else tokenizer
+        return model, tokenizer_for(task, model, tokenizer) if fresh else tokenizer
     vocab_size = overrides.pop("vocab_size", tokenizer.vocab_size)
     if isinstance(vocab_size, int) and vocab_size < tokenizer.vocab_size:
         raise ConfigError(f"vocab_size={vocab_size}: the tokenizer has ids up to {tokenizer.vocab_size - 1}; omit it, "
                           f"or give {tokenizer.vocab_size} or more")
     model = build_for(settings.model, task, dtype=policy, vocab_size=vocab_size, **overrides)
-    return model, tokenizer_for(model, tokenizer)
+    return model, tokenizer_for(task, model, tokenizer)
 
 
-def tokenizer_for(model, tokenizer):
-    """Return a tokenizer that puts no <|endoftext|> around what a decoder classifies, as transformers has it.
+def tokenizer_for(task, model, tokenizer):
+    """Return a tokenizer that puts no <|endoftext|> around what a decoder is fine-tuned on, as transformers has it.
 
     There it is padding too, which transformers passes over to find the last token, whose vector is classified.
     """
-    if isinstance(model.body, Decoder) and isinstance(model.head, ClassificationHead) and isinstance(
-            tokenizer, BytePairTokenizer):
+    if model.body.traits.causal and task.script == "finetune" and isinstance(tokenizer, BytePairTokenizer):
         return BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
     return tokenizer
 

@@ -111,7 +111,7 @@ def _lost_workers(strategy):
 def _facts_of(settings, task, sources, init):
     """Return what decides the outcome of a run beside its settings: dict of plain values."""
     facts = {"data_sha256": [None if source is None else source.fingerprint for source in sources],
-             "labels": getattr(task, "labels", None)}
+             "labels": task.labels}
     if init is not None:
         facts["init_model"] = {"name": init.config["model"], "tokenizer": init.tokenizer.fingerprint}
     elif not settings.tokenizer.startswith("learn:"):
@@ -166,7 +166,7 @@ def _resume(loop, settings, strategy):
 
 def _config_of(settings, task, model):
     """Return what a model's folder says of it, see tfzoo.checkpoints.folder.KEYS."""
-    return {"model": model.body.name, "task": task.name, "labels": getattr(task, "labels", None),
+    return {"model": model.body.name, "task": task.name, "labels": task.labels,
             "settings": task.settings, "max_length": settings.max_length}
 
 

@@ -12,7 +12,7 @@ import math
 import numbers
 import os
 
-PRETRAINING, FINETUNING = ("masked_lm", "causal_lm"), ("classification",)
+PRETRAINING, FINETUNING = ("masked_lm", "causal_lm"), ("classification", "tagging")
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
 RATE_FROM_INIT, RATE_FROM_SCRATCH = 5e-5, 5e-4
 EPOCHS, POWER, LENGTH, WARMUP_PART = 3.0, 2.0, 256, 10
@@ -70,8 +70,9 @@ class Settings:
         (), "An argument of the model as name=value, for instance num_layers=3; may be given several times.")
 
     data: str = setting(
-        None, "A file (.jsonl .tsv .csv .txt, each also .gz), a folder of them (its train.*), builtin:python "
-        "(docstrings of the installed Python), builtin:python_source (its source), or tfds:NAME.",
+        None, "A file (.jsonl .tsv .csv .txt, of tagging .conll .jsonl, each also .gz), a folder of them (its "
+        "train.*), builtin:python (docstrings of the installed Python), builtin:python_source (its source), or "
+        "tfds:NAME.",
         resumed=FREE, begins="data")  # the SHA-256 of what it holds must be the same
     eval_data: str = setting(
         None, "Where the evaluation examples come from; without it the evaluation part of --data: a folder's eval.*, "

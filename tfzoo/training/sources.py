@@ -2,11 +2,7 @@
 from tfzoo.data.source import has_own_eval, open_source
 from tfzoo.errors import DataError
 from tfzoo.progress import tell
-
-
-def columns_of(task):
-    """Return the columns that the examples of a task of this name need: tuple of str."""
-    return ("text", "label") if task == "classification" else ("text",)
+from tfzoo.tasks import tasks
 
 
 def open_sources(settings):
@@ -21,7 +17,7 @@ def open_sources(settings):
     Raises:
         FileNotFoundError, ConfigError, DataError: see open_source; DataError too where one has pairs and one has none.
     """
-    options = {"columns": columns_of(settings.task), "document": settings.document,
+    options = {"columns": tasks()[settings.task].columns, "document": settings.document,
                "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
     train, evaluation = open_source(settings.data, **options), None
     if settings.eval_data:
@@ -43,17 +39,13 @@ def open_sources(settings):
 
 
 def make_batches(settings, task, tokenizer, sources):
-    """Return (training data, evaluation data or None) of two sources: each with `batch(step)`, `batches_per_epoch`."""
-    made = []
-    for source, training in zip(sources, (True, False)):
-        made.append(None if source is None else task.batches(
-            source, tokenizer, settings.batch_size, settings.max_length, settings.seed, training))
+    """Return the Batches (training data, evaluation data or None) of two sources, and tell what is special in them."""
+    made = [None if source is None else task.features(
+        source, tokenizer, batch_size=settings.batch_size, max_length=settings.max_length, seed=settings.seed,
+        training=training) for source, training in zip(sources, (True, False))]
     for source, data in zip(sources, made):
         if data is not None:
-            tell_cut(source, data, settings.max_length)
-        if data is not None and getattr(task, "pack", False):
-            tell(f"{source.name}: packed into {data.plan.rows:,} rows of {settings.max_length} tokens, "
-                 f"{data.padding:.2%} padding")
+            tell_notes(source, data, settings.max_length)
     return made
 
 
@@ -64,7 +56,7 @@ def tell_counts(source):
     tell(f"{source.name}: {len(source):,} examples{''.join(f', {item}' for item in extra)}")
 
 
-def tell_cut(source, data, max_length):
-    """Print how many texts of a source were cut, if any."""
-    if data.cut:
-        tell(f"{source.name}: {data.cut:,} of {len(source):,} texts were cut at {max_length} tokens")
+def tell_notes(source, data, max_length):
+    """Print what a user should know of the batches of a source, as how many texts were cut."""
+    for note in data.notes(source, max_length):
+        tell(note)

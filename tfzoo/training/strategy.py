@@ -79,6 +79,25 @@ def check_batch(strategy, rows, parts):
                           f"allowed are multiples of {devices * parts}")
 
 
+def place(strategy, batch):
+    """Return a batch, dict of arrays, as the strategy takes it: each replica gets the rows that are its own."""
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return {key: tf.constant(value) for key, value in batch.items()}
+    size = len(next(iter(batch.values()))) // replicas
+
+    def rows(context):
+        first = context.replica_id_in_sync_group * size
+        return {key: tf.constant(value[first:first + size]) for key, value in batch.items()}
+
+    return strategy.experimental_distribute_values_from_function(rows)
+
+
+def local_value(strategy, result):
+    """Return a nest of values that are the same on all replicas, as one of this process has it."""
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], result)
+
+
 def is_chief(strategy):
     """Return whether this process writes the run's files: worker 0, or the only one."""
     resolver = getattr(strategy, "cluster_resolver", None)

@@ -1,6 +1,6 @@
 """The training step on any strategy: forward and backward, summed over microbatches and replicas, clip, apply.
 
-The loss is the sum over target tokens divided by their count over the global batch, and dropout is keyed by (seed,
+Each term of the loss is a sum over targets divided by their count over the global batch, and dropout is keyed by (seed,
 step, layer, row of the global batch), so one replica, N replicas and N microbatches give the same update. An update
 that is not finite changes nothing, on all replicas alike.
 """
@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError, OutOfMemory
-from tfzoo.layers import training_step
-from tfzoo.training.strategy import check_batch, is_multi_worker
+from tfzoo.layers import context, training_step
+from tfzoo.training.evaluator import Evaluator, memory_line
+from tfzoo.training.strategy import check_batch, is_multi_worker, local_value, place
 
 
 class Trainer:
@@ -43,10 +44,8 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.shared = is_multi_worker(self.strategy)  # other processes take part in each step
         self._gradients = tf.function(self._backward, jit_compile=xla, autograph=False)
-        self._outputs = tf.function(self._forward, jit_compile=xla, autograph=False)
         self._step = tf.function(lambda *inputs: self.strategy.run(self._replica_step, inputs), autograph=False)
-        self._evaluation = tf.function(lambda batch: self.strategy.run(self._replica_evaluation, (batch,)),
-                                       autograph=False)
+        self.evaluator = Evaluator(model, task, xla, self.strategy)
         self._swap = tf.function(self._swap_averages, autograph=False)
 
     @property
@@ -59,23 +58,24 @@ class Trainer:
         """Return how many shapes of batches the training step was traced for."""
         return self._step.experimental_get_tracing_count()
 
-    def _backward(self, batch, step, first_row, count):
+    def _backward(self, batch, step, first_row, counts):
+        def forward(inputs, *, draw=0, embedded=None, keep=()):
+            with context.changed(draw=draw):
+                return self.model(inputs, only_read=True, embedded=embedded, keep=keep, training=True)
+
         with training_step(self.seed, step, first_row, self.remat):
             with tf.GradientTape() as tape:
-                loss, sums = self.task.objective(self.model(batch, only_read=True, training=True), batch)
-                loss = loss / count
+                terms, sums = self.task.objective(forward, batch)
+                loss = tf.add_n([terms[name] / counts[name] for name in sorted(terms)])
             gradients = tape.gradient(loss, self.model.trainable_variables)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
-    def _forward(self, batch):
-        return self.task.objective(self.model(batch, only_read=True, training=False), batch)[1]
-
-    def _replica_step(self, batch, count, stop):
+    def _replica_step(self, batch, counts, stop):
         replica = tf.distribute.get_replica_context()
         step = tf.cast(self.optimizer.iterations.value, tf.int64)
-        size = batch["weights"].shape[0]
+        size = next(iter(batch.values())).shape[0]
         first_row = tf.cast(replica.replica_id_in_sync_group, tf.int64) * size
-        gradients, sums = self._accumulate(batch, step, first_row, count)
+        gradients, sums = self._accumulate(batch, step, first_row, counts)
         sums["stop"] = tf.identity(stop)  # on this replica's device
         gradients, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
         stop = sums.pop("stop")
@@ -85,16 +85,17 @@ class Trainer:
         self.optimizer.apply(gradients, finite=finite, scale=scale)
         return {key: tf.where(finite, value, tf.zeros_like(value)) for key, value in sums.items()}, norm, finite, stop
 
-    def _accumulate(self, batch, step, first_row, count):
+    def _accumulate(self, batch, step, first_row, counts):
         """Return the gradients and sums of a replica's rows, one microbatch after the other."""
-        parts, rows = self.microbatches, batch["weights"].shape[0] // self.microbatches
+        parts = self.microbatches
+        rows = next(iter(batch.values())).shape[0] // parts
         if parts == 1:
-            return self._gradients(batch, step, first_row, count)
+            return self._gradients(batch, step, first_row, counts)
         batch = {key: tf.reshape(value, (parts, rows, *value.shape[1:])) for key, value in batch.items()}
 
         def part_of(number):
             part = {key: value[number] for key, value in batch.items()}
-            return self._gradients(part, step, first_row + tf.cast(number, tf.int64) * rows, count)
+            return self._gradients(part, step, first_row + tf.cast(number, tf.int64) * rows, counts)
 
         def add(number, gradients, sums):
             more, values = part_of(number)
@@ -104,30 +105,11 @@ class Trainer:
         return tf.while_loop(lambda number, *_: number < parts, add, (tf.constant(1), *part_of(tf.constant(0))),
                              parallel_iterations=1)[1:]
 
-    def _replica_evaluation(self, batch):
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, self._outputs(batch))
-
-    def _place(self, batch):
-        """Return a batch as the strategy takes it: each replica gets the rows that are its own."""
-        replicas = self.strategy.num_replicas_in_sync
-        if replicas == 1:
-            return {key: tf.constant(value) for key, value in batch.items()}
-        size = len(batch["weights"]) // replicas
-
-        def rows(context):
-            first = context.replica_id_in_sync_group * size
-            return {key: tf.constant(value[first:first + size]) for key, value in batch.items()}
-
-        return self.strategy.experimental_distribute_values_from_function(rows)
-
-    def _local(self, result):
-        return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], result)
-
     def train_step(self, batch, stop=False):
         """Make one update.
 
         Args:
-            batch: dict of arrays with the B rows of the global batch, labels and weights among them.
+            batch: dict of arrays with the B rows of the global batch.
             stop: bool, this process was told to stop.
 
         Returns:
@@ -139,23 +121,16 @@ class Trainer:
             ConfigError: where replicas and microbatches do not divide the batch.
             OutOfMemory: the step does not fit.
         """
-        check_batch(self.strategy, len(batch["weights"]), self.microbatches)
-        count = tf.constant(max(1.0, float(batch["weights"].sum())), tf.float32)
+        check_batch(self.strategy, len(next(iter(batch.values()))), self.microbatches)
+        counts = {name: tf.constant(max(1.0, count), tf.float32) for name, count in self.task.counts(batch).items()}
         try:
-            return self._local(self._step(self._place(batch), count, tf.constant(float(stop))))
+            result = self._step(place(self.strategy, batch), counts, tf.constant(float(stop)))
+            return local_value(self.strategy, result)
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise OutOfMemory(self._memory_of(
-                batch, "raise --accumulate_steps, lower --batch_size or --max_length, or use --remat, "
-                "--precision=bfloat16 or --optimizer=adafactor")) from error
-
-    def _memory_of(self, batch, advice):
-        parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
-                             for variables in (self.model.trainable_variables,
-                                               self.optimizer.variables if self.optimizer else ()))
-        rows, length = batch["padding_mask"].shape[:2]
-        return (f"out of memory: a batch of {rows} x {length} tokens in {self.microbatches} part(s) on "
-                f"{self.strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and "
-                f"{slots:,.0f} of optimizer state on each; {advice}")
+            raise OutOfMemory(memory_line(
+                self.model, self.optimizer, batch, self.microbatches, self.strategy, "raise --accumulate_steps, lower "
+                "--batch_size or --max_length, or use --remat, --precision=bfloat16 or --optimizer=adafactor")
+            ) from error
 
     def train(self, data, until, stopped=bool):
         """Make updates until a step, each on the batch that `data` gives for it.
@@ -174,27 +149,6 @@ class Trainer:
         start = self.step
         for number, (batch, waited) in enumerate(prefetch(data.batch, range(start, until)), start + 1):
             yield number, *self.train_step(batch, stopped()), np.count_nonzero(batch["padding_mask"]), waited
-
-    def evaluate(self, data, progress=None):
-        """Return the task's metrics over one pass of the data, each example counted once: dict of float.
-
-        Args:
-            data: gives `batch(step)` and `batches_per_epoch`.
-            progress: callable of an iterable of batches and their count, which wraps it; None shows nothing.
-
-        Raises:
-            OutOfMemory: a batch does not fit.
-        """
-        totals = {}
-        batches = (batch for batch, _ in prefetch(data.batch, range(data.batches_per_epoch)))
-        for batch in batches if progress is None else progress(batches, data.batches_per_epoch):
-            try:
-                sums = self._local(self._evaluation(self._place(batch)))
-            except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-                raise OutOfMemory(self._memory_of(batch, "lower --batch_size or --max_length")) from error
-            for key, value in sums.items():
-                totals[key] = totals.get(key, 0.0) + value.numpy().astype(np.float64)
-        return self.task.metrics(totals, data.raw_bytes)
 
     @contextlib.contextmanager
     def averages(self):

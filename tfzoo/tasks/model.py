@@ -1,5 +1,7 @@
-"""A body with a head: an ordinary Keras model that answers."""
+"""A body with a head: an ordinary Keras model that answers, and knows what it was taught."""
 import keras
+
+from tfzoo.tasks.registry import task_of
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -7,30 +9,34 @@ class TaskModel(keras.Model):
     """Join a body and a head.
 
     Args:
-        body: an Encoder, Decoder or EncoderDecoder.
-        head: a layer called as `head(outputs, inputs=inputs, body=body)`.
+        body: Body.
+        head: a layer, see tfzoo.tasks.heads.
+        task: Task, or a dict of its name, labels and settings; None where an older file does not say.
 
     Call arguments:
         inputs: dict of int32, see the body; masked_positions [B, P] for a masked language model.
         only_read: bool, let the body's last block compute only the positions that the head reads, and a language
             model's head only the sums of loss and right answers where the inputs have labels and weights.
+        embedded, keep: see Body.
+        training: bool.
 
     Returns:
         dict: what the head gives, logits float32 or loss and right among it, and the body's outputs; with only_read
         `read` [B, P, D] instead of `sequence` where the head does not read all.
     """
 
-    def __init__(self, body, head, **model):
+    def __init__(self, body, head, task=None, **model):
         super().__init__(autocast=False, **model)  # Keras would round the weights of the targets
         self.body = body
         self.head = head
+        self.task = task_of(task["name"], task["labels"], **task["settings"]) if isinstance(task, dict) else task
         if not head.built:
             head.build()
         self.built = True
 
-    def call(self, inputs, only_read=False, training=None):
-        positions = self.head.reads(inputs, self.body) if only_read else None
-        outputs = self.body(inputs, read=positions, training=training)
+    def call(self, inputs, *, only_read=False, embedded=None, keep=(), training=None):
+        read = self.head.reads(inputs, self.body) if only_read else None
+        outputs = self.body(inputs, read=read, embedded=embedded, keep=keep, training=training)
         return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, only_read=only_read,
                                        training=training)}
 
@@ -39,8 +45,9 @@ class TaskModel(keras.Model):
         return self.head(outputs, inputs={}, body=self.body)["logits"]
 
     def get_config(self):
+        task = self.task and {"name": self.task.name, "labels": self.task.labels, "settings": self.task.settings}
         return {"body": keras.saving.serialize_keras_object(self.body),
-                "head": keras.saving.serialize_keras_object(self.head), "name": self.name}
+                "head": keras.saving.serialize_keras_object(self.head), "task": task, "name": self.name}
 
     @classmethod
     def from_config(cls, config):

@@ -1,0 +1,127 @@
+"""Tagging: words out are words in, whatever tokenizer and max_length do; live, evaluated and served are the same."""
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfzoo
+from tests.helpers import hostile_texts
+from tests.tasks.test_tasks import SMALL
+from tfzoo.checkpoints import Loaded
+from tfzoo.data.sentences import Sentences
+from tfzoo.export import serving_function
+from tfzoo.tasks import task_of
+from tfzoo.text import learn_tokenizer, load_tokenizer
+from tfzoo.training.evaluator import Evaluator, in_order
+
+LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+SENTENCES = [["Ann", "Lee", "\x00", "saw", "New", "York"], ["rain"], ["\x7f"], ["Paris", "#", "hosts", "Ann"] * 6]
+TAGS = [["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC"], ["O"], ["O"], ["B-LOC", "O", "O", "B-PER"] * 6]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return learn_tokenizer("learn:wordpiece:120", [" ".join(words) for words in SENTENCES] * 3)
+
+
+def make(tokenizer, name="bert_tiny", length=20):
+    sizes = {**SMALL, "vocab_size": tokenizer.vocab_size}
+    model = tfzoo.build(name, task="tagging", labels=LABELS, **sizes)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.5 * rng.standard_normal(variable.shape).astype(np.float32))
+    return Loaded(model, tokenizer, {"model": name, "task": "tagging", "labels": LABELS, "settings": {},
+                                     "max_length": length})
+
+
+def test_a_word_s_target_is_at_its_first_token_and_each_sentence_has_its_own_words(tokenizer):
+    source = Sentences("s", {"tokens": SENTENCES, "tags": TAGS})
+    data = task_of("tagging", LABELS).features(source, tokenizer, batch_size=2, max_length=20)
+    assert (data.tokenless, data.references) == (2, TAGS) and data.beyond > 0
+    assert [len(note) > 20 for note in data.notes(source, 20)] == [True, True]
+    for step in range(data.batches_per_epoch):
+        batch = data.batch(step)
+        for row, example in enumerate(data.rows(step)):
+            if example < 0:
+                assert not batch["weights"][row].any()
+                continue
+            places = data.places(example)
+            seen = [(int(place), tag) for place, tag in zip(places, TAGS[example]) if place >= 0]
+            assert np.flatnonzero(batch["weights"][row]).tolist() == [place for place, _ in seen]
+            assert [LABELS[label] for label in batch["labels"][row][[place for place, _ in seen]]] == [
+                tag for _, tag in seen]
+            for place, word in zip(places, SENTENCES[example]):
+                assert place < 0 or batch["token_ids"][row, place] == tokenizer.encode([word])[0].numpy()[0]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
+def test_evaluation_counts_each_sentence_once_in_its_order_as_prediction_has_it(kind, tokenizer):
+    loaded = make(tokenizer if kind == "wordpiece" else load_tokenizer("bytes"))
+    source, task = Sentences("s", {"tokens": SENTENCES, "tags": TAGS}), loaded.task
+    seen = []
+    task.metrics = lambda sums, answers, references: seen.append((answers, references)) or {"count": sums["count"]}
+    data = task.features(source, loaded.tokenizer, batch_size=3, max_length=20)
+    counted = Evaluator(loaded.model, task).evaluate(data)["count"]
+    (answers, references), = seen
+    assert references == TAGS and [answer["tokens"] for answer in answers] == SENTENCES
+    assert counted == sum(map(len, SENTENCES)) - data.beyond - data.tokenless
+    alone = [loaded.predict([words])[0] for words in SENTENCES]
+    assert alone == answers == loaded.predict(SENTENCES)
+    assert len({tag for answer in answers for tag in answer["tags"]}) > 2
+    for answer, words in zip(answers, SENTENCES):
+        assert all(" ".join(words)[entity["start"]:entity["end"]] == entity["text"] for entity in answer["entities"])
+
+
+def test_metrics_are_those_of_conlleval():
+    task = task_of("tagging", LABELS)
+    sums = {"loss": 6.0, "right": 2.0, "count": 4.0}
+    tags = [["B-PER", "I-PER", "O", "O", "B-LOC", "O"], ["B-LOC"], ["O"], TAGS[3]]
+    metrics = task.metrics(sums, [{"tags": each} for each in tags], TAGS)
+    # 13 of 14 true entities are right; 15 were predicted.
+    assert metrics["f1"] == pytest.approx(2 * 13 / (14 + 15)) and metrics["precision"] == pytest.approx(13 / 15)
+    assert metrics["accuracy"] == pytest.approx(30 / 32) and metrics["loss"] == 1.5
+    assert task.better == ("f1", max) and task_of("tagging", ["ADJ", "NOUN"]).better == ("accuracy", max)
+    assert set(task.metrics(sums)) == {"loss", "accuracy"}
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
+def test_served_and_live_give_the_same_tags_and_places(kind, tokenizer):
+    loaded = make(tokenizer if kind == "wordpiece" else load_tokenizer("bytes"))
+    texts = ["Ann  saw \U0001f600 Paris, e\u0301te\u0301.", "", " \x00 ", "x " * 40, *hostile_texts(30)[:24]]
+    texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in texts]
+    live = loaded.predict(texts)
+    served = {key: value.numpy() for key, value in serving_function(loaded)(tf.constant(texts)).items()}
+    for row, (text, answer) in enumerate(zip(texts, live)):
+        size = served["length"][row]
+        starts, ends = served["starts"][row, :size], served["ends"][row, :size]
+        assert [text[start:end] for start, end in zip(starts, ends)] == answer["tokens"]
+        assert [tag.decode() for tag in served["tags"][row, :size]] == answer["tags"]
+        assert (served["tags"][row, size:] == b"").all()
+    assert served["cut"][3] > 0 and served["cut"][1] == 0
+
+
+def test_a_saved_model_alone_knows_its_task_and_labels(tokenizer, tmp_path):
+    loaded = make(tokenizer)
+    loaded.model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert (again.task.name, again.task.labels) == ("tagging", LABELS)
+    tfzoo.save(again, tmp_path / "folder")
+    assert tfzoo.load(tmp_path / "folder").config["labels"] == LABELS
+    tfzoo.save(loaded, tmp_path / "whole")
+    assert tfzoo.load(tmp_path / "whole").predict(SENTENCES) == loaded.predict(SENTENCES)
+    model = tfzoo.build("bert_tiny", task="masked_lm", **SMALL)
+    model.task = task_of("masked_lm", whole_word=True)
+    model.save(tmp_path / "other.keras")
+    assert keras.models.load_model(tmp_path / "other.keras").task.settings["whole_word"]
+
+
+def test_predictions_of_batches_are_joined_in_order_without_padding():
+    found = in_order([{"tags": np.array([[1, 2], [3, 4]])}, {"tags": np.array([[5, 6, 7], [0, 0, 0]])}],
+                     [np.array([2, 0]), np.array([1, -1])])
+    assert found["tags"].tolist() == [[3, 4, 0], [5, 6, 7], [1, 2, 0]]
+
+
+def test_labels_of_a_stranger_s_model_are_classes_where_they_are_no_tags():
+    assert json.dumps(task_of("tagging", ["LABEL_0", "LABEL_1"]).labels) and not task_of("tagging", ["X", "Y"]).entities

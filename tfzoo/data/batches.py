@@ -1,0 +1,118 @@
+"""The data of a task: batches by step, each a pure function of the seed and the step."""
+import numpy as np
+
+from tfzoo.data.plan import BatchPlan
+from tfzoo.errors import DataError
+from tfzoo.text.tokenizer import keep_of_pair
+
+
+class Batches:
+    """The contract of a task's data.
+
+    Attributes:
+        batch_size: int, B. batches_per_epoch: int.
+        cut: int, texts that were cut at max_length.
+        references: what the task's metrics need beside sums and answers, see the task; None for nothing.
+    """
+
+    cut, references = 0, None
+
+    def batch(self, step):
+        """Return the batch of a step counted from 0 over all epochs: dict of NumPy arrays, the first axis the row."""
+        raise NotImplementedError(f"{type(self).__name__} has no batches")
+
+    def rows(self, step):
+        """Return the example of each row, int64 [B]: -1 is padding, the windows of an example share its number."""
+        raise NotImplementedError(f"{type(self).__name__} has no rows")
+
+    def examples(self, step):
+        """Return the numbers of the examples in the batch of a step, counted from 0: int64 [at most B]."""
+        rows = self.rows(step)
+        return rows[rows >= 0]
+
+    def notes(self, source, max_length):
+        """Return what a user should know of the batches of a source, a line each: list of str."""
+        return [f"{source.name}: {self.cut:,} of {len(source):,} texts were cut at {max_length} tokens"] \
+            if self.cut else []
+
+
+class Derived(Batches):
+    """Batches with more in them.
+
+    Args:
+        base: Batches.
+        add: callable (batch, step, rows) -> dict of arrays, what the batch has besides or instead.
+        references: see Batches.
+    """
+
+    def __init__(self, base, add, references=None):
+        self.base, self.add, self.references = base, add, references
+        self.batch_size, self.batches_per_epoch, self.cut = base.batch_size, base.batches_per_epoch, base.cut
+
+    def batch(self, step):
+        batch = self.base.batch(step)
+        return {**batch, **self.add(batch, step, self.base.rows(step))}
+
+    def rows(self, step):
+        return self.base.rows(step)
+
+    def examples(self, step):
+        return self.base.examples(step)
+
+    def notes(self, source, max_length):
+        return self.base.notes(source, max_length)
+
+
+class TextBatches(Batches):
+    """Batches of encoded texts [start] a [end] (b [end]), padded to few lengths.
+
+    Args:
+        encoded: tuple of EncodedTexts, one for each text of an example.
+        tokenizer: of the special tokens.
+        batch_size, max_length: int.
+        seed: int, of the order.
+        shuffle: bool, False keeps the order within a bucket.
+        multiple: int, of which the padded lengths are multiples.
+
+    Raises:
+        DataError: where there is no example.
+    """
+
+    def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle, multiple=8):
+        self.encoded, self.tokenizer, self.batch_size = encoded, tokenizer, batch_size
+        self.room = tokenizer.room(max_length, len(encoded))
+        if not len(encoded[0]):
+            raise DataError("no examples: allowed is one or more")
+        lengths = sum(part.lengths for part in encoded) + max_length - self.room
+        self.cut = int((lengths > max_length).sum())
+        self.plan = BatchPlan(lengths, batch_size, max_length, seed if shuffle else None, multiple)
+        self.batches_per_epoch = self.plan.batches_per_epoch
+
+    def rows(self, step):
+        return self.plan.batch(step)[1]
+
+    def row(self, index):
+        """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int."""
+        parts = [part[index] for part in self.encoded]
+        keep = [self.room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), self.room)
+        parts = [part[:int(size)] for part, size in zip(parts, keep)]
+        before, between, after = self.tokenizer.around
+        tokens, segments = list(before), [0] * len(before)
+        for number, part in enumerate(parts):
+            ends = between if number + 1 < len(parts) else after
+            tokens += [*part, *ends]
+            segments += [number] * (len(part) + len(ends))
+        return tokens, segments
+
+    def batch(self, step):
+        """Return the inputs of a step: dict of int32 [B, T]."""
+        length, rows = self.plan.batch(step)
+        token_ids = np.full((len(rows), length), self.tokenizer.pad_id, np.int32)
+        segment_ids, padding_mask = np.zeros_like(token_ids), np.zeros_like(token_ids)
+        for number, index in enumerate(rows):
+            if index >= 0:
+                tokens, segments = self.row(index)
+                token_ids[number, :len(tokens)] = tokens
+                segment_ids[number, :len(tokens)] = segments
+                padding_mask[number, :len(tokens)] = 1
+        return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}

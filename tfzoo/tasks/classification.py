@@ -1,0 +1,116 @@
+"""Classification of a text, or of a pair of texts (Devlin et al. 2018, arXiv:1810.04805, section 4.1)."""
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfzoo.data.batches import Derived, TextBatches
+from tfzoo.data.encode import encode_texts
+from tfzoo.layers import Dropout, Linear
+from tfzoo.metrics.confusion import confusion_metrics
+from tfzoo.tasks.task import Task, cross_entropy
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class ClassificationHead(keras.layers.Layer):
+    """Classify a text by the pooled vector, or by its last real position where the body has no pooler.
+
+    Args:
+        num_labels, hidden_dim: int.
+        dropout: float, on the vector.
+        use_bias: bool.
+
+    Call arguments: see tfzoo.tasks.heads.
+
+    Returns:
+        dict: logits float32 [B, C].
+    """
+
+    def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, **layer):
+        super().__init__(**layer)
+        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout, "use_bias": use_bias}
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.dense = Linear(num_labels, use_bias, name="dense", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.dropout.build()
+        self.dense.build((None, self.config["hidden_dim"]))
+        self.built = True
+
+    def reads(self, inputs, body):
+        tokens = inputs["token_ids"]
+        if body.traits.pooled:
+            return ops.zeros_like(tokens[:, :1])
+        columns = ops.arange(ops.shape(tokens)[1], dtype=tokens.dtype)
+        last = columns if inputs.get("padding_mask") is None else columns * ops.cast(inputs["padding_mask"],
+                                                                                     tokens.dtype)
+        return ops.max(ops.broadcast_to(last, ops.shape(tokens)), axis=1, keepdims=True)
+
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
+        vector = outputs.get("pooled")
+        if vector is None and "read" in outputs:
+            vector = outputs["read"][:, 0]
+        elif vector is None:
+            positions = self.reads(inputs, body)
+            vector = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)[:, 0]
+        return {"logits": ops.cast(self.dense(self.dropout(vector, training=training)), "float32")}
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+class Classification(Task):
+    """Give a text, or a pair of texts, one of `labels`.
+
+    Args:
+        labels: list of str, in the order of the logits.
+    """
+
+    name, script, columns = "classification", "finetune", ("text", "label")
+    labelled = paired = pooled = True
+    better, shown = ("accuracy", max), ("loss", "accuracy", "f1")
+
+    def __init__(self, labels):
+        self.labels = list(labels)
+
+    def head(self, body, dropout):
+        # As the reference has it: a decoder's has no bias.
+        return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout, not body.traits.causal,
+                                  name="head", dtype=body.dtype_policy)
+
+    def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
+        known = "label" in source.columns
+        encoded = tuple(encode_texts(tokenizer, texts, source.name, None if known else False) for texts in source.texts)
+        batches = TextBatches(encoded, tokenizer, batch_size, max_length, seed, training, multiple)
+        return labelled(batches, source.label_ids(self.labels)) if known else batches
+
+    def objective(self, forward, batch):
+        logits, count = forward(batch)["logits"], len(self.labels)
+        loss, right = cross_entropy(logits, batch["labels"], batch["weights"])
+        cell = batch["labels"] * count + tf.argmax(logits, -1, output_type=tf.int32)
+        matrix = tf.reduce_sum(tf.one_hot(cell, count * count) * batch["weights"][:, None], 0)
+        return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"]),
+                                "confusion": tf.reshape(matrix, (count, count))}
+
+    def predict(self, batch, outputs):
+        return {"probabilities": tf.nn.softmax(outputs["logits"])}
+
+    def answers(self, predictions, batches):
+        return [{"label": self.labels[int(row.argmax())], "probabilities": dict(zip(self.labels, row.tolist()))}
+                for row in predictions["probabilities"]]
+
+    def serve(self, predictions, batch):
+        best = tf.argmax(predictions["probabilities"], -1)
+        return {"label": tf.gather(tf.constant(self.labels), best), **predictions}
+
+    def metrics(self, sums, answers=None, references=None):
+        return {"loss": super().metrics(sums)["loss"], **confusion_metrics(np.rint(sums["confusion"]), self.labels)}
+
+
+def labelled(batches, labels):
+    """Return Batches with the labels int [N] of their examples, one a row: labels int32 [B], weights float32 [B]."""
+    def add(batch, step, rows):
+        real = rows >= 0
+        return {"labels": np.where(real, labels[rows], 0).astype(np.int32), "weights": real.astype(np.float32)}
+
+    return Derived(batches, add)

@@ -1,0 +1,175 @@
+"""Masked language modelling, with or without next-sentence prediction (Devlin et al. 2018, arXiv:1810.04805)."""
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfzoo.data.batches import Derived, TextBatches
+from tfzoo.data.corpus import open_corpus, open_sentences
+from tfzoo.data.encode import sentence_pairs, split_long
+from tfzoo.data.masking import mask_tokens, step_generator
+from tfzoo.data.packing import PackedBatches
+from tfzoo.errors import ConfigError
+from tfzoo.layers import LayerNorm, Linear, kernels
+from tfzoo.layers.feed_forward import activation_of
+from tfzoo.tasks.heads import score_words
+from tfzoo.tasks.task import Task, cross_entropy
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class MaskedLMHead(keras.layers.Layer):
+    """Predict the hidden words: dense, activation, norm, then the tied token table and a bias (BERT's).
+
+    Only `masked_positions` are computed where the inputs have them.
+
+    Args:
+        hidden_dim, vocab_size: int.
+        activation: str.
+        epsilon: float.
+        next_sentence: bool, also tell from the pooled vector whether the second text follows the first.
+        embedding_dim: int, width of the token table, and so of dense's result; 0 is hidden_dim.
+
+    Call arguments:
+        see tfzoo.tasks.heads; the body's token table is used.
+
+    Returns:
+        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; or loss and right, see
+        projected_cross_entropy; with next_sentence pair_logits [B, 2] (0 follows, 1 does not).
+    """
+
+    def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False,
+                 embedding_dim=0, **layer):
+        super().__init__(autocast=False, **layer)  # weights stay float32
+        self.config = {"hidden_dim": hidden_dim, "vocab_size": vocab_size, "activation": activation,
+                       "epsilon": epsilon, "next_sentence": next_sentence, "embedding_dim": embedding_dim}
+        self.pair = Linear(2, name="pair", dtype=self.dtype_policy) if next_sentence else None
+        self.activation = activation_of(activation)
+        self.dense = Linear(embedding_dim or hidden_dim, name="dense", dtype=self.dtype_policy)
+        self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.dense.build((None, None, self.config["hidden_dim"]))
+        self.norm.build((None, None, self.dense.units))
+        if self.pair:
+            self.pair.build((None, self.config["hidden_dim"]))
+        self.bias = self.add_weight(name="bias", shape=(self.config["vocab_size"],), initializer="zeros",
+                                    autocast=False)
+        self.built = True
+
+    def reads(self, inputs, body):
+        """Return the positions that the head needs, int32 [B, P], or None where it needs all."""
+        positions = inputs.get("masked_positions")
+        if positions is None or self.pair is None:
+            return positions
+        return ops.concatenate([ops.zeros_like(positions[:, :1]), positions], axis=1)  # the pooler's comes first
+
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
+        positions = inputs.get("masked_positions")
+        if positions is None:
+            hidden = outputs["sequence"]
+        elif "read" in outputs:
+            hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
+        else:
+            hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
+        hidden = self.norm(kernels.activate(self.dense.product(hidden), self.dense.bias, self.activation))
+        bias = tf.convert_to_tensor(self.bias)
+        result = score_words(hidden, inputs, body.embeddings.token, bias, only_read, training)
+        if self.pair:
+            result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
+        return result
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
+    """Hide tokens of Batches, a function of (seed, step).
+
+    Args:
+        batches: Batches of inputs.
+        tokenizer, whole_word: see mask_tokens.
+        seed: int.
+        pair_labels: int [N], 1 where an example's second text is from elsewhere; None without pairs.
+
+    Returns:
+        Batches, with what mask_tokens gives, and of pairs pair_labels int32 [B] and pair_weights float32 [B].
+    """
+    def add(batch, step, rows):
+        maskable = (batch["padding_mask"] > 0) & ~np.isin(batch["token_ids"], tokenizer.special_ids)
+        hidden = mask_tokens(batch["token_ids"], maskable, tokenizer, step_generator(seed, step), whole_word)
+        if pair_labels is None:
+            return hidden
+        real = rows >= 0
+        return {**hidden, "pair_labels": np.where(real, pair_labels[rows], 0).astype(np.int32),
+                "pair_weights": real.astype(np.float32)}
+
+    return Derived(batches, add)
+
+
+class MaskedLM(Task):
+    """Predict 15 % hidden tokens, and with `next_sentence` whether two texts belong together.
+
+    Args:
+        next_sentence: bool, the examples are pairs of texts, half of them of two documents.
+        whole_word: bool, hide all pieces of a word together.
+        pack: bool, put several texts in one row, see PackedBatches; not with next_sentence.
+
+    Raises:
+        ConfigError: for pack with next_sentence.
+    """
+
+    name, script = "masked_lm", "pretrain"
+
+    def __init__(self, next_sentence=False, whole_word=False, pack=False):
+        if pack and next_sentence:
+            raise ConfigError("pack with next_sentence: allowed is one of them; pairs of texts have a row each")
+        self.next_sentence, self.whole_word, self.pack = next_sentence, whole_word, pack
+        self.pooled = next_sentence
+
+    @property
+    def settings(self):
+        return {"next_sentence": self.next_sentence, "whole_word": self.whole_word, "pack": self.pack}
+
+    def suits(self, traits):
+        return not traits.causal
+
+    def head(self, body, dropout):
+        config = body.config
+        return MaskedLMHead(config["hidden_dim"], config["vocab_size"], activation=config["activation"],
+                            epsilon=config["epsilon"], next_sentence=self.next_sentence,
+                            embedding_dim=config["embedding_dim"], name="head", dtype=body.dtype_policy)
+
+    def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
+        if tokenizer.mask_id is None:
+            raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
+        if self.pack:
+            packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size, max_length, seed, training)
+            return masked(packed, tokenizer, seed, self.whole_word)
+        elsewhere = None
+        if self.next_sentence:
+            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), max_length, seed, source.name)
+        else:
+            texts = [split_long(open_corpus(source, tokenizer), max_length - 2)]
+        batches = TextBatches(tuple(texts), tokenizer, batch_size, max_length, seed, training, multiple)
+        return masked(batches, tokenizer, seed, self.whole_word, elsewhere)
+
+    def counts(self, batch):
+        pairs = {"pair_loss": float(batch["pair_weights"].sum())} if self.next_sentence else {}
+        return {**super().counts(batch), **pairs}
+
+    def objective(self, forward, batch):
+        """Return terms and sums, see Task: a mean over hidden tokens and one over pairs, which add up (BERT's)."""
+        outputs = forward(batch)
+        terms, sums = super().objective(lambda _: outputs, batch)
+        if not self.next_sentence:
+            return terms, sums
+        loss, right = cross_entropy(outputs["pair_logits"], batch["pair_labels"], batch["pair_weights"])
+        return {**terms, "pair_loss": loss}, {**sums, "pair_loss": loss, "pair_right": right,
+                                              "pair_count": tf.reduce_sum(batch["pair_weights"])}
+
+    def metrics(self, sums, answers=None, references=None):
+        metrics = super().metrics(sums)
+        if self.next_sentence:
+            count = max(1.0, float(sums["pair_count"]))
+            metrics.update(pair_loss=float(sums["pair_loss"]) / count, pair_accuracy=float(sums["pair_right"]) / count)
+        return metrics

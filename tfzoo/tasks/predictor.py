@@ -1,0 +1,71 @@
+"""Answers of a live model to rows, by the same features, predictions and answers as evaluation has."""
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.data.loader import prefetch
+
+MULTIPLE = 16  # padded lengths are multiples of it, so that few shapes are traced
+
+
+class Predictor:
+    """Answer rows.
+
+    Args:
+        model: TaskModel with a task.
+        tokenizer: Tokenizer.
+        max_length: int.
+        xla: bool, compile.
+
+    Attributes:
+        cut: int, texts so far that were longer than max_length.
+    """
+
+    def __init__(self, model, tokenizer, max_length, xla=False):
+        self.model, self.task, self.tokenizer, self.max_length, self.cut = model, model.task, tokenizer, max_length, 0
+        self._run = tf.function(lambda batch: self.task.predict(batch, self.model(batch, training=False)),
+                                reduce_retracing=not xla, jit_compile=xla, autograph=False)
+
+    def __call__(self, rows):
+        """Return one record a row, see the task's `answers`.
+
+        Args:
+            rows: list of dict with the columns that the task needs: text, and text_pair where the task is paired, or
+                tokens of tagging.
+
+        Raises:
+            DataError: for rows that differ in their columns.
+        """
+        if not rows:
+            return []
+        data = self.task.features(self.task.read(rows), self.tokenizer, batch_size=len(rows),
+                                  max_length=self.max_length, training=False, multiple=MULTIPLE)
+        self.cut += data.cut
+        found, numbers = [], []
+        for step, (batch, _) in enumerate(prefetch(data.batch, range(data.batches_per_epoch))):
+            batch = {key: tf.constant(value) for key, value in batch.items()}
+            found.append({key: value.numpy() for key, value in self._run(batch).items()})
+            numbers.append(data.rows(step))
+        return self.task.answers(in_order(found, numbers), data)
+
+
+def in_order(predictions, rows):
+    """Join the predictions of batches in the order of their examples, without padding rows.
+
+    Args:
+        predictions: list of dict of arrays [B, ...], whose widths may differ from batch to batch.
+        rows: list of int [B], see Batches.rows.
+
+    Returns:
+        dict of arrays [N, ...]; narrower ones are filled with 0.
+    """
+    rows = np.concatenate(rows)
+    order = np.argsort(rows, kind="stable")
+    order = order[rows[order] >= 0]
+    joined = {}
+    for key in predictions[0]:
+        parts = [each[key] for each in predictions]
+        widest = np.max([part.shape[1:] for part in parts], axis=0)
+        parts = [np.pad(part, [(0, 0), *((0, most - size) for most, size in zip(widest, part.shape[1:]))])
+                 for part in parts]
+        joined[key] = np.concatenate(parts)[order]
+    return joined

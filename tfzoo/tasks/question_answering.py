@@ -1,0 +1,21 @@
+"""Extractive question answering (Rajpurkar et al. 2016, SQuAD, arXiv:1606.05250)."""
+import tensorflow as tf
+
+from tfzoo.tasks.heads import PositionHead
+from tfzoo.tasks.task import Task, cross_entropy
+
+
+class QuestionAnswering(Task):
+    """Find where the answer to a question begins and ends."""
+
+    name, pooled = "question_answering", False
+
+    def head(self, body, dropout):
+        return PositionHead(2, body.config["hidden_dim"], dropout, name="head", dtype=body.dtype_policy)
+
+    def objective(self, forward, batch):
+        """Return terms and sums, see Task, of a batch with labels int32 [B, 2], start and end, and weights [B]."""
+        logits = tf.transpose(forward(batch)["logits"], (0, 2, 1))  # [B, 2, T]
+        weights = tf.repeat(batch["weights"][:, None] / 2, 2, 1)
+        loss, right = cross_entropy(logits, batch["labels"], weights)
+        return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(weights)}

@@ -1,0 +1,39 @@
+"""Tasks by name: each module of this package that defines a Task with a name is one."""
+import functools
+import importlib
+import pkgutil
+
+from tfzoo.errors import ConfigError
+from tfzoo.tasks.task import Task
+
+
+@functools.lru_cache(maxsize=1)
+def tasks():
+    """Return the tasks: dict of name -> class, sorted."""
+    package = __name__.rpartition(".")[0]
+    modules = [importlib.import_module(f"{package}.{info.name}")
+               for info in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+    kinds = {kind for module in modules for kind in vars(module).values()
+             if isinstance(kind, type) and issubclass(kind, Task) and kind.name}
+    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.name)}
+
+
+def task_of(name, labels=None, **settings):
+    """Return the task of a name.
+
+    Args:
+        name: str, one of `tasks()`.
+        labels: list of str for a labelled task, in the order of the logits; others take none.
+        settings: arguments of the task, as next_sentence of masked_lm.
+
+    Raises:
+        ConfigError: for an unknown name or setting, fewer than two labels, or labels that are there twice.
+    """
+    if name not in tasks():
+        raise ConfigError(f"unknown task {name!r}: allowed are {', '.join(tasks())}")
+    kind = tasks()[name]
+    if not kind.labelled:
+        return kind(**settings)
+    if not labels or len(set(labels)) < 2 or len(set(labels)) != len(labels):
+        raise ConfigError(f"labels are {labels!r}: {name} needs two or more, each once")
+    return kind(labels, **settings)

@@ -1,0 +1,79 @@
+"""Evaluation on any strategy: sums where sums do, else the predictions of all rows in the order of their examples."""
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.data.loader import prefetch
+from tfzoo.errors import OutOfMemory
+from tfzoo.tasks.predictor import in_order
+from tfzoo.training.strategy import local_value, place
+
+
+def memory_line(model, optimizer, batch, parts, strategy, advice):
+    """Return the line of an OutOfMemory: what takes the memory, and what lowers it."""
+    parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
+                         for variables in (model.trainable_variables, optimizer.variables if optimizer else ()))
+    rows, length = batch["padding_mask"].shape[:2]
+    return (f"out of memory: a batch of {rows} x {length} tokens in {parts} part(s) on "
+            f"{strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and "
+            f"{slots:,.0f} of optimizer state on each; {advice}")
+
+
+class Evaluator:
+    """Score a task model.
+
+    Args:
+        model: TaskModel, built in the scope of the strategy.
+        task: Task of the model.
+        xla: bool, compile the forward pass.
+        strategy: tf.distribute.Strategy; None is TensorFlow's default one.
+    """
+
+    def __init__(self, model, task, xla=False, strategy=None):
+        self.model, self.task, self.strategy = model, task, strategy or tf.distribute.get_strategy()
+        self._outputs = tf.function(self._forward, jit_compile=xla, autograph=False)
+        self._run = tf.function(lambda batch: self.strategy.run(self._replica, (batch,)), autograph=False)
+
+    def _forward(self, batch):
+        passes = []
+
+        def forward(inputs, *, draw=0, embedded=None, keep=()):
+            passes.append(self.model(inputs, only_read=True, embedded=embedded, keep=keep, training=False))
+            return passes[-1]
+
+        sums = self.task.objective(forward, batch)[1]
+        return sums, self.task.predict(batch, passes[0]) if self.task.answered else {}
+
+    def _replica(self, batch):
+        sums, predictions = self._outputs(batch)
+        context = tf.distribute.get_replica_context()
+        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        if self.strategy.num_replicas_in_sync > 1 and predictions:
+            predictions = context.all_gather(predictions, axis=0)  # the replicas' rows in their order
+        return sums, predictions
+
+    def evaluate(self, data, progress=None):
+        """Return the task's metrics over one pass of the data, each example counted once: dict of float.
+
+        Args:
+            data: Batches.
+            progress: callable of an iterable of batches and their count, which wraps it; None shows nothing.
+
+        Raises:
+            OutOfMemory: a batch does not fit.
+        """
+        totals, found, rows = {}, [], []
+        steps = range(data.batches_per_epoch)
+        batches = (batch for batch, _ in prefetch(data.batch, steps))
+        for step, batch in zip(steps, batches if progress is None else progress(batches, len(steps))):
+            try:
+                sums, predictions = local_value(self.strategy, self._run(place(self.strategy, batch)))
+            except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+                raise OutOfMemory(memory_line(self.model, None, batch, 1, self.strategy,
+                                              "lower --batch_size or --max_length")) from error
+            for key, value in sums.items():
+                totals[key] = totals.get(key, 0.0) + value.numpy().astype(np.float64)
+            if predictions:
+                found.append({key: value.numpy() for key, value in predictions.items()})
+                rows.append(data.rows(step))
+        answers = self.task.answers(in_order(found, rows), data) if found else None
+        return self.task.metrics(totals, answers, data.references)
