@@ -54,7 +54,9 @@ class Task:
             raise ConfigError(f"{name} cannot learn {self.name}: allowed are models as {', '.join(allowed[:4])}")
 
     def _suits(self, name):
-        return self.suits(family_of(name).body.traits_of(config_of(name)))
+        family = family_of(name)
+        sized = name if name in family.sizes else next(iter(family.sizes))  # a family's own name: its sizes are alike
+        return self.suits(family.body.traits_of(config_of(sized)))
 
     def body_arguments(self, body):
         """Return the arguments that the task sets in a body, a Body or its class: dict."""
