@@ -18,7 +18,7 @@ def make_flags():
                allowed=["auto", *groups.SETTINGS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
-               "with one text a line, -.jsonl with one object a line. Of tagging also .conll, and .jsonl with tokens.")
+               "with one text a line, -.jsonl with one object a line. Of tagging also a .conll, or .jsonl with tokens.")
     groups.shared(script, "max_bad_rows")
     script.add("string", "output", None, "A file for the answers, which appears when it is whole; without it stdout.")
     script.group("running")
@@ -43,12 +43,13 @@ def _has_tokens(loaded, path):
     """Return whether a file has sentences in words, as a tagging model reads them."""
     import json
 
-    from tfzoo.data.readers import Lines
-    if loaded.config["task"] != "tagging" or path.startswith("-"):
+    from tfzoo.data.readers import SENTENCE_ENDINGS, Lines, ending_of
+    if loaded.config["task"] != "tagging" or path.startswith("-") or path.lower().removesuffix(".gz").endswith(
+            (".txt", ".tsv", ".csv")):
         return False
-    if ".conll" in path.lower():
+    if ending_of(path, SENTENCE_ENDINGS) == ".conll":
         return True
-    first = next((line for line in Lines(path) if line.strip()), "") if ".jsonl" in path.lower() else ""
+    first = next((line for line in Lines(path) if line.strip()), "")
     try:
         return "tokens" in json.loads(first)
     except (ValueError, TypeError):  # no JSON is reported where it is read
@@ -86,7 +87,8 @@ def run(values):
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     if values.task not in ("auto", "embedding", loaded.config["task"]):
         raise ConfigError(f"--task={values.task}: the model was taught {loaded.config['task']}; omit --task")
-    read, columns = (read_sentences, ("tokens",)) if _has_tokens(loaded, values.data) else (read_rows, ("text",))
+    in_words = values.task != "embedding" and _has_tokens(loaded, values.data)
+    read, columns = (read_sentences, ("tokens",)) if in_words else (read_rows, ("text",))
     rows = read(lines, columns, values.max_bad_rows, lambda message: tell(f"skipped: {message}"))
     answers = _vectors(loaded, rows, values.batch_size, counts) if values.task == "embedding" else \
         _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)

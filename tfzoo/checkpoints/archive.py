@@ -14,9 +14,9 @@ from tfzoo.checkpoints.huggingface_config import LARGEST
 from tfzoo.checkpoints.tensors import JSON_BYTES, parse_json
 from tfzoo.errors import DataError, reason_of, shown
 from tfzoo.layers import shapes_only
-from tfzoo.models import Decoder, Encoder, EncoderDecoder
+from tfzoo.models import FAMILIES, Body
 
-MODELS = ("TaskModel", "Encoder", "Decoder", "EncoderDecoder")
+MODELS = ("TaskModel", *dict.fromkeys(family.body.__name__ for family in FAMILIES))
 WEIGHTS = "model.weights.h5"
 LARGEST_TABLE = 2 ** 26  # numbers of sinusoids, which are computed and stand in no file
 AGAIN = "get the folder again"
@@ -42,7 +42,7 @@ def read_archive(path):
     try:
         with shapes_only():
             model = keras.saving.deserialize_keras_object(config)
-        if not isinstance(getattr(model, "body", model), (Encoder, Decoder, EncoderDecoder)):
+        if not isinstance(getattr(model, "body", model), Body):
             raise DataError(f"{path} has no body of {', '.join(MODELS[1:])}: {AGAIN}")
         needed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
         if needed > path.stat().st_size:

@@ -23,6 +23,7 @@ from tfzoo.tasks.build import put_head
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import load_tokenizer
 from tfzoo.text.load import FILES as TOKENIZER_FILES
+from tfzoo.text.tokenizer import as_texts
 
 FORMAT_VERSION = 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
@@ -79,11 +80,13 @@ class Loaded:
         Raises:
             ConfigError: for a model without a task that answers, or without a tokenizer.
         """
-        self.check_answers()
-        texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in texts]
-        rows = [{"text": text} if isinstance(text, str) else {"tokens": list(text)} for text in texts]
+        task = self.check_answers()
+        if pairs is not None and not task.paired:
+            raise ConfigError(f"{task.name} takes no pairs: give texts alone")
+        rows = [{"text": as_texts([text])[0]} if isinstance(text, (str, bytes)) else {"tokens": as_texts(text)}
+                for text in _list_of(texts)]
         if pairs is not None:
-            rows = [{**row, "text_pair": pair} for row, pair in zip(rows, pairs, strict=True)]
+            rows = [{**row, "text_pair": pair} for row, pair in zip(rows, as_texts(pairs), strict=True)]
         if self._predictor is None:
             self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"])
         return [answer for first in range(0, len(rows), ANSWER_BATCH)
@@ -113,6 +116,7 @@ class Loaded:
             raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
         if self.body.traits.source:
             raise ConfigError("an encoder-decoder has no vector of a text: allowed are encoders and decoders")
+        texts = _list_of(texts)
         found = np.zeros((len(texts), self.body.config["hidden_dim"]), np.float32)
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         for first in range(0, len(order), EMBED_BATCH):
@@ -127,6 +131,13 @@ class Loaded:
         if pooling == "first":
             return np.asarray(tf.reduce_sum((sequence * mask)[:, :1], 1))  # a sum, as there may be no position at all
         return np.asarray(tf.reduce_sum(sequence * mask, 1) / tf.maximum(tf.reduce_sum(mask, 1), 1))
+
+
+def _list_of(texts):
+    """Return texts, a list or a string tensor, as a list; a single text is refused."""
+    if isinstance(texts, (str, bytes)):
+        raise ConfigError("texts is one string: allowed is a list of strings")
+    return texts.numpy().tolist() if tf.is_tensor(texts) else list(texts)
 
 
 def save(loaded, folder, format="tfzoo"):
@@ -285,7 +296,7 @@ def _cast(loaded, dtype):
                           name=loaded.model.name)
     for one, other in zip(model.weights, loaded.model.weights, strict=True):
         one.assign(other)
-    return Loaded(model, loaded.tokenizer, loaded.config)
+    return Loaded(model, loaded.tokenizer, loaded.config, loaded.dropped, loaded.tokenizer_problem)
 
 
 def with_head(loaded, task, dtype=None, **overrides):

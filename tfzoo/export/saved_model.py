@@ -32,7 +32,7 @@ def serving_function(loaded):
 
     def serve(texts, pairs=None):
         batch = task.encode(loaded.tokenizer, texts, loaded.config["max_length"], pairs)
-        return task.serve(task.predict(batch, loaded.model(batch, training=False)), batch)
+        return task.serve(task.predict(loaded.model, batch, loaded.model(batch, training=False)), batch)
 
     return serve
 

@@ -16,7 +16,8 @@ class Generator:
     """Continue token ids with a body, one way of sampling, and functions that are traced once for a shape.
 
     A row sees up to the body's max_length tokens; when they are full it goes on from the last half of them. Rows of
-    different lengths are padded on the left and decode together, each as alone.
+    different lengths are padded on the left and decode together, each as alone (greedy: a draw depends on the place of
+    its row).
 
     Args:
         body: Body whose traits say `cached`.
@@ -132,6 +133,8 @@ class _Texts:
     """
 
     def __init__(self, prompts, window, source):
+        if not len(prompts):
+            raise ConfigError("there is no prompt: allowed is one row or more")
         self.known = [np.asarray(prompt, np.int32)[-max(1, window - 1):] for prompt in prompts]
         if not all(len(row) for row in self.known):
             raise ConfigError("the prompt is empty: allowed is one token or more")

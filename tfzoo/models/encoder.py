@@ -76,7 +76,7 @@ class Encoder(Body):
     def pooled_arguments(cls, pooled):
         return {"pooler": pooled}
 
-    def _positions(self, inputs):
+    def _positions(self, inputs, embedded):
         """Return the rows of the position table, int32 [B, T], or None for the columns."""
         offset, positions = self.config["position_offset"], inputs.get("position_ids")
         if not offset:
@@ -84,13 +84,15 @@ class Encoder(Body):
         if positions is not None:
             return positions + offset
         real = inputs.get("padding_mask")
-        real = ops.ones_like(inputs["token_ids"]) if real is None else ops.cast(real, "int32")
+        if real is None:
+            real = ops.ones(ops.shape(inputs["token_ids"] if embedded is None else embedded)[:2])
+        real = ops.cast(real, "int32")
         return ops.cumsum(real, axis=1) * real + offset - 1
 
     def call(self, inputs, *, read=None, embedded=None, keep=(), training=None):
         taps = open_taps(keep)
         hidden = self.embeddings(inputs.get("token_ids"), segment_ids=inputs.get("segment_ids"),
-                                 position_ids=self._positions(inputs), embedded=embedded, training=training)
+                                 position_ids=self._positions(inputs, embedded), embedded=embedded, training=training)
         if self.projection:
             hidden = self.projection(hidden)
         hidden = self.stack(hidden, visible=visible(inputs), read=read, taps=taps, training=training)

@@ -10,7 +10,7 @@ from tfzoo.tasks.task import Task
 class CausalLM(Task):
     """Predict each next token."""
 
-    name, script, document = "causal_lm", "pretrain", "file"
+    name, script = "causal_lm", "pretrain"
 
     def suits(self, traits):
         return traits.causal and not traits.source

@@ -92,7 +92,7 @@ class Classification(Task):
         return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"]),
                                 "confusion": tf.reshape(matrix, (count, count))}
 
-    def predict(self, batch, outputs):
+    def predict(self, model, batch, outputs):
         return {"probabilities": tf.nn.softmax(outputs["logits"])}
 
     def answers(self, predictions, batches):

@@ -22,8 +22,11 @@ class Predictor:
 
     def __init__(self, model, tokenizer, max_length, xla=False):
         self.model, self.task, self.tokenizer, self.max_length, self.cut = model, model.task, tokenizer, max_length, 0
-        self._run = tf.function(lambda batch: self.task.predict(batch, self.model(batch, training=False)),
-                                reduce_retracing=not xla, jit_compile=xla, autograph=False)
+        # A trace for each shape: with lengths unknown, long texts would lose their attention in blocks.
+        self._run = tf.function(self._predict, jit_compile=xla, autograph=False)
+
+    def _predict(self, batch):
+        return self.task.predict(self.model, batch, self.model(batch, training=False))
 
     def __call__(self, rows):
         """Return one record a row, see the task's `answers`.

@@ -1,9 +1,10 @@
 """Tasks by name: each module of this package that defines a Task with a name is one."""
 import functools
 import importlib
+import inspect
 import pkgutil
 
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, shown
 from tfzoo.tasks.task import Task
 
 
@@ -32,8 +33,15 @@ def task_of(name, labels=None, **settings):
     if name not in tasks():
         raise ConfigError(f"unknown task {name!r}: allowed are {', '.join(tasks())}")
     kind = tasks()[name]
+    known = set(inspect.signature(kind).parameters) - {"labels"}
+    if settings.keys() - known:
+        raise ConfigError(f"{name} has no setting {min(settings.keys() - known)!r}: allowed are "
+                          f"{', '.join(sorted(known)) or 'none'}")
     if not kind.labelled:
+        if labels is not None:
+            raise ConfigError(f"{name} takes no labels: got {shown(labels)}")
         return kind(**settings)
-    if not labels or len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        raise ConfigError(f"labels are {labels!r}: {name} needs two or more, each once")
+    if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels) or \
+            len(set(labels)) < 2 or len(set(labels)) != len(labels):
+        raise ConfigError(f"labels are {shown(labels)}: {name} needs a list of two names or more, each once")
     return kind(labels, **settings)

@@ -15,6 +15,7 @@ from tfzoo.records.tags import OUTSIDE, are_entities, entities, types_of
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task
 from tfzoo.text import split_words, split_words_in_graph
+from tfzoo.text.tokenizer import as_texts
 
 
 def _joined(words):
@@ -29,6 +30,7 @@ class WordBatches(Derived):
     Args:
         source: Sentences.
         tokenizer: Tokenizer; batch_size, max_length, seed, shuffle, multiple: see TextBatches.
+        outside: str, the tag of words that the model does not see.
         labels: list of str; None without tags.
 
     Attributes:
@@ -37,7 +39,7 @@ class WordBatches(Derived):
         tokenless: int, words that have no token.
     """
 
-    def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, labels=None):
+    def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, outside, labels=None):
         self.source, encoded = source, tokenizer.encode_words(source.columns["tokens"])
         texts = EncodedTexts(encoded.token_ids, encoded.starts, encoded.ends)
         base = TextBatches((texts,), tokenizer, batch_size, max_length, seed, shuffle, multiple)
@@ -46,6 +48,7 @@ class WordBatches(Derived):
         places = np.where((encoded.first < 0) | (encoded.first >= base.room), -1, encoded.first + before)
         self._places = np.split(places, np.cumsum([len(words) for words in source.columns["tokens"]])[:-1])
         self._labels = None if labels is None else source.label_ids(labels)
+        self._outside = outside
         super().__init__(base, self._targets, source.columns.get("tags"))
 
     def places(self, example):
@@ -69,7 +72,7 @@ class WordBatches(Derived):
         """Return what a user should know, see Batches."""
         counts = ((self.beyond, f"are beyond {max_length} tokens"), (self.tokenless, "have no token"))
         words = sum(map(len, self._places))
-        return [f"{source.name}: {count:,} of {words:,} words {what} and are predicted O"
+        return [f"{source.name}: {count:,} of {words:,} words {what} and are predicted {self._outside}"
                 for count, what in counts if count]
 
 
@@ -97,7 +100,7 @@ class Tagging(Task):
 
     @property
     def outside(self):
-        """Return the tag of a word that the model does not see."""
+        """Return the tag of a word that the model does not see: O, or of plain classes the first label."""
         return OUTSIDE if OUTSIDE in self.labels else self.labels[0]
 
     def head(self, body, dropout):
@@ -105,15 +108,23 @@ class Tagging(Task):
 
     def read(self, rows):
         """Return the Sentences of rows, each with tokens, or with text, which is divided into words."""
-        places = zip(*split_words([row.get("text", "") for row in rows]))
-        found = [_joined(row["tokens"]) if "tokens" in row else (row["text"], *each) for row, each in zip(rows, places)]
+        texts = as_texts([row.get("text", "") for row in rows])
+        found = [_joined(as_texts(row["tokens"])) if "tokens" in row else (text, *each)
+                 for row, text, each in zip(rows, texts, zip(*split_words(texts)))]
         return Sentences("rows", dict(zip(("text", "tokens", "starts", "ends"), map(list, zip(*found)))))
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
-        labels = self.labels if "tags" in source.columns else None
-        return WordBatches(source, tokenizer, batch_size, max_length, seed, training, multiple, labels)
+        labels = None
+        if "tags" in source.columns:
+            labels = self.labels
+            if self.entities and not any(label.startswith("B-") for label in labels):  # a stranger's IO model
+                tags = [[f"I{tag[1:]}" if tag.startswith("B-") else tag for tag in each]
+                        for each in source.columns["tags"]]
+                source = Sentences(source.name, {**source.columns, "tags": tags})
+        return WordBatches(source, tokenizer, batch_size, max_length, seed, training, multiple, outside=self.outside,
+                           labels=labels)
 
-    def predict(self, batch, outputs):
+    def predict(self, model, batch, outputs):
         return {"tags": tf.argmax(outputs["logits"], -1, output_type=tf.int32)}
 
     def answers(self, predictions, batches):

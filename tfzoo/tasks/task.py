@@ -24,7 +24,7 @@ class Task:
 
     Attributes:
         name: str. script: "pretrain" or "finetune", which teaches it; None where it has no data of its own yet.
-        columns: tuple of the data's columns that it needs. document: what a document of plain text is by default.
+        columns: tuple of the data's columns that it needs.
         labels: list of str in the order of the logits, or None. labelled: bool, whether it needs them.
         better: (name of the metric that is compared, min or max).
         shown: tuple of the metrics that are shown while training, where they are there.
@@ -34,7 +34,7 @@ class Task:
     """
 
     name = script = labels = pooled = None
-    columns, document = ("text",), "paragraph"
+    columns = ("text",)
     labelled = answered = paired = False
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")
 
@@ -120,7 +120,10 @@ class Task:
             DataError: where some rows have a column that others have not.
         """
         keys = [key for key in ("text", "text_pair") if key in rows[0]]
-        if any((key in row) != (key in keys) for row in rows for key in ("text", "text_pair")):
+        bare = next((number for number, row in enumerate(rows, 1) if "text" not in row), None)
+        if bare is not None:
+            raise DataError(f"row {bare} has {', '.join(rows[bare - 1]) or 'nothing'}: {self.name} takes text")
+        if any(("text_pair" in row) != ("text_pair" in keys) for row in rows):
             raise DataError("some rows have a text_pair and some have none: allowed is all or none")
         return Source("rows", {key: [row[key] for row in rows] for key in keys})
 
@@ -140,10 +143,11 @@ class Task:
         """
         return predictions
 
-    def predict(self, batch, outputs):
+    def predict(self, model, batch, outputs):
         """Return what a client or a metric needs of each row, inside the graph: dict of dense tensors [B, ...].
 
         Args:
+            model: TaskModel, for tasks that generate.
             batch: dict of tensors; outputs: dict of the model, logits among it.
         """
         raise ConfigError(f"{self.name} has no predictions")

@@ -74,6 +74,12 @@ def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
             where(one <= two, minimum(two, room - short), minimum(two, short)))
 
 
+def _dense(rows, fill):
+    """Return ragged rows as a tensor, with a column even where none has a token or there is no row."""
+    dense = rows.to_tensor(fill)
+    return tf.pad(dense, [[0, 0], [0, tf.maximum(1 - tf.shape(dense)[1], 0)]], constant_values=fill)
+
+
 class EncodedWords(typing.NamedTuple):
     """Hold the tokens of sentences that come in words: T tokens and W words of B sentences, all in a row.
 
@@ -212,8 +218,8 @@ class Tokenizer:
             pieces.append(with_end)
             segments.append(tf.ones_like(with_end) * number)
         tokens, segments = tf.concat(pieces, axis=1), tf.concat(segments, axis=1)
-        return {"token_ids": tokens.to_tensor(self.pad_id), "padding_mask": tf.ones_like(tokens).to_tensor(0),
-                "segment_ids": segments.to_tensor(0)}
+        return {"token_ids": _dense(tokens, self.pad_id), "padding_mask": _dense(tf.ones_like(tokens), 0),
+                "segment_ids": _dense(segments, 0)}
 
     def room(self, max_length, parts):
         """Return how many tokens of `parts` texts fit beside the special ones, or raise ConfigError where none does."""

@@ -12,7 +12,7 @@ def memory_line(model, optimizer, batch, parts, strategy, advice):
     """Return the line of an OutOfMemory: what takes the memory, and what lowers it."""
     parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
                          for variables in (model.trainable_variables, optimizer.variables if optimizer else ()))
-    rows, length = batch["padding_mask"].shape[:2]
+    rows, length = next(value.shape for key, value in batch.items() if key.endswith("token_ids"))
     return (f"out of memory: a batch of {rows} x {length} tokens in {parts} part(s) on "
             f"{strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and "
             f"{slots:,.0f} of optimizer state on each; {advice}")
@@ -41,7 +41,7 @@ class Evaluator:
             return passes[-1]
 
         sums = self.task.objective(forward, batch)[1]
-        return sums, self.task.predict(batch, passes[0]) if self.task.answered else {}
+        return sums, self.task.predict(self.model, batch, passes[0]) if self.task.answered else {}
 
     def _replica(self, batch):
         sums, predictions = self._outputs(batch)

@@ -30,11 +30,13 @@ def open_init(settings):
     return loaded
 
 
-def make_task(settings, source):
-    """Return the Task of the settings, with the labels that occur in its training source."""
+def make_task(settings, source, init=None):
+    """Return the Task of the settings, with the labels of its training source, in the order of an --init with these."""
     own = {"next_sentence": settings.next_sentence, "whole_word": settings.whole_word, "pack": settings.pack == "on"}
-    return task_of(settings.task, source.labels() if tasks()[settings.task].labelled else None,
-                   **(own if settings.task == "masked_lm" else {}))
+    labels = source.labels() if tasks()[settings.task].labelled else None
+    if init is not None and labels and set(labels) == set(init.config["labels"] or ()):
+        labels = init.config["labels"]
+    return task_of(settings.task, labels, **(own if settings.task == "masked_lm" else {}))
 
 
 def get_tokenizer(settings, source, run, strategy):

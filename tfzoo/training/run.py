@@ -52,7 +52,7 @@ def train(output_dir, **settings):
     with _lost_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
         init = open_init(settings)
         sources = open_sources(settings)
-        task = make_task(settings, sources[0])
+        task = make_task(settings, sources[0], init)
         facts = _facts_of(settings, task, sources, init)
         resumes = _take_folder(run, settings, facts, strategy)
         tokenizer = init.tokenizer if init else get_tokenizer(settings, sources[0], run, strategy)

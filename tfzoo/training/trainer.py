@@ -148,7 +148,7 @@ class Trainer:
         """
         start = self.step
         for number, (batch, waited) in enumerate(prefetch(data.batch, range(start, until)), start + 1):
-            yield number, *self.train_step(batch, stopped()), np.count_nonzero(batch["padding_mask"]), waited
+            yield number, *self.train_step(batch, stopped()), _count_tokens(batch), waited
 
     @contextlib.contextmanager
     def averages(self):
@@ -190,6 +190,11 @@ class Trainer:
     def _groups(self):
         groups = {"model": self.model.trainable_variables, "optimizer": self.optimizer.variables}
         return {group: _by_name(variables) for group, variables in groups.items()}
+
+
+def _count_tokens(batch):
+    """Return how many real tokens a batch has, of source and target."""
+    return sum(np.count_nonzero(value) for key, value in batch.items() if key.endswith("padding_mask"))
 
 
 def _by_name(variables):
