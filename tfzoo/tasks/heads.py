@@ -14,10 +14,11 @@ def _words(hidden, inputs, table, bias, only_read, training):
     """Return {logits} on a table, or where the labels are there and only they are read {loss, right}, sums."""
     if not only_read or "labels" not in inputs:
         return {"logits": project(hidden, table, bias)}
-    table = tf.convert_to_tensor(table)
     loss, right = projected_cross_entropy(
-        tf.reshape(hidden, (-1, table.shape[1])), table, tf.zeros(table.shape[0]) if bias is None else bias,
-        tf.reshape(inputs["labels"], (-1,)), tf.reshape(inputs["weights"], (-1,)), bool(training))
+        tf.reshape(hidden, (-1, table.shape[1])), tf.convert_to_tensor(table),
+        tf.zeros(table.shape[0]) if bias is None else tf.convert_to_tensor(bias),
+        tf.reshape(inputs["labels"], (-1,)), tf.reshape(inputs["weights"], (-1,)), bool(training),
+        (table.trainable, bias is not None and bias.trainable))
     return {"loss": loss, "right": right}
 
 
@@ -78,8 +79,8 @@ class MaskedLMHead(keras.layers.Layer):
             hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
         else:
             hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
-        hidden = self.norm(kernels.activate(self.dense.product(hidden), self.dense.bias, self.activation))
-        result = _words(hidden, inputs, body.embeddings.token, tf.convert_to_tensor(self.bias), only_read, training)
+        hidden = self.norm(kernels.activate(self.dense.product(hidden, training), self.dense.bias, self.activation))
+        result = _words(hidden, inputs, body.embeddings.token, self.bias, only_read, training)
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
         return result
@@ -234,7 +235,7 @@ class ReplacedTokensHead(keras.layers.Layer):
         return None
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
-        hidden = kernels.activate(self.dense.product(outputs["sequence"]), self.dense.bias, self.activation)
+        hidden = kernels.activate(self.dense.product(outputs["sequence"], training), self.dense.bias, self.activation)
         return {"logits": ops.cast(self.score(hidden), "float32")[..., 0]}
 
     def get_config(self):
