@@ -15,8 +15,9 @@ from tfzoo.training.strategy import STRATEGIES
 
 BELOW = {"text": set(), "data": set(), "layers": set(), "metrics": set(), "models": {"layers"},
          "tasks": {"text", "data", "layers", "models", "metrics"},
-         "training": {"text", "data", "layers", "models", "metrics", "tasks"},
-         "checkpoints": {"text", "layers", "models", "tasks"}, "generation": {"layers", "models", "tasks"},
+         "methods": {"layers", "models", "tasks"},
+         "training": {"text", "data", "layers", "models", "metrics", "tasks", "methods"},
+         "checkpoints": {"text", "layers", "models", "tasks", "methods"}, "generation": {"layers", "models", "tasks"},
          "export": {"text", "models", "tasks", "checkpoints"}}
 FOR_ALL = {"errors", "files", "progress"}
 FAMILIES = {family.name for family in registry.FAMILIES}

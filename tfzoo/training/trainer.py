@@ -5,6 +5,7 @@ step, layer, row of the global batch), so one replica, N replicas and N microbat
 that is not finite changes nothing, on all replicas alike.
 """
 import contextlib
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ import tensorflow as tf
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError, OutOfMemory
 from tfzoo.layers import training_step
+from tfzoo.methods import Method, hash_base
 from tfzoo.training.strategy import check_batch, is_multi_worker
 
 
@@ -29,15 +31,22 @@ class Trainer:
         xla: bool, compile forward and backward.
         remat: bool, compute the blocks' insides again in the backward pass instead of keeping them.
         strategy: tf.distribute.Strategy; None is TensorFlow's default one.
+        method: Method that has prepared the model, before the optimizer was built; None trains all weights.
 
     Raises:
-        ConfigError: for less than one microbatch.
+        ConfigError: for less than one microbatch. ValueError: the optimizer has slots for other variables than train.
     """
 
     def __init__(self, model, task, optimizer, seed=0, clip_norm=1.0, microbatches=1, xla=False, remat=False,
-                 strategy=None):
+                 strategy=None, method=None):
         if microbatches < 1:
             raise ConfigError(f"microbatches is {microbatches}: allowed is 1 or more")
+        trained = [id(variable) for variable in model.trainable_variables]
+        if optimizer is not None and [id(variable) for variable in optimizer._trainable_variables] != trained:
+            raise ValueError("the optimizer was built for other variables than train: let the method prepare the model "
+                             "first, then make the optimizer for model.trainable_variables")
+        self.method = method or Method()
+        self._objective = self.method.objective(task.objective)
         self.model, self.task, self.optimizer, self.seed = model, task, optimizer, seed
         self.clip_norm, self.microbatches, self.remat = clip_norm, microbatches, remat
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -54,6 +63,11 @@ class Trainer:
         """Return the count of updates done, skipped ones included."""
         return int(self.optimizer.iterations.numpy())
 
+    @functools.cached_property
+    def base(self):
+        """Return the SHA-256 of the frozen weights, which no checkpoint holds: str, or None where all train."""
+        return hash_base(self.model)
+
     @property
     def traces(self):
         """Return how many shapes of batches the training step was traced for."""
@@ -61,10 +75,13 @@ class Trainer:
 
     def _backward(self, batch, step, first_row, count):
         with training_step(self.seed, step, first_row, self.remat):
-            with tf.GradientTape() as tape:
-                loss, sums = self.task.objective(self.model(batch, only_read=True, training=True), batch)
+            trained = [variable.value for variable in self.model.trainable_variables]
+            # Keras' `trainable` is not TensorFlow's: a tape that watches by itself takes gradients of what is frozen.
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(trained)
+                loss, sums = self._objective(self.model(batch, only_read=True, training=True), batch)
                 loss = loss / count
-            gradients = tape.gradient(loss, self.model.trainable_variables)
+            gradients = tape.gradient(loss, trained)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _forward(self, batch):
@@ -78,7 +95,7 @@ class Trainer:
         gradients, sums = self._accumulate(batch, step, first_row, count)
         sums["stop"] = tf.identity(stop)  # on this replica's device
         gradients, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
-        stop = sums.pop("stop")
+        gradients, stop = self.method.after_gradients(gradients, step), sums.pop("stop")
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(norm) & tf.math.is_finite(sums["loss"])
         scale = self.clip_norm / tf.maximum(norm, self.clip_norm) if self.clip_norm else 1.0
@@ -150,7 +167,7 @@ class Trainer:
 
     def _memory_of(self, batch, advice):
         parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
-                             for variables in (self.model.trainable_variables,
+                             for variables in (self.model.weights,
                                                self.optimizer.variables if self.optimizer else ()))
         rows, length = batch["padding_mask"].shape[:2]
         return (f"out of memory: a batch of {rows} x {length} tokens in {self.microbatches} part(s) on "
