@@ -78,7 +78,7 @@ def assign_reference(body, weights, family):
         weights: dict of the reference's name -> array.
         family: module with a REFERENCE.
     """
-    for name, (variables, turned) in Names(family.reference, None, "").plan(body.trainable_variables).items():
+    for name, (variables, turned) in Names(family.reference, None, "").plan(body.weights).items():
         value = weights[name].T if turned else weights[name]
         for variable, part in zip(variables, np.split(value, len(variables), axis=-1)):
             variable.assign(part)

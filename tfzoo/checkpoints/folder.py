@@ -288,7 +288,7 @@ def _tokenizer_of(folder, model, bare=False):
 
 
 def _cast(loaded, dtype):
-    body = type(loaded.body)(**loaded.body.config, dtype=dtype, name=loaded.body.name)
+    body = type(loaded.body).from_config({**loaded.body.get_config(), "dtype": dtype})
     model = body
     if isinstance(loaded.model, TaskModel):
         head = loaded.model.head
@@ -316,15 +316,16 @@ def with_head(loaded, task, dtype=None, **overrides):
     """
     config = {**loaded.body.config, **task.body_arguments(loaded.body), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
+    body.add_adapters({path: values for path, values in loaded.body.adapters.items() if path in body.linears})
     same = loaded.config["task"] == task.name and loaded.config["labels"] == task.labels
     name = loaded.config["model"]
     rate = family_of(name).head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
     if same and "dropout" not in overrides:
         rate = loaded.model.head.config.get("dropout", rate)
     model = put_head(body, name, task, rate)
-    there = {variable.path: variable for variable in (loaded.model if same else loaded.body).trainable_variables}
+    there = {variable.path: variable for variable in (loaded.model if same else loaded.body).weights}
     fresh = []
-    for variable in model.trainable_variables:
+    for variable in model.weights:  # frozen ones too
         old = there.pop(variable.path, None)
         if old is None:
             fresh.append(variable.path)
@@ -335,5 +336,5 @@ def with_head(loaded, task, dtype=None, **overrides):
             variable.assign(old)
     dropped = list(there)
     if not same and isinstance(loaded.model, TaskModel):
-        dropped += [variable.path for variable in loaded.model.head.trainable_variables]
+        dropped += [variable.path for variable in loaded.model.head.weights]
     return model, fresh, dropped

@@ -159,13 +159,13 @@ def read(folder, dtype=None):
     names = Names(reference, head, prefix)
     try:
         with shapes_only():  # before anything large is made
-            plan = names.plan(make().trainable_variables)
+            plan = names.plan(make().weights)
     except ConfigError as error:  # sizes that do not go together
         raise DataError(f"{path}: {reason_of(error, 200)}") from None
     found, dropped = _match(plan, tensors, reference, prefix, folder)
     _check(plan, found, tensors, folder)
     model = make()
-    for name, (variables, turned) in names.plan(model.trainable_variables).items():
+    for name, (variables, turned) in names.plan(model.weights).items():
         value = tensors.get(found[name])
         value = value.T if turned else value
         for variable, part in zip(variables, np.split(value, len(variables), axis=-1)):
@@ -265,6 +265,9 @@ def write(loaded, folder):
         ConfigError: where transformers has no such model.
     """
     body, name = loaded.body, loaded.config["model"]
+    if body.adapters:
+        raise ConfigError(f"{name} has {len(body.adapters)} low-rank adapters, which Hugging Face's format has not: "
+                          "merge them first (model.body.merge_adapters()), or save it with format=\"tfzoo\"")
     family = next((family for family in FAMILIES if name in family.sizes or name == family.name), None)
     reference = family.reference if family else None
     if reference is None:
@@ -293,7 +296,7 @@ def write(loaded, folder):
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     names = Names(reference, head, prefix_of(reference, head) if head else "")
     tensors = []
-    for tensor, (variables, turned) in names.plan(loaded.model.trainable_variables).items():
+    for tensor, (variables, turned) in names.plan(loaded.model.weights).items():
         size = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
         tensors.append((tensor, size, lambda variables=variables, turned=turned: _joined(variables, turned)))
     write_tensors(folder, tensors)

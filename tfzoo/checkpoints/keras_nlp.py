@@ -77,7 +77,7 @@ def convert(backbone, dtype=None):
     task = task_of("seq2seq" if body.traits.source else "causal_lm") if body.traits.causal else None
     model = body if task is None else put_head(body, family.name, task, body.config["dropout"])
     left = dict(theirs)
-    for variable in model.trainable_variables:
+    for variable in model.weights:
         value = left.pop(_name_of(variable.path, family.preset.names, theirs)).numpy()
         turned = value.shape == tuple(variable.shape)[::-1] and variable.path == "head/table"
         variable.assign((value.T if turned else value).reshape(variable.shape))

@@ -80,16 +80,17 @@ class Attention(keras.layers.Layer):
 
     def call(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
              taps=NO_TAPS, training=None):
-        return self.output_projection(self.mix(query, source, visible=visible, rotary=rotary, bias=bias, cache=cache,
-                                               source_rotary=source_rotary, taps=taps, training=training))
+        mixed = self.mix(query, source, visible=visible, rotary=rotary, source_rotary=source_rotary, bias=bias,
+                         cache=cache, taps=taps, training=training)
+        return self.output_projection(mixed, training=training)
 
     def mix(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
             taps=NO_TAPS, training=None):
         """Return what `output_projection` takes, the mixed values of all heads: float [B, T, H x K]."""
         drop = self.dropout.drop(training)
-        if self._is_single(query, source, rotary, bias, cache):
-            return self._mix_single(query, source, visible, drop, taps)
-        heads, keys = self._project(query, source, rotary, rotary if source_rotary is None else source_rotary)
+        if self._is_single(query, source, rotary, bias, cache, training):
+            return self._mix_single(query, source, visible, drop, taps, training)
+        heads, keys = self._project(query, source, rotary, rotary if source_rotary is None else source_rotary, training)
         keys = keys if cache is None else cache.extend(keys)
         length = heads.shape[2]
 
@@ -109,18 +110,18 @@ class Attention(keras.layers.Layer):
         batch, _, length, _ = ops.shape(mixed)
         return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, length, self.query.units))
 
-    def project_source(self, source, rotary=None):
+    def project_source(self, source, rotary=None, training=None):
         """Return the Keys of a source float [B, S, D], turned by a table of rotary_table."""
-        key, value = project_heads(source, [self.key, self.value], self.head_dim)
+        key, value = project_heads(source, [self.key, self.value], self.head_dim, training)
         return Keys(kernels.rotate(key, rotary), value)
 
-    def _project(self, query, source, rotary, source_rotary):
+    def _project(self, query, source, rotary, source_rotary, training):
         """Return the heads of the queries, float [B, H, T, K], and the Keys."""
         if source is None:
-            heads, key, value = project_heads(query, [self.query, self.key, self.value], self.head_dim)
+            heads, key, value = project_heads(query, [self.query, self.key, self.value], self.head_dim, training)
             return kernels.rotate(heads, rotary), Keys(kernels.rotate(key, source_rotary), value)
-        heads, = project_heads(query, [self.query], self.head_dim)
-        keys = source if isinstance(source, Keys) else self.project_source(source, source_rotary)
+        heads, = project_heads(query, [self.query], self.head_dim, training)
+        keys = source if isinstance(source, Keys) else self.project_source(source, source_rotary, training)
         return kernels.rotate(heads, rotary), keys
 
     def _grouped_product(self, heads, other, **transposed):
@@ -131,17 +132,18 @@ class Attention(keras.layers.Layer):
         product = multiply(heads, other, **transposed)
         return ops.reshape(product, (batch, count, length, ops.shape(product)[-1]))
 
-    def _is_single(self, query, source, rotary, bias, cache):
+    def _is_single(self, query, source, rotary, bias, cache, training):
         """Return whether one query a row attends to a source, which can do without keys and values of its own."""
         return query.shape[1] == 1 and source is not None and not isinstance(source, Keys) and \
-            rotary is None and bias is None and cache is None and self.num_kv_heads == self.num_heads
+            rotary is None and bias is None and cache is None and self.num_kv_heads == self.num_heads and \
+            not self.key.drops(training) and not self.value.drops(training)
 
-    def _mix_single(self, query, source, visible, drop, taps):
+    def _mix_single(self, query, source, visible, drop, taps, training):
         """Attend with one query a row [B, 1, D] without keys and values of the source [B, S, D]: [B, 1, H x K].
 
         The query goes through the keys' kernel and meets the source itself; the mixed source goes through the values'.
         """
-        heads = tf.reshape(self.query(query), (-1, self.num_heads, self.head_dim))
+        heads = tf.reshape(self.query(query, training=training), (-1, self.num_heads, self.head_dim))
         keys, values = (tf.reshape(projection.weight(), (-1, self.num_heads, self.head_dim))
                         for projection in (self.key, self.value))
         moved = tf.einsum("bhk,dhk->bhd", heads, keys)

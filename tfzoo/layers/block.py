@@ -108,24 +108,24 @@ class Block(keras.layers.Layer):
                                    source_rotary=source_rotary, bias=bias, cache=cache, taps=taps.below("attention"),
                                    training=training)
         hidden = self._after(hidden, mixed, self.attention.output_projection, self.attention_dropout.drop(training),
-                             self.attention_norm)
+                             self.attention_norm, training)
         if self.cross_attention:
             mixed = self.cross_attention.mix(self._before(hidden, self.cross_attention_norm), source,
                                              visible=source_visible, taps=taps.below("cross_attention"),
                                              training=training)
             hidden = self._after(hidden, mixed, self.cross_attention.output_projection,
-                                 self.cross_attention_dropout.drop(training), self.cross_attention_norm)
-        inner = self.feed_forward.activated(self._before(hidden, self.feed_forward_norm))
+                                 self.cross_attention_dropout.drop(training), self.cross_attention_norm, training)
+        inner = self.feed_forward.activated(self._before(hidden, self.feed_forward_norm), training)
         return self._after(hidden, inner, self.feed_forward.down, self.feed_forward_dropout.drop(training),
-                           self.feed_forward_norm)
+                           self.feed_forward_norm, training)
 
     def _before(self, hidden, norm):
         """Return what goes into a sub-layer."""
         return norm.call(hidden) if self.norm_first else hidden
 
-    def _after(self, hidden, inner, last, drop, norm):
+    def _after(self, hidden, inner, last, drop, norm, training):
         """Add what `last`, a sub-layer's last projection, makes of `inner`, in one pass with bias, dropout and norm."""
-        result = last.product(inner)
+        result = last.product(inner, training)
         if self.norm_first:
             return kernels.add(hidden, result, last.bias, drop)
         return norm.add(hidden, result, last.bias, drop)

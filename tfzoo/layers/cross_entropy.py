@@ -7,7 +7,7 @@ from tfzoo.layers.products import multiply
 CHUNK = 2 ** 26  # logits that are held at once
 
 
-def projected_cross_entropy(hidden, table, bias, labels, weights, training=False):
+def projected_cross_entropy(hidden, table, bias, labels, weights, training=False, trained=(True, True)):
     """Sum the weighted cross-entropy of the logits `hidden @ table.T + bias`, chunk after chunk of rows.
 
     While training, a chunk's gradients are computed while its logits are there, and scaled in the backward pass.
@@ -17,6 +17,7 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
         table: float32 [V, D]; bias: float32 [V].
         labels: int32 [N]; weights: float32 [N].
         training: bool, whether a gradient will be asked for.
+        trained: (bool, bool), whether one of the table, and of the bias, will; what is frozen costs none.
 
     Returns:
         (summed loss in nats, summed weights of the rows whose largest logit, the first of equal ones, is the label's),
@@ -27,49 +28,49 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
     @tf.custom_gradient
     def run(hidden, table, bias):
         products = tf.cast(table, hidden.dtype)
-        sums, gradients = _all_rows(hidden, products, bias, labels, weights, training, chunks)
+        sums, gradients = _all_rows(hidden, products, bias, labels, weights, training and tuple(trained), chunks)
 
         def scaled(loss, right):
             if not training:
                 raise ValueError("the cross-entropy was computed with training=False: its gradient needs True")
-            return [tf.cast(value, like.dtype) for value, like in zip(_scale(gradients, loss), (hidden, table, bias))]
+            wanted = [part for part, wants in zip((hidden, table, bias), (True, *trained)) if wants]
+            found = iter([tf.cast(value, like.dtype) for value, like in zip(_scale(gradients, loss), wanted)])
+            return [next(found) if wants else None for wants in (True, *trained)]
 
         return tuple(tf.unstack(sums)), scaled
 
     return run(hidden, table, bias)
 
 
-def _all_rows(hidden, table, bias, labels, weights, training, chunks):
-    """Return (sums float32 [2], gradients of hidden, table and bias)."""
+def _all_rows(hidden, table, bias, labels, weights, trained, chunks):
+    """Return (sums float32 [2], gradients of hidden, and of table and bias as they are trained); False: of none."""
     if chunks <= 1:
-        return _rows(hidden, table, bias, labels, weights, training)
+        return _rows(hidden, table, bias, labels, weights, trained)
     rows = -(-hidden.shape[0] // chunks)
     padding = rows * chunks - hidden.shape[0]  # rows that weigh nothing
     hidden, labels, weights = (tf.pad(value, [[0, padding]] + [[0, 0]] * (value.shape.rank - 1))
                                for value in (hidden, labels, weights))
     parts = [tf.reshape(value, (chunks, rows, *value.shape[1:])) for value in (hidden, labels, weights)]
 
-    def add(number, sums, of_hidden, of_table, of_bias):
-        more, (part, *shared) = _rows(parts[0][number], table, bias, parts[1][number], parts[2][number], training)
+    def add(number, sums, of_hidden, *totals):
+        more, (part, *shared) = _rows(parts[0][number], table, bias, parts[1][number], parts[2][number], trained)
         return (number + 1, sums + more, of_hidden.write(number, part),
-                *(total + tf.cast(value, tf.float32) for total, value in zip((of_table, of_bias), shared)))
+                *(total + tf.cast(value, tf.float32) for total, value in zip(totals, shared)))
 
-    shapes = (table.shape, bias.shape) if training else ((), ())
+    totals = [tf.zeros(value.shape) for value, wants in zip((table, bias), trained or ()) if wants]
     begin = (0, tf.zeros(2), tf.TensorArray(hidden.dtype, chunks, element_shape=(rows, hidden.shape[1])
-                                            if training else ()), *(tf.zeros(shape) for shape in shapes))
-    _, sums, of_hidden, of_table, of_bias = tf.while_loop(lambda number, *_: number < chunks, add, begin,
-                                                          parallel_iterations=1)
-    if not training:
-        return sums, []
-    return sums, [of_hidden.concat()[:rows * chunks - padding], of_table, of_bias]
+                                            if trained else ()), *totals)
+    _, sums, of_hidden, *totals = tf.while_loop(lambda number, *_: number < chunks, add, begin, parallel_iterations=1)
+    return sums, [of_hidden.concat()[:rows * chunks - padding], *totals] if trained else []
 
 
-def _rows(hidden, table, bias, labels, weights, training):
+def _rows(hidden, table, bias, labels, weights, trained):
     logits = multiply(hidden, table, transpose_b=True)
-    sums, slopes = _losses(logits, bias, labels, weights, training)
-    if not training:
-        return sums, [tf.zeros((), hidden.dtype), tf.zeros(()), tf.zeros(())]
-    return sums, [multiply(slopes, table), multiply(slopes, hidden, transpose_a=True), *sum_rows([slopes])]
+    sums, slopes = _losses(logits, bias, labels, weights, bool(trained))
+    if not trained:
+        return sums, [tf.zeros((), hidden.dtype)]
+    of_table = [multiply(slopes, hidden, transpose_a=True)] if trained[0] else []
+    return sums, [multiply(slopes, table), *of_table, *sum_rows([slopes] if trained[1] else [])]
 
 
 @jitted

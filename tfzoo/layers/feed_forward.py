@@ -44,6 +44,7 @@ class FeedForward(keras.layers.Layer):
 
     Call arguments:
         inputs: float [B, T, D].
+        training: bool.
 
     Returns:
         float [B, T, D].
@@ -66,15 +67,15 @@ class FeedForward(keras.layers.Layer):
         self.down.build((None, None, self.config["ffn_dim"]))
         self.built = True
 
-    def call(self, inputs):
-        return self.down(self.activated(inputs))
+    def call(self, inputs, training=None):
+        return self.down(self.activated(inputs, training), training=training)
 
-    def activated(self, inputs):
+    def activated(self, inputs, training=None):
         """Return what `down` takes: float [B, T, F]."""
-        values = self.up.product(inputs)
+        values = self.up.product(inputs, training)
         if self.gate is None:
             return kernels.activate(values, self.up.bias, self.activation)
-        return kernels.gate(self.gate.product(inputs), self.gate.bias, values, self.up.bias, self.activation)
+        return kernels.gate(self.gate.product(inputs, training), self.gate.bias, values, self.up.bias, self.activation)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

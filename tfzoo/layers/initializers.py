@@ -32,8 +32,16 @@ def truncated_normal(stddev, name):
         name: str, of the weight in the layer that is being built: with its path it keys the values, see
             context.initial_weights.
     """
+    return _keyed(name, lambda seed: keras.initializers.TruncatedNormal(stddev=stddev, seed=seed))
+
+
+def uniform(limit, name):
+    """Return a uniform initializer from -limit to limit, a float; name: see truncated_normal."""
+    return _keyed(name, lambda seed: keras.initializers.RandomUniform(-limit, limit, seed=seed))
+
+
+def _keyed(name, make):
     value = context.current()
     if value.blank:
         return keras.initializers.Zeros()
-    seed = None if value.initial is None else context.key_of(value.initial, current_path(), name)[0]
-    return keras.initializers.TruncatedNormal(stddev=stddev, seed=seed)
+    return make(None if value.initial is None else context.key_of(value.initial, current_path(), name)[0])

@@ -130,19 +130,20 @@ def _fused_gate(inputs, others, activation):
                    gates.dtype)
 
 
-def split_heads(values, bias, heads):
+def split_heads(values, bias, heads, trained=True):
     """Add a bias and split projections into heads.
 
     Args:
         values: float [B, T, sum of H x K], one projection beside the other.
         bias: Keras variable or float tensor [sum of H x K], or None.
         heads: tuple of int, H of each projection.
+        trained: bool, whether a bias that is a tensor wants a gradient.
 
     Returns:
         List of float [B, H, T, K].
     """
     if _fused():
-        return _fused_split_heads([values, bias], [], heads)
+        return _fused_split_heads([values, bias], [], heads) if trained else _fused_split_heads([values], [bias], heads)
     return _split(values if bias is None else tf.cast(_plus(values, bias), values.dtype), heads)
 
 
@@ -156,8 +157,8 @@ def _split(values, heads):
 
 @fused({1: 0})
 def _fused_split_heads(inputs, others, heads):
-    values, bias = inputs
-    return _split(tf.cast(tf.cast(values, tf.float32) + bias, values.dtype), heads)
+    values, bias = [*inputs, *others]
+    return _split(tf.cast(tf.cast(values, tf.float32) + tf.cast(bias, tf.float32), values.dtype), heads)
 
 
 def rotate(heads, table):
@@ -166,7 +167,11 @@ def rotate(heads, table):
         return heads
     if _fused():
         return _fused_rotate([heads], list(table))
-    return tf.cast(_turned(tf.cast(heads, tf.float32), *table), heads.dtype)
+    return _rotated(heads, table)
+
+
+def _rotated(heads, table):  # Keras may have rounded the table on its way
+    return tf.cast(_turned(*(tf.cast(each, tf.float32) for each in (heads, *table))), heads.dtype)
 
 
 def _turned(heads, cosines, sines):
@@ -176,7 +181,7 @@ def _turned(heads, cosines, sines):
 
 @fused({})
 def _fused_rotate(inputs, table):
-    return tf.cast(_turned(tf.cast(inputs[0], tf.float32), *table), inputs[0].dtype)
+    return _rotated(inputs[0], table)
 
 
 def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, length=None):

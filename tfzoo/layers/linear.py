@@ -6,32 +6,46 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import context, kernels
-from tfzoo.layers.initializers import truncated_normal
+from tfzoo.layers.dropout import Dropout
+from tfzoo.layers.initializers import truncated_normal, uniform
 from tfzoo.layers.products import multiply
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Linear(keras.layers.Layer):
-    """Project the last axis: `inputs @ kernel + bias`.
+    """Project the last axis: `inputs @ kernel + bias`, and what a low-rank adapter adds.
+
+    An adapter adds alpha / rank x dropped(inputs) A B, with A [D, r] and B [r, units], which begins with zeros
+    (Hu et al. 2021, LoRA, arXiv:2106.09685). Both stay float32 whatever the policy, as Adam's moments need it.
 
     Args:
         units: int, width of the result.
         use_bias: bool.
         initializer_range: float, standard deviation of the truncated normal initializer; 0 is 1 / sqrt(D).
+        rank: int, r, of the adapter; 0 for none.
+        alpha: float.
+        adapter_dropout: float, on the adapter's inputs.
 
     Call arguments:
-        inputs: float [..., D].
+        inputs: float [..., D]; with adapter_dropout [B, ..., D].
+        training: bool.
 
     Returns:
         float [..., units] in the compute dtype.
+
+    Raises:
+        ConfigError: for a rank above the smaller side of the kernel, or values of an adapter that are none.
     """
 
-    def __init__(self, units, use_bias=True, initializer_range=0.02, **layer):
+    def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0, **layer):
         super().__init__(**layer)
         self.units = units
         self.use_bias = use_bias
         self.initializer_range = initializer_range
+        self.rank, self.alpha, self.adapter_dropout = rank, alpha, adapter_dropout
+        self.lora_a = self.lora_b = self.dropout = None
 
     def build(self, input_shape):
         spread = self.initializer_range or input_shape[-1] ** -0.5
@@ -39,52 +53,148 @@ class Linear(keras.layers.Layer):
                                       initializer=truncated_normal(spread, "kernel"))
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros") if self.use_bias else None
         self.built = True
+        if self.rank:
+            self.add_adapter(**self.adapter)
 
-    def call(self, inputs):
-        product = self.product(inputs)
+    @property
+    def adapter(self):
+        """Return the values of the adapter, those of `add_adapter`: dict, empty without one."""
+        return {"rank": self.rank, "alpha": self.alpha, "adapter_dropout": self.adapter_dropout} if self.rank else {}
+
+    def add_adapter(self, rank, alpha=8.0, adapter_dropout=0.0):
+        """Add an adapter to a built layer, which changes no output yet; arguments and errors as the class."""
+        self.check_adapter(rank, alpha, adapter_dropout)
+        self.rank, self.alpha, self.adapter_dropout = rank, float(alpha), float(adapter_dropout)
+        inputs, locked = self.kernel.shape[0], self._tracker.locked
+        self._tracker.unlock()  # as Keras' own enable_lora does
+        with self._open_name_scope():
+            self.lora_a, self.lora_b = (
+                self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float32", autocast=False)
+                for name, shape, initializer in (("lora_a", (inputs, rank), uniform(inputs ** -0.5, "lora_a")),
+                                                 ("lora_b", (rank, self.units), "zeros")))
+            self.dropout = Dropout(self.adapter_dropout, name="adapter_dropout", dtype=self.dtype_policy)
+            self.dropout.build()
+        if locked:
+            self._tracker.lock()
+
+    def check_adapter(self, rank, alpha, adapter_dropout):
+        """Raise ConfigError where `add_adapter` would."""
+        most = min(self.kernel.shape)
+        if self.lora_a is not None:
+            raise ConfigError(f"{self.path} has an adapter of rank {self.rank} already: merge it first")
+        if type(rank) is not int or not 1 <= rank <= most:
+            raise ConfigError(f"rank is {shown(rank)}: allowed is 1 to {most}, the smaller side of {self.path}/kernel")
+        if not _is_number(alpha) or alpha <= 0:
+            raise ConfigError(f"alpha is {shown(alpha)}: allowed is a number above 0")
+        if not _is_number(adapter_dropout) or not 0 <= adapter_dropout < 1:
+            raise ConfigError(f"adapter_dropout is {shown(adapter_dropout)}: allowed is 0 or more and below 1")
+
+    def merge_adapter(self):
+        """Add the adapter to the kernel, in float32, and remove it; without one nothing changes."""
+        if self.lora_a is None:
+            return
+        self.kernel.assign_add(self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b))
+        for variable in (self.lora_a, self.lora_b):
+            self._untrack_variable(variable)
+        self._tracker.unlock()
+        self._tracker.untrack(self.dropout)
+        self.lora_a = self.lora_b = self.dropout = None
+        self._tracker.lock()
+        self.rank = 0
+
+    def call(self, inputs, training=None):
+        product = self.product(inputs, training)
         return product if self.bias is None else tf.nn.bias_add(product, tf.cast(self.bias, product.dtype))
 
-    def weight(self):
-        """Return the effective kernel, float [D, units] in the compute dtype."""
+    def base(self):
+        """Return the kernel of the products, to which `delta` is added: float [D, units] in the compute dtype."""
         return ops.cast(self.kernel, self.compute_dtype)
 
-    def product(self, inputs):
-        """Return `inputs @ kernel` without the bias, for a caller that hands both to a kernel of `kernels`."""
-        return project(inputs, [self])
+    def weight(self):
+        """Return the effective kernel, the adapter in it, none of its inputs dropped: as `base`."""
+        if self.lora_a is None:
+            return self.base()
+        low_rank = self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b)
+        return tf.cast(tf.cast(self.base(), tf.float32) + low_rank, self.compute_dtype)
+
+    def drops(self, training):
+        """Return whether a call drops inputs of the adapter, which `weight` does not."""
+        return bool(training and self.rank and self.adapter_dropout)
+
+    def delta(self, inputs, training=None):
+        """Return what the adapter adds to the product of float [B, ..., D]: float [..., units], None without one."""
+        return _deltas(inputs, [self], training)
+
+    def product(self, inputs, training=None):
+        """Return the result without the bias, for a caller that hands both to a kernel of `kernels`."""
+        return project(inputs, [self], training)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "use_bias": self.use_bias,
-                "initializer_range": self.initializer_range}
+                "initializer_range": self.initializer_range, **self.adapter}
 
 
-def project(inputs, linears):
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def project(inputs, linears, training=None):
     """Multiply inputs with the kernels of several Linear at once, without their biases.
 
     Args:
         inputs: float [..., D].
         linears: list of Linear of this D.
+        training: bool.
 
     Returns:
         float [..., sum of units], one result beside the other.
     """
-    weights = [linear.weight() for linear in linears]
+    weights = [linear.base() for linear in linears]
     weight = weights[0] if len(weights) == 1 else tf.concat(weights, 1)
     flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight)
-    return ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
+    product = ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
+    delta = _deltas(inputs, linears, training)
+    return product if delta is None else product + delta
 
 
-def project_heads(inputs, linears, width):
+def _deltas(inputs, linears, training):
+    """Return what the adapters of several Linear add, one beside the other: float [..., sum of units], or None.
+
+    Two thin products for all: the A stand side by side, the B in the blocks of a diagonal.
+    """
+    adapted = [linear for linear in linears if linear.rank]
+    if not adapted:
+        return None
+    dtype, width, units = inputs.dtype, inputs.shape[-1], sum(linear.units for linear in linears)
+    downs = [tf.cast(linear.lora_a * (linear.alpha / linear.rank), dtype) for linear in adapted]
+    if any(linear.drops(training) for linear in adapted):  # each drops inputs of its own
+        dropped = [linear.dropout(inputs, training=training) for linear in adapted]
+        low = tf.concat([multiply(ops.reshape(each, (-1, width)), down) for each, down in zip(dropped, downs)], 1)
+    else:
+        low = multiply(ops.reshape(inputs, (-1, width)), tf.concat(downs, 1))
+    first, ups = 0, []
+    for linear in linears:
+        if linear.rank:
+            ups.append(tf.pad(tf.cast(linear.lora_b, dtype), [[0, 0], [first, units - first - linear.units]]))
+        first += linear.units
+    return ops.reshape(multiply(low, tf.concat(ups, 0)), (*ops.shape(inputs)[:-1], units))
+
+
+def project_heads(inputs, linears, width, training=None):
     """Project to heads of a width K: list of float [B, H, T, K], one for each Linear.
 
     One product for all is faster where there are many rows; elsewhere joining the kernels would cost more.
     """
     if not context.current().fused:
-        return [kernels.split_heads(linear.product(inputs), linear.bias, (linear.units // width,))[0]
+        return [kernels.split_heads(linear.product(inputs, training), linear.bias, (linear.units // width,))[0]
                 for linear in linears]
-    biases = [ops.zeros(linear.units, linear.compute_dtype) if linear.bias is None
-              else ops.cast(linear.bias, linear.compute_dtype) for linear in linears]
-    bias = None if all(linear.bias is None for linear in linears) else tf.concat(biases, 0)
-    return kernels.split_heads(project(inputs, linears), bias, tuple(linear.units // width for linear in linears))
+    heads = tuple(linear.units // width for linear in linears)
+    if all(linear.bias is None for linear in linears):
+        return kernels.split_heads(project(inputs, linears, training), None, heads)
+    bias = tf.concat([ops.zeros(linear.units, linear.compute_dtype) if linear.bias is None
+                      else ops.cast(linear.bias, linear.compute_dtype) for linear in linears], 0)
+    trained = any(linear.bias is not None and linear.bias.trainable for linear in linears)
+    return kernels.split_heads(project(inputs, linears, training), bias, heads, trained)

@@ -4,8 +4,11 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfzoo.errors import ConfigError
-from tfzoo.layers import Taps
+from tfzoo.errors import ConfigError, shown
+from tfzoo.layers import Linear, Taps
+
+
+ADAPTER = ("rank", "alpha", "adapter_dropout")  # the values of a low-rank adapter, see Linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Traits:
 class Body(keras.Model):
     """A model without a head.
 
-    Its constructor takes plain values, which `config` keeps by name, and `dtype` and `name`.
+    Its constructor takes plain values, which `config` keeps by name, and `dtype` and `name`. Low-rank adapters are
+    added to a body that is there; `get_config` has them, so that a file keeps an unmerged model.
 
     Call arguments:
         inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids and what else
@@ -91,8 +95,54 @@ class Body(keras.Model):
         """Return a state whose rows are those of these numbers, int32 [N], as a beam search needs it."""
         return tf.nest.map_structure(lambda value: value if value.shape.rank == 0 else tf.gather(value, rows), state)
 
+    @property
+    def linears(self):
+        """Return the projections of all parts: dict of path, as "block_00/attention/query" -> Linear."""
+        linears = [layer for layer in self._flatten_layers(include_self=False) if isinstance(layer, Linear)]
+        return {linear.path: linear for linear in sorted(linears, key=lambda linear: linear.path)}
+
+    @property
+    def adapters(self):
+        """Return the low-rank adapters: dict of the path of a Linear -> dict of rank, alpha and adapter_dropout."""
+        return {path: linear.adapter for path, linear in self.linears.items() if linear.rank}
+
+    def add_adapters(self, adapters):
+        """Add low-rank adapters, which change no output yet.
+
+        Args:
+            adapters: dict, as `adapters` gives it.
+
+        Raises:
+            ConfigError: for a path that is no Linear's, one that has an adapter, or values that are none.
+        """
+        linears = self.linears
+        if not isinstance(adapters, dict) or not all(isinstance(values, dict) and set(values) == set(ADAPTER)
+                                                     for values in adapters.values()):
+            raise ConfigError(f"adapters are {shown(adapters)}: allowed is a dict of path -> {', '.join(ADAPTER)}")
+        for path, values in adapters.items():
+            if path not in linears:
+                raise ConfigError(f"adapters have {shown(path)}: allowed are {', '.join(list(linears)[:6])} ...")
+            linears[path].check_adapter(**values)
+        for path, values in adapters.items():
+            linears[path].add_adapter(**values)
+
+    def merge_adapters(self):
+        """Add all low-rank adapters to their kernels, in float32, and remove them."""
+        for linear in self.linears.values():
+            linear.merge_adapter()
+
     def get_config(self):
-        return {**self.config, "name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+        adapters = {"adapters": self.adapters} if self.adapters else {}
+        return {**self.config, **adapters, "name": self.name,
+                "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        adapters = config.pop("adapters", {})
+        body = cls(**config)
+        body.add_adapters(adapters)
+        return body
 
 
 def kept(taps, allowed):

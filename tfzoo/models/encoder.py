@@ -94,11 +94,11 @@ class Encoder(Body):
         hidden = self.embeddings(inputs.get("token_ids"), segment_ids=inputs.get("segment_ids"),
                                  position_ids=self._positions(inputs, embedded), embedded=embedded, training=training)
         if self.projection:
-            hidden = self.projection(hidden)
+            hidden = self.projection(hidden, training=training)
         hidden = self.stack(hidden, visible=visible(inputs), read=read, taps=taps, training=training)
         outputs = {"sequence" if read is None else "read": hidden, **kept(taps, self.stack.names())}
         if self.pooler:
             first = hidden[:, 0]
             first = self.pooler_dropout(first, training=training) if self.pooler_dropout else first
-            outputs["pooled"] = self.pooler_activation(self.pooler(first))
+            outputs["pooled"] = self.pooler_activation(self.pooler(first, training=training))
         return outputs

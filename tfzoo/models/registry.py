@@ -81,13 +81,13 @@ def build_body(name, dtype=None, **overrides):
 
 
 def count_parameters(name, **overrides):
-    """Count the trainable parameters of a model without allocating them; arguments and errors as `build_body`."""
+    """Count the parameters of a model without allocating them; arguments and errors as `build_body`."""
     layers = config_of(name, **overrides)["num_layers"]
 
     def count(num_layers):
         with shapes_only():
             body = build_body(name, **{**overrides, "num_layers": num_layers})
-        return sum(math.prod(variable.shape) for variable in body.trainable_variables)
+        return sum(math.prod(variable.shape) for variable in body.weights)
 
     one = count(1)
     return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # all layers of a stack are alike

@@ -68,14 +68,37 @@ class Stack:
                 return block(hidden, bias=bias, source=source, cache=cache, taps=taps, **others)
 
         if here.remat and cache is None and not taps:
-            return rematerialized(run, hidden, bias, source)
+            return rematerialized(run, block.trainable_variables, hidden, bias, source)
         return run(hidden, bias, source)
 
 
-def rematerialized(function, *inputs):
-    """Call a function of tensors, some of them None; its inside is computed again for the gradients, and not kept."""
-    def call(*given):
+def rematerialized(function, trained, *inputs):
+    """Call a function of tensors, some of them None; its inside is computed again for the gradients, and not kept.
+
+    Unlike tf.recompute_grad it takes the gradients of the Keras variables `trained` alone, of no others that are read.
+    """
+    def call(given):
         left = iter(given)
         return function(*(None if one is None else next(left) for one in inputs))
 
-    return tf.recompute_grad(call)(*(one for one in inputs if one is not None))
+    @tf.custom_gradient
+    def run(*given):
+        def gradients(upstream, variables=()):
+            local = tf.distribute.get_strategy().experimental_local_results  # a replica reads a part of its own
+            known = {id(part) for variable in trained for part in (variable.value, *local(variable.value))}
+            wanted = [variable for variable in variables if id(variable) in known]
+            # Not before the gradient from above is there, or all blocks would be computed again at once.
+            first = tf.cast(tf.reshape(upstream, (-1,))[0], tf.float32)
+            zero = tf.where(first == first, 0.0, float("nan"))
+            again = [one + tf.cast(zero, one.dtype) for one in given]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([*again, *wanted])
+                result = call(again)
+            found = tape.gradient(result, [*again, *wanted], upstream)
+            of = {id(variable): gradient for variable, gradient in zip(wanted, found[len(again):])}
+            found = found[:len(again)]
+            return (found, [of.get(id(variable)) for variable in variables]) if variables else found
+
+        return call(given), gradients
+
+    return run(*(one for one in inputs if one is not None))

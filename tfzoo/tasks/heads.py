@@ -19,10 +19,11 @@ def score_words(hidden, inputs, table, bias, only_read, training):
     """Return {logits} on a table, or where the labels are there and only they are read {loss, right}, sums."""
     if not only_read or "labels" not in inputs:
         return {"logits": project(hidden, table, bias)}
-    table = tf.convert_to_tensor(table)
     loss, right = projected_cross_entropy(
-        tf.reshape(hidden, (-1, table.shape[1])), table, tf.zeros(table.shape[0]) if bias is None else bias,
-        tf.reshape(inputs["labels"], (-1,)), tf.reshape(inputs["weights"], (-1,)), bool(training))
+        tf.reshape(hidden, (-1, table.shape[1])), tf.convert_to_tensor(table),
+        tf.zeros(table.shape[0]) if bias is None else tf.convert_to_tensor(bias),
+        tf.reshape(inputs["labels"], (-1,)), tf.reshape(inputs["weights"], (-1,)), bool(training),
+        (table.trainable, bias is not None and bias.trainable))
     return {"loss": loss, "right": right}
 
 

@@ -71,9 +71,8 @@ class MaskedLMHead(keras.layers.Layer):
             hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
         else:
             hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
-        hidden = self.norm(kernels.activate(self.dense.product(hidden), self.dense.bias, self.activation))
-        bias = tf.convert_to_tensor(self.bias)
-        result = score_words(hidden, inputs, body.embeddings.token, bias, only_read, training)
+        hidden = self.norm(kernels.activate(self.dense.product(hidden, training), self.dense.bias, self.activation))
+        result = score_words(hidden, inputs, body.embeddings.token, self.bias, only_read, training)
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
         return result

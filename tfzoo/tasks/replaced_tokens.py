@@ -38,7 +38,7 @@ class ReplacedTokensHead(keras.layers.Layer):
         return None
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
-        hidden = kernels.activate(self.dense.product(outputs["sequence"]), self.dense.bias, self.activation)
+        hidden = kernels.activate(self.dense.product(outputs["sequence"], training), self.dense.bias, self.activation)
         return {"logits": ops.cast(self.score(hidden), "float32")[..., 0]}
 
     def get_config(self):

@@ -15,7 +15,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from tfzoo.errors import Diverged, Interrupted
+from tfzoo.errors import DataError, Diverged, Interrupted
 from tfzoo.progress import tell
 from tfzoo.training.saver import Saver
 from tfzoo.training.strategy import agree
@@ -119,6 +119,9 @@ class Loop:
         self.run.truncate(step)
         if step is not None:
             arrays, state = self.checkpoints.load(step)
+            if state.pop("base", None) != self.trainer.base:
+                raise DataError(f"{self.checkpoints.path(step)} holds what was trained on other frozen weights: go on "
+                                "with the --init that the run began with, or use another --output_dir")
             self.trainer.restore(arrays)
             self.window = _Window(state.pop("window"), state.pop("skipped", ()))
             self.state.update(state)
@@ -310,6 +313,7 @@ class Loop:
         best = self.state["best"]
         is_best = best is not None and best["step"] == step
         state = {**self.state, "window": self.window.state(), "skipped": list(self.window.skipped)}
+        state.update({"base": self.trainer.base} if self.trainer.base else {})
         job = (step, self.trainer.arrays(), state, (self.metric, best["value"]) if is_best else None)
         try:
             self.run.sync()  # a checkpoint whose records were lost could not be told from one of another run

@@ -5,6 +5,7 @@ step, layer, row of the global batch), so one replica, N replicas and N microbat
 that is not finite changes nothing, on all replicas alike.
 """
 import contextlib
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,7 @@ import tensorflow as tf
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError, OutOfMemory
 from tfzoo.layers import context, training_step
+from tfzoo.methods import Method, hash_base
 from tfzoo.training.evaluator import Evaluator, memory_line
 from tfzoo.training.strategy import check_batch, is_multi_worker, local_value, place
 
@@ -30,15 +32,22 @@ class Trainer:
         xla: bool, compile forward and backward.
         remat: bool, compute the blocks' insides again in the backward pass instead of keeping them.
         strategy: tf.distribute.Strategy; None is TensorFlow's default one.
+        method: Method that has prepared the model, before the optimizer was built; None trains all weights.
 
     Raises:
-        ConfigError: for less than one microbatch.
+        ConfigError: for less than one microbatch. ValueError: the optimizer has slots for other variables than train.
     """
 
     def __init__(self, model, task, optimizer, seed=0, clip_norm=1.0, microbatches=1, xla=False, remat=False,
-                 strategy=None):
+                 strategy=None, method=None):
         if microbatches < 1:
             raise ConfigError(f"microbatches is {microbatches}: allowed is 1 or more")
+        trained = [id(variable) for variable in model.trainable_variables]
+        if optimizer is not None and [id(variable) for variable in optimizer._trainable_variables] != trained:
+            raise ValueError("the optimizer was built for other variables than train: let the method prepare the model "
+                             "first, then make the optimizer for model.trainable_variables")
+        self.method = method or Method()
+        self._objective = self.method.objective(task.objective)
         self.model, self.task, self.optimizer, self.seed = model, task, optimizer, seed
         self.clip_norm, self.microbatches, self.remat = clip_norm, microbatches, remat
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -53,6 +62,11 @@ class Trainer:
         """Return the count of updates done, skipped ones included."""
         return int(self.optimizer.iterations.numpy())
 
+    @functools.cached_property
+    def base(self):
+        """Return the SHA-256 of the frozen weights, which no checkpoint holds: str, or None where all train."""
+        return hash_base(self.model)
+
     @property
     def traces(self):
         """Return how many shapes of batches the training step was traced for."""
@@ -64,10 +78,13 @@ class Trainer:
                 return self.model(inputs, only_read=True, embedded=embedded, keep=keep, training=True)
 
         with training_step(self.seed, step, first_row, self.remat):
-            with tf.GradientTape() as tape:
-                terms, sums = self.task.objective(forward, batch)
+            trained = [variable.value for variable in self.model.trainable_variables]
+            # Keras' `trainable` is not TensorFlow's: a tape that watches by itself takes gradients of what is frozen.
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(trained)
+                terms, sums = self._objective(forward, batch)
                 loss = tf.add_n([terms[name] / counts[name] for name in sorted(terms)])
-            gradients = tape.gradient(loss, self.model.trainable_variables)
+            gradients = tape.gradient(loss, trained)
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _replica_step(self, batch, counts, stop):
@@ -78,7 +95,7 @@ class Trainer:
         gradients, sums = self._accumulate(batch, step, first_row, counts)
         sums["stop"] = tf.identity(stop)  # on this replica's device
         gradients, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
-        stop = sums.pop("stop")
+        gradients, stop = self.method.after_gradients(gradients, step), sums.pop("stop")
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(norm) & tf.math.is_finite(sums["loss"])
         scale = self.clip_norm / tf.maximum(norm, self.clip_norm) if self.clip_norm else 1.0

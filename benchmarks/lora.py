@@ -1,0 +1,112 @@
+"""A step of LoRA beside one of full tuning, in one process and in turn: the median of the paired ratios of their times.
+
+Beside it what each keeps of the weights that train: gradients and the optimizer's slots. The batches of `minilm` have
+32 rows of the lengths of reviews' sentences, in buckets as TextBatches makes them; those of `bert_base` 8 x 128 without
+padding. Tokens and weights are random: the time of a step does not depend on them.
+"""
+import statistics
+import time
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks.interleave import DTYPES, add_flags, refuse_words, report
+from benchmarks.worker import POLICIES
+from experiments.app import import_tensorflow
+
+FLAGS = flags.FLAGS
+add_flags(rounds=20, steps=4, peers=False)
+flags.DEFINE_multi_enum("workload", ["minilm"], ["minilm", "bert_base"], "What is trained; may be given several times.")
+flags.DEFINE_multi_enum("dtype", list(DTYPES), DTYPES, "Dtypes to compute in.")
+flags.DEFINE_integer("rank", 8, "Rank of the adapters.", lower_bound=1)
+flags.DEFINE_string("targets", None, "Regular expression for the projections that are adapted; default: the method's.")
+flags.DEFINE_bool("xla", False, "Compile forward and backward.")
+flags.DEFINE_bool("remat", False, "Rematerialize the blocks.")
+
+WORKLOADS = {"minilm": {"num_layers": 6, "hidden_dim": 384, "num_heads": 12, "ffn_dim": 1536, "batch": 32},
+             "bert_base": {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "ffn_dim": 3072, "batch": 8}}
+WIDTHS = (16, 24, 32, 40)  # word pieces to which reviews' sentences, 27 on average, are padded in buckets
+LABELS = ["negative", "positive"]
+
+
+def batches_of(name):
+    """Return batches: list of dict of arrays."""
+    work, rng, made = WORKLOADS[name], np.random.default_rng(0), []
+    for _ in range(len(WIDTHS) if name == "minilm" else 1):
+        rows = work["batch"]
+        lengths = np.full(rows, 128)
+        if name == "minilm":  # a batch has texts of like lengths, as TextBatches makes them
+            longest = WIDTHS[len(made)]
+            lengths = rng.integers(longest - 7, longest + 1, rows)
+        width = lengths.max() if name == "bert_base" else longest
+        mask = (np.arange(width)[None] < lengths[:, None]).astype(np.int32)
+        tokens = rng.integers(1000, 30000, (rows, width)).astype(np.int32) * mask
+        made.append({"token_ids": tokens, "padding_mask": mask, "segment_ids": np.zeros_like(tokens),
+                     "labels": rng.integers(0, 2, rows).astype(np.int32), "weights": np.ones(rows, np.float32)})
+    return made
+
+
+def make_trainer(name, dtype, method):
+    """Return a Trainer by a Method."""
+    import tfzoo
+    from tfzoo.tasks import task_of
+    from tfzoo.training.optimizer import make_optimizer
+    from tfzoo.training.trainer import Trainer
+    sizes = {key: value for key, value in WORKLOADS[name].items() if key != "batch"}
+    model = tfzoo.build("bert_tiny", task="classification", labels=LABELS, dtype=POLICIES[dtype], **sizes)
+    method.prepare(model)
+    optimizer = make_optimizer("adamw", 1e-4, model.trainable_variables)
+    return Trainer(model, task_of("classification", LABELS), optimizer, xla=FLAGS.xla, remat=FLAGS.remat, method=method)
+
+
+def kept_bytes(trainer):
+    """Return the bytes of the gradients and of the optimizer's slots."""
+    gradients = 4 * sum(np.prod(variable.shape) for variable in trainer.model.trainable_variables)
+    return int(gradients + sum(4 * np.prod(variable.shape) for variable in trainer.optimizer.variables
+                               if variable.shape))
+
+
+def measure(trainers, batches, rounds, steps):
+    """Return the seconds of a step in each round, by method: dict of lists; the rounds go over both in turn."""
+    def run(trainer, count, first):
+        begin = time.perf_counter()
+        for number in range(first, first + count):
+            norm = trainer.train_step(batches[number % len(batches)])[1]
+        float(norm)
+        return (time.perf_counter() - begin) / count
+
+    for trainer in trainers.values():
+        run(trainer, len(batches) + 1, 0)  # each length is traced
+    times = {name: [] for name in trainers}
+    for number in range(rounds):
+        for name in list(trainers)[::1 if number % 2 else -1]:
+            times[name].append(run(trainers[name], steps, number * steps))
+    return times
+
+
+def main(argv):
+    refuse_words(argv)
+    import_tensorflow()
+    from tfzoo.methods import method_of
+    rows = []
+    for workload in FLAGS.workload:
+        for dtype in FLAGS.dtype:
+            settings = {"rank": FLAGS.rank, **({"targets": FLAGS.targets} if FLAGS.targets else {})}
+            trainers = {name: make_trainer(workload, dtype, method_of(name, **more))
+                        for name, more in (("full", {}), ("lora", settings))}
+            times = measure(trainers, batches_of(workload), FLAGS.rounds, FLAGS.steps)
+            kept = {name: kept_bytes(trainer) for name, trainer in trainers.items()}
+            print(trainers["lora"].method.report(trainers["lora"].model))
+            for name, found in times.items():
+                seconds = statistics.median(found)
+                rows.append({"workload": workload, "system": "tfzoo", "variant": name, "dtype": dtype,
+                             "ms": 1000 * seconds, "examples/s": WORKLOADS[workload]["batch"] / seconds,
+                             "of full": statistics.median(a / b for a, b in zip(found, times["full"])),
+                             "kept MB": kept[name] / 2 ** 20, "kept of full": kept[name] / kept["full"],
+                             "rounds": found})
+    report(rows, {"workload": "{}", "variant": "{}", "dtype": "{}", "ms": "{:>.1f}", "examples/s": "{:>.1f}",
+                  "of full": "{:>.3f}", "kept MB": "{:>.1f}", "kept of full": "{:>.2%}"}, FLAGS.json)
+
+
+if __name__ == "__main__":
+    app.run(main)

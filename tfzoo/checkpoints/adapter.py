@@ -1,0 +1,117 @@
+"""What a method trained beside a frozen base, in a folder of its own: small, and bound to that base by its SHA-256.
+
+`adapter.safetensors` holds all that trained, by path: the adapters and the head. `adapter_config.json` holds how they
+were made, the task, and the hash of the base. PEFT's folders are another format.
+"""
+import json
+import pathlib
+import shutil
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from tfzoo import files
+from tfzoo.checkpoints.folder import Loaded, with_head
+from tfzoo.checkpoints.tensors import TensorFile, read_json
+from tfzoo.errors import ConfigError, DataError, reason_of, shown
+from tfzoo.methods import hash_base, method_of
+from tfzoo.methods.method import split
+from tfzoo.tasks import task_of
+
+FORMAT_VERSION = 1
+TENSORS, CONFIG = "adapter.safetensors", "adapter_config.json"
+KEYS = ("method", "settings", "base_sha256", "model", "task", "labels", "task_settings", "max_length")
+
+
+def write_adapter(loaded, method, folder, base=None):
+    """Write what a method trained.
+
+    Args:
+        loaded: Loaded, its model prepared by the method and not merged.
+        method: Method.
+        folder: str or path; replaced where it exists.
+        base: str, the SHA-256 of the frozen weights where it is known, see hash_base; None computes it.
+
+    Raises:
+        ConfigError: nothing is frozen: there is no base.
+        OSError: it could not be written; what was there stays.
+    """
+    trained, frozen = split(loaded.model)
+    if not frozen:
+        raise ConfigError(f"{method.name} trains all weights: an adapter needs a frozen base; save the whole model")
+    config = {key: loaded.config[key] for key in ("model", "task", "labels", "max_length")}
+    config = {"format_version": FORMAT_VERSION, "method": method.name, "settings": method.settings,
+              "base_sha256": base or hash_base(loaded.model), "task_settings": loaded.config["settings"], **config}
+    folder = pathlib.Path(folder)
+    temporary = files.temporary_path(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save_file({weight.path: np.ascontiguousarray(weight.numpy()) for weight in trained}, temporary / TENSORS)
+        text = json.dumps(config, indent=2, ensure_ascii=False)
+        (temporary / CONFIG).write_text(text + "\n", encoding="utf-8")
+        for path in temporary.iterdir():
+            files.sync_file(path)
+        files.replace_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read_adapter(base, folder, dtype=None):
+    """Put what a method trained on its base.
+
+    Args:
+        base: Loaded, the model that the training began with; it is not changed.
+        folder: str or path, of `write_adapter`.
+        dtype: str, the dtype policy to compute in; None is Keras' global one.
+
+    Returns:
+        (Loaded, Method): the model as it was while training, prepared and not merged, with the base's tokenizer.
+
+    Raises:
+        FileNotFoundError: a file is missing. DataError: a folder that is damaged, or was trained on another base.
+    """
+    folder = pathlib.Path(folder)
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no {name}: allowed is the adapter/ of a finished run")
+    config = read_json(folder / CONFIG)
+    if config.get("format_version") != FORMAT_VERSION:
+        raise DataError(f"{folder} has format version {shown(config.get('format_version'))}: this tfzoo reads "
+                        f"{FORMAT_VERSION}")
+    missing = [key for key in KEYS if key not in config]
+    if missing:
+        raise DataError(f"{folder / CONFIG} is damaged (no {missing[0]}): get the folder again")
+    if config["model"] != base.config["model"]:
+        raise DataError(f"{folder} is for {shown(config['model'])}: got {base.config['model']}; give the model that it "
+                        "was trained on")
+    try:
+        method = method_of(config["method"], **config["settings"])
+        task = task_of(config["task"], config["labels"], **config["task_settings"])
+        model, *_ = with_head(base, task, dtype)
+        method.prepare(model)
+    except (ConfigError, TypeError, KeyError) as error:  # the others for settings that a method or task has not
+        raise DataError(f"{folder / CONFIG} does not fit {config['model']} ({reason_of(error)}): get the folder "
+                        "again") from None
+    _fill(model, TensorFile(folder / TENSORS), folder)
+    if hash_base(model) != config["base_sha256"]:
+        raise DataError(f"{folder} was trained on other weights than these of {config['model']}: give the model that "
+                        "the training began with")
+    settings = {"task": config["task"], "labels": config["labels"], "settings": config["task_settings"],
+                "max_length": config["max_length"]}
+    return Loaded(model, base.tokenizer, {**base.config, **settings}), method
+
+
+def _fill(model, tensors, folder):
+    """Assign the tensors of a file to the weights that train; DataError where they are not the same."""
+    trained = {weight.path: weight for weight in split(model)[0]}
+    strange = sorted(trained.keys() ^ tensors.shapes.keys())
+    if strange:
+        raise DataError(f"{folder / TENSORS} {'lacks' if strange[0] in trained else 'has'} {shown(strange[0])}: "
+                        f"allowed are the {len(trained)} weights that its method trains; get the folder again")
+    for path, weight in trained.items():
+        if tensors.shapes[path] != tuple(weight.shape):
+            raise DataError(f"{folder / TENSORS}: {path} has shape {list(tensors.shapes[path])}, but the model's "
+                            f"{list(weight.shape)}: get the folder again")
+        weight.assign(np.asarray(tensors.get(path), np.float32))
