@@ -1,17 +1,24 @@
 """LoRA: one function whichever way it is computed; frozen weights cost nothing; one update however it is split."""
+import json
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfzoo
+from tests.helpers import CHECKOUT, assign_reference
+from tests.models.test_golden import GOLDEN
 from tests.tasks.test_tasks import SMALL
 from tests.training.test_trainer import make_data
 from tfzoo.errors import ConfigError
 from tfzoo.layers import Linear, context, initial_weights, shapes_only, training_step
 from tfzoo.methods import LoRA, Method, method_of
 from tfzoo.methods.method import split
-from tfzoo.models import build_body
+from tfzoo.models import build_body, family_of
+from tfzoo.models.reference import name_in
 from tfzoo.tasks import task_of
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.trainer import Trainer
@@ -287,3 +294,65 @@ def test_hooks_are_called_where_they_say():
         found.append([trainer.train_step(make_data().batch(0))[1], *trainer.arrays()["model"].values()])
     for one, other in zip(*found):
         assert np.abs(one - other).max() < 1e-6
+
+
+ON_DEVICES = """
+import sys
+import numpy as np
+from tests.methods.test_lora import make_trainer
+from tests.training.test_trainer import make_data
+from tfzoo.training.strategy import make_strategy
+strategy = make_strategy("mirrored", 2)
+for number, settings in enumerate([{}, {"remat": True, "microbatches": 2}]):
+    with strategy.scope():
+        trainer = make_trainer(targets=".*", strategy=strategy, **settings)
+    assert trainer.train_step(make_data().batch(0))[2]
+    found = {path: value for path, value in trainer.arrays()["optimizer"].items() if "momentum" in path}
+    trainer.method.merge(trainer.model)
+    np.savez(f"{sys.argv[1]}/{number}.npz", **found, kernel=trainer.model.body.linears["pooler"].kernel.numpy())
+"""
+
+
+def test_one_update_on_two_devices(tmp_path):
+    subprocess.run([sys.executable, "-c", ON_DEVICES, str(tmp_path)], check=True, cwd=CHECKOUT, capture_output=True)
+    trainer = make_trainer(targets=".*")
+    trainer.train_step(make_data().batch(0))
+    expected = trainer.arrays()["optimizer"]
+    trainer.method.merge(trainer.model)
+    for number in range(2):
+        found = np.load(tmp_path / f"{number}.npz")
+        assert len(found.files) == 1 + sum("momentum" in path for path in expected)
+        for path in found.files:
+            if path != "kernel":
+                assert np.abs(found[path] - expected[path]).max() < 1e-6, path
+        assert np.abs(found["kernel"] - trainer.model.body.linears["pooler"].kernel).max() < 1e-4
+
+
+@pytest.mark.parametrize("name, task, prefix", [("bert", "classification", "bert."),
+                                                ("gpt2", "causal_lm", "transformer.")])
+def test_logits_are_peft_s(name, task, prefix):
+    golden = np.load(GOLDEN / "lora.npz")
+    model = tfzoo.build(f"{name}_tiny", task=task, labels=["a", "b"] if task == "classification" else None,
+                        **json.loads(str(golden["about"]))["config"])
+    weights = {key.split(":", 2)[2]: golden[key] for key in golden if key.startswith(f"{name}:weight:")}
+    body = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    assign_reference(model.body, body, family_of(name))
+    if task == "classification":
+        model.head.dense.kernel.assign(weights["classifier.weight"].T)
+        model.head.dense.bias.assign(weights["classifier.bias"])
+    targets = {"bert": "query|value|up", "gpt2": "attention/(query|key|value)|down"}[name]
+    method = LoRA(rank=3, alpha=6.0, targets=targets)
+    method.prepare(model)
+    for path, linear in model.body.linears.items():
+        if linear.rank:
+            layer, _ = name_in(family_of(name).reference.names, f"{path}/kernel")
+            a, b = (golden[f"{name}:base_model.model.{prefix}{layer}.lora_{side}.default.weight"].T for side in "AB")
+            linear.lora_a.assign(a)  # GPT-2's one A is that of query, key and value; each has its columns of B
+            place = ["query", "key", "value"].index(path.split("/")[-1]) if layer.endswith("c_attn") else 0
+            linear.lora_b.assign(b[:, place * linear.units:(place + 1) * linear.units])
+    real = golden["padding_mask"].astype(bool) if task == "causal_lm" else slice(None)
+    inputs = {key: golden[key] for key in ("token_ids", "padding_mask")}
+    size = np.abs(golden[f"{name}:logits"]).max()
+    assert np.abs(np.asarray(model(inputs)["logits"]) - golden[f"{name}:logits"])[real].max() < 1e-5 * size
+    method.merge(model)
+    assert np.abs(np.asarray(model(inputs)["logits"]) - golden[f"{name}:merged"])[real].max() < 1e-5 * size
