@@ -1,6 +1,7 @@
 """The order of the house: who may import whom; the scripts' words are the library's; importing does nothing else."""
 import ast
 import dataclasses
+import inspect
 import subprocess
 import sys
 
@@ -9,10 +10,11 @@ import pytest
 from experiments import finetune, pretrain
 from tests.helpers import CHECKOUT
 from tfzoo.data.readers import DOCUMENTS
+from tfzoo.methods import METHODS as known_methods
 from tfzoo.tasks import tasks as known_tasks
 from tfzoo.training.optimizer import OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
-from tfzoo.training.settings import FINETUNING, PRETRAINING, Settings
+from tfzoo.training.settings import FINETUNING, METHODS, PRETRAINING, RATE_OF_LORA, TARGETS, Settings
 from tfzoo.training.strategy import STRATEGIES
 
 # Each may import what stands before it.
@@ -51,6 +53,11 @@ def test_the_scripts_words_are_the_library_s():
                         ("resume", RESUME)):
         assert about[name]["allowed"] == tuple(words)
     assert all(word in about["strategy"]["meaning"] for word in STRATEGIES)
+    assert set(METHODS) == set(known_methods) and known_methods["lora"].learning_rate == RATE_OF_LORA
+    lora = inspect.signature(known_methods["lora"]).parameters
+    assert TARGETS == lora["targets"].default and all(
+        Settings.__dataclass_fields__[name].default == lora[name].default
+        for name in ("rank", "alpha", "adapter_dropout", "targets"))
     for script, names in (("pretrain", PRETRAINING), ("finetune", FINETUNING)):
         assert set(names) == {name for name, task in known_tasks().items() if task.script == script}
 

@@ -3,6 +3,7 @@ from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError
 from tfzoo.generation import Generator, Sampling
+from tfzoo.methods import method_of
 from tfzoo.models import family_of
 from tfzoo.progress import tell
 from tfzoo.tasks import build_for, task_of, tasks
@@ -37,6 +38,12 @@ def make_task(settings, source, init=None):
     if init is not None and labels and set(labels) == set(init.config["labels"] or ()):
         labels = init.config["labels"]
     return task_of(settings.task, labels, **(own if settings.task == "masked_lm" else {}))
+
+
+def make_method(settings):
+    """Return the Method of the settings; raises ConfigError for targets that are no regular expression."""
+    own = {name: getattr(settings, name) for name in ("rank", "alpha", "adapter_dropout", "targets")}
+    return method_of(settings.method, **(own if settings.method == "lora" else {}))
 
 
 def get_tokenizer(settings, source, run, strategy):

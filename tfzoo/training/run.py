@@ -7,13 +7,14 @@ import shutil
 import tensorflow as tf
 
 from tfzoo.checkpoints import Loaded, save
+from tfzoo.checkpoints.adapter import write_adapter
 from tfzoo.errors import LostWorker
 from tfzoo.layers import initial_weights
 from tfzoo.progress import tell
 from tfzoo.text import load_tokenizer
 from tfzoo.training.checkpointing import Checkpoints
 from tfzoo.training.loop import Loop, Pace
-from tfzoo.training.model import build_model, get_tokenizer, make_sampler, make_task, open_init
+from tfzoo.training.model import build_model, get_tokenizer, make_method, make_sampler, make_task, open_init
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.run_folder import RunFolder
 from tfzoo.training.settings import BEFORE, POWER, Settings, checked
@@ -52,13 +53,14 @@ def train(output_dir, **settings):
     with _lost_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
         init = open_init(settings)
         sources = open_sources(settings)
-        task = make_task(settings, sources[0], init)
+        task, method = make_task(settings, sources[0], init), make_method(settings)
         facts = _facts_of(settings, task, sources, init)
         resumes = _take_folder(run, settings, facts, strategy)
         tokenizer = init.tokenizer if init else get_tokenizer(settings, sources[0], run, strategy)
         with strategy.scope():
             with initial_weights(settings.seed):
                 model, tokenizer = build_model(settings, task, init, tokenizer)
+                method.prepare(model)
             settings = settings.with_length(model.body.config["max_length"], init and init.config["max_length"])
             data, eval_data = make_batches(settings, task, tokenizer, sources)
             settings = settings.with_epoch(data.batches_per_epoch)
@@ -68,15 +70,15 @@ def train(output_dir, **settings):
             schedule, optimizer = _make_optimizer(settings, model)
             xla, choice = choose_xla(settings.xla)
             trainer = Trainer(model, task, optimizer, settings.seed, settings.clip_norm, settings.accumulate_steps,
-                              xla=xla, remat=settings.remat, strategy=strategy)
+                              xla=xla, remat=settings.remat, strategy=strategy, method=method)
         checkpoints = Checkpoints(run.path / "checkpoints", settings.keep, tell, run.writes)
         loop = Loop(trainer, data, run, checkpoints, _pace_of(settings), eval_data, schedule=schedule,
                     sample=make_sampler(model, task, tokenizer) if run.writes else None)
-        _tell_plan(settings, model, data, f"{strategy.num_replicas_in_sync} device(s), {choice}")
+        _tell_plan(settings, method, model, data, f"{strategy.num_replicas_in_sync} device(s), {choice}")
         if resumes:
             _resume(loop, settings, strategy)
         results = {**loop.run_to_end(), "planned_steps": settings.steps, "model": str(run.path / "model")}
-        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), results, strategy)
+        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), method, results, strategy)
 
 
 def _record_of(given):
@@ -151,8 +153,10 @@ def _pace_of(settings):
                 settings.max_bad_steps)
 
 
-def _tell_plan(settings, model, data, devices):
-    tell(f"{model.body.name}: {sum(math.prod(v.shape) for v in model.trainable_variables):,} weights, "
+def _tell_plan(settings, method, model, data, devices):
+    if method.name != "full":
+        tell(method.report(model))
+    tell(f"{model.body.name}: {sum(math.prod(v.shape) for v in model.trainable_variables):,} weights train, "
          f"{settings.steps:,} steps of {settings.batch_size} examples, {data.batches_per_epoch:,} an epoch; {devices}")
 
 
@@ -170,9 +174,12 @@ def _config_of(settings, task, model):
             "settings": task.settings, "max_length": settings.max_length}
 
 
-def _save(run, loaded, results, strategy):
-    """Write model/ and results.json; return the results as they were written."""
+def _save(run, loaded, method, results, strategy):
+    """Write adapter/ where a part trained, model/ with all merged, and results.json; return these as written."""
     if run.writes:
+        if method.name != "full":
+            write_adapter(loaded, method, run.path / "adapter")
+        method.merge(loaded.model)
         save(loaded, run.path / "model")
         run.finish(results)
         results = run.results()

@@ -14,7 +14,8 @@ import os
 
 PRETRAINING, FINETUNING = ("masked_lm", "causal_lm"), ("classification", "tagging")
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
-RATE_FROM_INIT, RATE_FROM_SCRATCH = 5e-5, 5e-4
+RATE_FROM_INIT, RATE_FROM_SCRATCH, RATE_OF_LORA = 5e-5, 5e-4, 5e-4
+METHODS, TARGETS = ("full", "lora"), r"attention/(query|value)$"
 EPOCHS, POWER, LENGTH, WARMUP_PART = 3.0, 2.0, 256, 10
 NO_DECAY = r"(bias|norm/gamma|norm/beta)$"
 # What stands for "decide it"; in a run that goes on it is decided already, but for what may change.
@@ -101,6 +102,17 @@ class Settings:
         "auto", "masked_lm: put several documents in one row, where each sees only itself. auto: on without "
         "--next_sentence.", allowed=("auto", "on", "off"), before="off", tasks=("masked_lm",))
 
+    method: str = setting(
+        "full", "full: all weights train. lora: low-rank adapters of frozen projections, and the head; needs --init.",
+        allowed=METHODS, before="full", begins="method")
+    rank: int = setting(8, "lora: the rank of the adapters.", before=8, lower=1)
+    alpha: float = setting(8.0, "lora: what an adapter computes is scaled by alpha / rank.", before=8.0, lower=0.0)
+    adapter_dropout: float = setting(
+        0.0, "lora: the rate of dropout on the adapters' inputs.", before=0.0, lower=0.0, upper=0.99)
+    targets: str = setting(
+        TARGETS, "lora: a regular expression, searched in the paths of the projections: those where it is found get an "
+        "adapter.", before=TARGETS)
+
     batch_size: int = setting(32, "Examples of one update (of the whole batch).", lower=1, begins="optimization")
     epochs: float = setting(
         None, f"Passes over the training data; without it and --steps: {EPOCHS:g}.", resumed=FREE, lower=0.0)
@@ -109,8 +121,8 @@ class Settings:
         "adamw", "bert_adamw: without bias correction, as Google's BERT; lamb: for large batches; adafactor: factored "
         "second moments.", allowed=("adamw", "bert_adamw", "lamb", "adafactor"))
     learning_rate: float = setting(
-        None, f"The highest learning rate; without it {RATE_FROM_INIT:g} with --init and {RATE_FROM_SCRATCH:g} from "
-        "scratch.", lower=0.0)
+        None, f"The highest learning rate; without it {RATE_FROM_INIT:g} with --init, {RATE_FROM_SCRATCH:g} from "
+        f"scratch and {RATE_OF_LORA:g} with --method=lora.", lower=0.0)
     schedule: str = setting(
         "linear", "How the learning rate falls after the warm-up.",
         allowed=("linear", "cosine", "polynomial", "inverse_sqrt", "constant"))
@@ -215,6 +227,12 @@ class Settings:
         if self.schedule_power is not None and self.schedule != "polynomial":
             _refuse(f"--schedule_power={self.schedule_power} is for --schedule=polynomial: got "
                     f"--schedule={self.schedule}")
+        if self.method == "full":
+            for name in ("rank", "alpha", "adapter_dropout", "targets"):
+                if getattr(self, name) != _field(name).default:
+                    _refuse(f"--{name}={getattr(self, name)} is for --method=lora: got --method=full")
+        elif not self.init:
+            _refuse(f"--method={self.method} adapts a pretrained model: give --init instead of --model={self.model}")
         if self.task != "masked_lm" and (self.next_sentence or self.whole_word):
             _refuse(f"--next_sentence and --whole_word are for --task=masked_lm: got --task={self.task}")
         if self.document not in ("auto", "paragraph") and self.task not in PRETRAINING:
@@ -228,12 +246,18 @@ class Settings:
     def _can_pack(self):
         return self.task == "masked_lm" and not self.next_sentence
 
+    @property
+    def _own_rate(self):
+        if self.method == "lora":
+            return RATE_OF_LORA
+        return RATE_FROM_INIT if self.init else RATE_FROM_SCRATCH
+
     def _decided(self):
         rate, epochs, power, pack = self.learning_rate, self.epochs, self.schedule_power, self.pack
         return dataclasses.replace(
             self, document=document_of(self.task, self.document),
             pack=pack if pack != "auto" else "on" if self._can_pack else "off",
-            learning_rate=rate if rate is not None else RATE_FROM_INIT if self.init else RATE_FROM_SCRATCH,
+            learning_rate=rate if rate is not None else self._own_rate,
             epochs=EPOCHS if epochs is None and self.steps is None else epochs,
             schedule_power=POWER if power is None and self.schedule == "polynomial" else power)
 
