@@ -184,7 +184,7 @@ def products_of(trainer, batch):
     """Return the shapes of the matrix products of a step that reach what it gives: list of tuples."""
     batch = {key: tf.constant(value) for key, value in batch.items()}
     graph = tf.function(trainer._backward, autograph=False).get_concrete_function(
-        batch, tf.constant(0, tf.int64), tf.constant(0, tf.int64), tf.constant(8.0)).graph
+        batch, tf.constant(0, tf.int64), tf.constant(0, tf.int64), {"loss": tf.constant(8.0)}).graph
     left, seen = [tensor.op for tensor in tf.nest.flatten(graph.structured_outputs)], set()
     while left:
         op = left.pop()

@@ -18,7 +18,7 @@ from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
 from tfzoo.models import build_body, family_of
-from tfzoo.tasks import Task, TaskModel, task_of
+from tfzoo.tasks import Task, TaskModel, task_of, tasks
 from tfzoo.tasks.build import put_head
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import load_tokenizer
@@ -55,7 +55,9 @@ class Loaded:
         """Return the model's task, or None for a bare body."""
         if self.config["task"] is None:
             return None
-        return task_of(self.config["task"], self.config["labels"], **self.config["settings"])
+        kind = tasks().get(self.config["task"])
+        labels = self.config["labels"] if kind is None or kind.labelled else None
+        return task_of(self.config["task"], labels, **self.config["settings"])
 
     def check_answers(self):
         """Return the task, or raise ConfigError where the model has none that answers, or no tokenizer."""

@@ -34,7 +34,7 @@ class LoRA(Method):
         >>> method = LoRA(rank=4)
         >>> method.prepare(model)
         >>> method.report(model)
-        'lora: 4 adapters of rank 4 (2 query, 2 value), 4,096 weights; 20,866 train, 526,592 are frozen'
+        'lora: 4 adapters of rank 4 (2 query, 2 value), 4,096 weights; 20,866 train, 590,592 are frozen'
     """
 
     name, learning_rate = "lora", 5e-4

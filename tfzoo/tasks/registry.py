@@ -43,5 +43,5 @@ def task_of(name, labels=None, **settings):
         return kind(**settings)
     if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels) or \
             len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        raise ConfigError(f"labels are {shown(labels)}: {name} needs a list of two names or more, each once")
+        raise ConfigError(f"labels are {shown(labels)}: {name} needs a list of names, two or more, each once")
     return kind(labels, **settings)
