@@ -38,7 +38,7 @@ class Method:
         """Return what takes the place of the task's objective: a callable as `inner`, which it may call more often.
 
         Args:
-            inner: callable of what Task.objective takes, gives what it gives: sums, not divided by their counts.
+            inner: callable (forward, batch) as Task.objective; gives its terms, not divided by their counts, and sums.
         """
         return inner
 
