@@ -51,8 +51,8 @@ def make_parts(model, rows, length):
 
     import tfzoo
     from tfzoo.data.encode import EncodedTexts
-    from tfzoo.tasks import task_of
     from tfzoo.data.packing import PackedBatches
+    from tfzoo.tasks import task_of
     from tfzoo.tasks.masked_lm import masked
     from tfzoo.text import load_tokenizer
     from tfzoo.training.optimizer import WarmUp, make_optimizer
@@ -83,15 +83,17 @@ def alternate(trainer, data, schedule, rounds):
     from tfzoo.training.checkpointing import Checkpoints
     from tfzoo.training.loop import Loop, Pace
     from tfzoo.training.run_folder import RunFolder
+    from tfzoo.training.strategy import local_value, place
     batch, times, train = data.batch(0), [], trainer.train
-    placed, count, stop = trainer._place(batch), tf.constant(float(batch["weights"].sum())), tf.constant(0.0)
+    placed, stop = place(trainer.strategy, batch), tf.constant(0.0)
+    count = {name: tf.constant(number, tf.float32) for name, number in trainer.task.counts(batch).items()}
 
     def train_and_mark(*inputs):
         begin = time.perf_counter()
         for made in train(*inputs):
             yield made
             done = time.perf_counter()  # the loop is through with what it was given, and asks for more
-            float(trainer._local(trainer._step(placed, count, stop))[1])
+            float(local_value(trainer.strategy, trainer._step(placed, count, stop))[1])
             end = time.perf_counter()
             times.append((done - begin, end - done))
             begin = time.perf_counter()

@@ -12,6 +12,7 @@ from tensorflow.python.framework import ops
 from benchmarks import finetune_worker, growth, interleave, profile, scaling, train_step
 from benchmarks.worker import tfzoo_steps, workload_of
 from tests.helpers import CHECKOUT
+from tfzoo.training.strategy import place
 from tfzoo.training.trainer import Trainer
 
 WORKER = """
@@ -140,8 +141,8 @@ def test_the_floor_has_the_products_that_the_step_computes(work, monkeypatch):
     counted = []
 
     def count(trainer, batch):
-        numbers = [tf.constant(0, tf.int64), tf.constant(0, tf.int64), tf.constant(1.0)]
-        graph = trainer._gradients.get_concrete_function(trainer._place(batch), *numbers).graph
+        numbers = [tf.constant(0, tf.int64), tf.constant(0, tf.int64), {"loss": tf.constant(1.0)}]
+        graph = trainer._gradients.get_concrete_function(place(trainer.strategy, batch), *numbers).graph
         counted.append(sum(ops.get_stats_for_node_def(graph, op.node_def, "flops").value
                            for op in graph.get_operations() if "MatMul" in op.type))
         return {}, tf.constant(0.0)

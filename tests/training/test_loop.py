@@ -29,7 +29,7 @@ class Scripted:
                                           shown=("score",))
         self.evaluator = self
 
-    shared = False
+    shared, base = False, None
 
     def train(self, data, until, stopped):
         for step in range(self.step + 1, until + 1):

@@ -207,7 +207,7 @@ def test_the_step_is_traced_once_for_each_shape_and_only_divisible_batches_are_t
     trainer, data = make_trainer(), make_data()
     for _ in trainer.train(data, 2 * data.batches_per_epoch):
         continue
-    assert trainer.traces == len(data.plan.buckets)
+    assert trainer.traces == len(data.base.plan.buckets)
     with pytest.raises(ConfigError, match="multiples of 3"):
         make_trainer(microbatches=3).train_step(data.batch(0))
 

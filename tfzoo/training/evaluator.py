@@ -11,7 +11,7 @@ from tfzoo.training.strategy import local_value, place
 def memory_line(model, optimizer, batch, parts, strategy, advice):
     """Return the line of an OutOfMemory: what takes the memory, and what lowers it."""
     parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
-                         for variables in (model.trainable_variables, optimizer.variables if optimizer else ()))
+                         for variables in (model.weights, optimizer.variables if optimizer else ()))
     rows, length = next(value.shape for key, value in batch.items() if key.endswith("token_ids"))
     return (f"out of memory: a batch of {rows} x {length} tokens in {parts} part(s) on "
             f"{strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and "
