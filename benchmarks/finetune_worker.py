@@ -86,7 +86,7 @@ def tfzoo_steps(recipe, variant, dtype):
     optimizer = make_optimizer("adamw", schedule, model.trainable_variables, recipe["decay"])
     trainer, clock = Trainer(model, task, optimizer, recipe["seed"], recipe["clip"]), Clock()
     if recipe["compile_first"]:
-        lengths = {data.plan.batch(step)[0]: step for step in range(data.batches_per_epoch)}
+        lengths = {data.base.plan.batch(step)[0]: step for step in range(data.batches_per_epoch)}
         for step in lengths.values():
             trainer.train_step(data.batch(step))
 
@@ -94,7 +94,7 @@ def tfzoo_steps(recipe, variant, dtype):
         begin = trainer.step
         clock.start()
         for number, _, norm, *_ in trainer.train(data, begin + count):
-            clock.stop(data.plan.batch(number - 1)[0])
+            clock.stop(data.base.plan.batch(number - 1)[0])
         float(norm)
         return {"examples": sum(len(data.examples(step)) for step in range(begin, begin + count)),
                 "compile_seconds": clock.compiling}

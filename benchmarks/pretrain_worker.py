@@ -63,7 +63,7 @@ def tfzoo_steps(recipe, variant, dtype):
     optimizer = make_optimizer("adamw", RATE, model.trainable_variables, recipe["decay"])
     trainer = Trainer(model, task, optimizer, clip_norm=CLIP, xla=variant.endswith(" xla"))
     if variant.startswith("bucketed"):  # every length is compiled before the first step
-        for step in {data.plan.batch(step)[0]: step for step in range(data.batches_per_epoch)}.values():
+        for step in {data.base.plan.batch(step)[0]: step for step in range(data.batches_per_epoch)}.values():
             trainer.train_step(data.batch(step))
 
     def steps(count):
