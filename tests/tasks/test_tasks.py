@@ -1,5 +1,7 @@
 """Heads against transformers' logits, features by hand, plain Keras training, round trips."""
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -183,3 +185,15 @@ def test_classification_metrics_count_by_weight():
 def test_unknown_tasks_and_missing_labels_are_refused(task, labels):
     with pytest.raises(ConfigError):
         build("bert_tiny", task=task, labels=labels, **SMALL)
+
+
+def test_keras_loads_each_head_after_the_import_of_tfzoo_alone(tmp_path):
+    names = {"classification": "bert_tiny", "tagging": "bert_tiny", "masked_lm": "bert_tiny", "causal_lm": "gpt2_tiny",
+             "replaced_tokens": "electra_tiny"}
+    for task, name in names.items():
+        labels = ["a", "b"] if task in ("classification", "tagging") else None
+        build(name, task=task, labels=labels, **SMALL).save(tmp_path / f"{task}.keras")
+    code = ("import pathlib, sys, tfzoo, keras\n"
+            "print(sorted(keras.models.load_model(path).task.name for path in pathlib.Path(sys.argv[1]).iterdir()))")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == str(sorted(names)), done.stderr[-2000:]
