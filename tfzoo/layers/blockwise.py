@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfzoo.layers import context
 
 LARGE = 2 ** 26  # more scores [B, H, T, S] than these (256 MB in float32) are made in blocks
-BLOCK = 128  # query rows in a block: with heads 64 wide its scores have as many elements as two of [B, S, D]
+BLOCK = 64  # query rows in a block: with heads 64 wide its scores have as many elements as one of [B, S, D]
 
 
 def is_large(queries, keys):
