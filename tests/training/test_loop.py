@@ -13,7 +13,7 @@ import pytest
 import tfzoo.training.loop as loop_module
 from tests.helpers import CHECKOUT
 from tests.training.test_trainer import make_data, make_trainer
-from tfzoo.errors import Diverged, Interrupted
+from tfzoo.errors import DataError, Diverged, Interrupted
 from tfzoo.training.checkpointing import Checkpoints
 from tfzoo.training.loop import Loop, Pace
 from tfzoo.training.run_folder import RunFolder
@@ -77,6 +77,21 @@ def test_the_best_weights_are_put_back(tmp_path):
     assert results["best_step"] == 4 and results["score"] == 0.9 and results["steps"] == 8
     assert trainer.weights == 4 and checkpoints.best()["step"] == 4 and checkpoints.steps() == [4, 6, 8]
     assert [r["step"] for r in records if r["split"] == "eval"] == [2, 4, 6, 8]
+
+
+def test_what_was_trained_on_frozen_weights_goes_on_upon_these_only(tmp_path):
+    trainer = Scripted({2: 0.5})
+    trainer.base = "one"
+    run(tmp_path, trainer, Pace(2, 1, 2, 2))
+    other = Scripted({4: 0.5})
+    other.base = "other"
+    for base in ("other", None):
+        other.base = base
+        with pytest.raises(DataError, match="other frozen weights: go on with the --init"):
+            run(tmp_path, other, Pace(4, 1, 2, 2))
+    other.base = "one"
+    results, records, _ = run(tmp_path, other, Pace(4, 1, 2, 2))
+    assert results["steps"] == 4 and [r["step"] for r in records if r["split"] == "train"] == [1, 2, 3, 4]
 
 
 def test_smaller_is_better_for_a_loss(tmp_path):

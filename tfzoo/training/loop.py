@@ -115,13 +115,17 @@ class Loop:
         self.saver = Saver(checkpoints, tell)
 
     def resume(self, step):
-        """Go on from a checkpoint's step; None starts anew. Logs after it are forgotten."""
+        """Go on from a checkpoint's step; None starts anew. Logs after it are forgotten.
+
+        Raises:
+            DataError: the checkpoint holds what was trained on other frozen weights than the model's.
+        """
+        arrays, state = (None, {}) if step is None else self.checkpoints.load(step)
+        if step is not None and state.pop("base", None) != self.trainer.base:
+            raise DataError(f"{self.checkpoints.path(step)} holds what was trained on other frozen weights: go on with "
+                            "the --init that the run began with, or use another --output_dir")
         self.run.truncate(step)
         if step is not None:
-            arrays, state = self.checkpoints.load(step)
-            if state.pop("base", None) != self.trainer.base:
-                raise DataError(f"{self.checkpoints.path(step)} holds what was trained on other frozen weights: go on "
-                                "with the --init that the run began with, or use another --output_dir")
             self.trainer.restore(arrays)
             self.window = _Window(state.pop("window"), state.pop("skipped", ()))
             self.state.update(state)
