@@ -118,14 +118,15 @@ def measure():
             trainer = Trainer(model, task, make_optimizer("adamw", 1e-4, model.trainable_variables))
             for _ in trainer.train(data, FLAGS.steps):
                 continue
+    packed = data.base if FLAGS.task == "masked_lm" else data
     row = {"text_bytes": os.path.getsize(FLAGS.measured), "documents": len(source),
-           "tokens": int(data.tokens.size), "dtype": data.tokens.dtype.name,
+           "tokens": int(packed.tokens.size), "dtype": packed.tokens.dtype.name,
            "read_seconds": read, "learn_seconds": learn, "encode_seconds": encode,
-           "tokens_per_second": data.tokens.size / encode, "first_batch_seconds": first, "batch_seconds": each,
+           "tokens_per_second": packed.tokens.size / encode, "first_batch_seconds": first, "batch_seconds": each,
            "anonymous_before_bytes": before, "anonymous_built_bytes": built, "anonymous_batches_bytes": batched,
            "anonymous_peak_bytes": peak.bytes, "peak_bytes": peak.bytes - before}
     if FLAGS.task == "masked_lm":
-        row["padding"] = data.base.padding
+        row["padding"] = packed.padding
     if not FLAGS.tokenizer.startswith("learn:"):
         row["open_again_seconds"] = sum(_open(task)[3])
     return row

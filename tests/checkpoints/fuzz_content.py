@@ -70,7 +70,7 @@ def check_own(folder, loaded, whole):
     same_weights(loaded, whole)
     assert loaded.config == {key: said[key] for key in whole.config}
     assert loaded.body.config == whole.body.config
-    assert loaded.task.head(loaded.body.config, loaded.config["labels"], None)
+    assert loaded.task.head(loaded.body, None)
 
 
 def check_archive(folder, loaded, whole):

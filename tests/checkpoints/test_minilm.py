@@ -71,10 +71,12 @@ def test_predict_embeds_convert_writes_and_finetune_goes_on(minilm, call, tmp_pa
 
 @pytest.mark.slow
 def test_the_first_vector_comes_soon(minilm):
-    code = f"import tfzoo; print(tfzoo.load({str(minilm)!r}).embed(['a fine film']).shape)"
-    seconds = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True)
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 6, seconds
+    codes = ["import tensorflow", f"import tfzoo; print(tfzoo.load({str(minilm)!r}).embed(['a fine film']).shape)"]
+    seconds = np.zeros((3, 2))
+    for times in seconds:
+        for number, code in enumerate(codes):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True)
+            times[number] = time.perf_counter() - begin
+    without, vector = seconds.min(0)
+    assert vector < 2 * without, seconds  # most of it is TensorFlow's own start, whatever the machine

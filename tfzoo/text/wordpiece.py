@@ -19,6 +19,8 @@ NONE, OWN = -1, -2  # in a row of replacements: nothing, and the code point itse
 KEEP, DELETE, BLANK, ALONE = [OWN], [], [ord(" ")], [ord(" "), OWN, ord(" ")]
 LONGEST_WORD = 100
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# All but planes 4 to 14, whose rest is unassigned, and 15 and 16, which are private, each alike
+POINTS = [point for point in (*range(0x40000), *range(0xE0000, 0xE1000), 0xF0000) if not 0xD800 <= point < 0xE000]
 
 
 @functools.lru_cache(maxsize=1)
@@ -26,8 +28,7 @@ def punctuation():
     """Return the characters that BERT splits at, as `tokenizers` knows them (its Unicode is older than Python's)."""
     from tokenizers.pre_tokenizers import BertPreTokenizer
     splitter = BertPreTokenizer()
-    candidates = (chr(point) for point in range(0x110000)
-                  if 33 <= point < 127 or unicodedata.category(chr(point))[0] in "PSM")
+    candidates = (chr(point) for point in POINTS if 33 <= point < 127 or unicodedata.category(chr(point))[0] in "PSM")
     return frozenset(mark for mark in candidates if len(splitter.pre_tokenize_str(f"a{mark}a")) == 3)
 
 
@@ -39,21 +40,23 @@ def code_point_table(lowercase):
         (int16 [1114112], the row of each code point; int32 [rows, width], code points with OWN and NONE among them).
     """
     from tokenizers import normalizers
-    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase)
-    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000 and point != ord("|")]
+    normalizer, marks = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase), punctuation()
+    points = [point for point in POINTS if point != ord("|")]
     results = normalizer.normalize_str("|".join(map(chr, points))).split("|")
     rows = {tuple(row): number for number, row in enumerate((KEEP, DELETE, BLANK, ALONE))}
     table = np.zeros(0x110000, np.int16)
-    table[ord("|")] = rows[tuple(ALONE)]
     for point, result in zip(points, results, strict=True):
-        if result == chr(point) and result not in punctuation():
+        if result == chr(point) and result not in marks:
             continue
         if result.strip(" ") == chr(point):
             row = tuple(ALONE)
         else:
             row = tuple(ord(part) for character in result
-                        for part in (f" {character} " if character in punctuation() else character))
+                        for part in (f" {character} " if character in marks else character))
         table[point] = rows.setdefault(row, len(rows))
+    table[ord("|")] = rows[tuple(ALONE)]
+    for plane in (0xF0000, 0x100000):
+        table[plane:plane + 0xFFFE] = table[0xF0000]
     width = max(map(len, rows))
     return table, np.array([[*row, *[NONE] * (width - len(row))] for row in rows], np.int32)
 

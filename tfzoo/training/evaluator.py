@@ -1,4 +1,6 @@
 """Evaluation on any strategy: sums where sums do, else the predictions of all rows in the order of their examples."""
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,14 +10,22 @@ from tfzoo.tasks.predictor import in_order
 from tfzoo.training.strategy import local_value, place
 
 
-def memory_line(model, optimizer, batch, parts, strategy, advice):
-    """Return the line of an OutOfMemory: what takes the memory, and what lowers it."""
-    parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
-                         for variables in (model.weights, optimizer.variables if optimizer else ()))
-    rows, length = next(value.shape for key, value in batch.items() if key.endswith("token_ids"))
-    return (f"out of memory: a batch of {rows} x {length} tokens in {parts} part(s) on "
-            f"{strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and "
-            f"{slots:,.0f} of optimizer state on each; {advice}")
+@contextlib.contextmanager
+def within_memory(model, batch, strategy, advice, optimizer=None, parts=1):
+    """Raise OutOfMemory, which says what takes the memory and what lowers it, where what runs inside does not fit."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, MemoryError) as error:
+        # A constant that TensorFlow has folded and finds no room for is an invalid argument
+        if isinstance(error, tf.errors.InvalidArgumentError) and "Cannot parse tensor from proto" not in str(error):
+            raise
+        parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
+                             for variables in (model.weights, optimizer.variables if optimizer else ()))
+        rows, length = next(value.shape for key, value in batch.items() if key.endswith("token_ids"))
+        raise OutOfMemory(
+            f"out of memory: a batch of {rows} x {length} tokens in {parts} part(s) on "
+            f"{strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and {slots:,.0f} "
+            f"of optimizer state on each; {advice}") from error
 
 
 class Evaluator:
@@ -65,11 +75,8 @@ class Evaluator:
         steps = range(data.batches_per_epoch)
         batches = (batch for batch, _ in prefetch(data.batch, steps))
         for step, batch in zip(steps, batches if progress is None else progress(batches, len(steps))):
-            try:
+            with within_memory(self.model, batch, self.strategy, "lower --batch_size or --max_length"):
                 sums, predictions = local_value(self.strategy, self._run(place(self.strategy, batch)))
-            except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-                raise OutOfMemory(memory_line(self.model, None, batch, 1, self.strategy,
-                                              "lower --batch_size or --max_length")) from error
             for key, value in sums.items():
                 totals[key] = totals.get(key, 0.0) + value.numpy().astype(np.float64)
             if predictions:

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
-from tfzoo.errors import ConfigError, OutOfMemory
+from tfzoo.errors import ConfigError
 from tfzoo.layers import context, training_step
 from tfzoo.methods import Method, hash_base
-from tfzoo.training.evaluator import Evaluator, memory_line
+from tfzoo.training.evaluator import Evaluator, within_memory
 from tfzoo.training.strategy import check_batch, is_multi_worker, local_value, place
 
 
@@ -140,14 +140,11 @@ class Trainer:
         """
         check_batch(self.strategy, len(next(iter(batch.values()))), self.microbatches)
         counts = {name: tf.constant(max(1.0, count), tf.float32) for name, count in self.task.counts(batch).items()}
-        try:
+        advice = ("raise --accumulate_steps, lower --batch_size or --max_length, or use --remat, --precision=bfloat16 "
+                  "or --optimizer=adafactor")
+        with within_memory(self.model, batch, self.strategy, advice, self.optimizer, self.microbatches):
             result = self._step(place(self.strategy, batch), counts, tf.constant(float(stop)))
             return local_value(self.strategy, result)
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise OutOfMemory(memory_line(
-                self.model, self.optimizer, batch, self.microbatches, self.strategy, "raise --accumulate_steps, lower "
-                "--batch_size or --max_length, or use --remat, --precision=bfloat16 or --optimizer=adafactor")
-            ) from error
 
     def train(self, data, until, stopped=bool):
         """Make updates until a step, each on the batch that `data` gives for it.
