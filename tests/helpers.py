@@ -54,6 +54,19 @@ def refused(folder, says, error=DataError):
     assert taken < 200e6, f"{taken:,} bytes were taken"
 
 
+def check_update(trainer, batch, loss, norm, optimizer):
+    """Hold that a trainer's first update is the one with this loss, gradient norm and optimizer's arrays."""
+    sums, other_norm, *_ = trainer.train_step(batch)
+    assert float(other_norm) == pytest.approx(norm, rel=1e-4)
+    assert float(sums["loss"]) == pytest.approx(loss, rel=1e-5)
+    # The momentum after one step is the clipped gradient x 0.1: compared where rounding is not magnified by Adam.
+    arrays = trainer.arrays()["optimizer"]
+    momenta = [path for path in optimizer if "momentum" in path]
+    assert momenta and arrays.keys() == optimizer.keys()
+    for path in momenta:
+        assert np.abs(arrays[path] - optimizer[path]).max() < 1e-6, path
+
+
 def damaged(content, rng, end=None):
     """Return bytes with some of them, before `end`, changed, cut out, repeated or put in."""
     content = bytearray(content)

@@ -1,5 +1,6 @@
 """Small data, and the scripts called in this process."""
 import json
+import shutil
 import sys
 
 import pytest
@@ -32,9 +33,7 @@ def write_reviews(path, count=60):
     return str(path)
 
 
-@pytest.fixture
-def reviews(tmp_path):
-    folder = tmp_path / "reviews"
+def write_parts(folder):
     folder.mkdir()
     write_reviews(folder / "train.jsonl")
     write_reviews(folder / "eval.jsonl", 12)
@@ -42,10 +41,21 @@ def reviews(tmp_path):
 
 
 @pytest.fixture
-def finetuned(call, reviews, tmp_path):
-    """A finished run's folder."""
-    words = ["--model=bert_tiny", *SMALL_MODEL, f"--data={reviews}", "--tokenizer=bytes", "--steps=4", "--batch_size=8",
-             "--max_length=32", f"--output_dir={tmp_path / 'run'}"]
-    code, out, err = call("finetune", *words)
-    assert code == 0, err
+def reviews(tmp_path):
+    return write_parts(tmp_path / "reviews")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finetuned")
+    words = ["--model=bert_tiny", *SMALL_MODEL, f"--data={write_parts(folder / 'reviews')}", "--tokenizer=bytes",
+             "--steps=4", "--batch_size=8", "--max_length=32", f"--output_dir={folder / 'run'}"]
+    assert app.execute(finetune.make_flags(), finetune.run, words) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def finetuned(trained, tmp_path):
+    """A finished run's folder, a copy of the test's own."""
+    shutil.copytree(trained, tmp_path / "run")
     return str(tmp_path / "run")

@@ -73,10 +73,14 @@ def assert_close(one, other, bound=2e-6):
         assert np.abs(value - same).max() <= bound * np.abs(value).max(), number
 
 
-@pytest.mark.parametrize("length, mask", [(3, "all"), (8, "padding"), (8, "heads"), (11, "causal"), (11, "both")])
-@pytest.mark.parametrize("settings", [
-    {}, {"dropout": 0.3}, {"dropout": 0.3, "jit": True}, {"dropout": 0.3, "eager": True}, {"keyed": False},
-    {"training": False, "dropout": 0.3}, {"training": False, "jit": True, "keyed": False}], ids=str)
+MASKED = [(3, "all"), (8, "padding"), (8, "heads"), (11, "causal"), (11, "both")]  # lengths and masks
+
+
+@pytest.mark.parametrize("settings, length, mask", [
+    *(({"dropout": 0.3}, *masked) for masked in MASKED), *(({"keyed": False}, *masked) for masked in MASKED),
+    *((settings, 11, "both") for settings in (
+        {}, {"dropout": 0.3, "jit": True}, {"dropout": 0.3, "eager": True}, {"training": False, "dropout": 0.3},
+        {"training": False, "jit": True, "keyed": False}))], ids=str)
 def test_blocks_equal_the_plain_attention(in_blocks, settings, length, mask):
     settings = dict(settings)
     layer = make(settings.pop("dropout", 0.0))
@@ -96,8 +100,8 @@ def test_blocks_equal_plain_cross_attention(in_blocks, mask, keyed):
     assert_close(plain, results_of(layer, 11, mask, source_length=7, keyed=keyed))
 
 
-@pytest.mark.parametrize("length", [11, 1024])  # 3 blocks, 256: sums over them must not be kept in bfloat16
-@pytest.mark.parametrize("settings", [{"training": False}, {"keyed": False}, {"dropout": 0.3}], ids=str)
+@pytest.mark.parametrize("settings, length", [  # 3 blocks, 256: sums over them must not be kept in bfloat16
+    ({"training": False}, 11), ({"keyed": False}, 11), ({"dropout": 0.3}, 11), ({"keyed": False}, 1024)], ids=str)
 def test_blocks_in_bfloat16_are_as_near_to_float32_as_the_plain_attention(in_blocks, settings, length):
     settings = dict(settings)
     dropout = settings.pop("dropout", 0.0)

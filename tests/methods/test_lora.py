@@ -1,4 +1,5 @@
 """LoRA: one function whichever way it is computed; frozen weights cost nothing; one update however it is split."""
+import functools
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfzoo
-from tests.helpers import CHECKOUT, assign_reference
+from tests.helpers import CHECKOUT, assign_reference, check_update
 from tests.models.test_golden import GOLDEN
 from tests.tasks.test_tasks import SMALL
 from tests.training.test_trainer import make_data
@@ -211,16 +212,19 @@ def make_trainer_of_all(remat):
     return Trainer(model, task_of("classification", ["a", "b"]), optimizer, remat=remat)
 
 
-@pytest.mark.parametrize("settings", [{"microbatches": 2}, {"microbatches": 4, "xla": True}, {"remat": True}])
+@functools.cache
+def one_update():
+    """Return (loss, gradient norm, optimizer's arrays, a merged kernel) of an undivided, interpreted update."""
+    trainer = make_trainer(targets=".*")
+    sums, norm, *_ = trainer.train_step(make_data().batch(0))
+    optimizer = trainer.arrays()["optimizer"]
+    trainer.method.merge(trainer.model)
+    return float(sums["loss"]), float(norm), optimizer, trainer.model.body.linears["pooler"].kernel.numpy()
+
+
+@pytest.mark.parametrize("settings", [{"microbatches": 4, "xla": True}, {"remat": True, "microbatches": 2}])
 def test_one_update_however_it_is_split(settings):
-    one, two = make_trainer(targets=".*"), make_trainer(targets=".*", **settings)
-    batch = make_data().batch(0)
-    (sums, norm, *_), (other_sums, other_norm, *_) = one.train_step(batch), two.train_step(batch)
-    assert float(norm) == pytest.approx(float(other_norm), rel=1e-4)
-    assert float(sums["loss"]) == pytest.approx(float(other_sums["loss"]), rel=1e-5)
-    for path, value in one.arrays()["optimizer"].items():
-        if "momentum" in path:
-            assert np.abs(value - two.arrays()["optimizer"][path]).max() < 1e-6, path
+    check_update(make_trainer(targets=".*", **settings), make_data().batch(0), *one_update()[:3])
 
 
 def test_resumed_equals_uninterrupted_to_the_bit():
@@ -229,10 +233,11 @@ def test_resumed_equals_uninterrupted_to_the_bit():
             continue
         return trainer.arrays()
 
-    whole = weights_after(make_trainer(made={"ema_decay": 0.5}), 6)
     first, second = make_trainer(made={"ema_decay": 0.5}), make_trainer(made={"ema_decay": 0.5})
-    weights_after(first, 3)
-    second.restore(first.arrays())
+    beginning = first.arrays()
+    whole = weights_after(first, 6)
+    first.restore(beginning)
+    second.restore(weights_after(first, 3))
     assert first.base == second.base and len(first.base) == 64
     resumed = weights_after(second, 6)
     for group in whole:
@@ -305,29 +310,26 @@ from tests.methods.test_lora import make_trainer
 from tests.training.test_trainer import make_data
 from tfzoo.training.strategy import make_strategy
 strategy = make_strategy("mirrored", 2)
-for number, settings in enumerate([{}, {"remat": True, "microbatches": 2}]):
-    with strategy.scope():
-        trainer = make_trainer(targets=".*", strategy=strategy, **settings)
-    assert trainer.train_step(make_data().batch(0))[2]
-    found = {path: value for path, value in trainer.arrays()["optimizer"].items() if "momentum" in path}
-    trainer.method.merge(trainer.model)
-    np.savez(f"{sys.argv[1]}/{number}.npz", **found, kernel=trainer.model.body.linears["pooler"].kernel.numpy())
+with strategy.scope():
+    trainer = make_trainer(targets=".*", strategy=strategy, remat=True, microbatches=2)
+assert trainer.train_step(make_data().batch(0))[2]
+found = {path: value for path, value in trainer.arrays()["optimizer"].items() if "momentum" in path}
+trainer.method.merge(trainer.model)
+np.savez(sys.argv[1], **found, kernel=trainer.model.body.linears["pooler"].kernel.numpy())
 """
 
 
+@pytest.mark.slow
 def test_one_update_on_two_devices(tmp_path):
-    subprocess.run([sys.executable, "-c", ON_DEVICES, str(tmp_path)], check=True, cwd=CHECKOUT, capture_output=True)
-    trainer = make_trainer(targets=".*")
-    trainer.train_step(make_data().batch(0))
-    expected = trainer.arrays()["optimizer"]
-    trainer.method.merge(trainer.model)
-    for number in range(2):
-        found = np.load(tmp_path / f"{number}.npz")
-        assert len(found.files) == 1 + sum("momentum" in path for path in expected)
-        for path in found.files:
-            if path != "kernel":
-                assert np.abs(found[path] - expected[path]).max() < 1e-6, path
-        assert np.abs(found["kernel"] - trainer.model.body.linears["pooler"].kernel).max() < 1e-4
+    subprocess.run([sys.executable, "-c", ON_DEVICES, str(tmp_path / "found.npz")], check=True, cwd=CHECKOUT,
+                   capture_output=True)
+    *_, expected, kernel = one_update()
+    found = np.load(tmp_path / "found.npz")
+    assert len(found.files) == 1 + sum("momentum" in path for path in expected)
+    for path in found.files:
+        if path != "kernel":
+            assert np.abs(found[path] - expected[path]).max() < 1e-6, path
+    assert np.abs(found["kernel"] - kernel).max() < 1e-4
 
 
 @pytest.mark.parametrize("name, task, prefix", [("bert", "classification", "bert."),

@@ -98,6 +98,20 @@ def test_prompts_of_different_lengths_decode_together_each_as_alone(name):
             assert np.abs(again[place, 0] - whole[-1]).max() < 1e-5 * max(1, np.abs(whole).max())
 
 
+@pytest.mark.parametrize("name", ["gpt2_tiny", "t5_tiny"])
+def test_no_column_is_decoded_beyond_the_length(name):
+    body, more = make(name), np.full((2, 2), 7, np.int32)
+    inputs = inputs_of(body, np.full((2, 3), 6, np.int32))
+    with pytest.raises(ConfigError, match="3 columns: allowed are the 2"):
+        body.start(inputs, 2)
+    state = body.start(inputs, 4)[1]
+    with pytest.raises(ConfigError, match="5 columns: allowed are the 4"):
+        body.step(more, state)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="columns beyond the 4 of start"):
+        tf.function(body.step)(tf.constant(more), state)
+    body.step(more[:, :1], state)
+
+
 def test_encoders_do_not_decode():
     body = make("bert_tiny")
     assert not body.traits.cached and not body.traits.causal

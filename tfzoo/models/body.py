@@ -11,6 +11,15 @@ from tfzoo.layers import Linear, Taps
 ADAPTER = ("rank", "alpha", "adapter_dropout")  # the values of a low-rank adapter, see Linear
 
 
+def check_columns(column, count, length):
+    """Refuse to decode `count` columns from `column` on where there are `length`; see the errors of Body.step."""
+    if tf.is_symbolic_tensor(column):
+        tf.debugging.assert_less_equal(column + count, length, f"columns beyond the {length} of start")
+    elif int(column) + count > length:
+        raise ConfigError(f"{int(column) + count} columns: allowed are the {length} that start was given; start with a "
+                          "greater length")
+
+
 @dataclasses.dataclass(frozen=True)
 class Traits:
     """What a body is, for those who need not know which.
@@ -76,6 +85,9 @@ class Body(keras.Model):
 
         Returns:
             (dict with sequence float [B, 1, D], of each row's last column; state, a nest of tensors).
+
+        Raises:
+            ConfigError: for a length that the prompts exceed, or a body that does not decode.
         """
         raise ConfigError(f"{self.name} does not decode: allowed are decoders and encoder-decoders")
 
@@ -88,6 +100,10 @@ class Body(keras.Model):
 
         Returns:
             (dict with sequence float [B, n, D], state).
+
+        Raises:
+            ConfigError: beyond the length of `start`; in a graph tf.errors.InvalidArgumentError, but where XLA has
+                compiled it, which knows no such errors: there the caller keeps count.
         """
         raise ConfigError(f"{self.name} does not decode: allowed are decoders and encoder-decoders")
 

@@ -6,7 +6,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import check_scaling, rotary_table
-from tfzoo.models.body import Body, Traits, kept, open_taps
+from tfzoo.models.body import Body, Traits, check_columns, kept, open_taps
 from tfzoo.models.masks import in_order, visible
 from tfzoo.models.stack import Stack
 
@@ -87,6 +87,7 @@ class Decoder(Body):
     def start(self, inputs, length):
         token_ids, caches = inputs["token_ids"], [Cache(length) for _ in self.blocks]
         batch, columns = ops.shape(token_ids)
+        check_columns(0, columns, length)
         real = inputs.get("padding_mask")
         real = ops.ones_like(token_ids) if real is None else ops.cast(real, "int32")
         hidden = self._decode(
@@ -100,6 +101,7 @@ class Decoder(Body):
 
     def step(self, token_ids, state):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
+        check_columns(state["column"], count, length)
         caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
         order = in_order(state["column"] + ops.arange(count), ops.arange(length), self.config["window"])
         hidden = self._decode(

@@ -5,7 +5,7 @@ from keras import ops
 from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import RelativePositions
-from tfzoo.models.body import Body, Traits, kept, open_taps
+from tfzoo.models.body import Body, Traits, check_columns, kept, open_taps
 from tfzoo.models.masks import in_order, visible
 from tfzoo.models.stack import Stack
 
@@ -117,6 +117,7 @@ class EncoderDecoder(Body):
         token_ids, caches = inputs["decoder_token_ids"], [Cache(length) for _ in self.decoder_blocks]
         encoded, mask = self._encode(inputs), inputs.get("encoder_padding_mask")
         batch, count = ops.shape(token_ids)
+        check_columns(0, count, length)
         real = inputs.get("decoder_padding_mask")
         real = ops.ones_like(token_ids) if real is None else ops.cast(real, "int32")
         state = {"source": [block.cross_attention.project_source(encoded) for block in self.decoder_blocks],
@@ -132,6 +133,7 @@ class EncoderDecoder(Body):
 
     def step(self, token_ids, state):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
+        check_columns(state["column"], count, length)
         caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
         hidden = self._decode(token_ids, rows=state["column"] + ops.arange(count), columns=ops.arange(length),
                               position_ids=state["position"][:, None] + ops.arange(count)[None],

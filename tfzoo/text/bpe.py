@@ -76,10 +76,8 @@ class BytePairTokenizer(Tokenizer):
     def encode(self, texts):
         return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
 
-    def decode(self, ids):
-        """Return the texts of rows of ids without special tokens: list of str."""
-        return [self._backend.decode([int(token) for token in row if int(token) not in self.special_ids],
-                                     skip_special_tokens=False) for row in ids]
+    def _text_of(self, ids):
+        return self._backend.decode(ids, skip_special_tokens=False)
 
     def offsets(self, texts):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]

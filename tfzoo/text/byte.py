@@ -28,10 +28,8 @@ class ByteTokenizer(Tokenizer):
         values = tf.cast(tf.io.decode_raw(split.flat_values, tf.uint8, fixed_length=1)[:, 0], tf.int32) + OFFSET
         return split.with_flat_values(values)
 
-    def decode(self, ids):
-        """Return the texts of rows of ids without special tokens: list of str."""
-        return [bytes(int(token) - OFFSET for token in row if token >= OFFSET).decode("utf-8", "replace")
-                for row in ids]
+    def _text_of(self, ids):
+        return bytes(token - OFFSET for token in ids if token >= OFFSET).decode("utf-8", "replace")
 
     def offsets(self, texts):
         return [[(number, number + 1) for number, character in enumerate(text) for _ in character.encode("utf-8")]

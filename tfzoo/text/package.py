@@ -89,10 +89,8 @@ class PackageTokenizer(Tokenizer):
     def encode(self, texts):
         return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
 
-    def decode(self, ids):
-        """Return the texts of rows of ids without special tokens: list of str."""
-        return [self._backend.decode([int(token) for token in row if int(token) not in self.special_ids])
-                for row in ids]
+    def _text_of(self, ids):
+        return self._backend.decode(ids)
 
     def offsets(self, texts):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]

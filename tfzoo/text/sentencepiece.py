@@ -94,10 +94,8 @@ class SentencePieceTokenizer(Tokenizer):
     def encode(self, texts):
         return self._op.tokenize(self._cleaned(texts))
 
-    def decode(self, ids):
-        """Return the texts of rows of ids without special tokens: list of str."""
-        return [self._package.decode([int(token) for token in row if int(token) not in self.special_ids])
-                for row in ids]
+    def _text_of(self, ids):
+        return self._package.decode(ids)
 
     def offsets(self, texts):
         found = []

@@ -126,6 +126,15 @@ class Tokenizer:
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""
         raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
 
+    def decode(self, ids):
+        """Return the texts of rows of ids: list of str. Special tokens have no text.
+
+        Args:
+            ids: B rows of ids: lists, arrays, or a dense or ragged tensor.
+        """
+        special = set(self.special_ids)
+        return [self._text_of([token for token in np.asarray(row).tolist() if token not in special]) for row in ids]
+
     @tf.autograph.experimental.do_not_convert  # so that errors stay what they are
     def word_pieces(self, words):
         """Return the ids of words, each as in a sentence that comes in words; runs in a graph where `encode` does.

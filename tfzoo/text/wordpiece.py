@@ -111,13 +111,8 @@ class WordPieceTokenizer(Tokenizer):
     def encode(self, texts):
         return self._pieces.tokenize(self._words(as_strings(texts))).merge_dims(1, 2)
 
-    def decode(self, ids):
-        """Return the texts of rows of ids without special tokens: list of str."""
-        texts = []
-        for row in ids:
-            pieces = [self.vocabulary[int(token)] for token in row if int(token) not in self.special_ids]
-            texts.append(" ".join(pieces).replace(" ##", ""))
-        return texts
+    def _text_of(self, ids):
+        return " ".join(self.vocabulary[token] for token in ids).replace(" ##", "")
 
     @functools.cached_property
     def _backend(self):
