@@ -2,12 +2,15 @@
 import os
 import pathlib
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfzoo
 from tfzoo.checkpoints.huggingface import Names
 from tfzoo.errors import DataError
+from tfzoo.layers import context, training_step
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -52,6 +55,148 @@ def refused(folder, says, error=DataError):
     assert line.isprintable() and len(line) < 400, line
     taken = memory("VmHWM") - before
     assert taken < 200e6, f"{taken:,} bytes were taken"
+
+
+def fill(variables, seed=0):
+    """Give each variable large values, by its path: nothing hides where a weight is zero or one at the beginning."""
+    for variable in variables:
+        rng = np.random.default_rng([seed, *variable.path.encode()])
+        variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
+
+
+def close(one, other, bound=1e-5):
+    """Hold that arrays differ by no more than rounding, by the size of the second one."""
+    one, other = (np.asarray(tf.cast(value, tf.float32)) for value in (one, other))
+    assert one.shape == other.shape and np.abs(one - other).max() <= bound * max(1, np.abs(other).max())
+
+
+def check_layer(layer, call, inputs, variables=None):
+    """Hold that both forms of a layer's kernels give one output and one gradient, with the same elements dropped.
+
+    Args:
+        layer: built Layer, whose variables are filled.
+        call: callable of the inputs -> output of their shape.
+        inputs: float32 array.
+        variables: list, beside those of the layer.
+    """
+    variables = [*layer.trainable_variables, *(variables or [])]
+    fill(variables)
+    weight = np.random.default_rng(9).standard_normal(inputs.shape).astype(np.float32)
+    found = []
+    for fused in (False, True):
+        values = tf.constant(inputs)
+        with training_step(1, 2, 0), context.changed(fused=fused), tf.GradientTape() as tape:
+            tape.watch(values)
+            output = call(values)
+            loss = tf.reduce_sum(tf.cast(output, tf.float32) * weight)
+        gradients = tape.gradient(loss, [values, *(variable.value for variable in variables)])
+        found.append([output, *map(tf.convert_to_tensor, gradients)])
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape and np.abs(one - other).max() <= 2e-6 * np.abs(one).max() + 1e-5
+
+
+def inputs_of(body, target):
+    """Return a body's inputs with these int32 [B, T] as its text, beside a source where it reads one."""
+    source = np.random.default_rng(1).integers(5, 50, (len(target), 6)).astype(np.int32)
+    return {"encoder_token_ids": source, "decoder_token_ids": target} if body.traits.source else {"token_ids": target}
+
+
+def check_body(make, folder):
+    """Hold the contract of a body.
+
+    A file gives the same outputs and paths; what is padding changes no output that is kept; packed documents equal
+    separate ones; a gradient reaches every weight; bfloat16 is near.
+
+    Args:
+        make: callable of further arguments -> Body with 50 tokens or more and room for 16.
+        folder: path of an empty folder.
+    """
+    body, target = make(), np.random.default_rng(0).integers(5, 50, (3, 16)).astype(np.int32)
+    side = "decoder_" if body.traits.source else ""
+    whole = body(inputs_of(body, target))
+    body.save(folder / "body.keras")
+    again = keras.models.load_model(folder / "body.keras")
+    assert [v.path for v in body.trainable_variables] == [v.path for v in again.trainable_variables]
+    for key, value in again(inputs_of(again, target)).items():
+        assert np.array_equal(value, whole[key])
+
+    mask = np.repeat([[1] * 10 + [0] * 6], 3, axis=0).astype(np.int32)
+    kept, other = (body({**inputs_of(body, ids), f"{side}padding_mask": mask})["sequence"][:, :10]
+                   for ids in (target, np.where(mask, target, 7)))
+    assert np.array_equal(kept, other)
+    close(kept, body(inputs_of(body, target[:, :10]))["sequence"])
+
+    if not body.traits.source:
+        packed = body({"token_ids": target, "document_ids": np.repeat([[1] * 9 + [2] * 7], 3, axis=0),
+                       "position_ids": np.repeat([[*range(9), *range(7)]], 3, axis=0)})["sequence"]
+        apart = [body({"token_ids": part})["sequence"] for part in (target[:, :9], target[:, 9:])]
+        close(packed, np.concatenate(apart, axis=1))
+
+    with tf.GradientTape() as tape:
+        loss = sum(tf.reduce_sum(value ** 3) for value in body(inputs_of(body, target), training=True).values())
+    for variable, gradient in zip(body.trainable_variables, tape.gradient(loss, body.trainable_variables)):
+        # A bias on all the keys moves every score of a row alike: its gradient is zero but for rounding.
+        assert np.abs(tf.convert_to_tensor(gradient)).max() > 0 or variable.path.endswith("key/bias"), variable.path
+    half = make(dtype="mixed_bfloat16")
+    half.set_weights(body.get_weights())
+    assert np.abs(tf.cast(half(inputs_of(half, target))["sequence"], tf.float32) - whole["sequence"]).max() < 0.1
+
+
+def check_task(model, batch, folder):
+    """Hold the contract of a task's head and objective.
+
+    A file keeps the model and its task; a gradient reaches every weight; the sums of a batch are those of its rows,
+    term by term, however it is divided.
+
+    Args:
+        model: TaskModel without dropout. batch: dict of arrays with two rows or more. folder: path of an empty folder.
+
+    Returns:
+        (dict of terms, dict of sums for metrics) of the batch.
+    """
+    def objective(rows):
+        return model.task.objective(lambda given: model(given, only_read=True, training=True), rows)
+
+    with tf.GradientTape() as tape:
+        terms, sums = objective(batch)
+        loss = tf.add_n(list(terms.values()))
+    assert np.isfinite(loss)
+    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables)):
+        assert gradient is not None, variable.path
+    parts = [objective({key: value[rows] for key, value in batch.items()}) for rows in (slice(0, 1), slice(1, None))]
+    for name, value in terms.items():
+        close(value, parts[0][0][name] + parts[1][0][name])
+    for name, value in sums.items():
+        close(value, parts[0][1][name] + parts[1][1][name])
+    assert terms.keys() == model.task.counts(batch).keys()
+
+    model.save(folder / "model.keras")
+    again = keras.models.load_model(folder / "model.keras")
+    assert (again.task.name, again.task.labels, again.task.settings) == (
+        model.task.name, model.task.labels, model.task.settings)
+    assert np.array_equal(model(batch)["logits"], again(batch)["logits"])
+    return terms, sums
+
+
+def check_method(method, model, logits_of):
+    """Hold that a method begins as the model that it is given, and that training, inference and merging are one.
+
+    Args:
+        method: Method. model: TaskModel whose weights are large.
+        logits_of: callable (model, fused: bool) -> float array.
+    """
+    before, owned = logits_of(model, False), {id(variable) for variable in model.weights}
+    method.prepare(model)
+    added = [variable for variable in model.weights if id(variable) not in owned]
+    assert np.array_equal(logits_of(model, False), before)
+    fill(added, 1)
+    plain, trained = logits_of(model, False), logits_of(model, True)
+    method.merge(model)
+    merged = logits_of(model, False)
+    assert {id(variable) for variable in model.weights} == owned
+    size = np.abs(plain).max()
+    assert np.abs(plain - before).max() > 5e-4 * size  # what was added is heard
+    assert np.abs(trained - plain).max() < 2e-5 * size and np.abs(merged - plain).max() < 2e-5 * size
 
 
 def check_update(trainer, batch, loss, norm, optimizer):

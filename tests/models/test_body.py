@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.helpers import inputs_of
 from tests.models.test_models import SMALL
 from tfzoo.errors import ConfigError
 from tfzoo.models import build_body
@@ -18,11 +19,6 @@ def make(name):
     for variable in body.trainable_variables:
         variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
     return body
-
-
-def inputs_of(body, target):
-    source = np.random.default_rng(1).integers(5, 50, (len(target), 6)).astype(np.int32)
-    return {"encoder_token_ids": source, "decoder_token_ids": target} if body.traits.source else {"token_ids": target}
 
 
 @pytest.fixture(params=NAMES)

@@ -1,10 +1,9 @@
 """Both forms of each kernel are equal, gradients and dropped elements too; what no head reads changes no logits."""
-import types
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.helpers import check_layer
 from tests.tasks.test_tasks import SMALL
 from tfzoo.layers import Attention, Block, LayerNorm, context, kernels, training_step
 from tfzoo.layers.norm import RMSNorm
@@ -15,30 +14,9 @@ from tfzoo.tasks import build
 BATCH, LENGTH, WIDTH = 3, 7, 16
 
 
-def gradients_of(layer, inputs, call):
-    inputs = tf.constant(inputs)
-    weight = tf.constant(np.random.default_rng(9).standard_normal(inputs.shape).astype(np.float32))
-    with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        output = call(inputs)
-        loss = tf.reduce_sum(tf.cast(output, tf.float32) * weight)
-    gradients = tape.gradient(loss, [inputs, *(v.value for v in layer.trainable_variables)])
-    return output, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-
-def compare(layer, call, bound=2e-6):
-    """Compare a layer's call in plain and in fused kernels, which drop the same elements: output and gradients."""
-    rng = np.random.default_rng(0)
-    for variable in layer.trainable_variables:
-        variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
-    inputs = rng.standard_normal((BATCH, LENGTH, WIDTH)).astype(np.float32)
-    with training_step(1, 2, 0), context.changed(fused=False):
-        plain, plain_gradients = gradients_of(layer, inputs, call)
-    with training_step(1, 2, 0):
-        fast, fast_gradients = gradients_of(layer, inputs, call)
-    for one, other in zip([plain, *plain_gradients], [fast, *fast_gradients], strict=True):
-        assert one.shape == other.shape
-        assert np.abs(one - other).max() <= bound * np.abs(one).max() + 1e-5
+def compare(layer, call, variables=None):
+    inputs = np.random.default_rng(0).standard_normal((BATCH, LENGTH, WIDTH)).astype(np.float32)
+    check_layer(layer, call, inputs, variables)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -83,9 +61,7 @@ def test_a_block_of_llama_s_or_t5_s_kind_is_the_same_in_fused_kernels(settings, 
         assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
         return tf.reduce_sum(found, 1, keepdims=True) + 0 * inputs
 
-    layers = types.SimpleNamespace(trainable_variables=block.trainable_variables
-                                   + (relative.trainable_variables if with_bias else []))
-    compare(layers, read if how == "read" else call)
+    compare(block, read if how == "read" else call, relative.trainable_variables if with_bias else None)
 
 
 @pytest.mark.parametrize("kind", [LayerNorm, RMSNorm])
