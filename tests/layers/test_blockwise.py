@@ -1,6 +1,7 @@
 """Attention in blocks of query rows equals the plain one and drops the same; its memory grows with the length."""
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -183,10 +184,12 @@ def test_an_update_is_the_same(in_blocks, settings):
 def test_memory_grows_with_the_length_and_not_its_square(xla):
     def peak(system, length):
         done = subprocess.run([sys.executable, "-m", "benchmarks.attention", f"--variant={system} {xla} {length}",
-                               "--num_heads=4", "--rounds=1"], cwd=CHECKOUT, capture_output=True, text=True)
+                               "--num_heads=4", "--rounds=1"], cwd=CHECKOUT, capture_output=True, text=True,
+                              env={**os.environ, "TF_XLA_FLAGS": ""})  # to keep what was compiled takes memory too
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.splitlines()[-1])["peak_bytes"]
 
     peaks = [peak("blocks", length) for length in (2048, 4096, 8192)]
     assert peaks[1] < 2.6 * peaks[0] and peaks[2] < 2.6 * peaks[1], peaks
-    assert peaks[1] < peak("plain", 4096) / 4, peaks
+    compiler = peak("blocks", 256)  # half of the peak or more, which depends on the machine and not on the length
+    assert peaks[1] - compiler < (peak("plain", 4096) - compiler) / 4, peaks
