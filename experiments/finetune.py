@@ -4,7 +4,7 @@ from experiments import app, groups
 
 def make_flags():
     script = app.Flags("finetune", __doc__)
-    groups.training(script, groups.SETTINGS.FINETUNING)
+    groups.training(script, groups.SETTINGS.FINETUNING, "classification")
     return script
 
 

@@ -20,14 +20,14 @@ SETTINGS = _read_settings()
 PRECISIONS = list(SETTINGS.POLICIES)
 
 
-def training(script, tasks):
-    """Add the settings of training that these tasks have; the first one is the script's default."""
+def training(script, tasks, default):
+    """Add the settings of training that these tasks have, one of which is the script's default."""
     for field in dataclasses.fields(SETTINGS.Settings):
         own, title = field.metadata["tasks"], field.metadata["begins"]
         if title:
             script.group(title)
         if field.name == "task":
-            script.add("enum", "task", tasks[0], f"{field.metadata['meaning'][:-1]}: {', '.join(tasks)}.",
+            script.add("enum", "task", default, f"{field.metadata['meaning'][:-1]}: {', '.join(tasks)}.",
                        allowed=list(tasks))
         elif own is None or set(own) & set(tasks):
             _add(script, field, required=field.name in ("data", "output_dir"))

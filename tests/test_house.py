@@ -14,7 +14,7 @@ from tfzoo.methods import METHODS as known_methods
 from tfzoo.tasks import tasks as known_tasks
 from tfzoo.training.optimizer import OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
-from tfzoo.training.settings import FINETUNING, METHODS, PRETRAINING, RATE_OF_LORA, TARGETS, Settings
+from tfzoo.training.settings import FINETUNING, METHODS, PRETRAINING, TARGETS, TASKS, Settings
 from tfzoo.training.strategy import STRATEGIES
 
 # Each may import what stands before it.
@@ -53,7 +53,11 @@ def test_the_scripts_words_are_the_library_s():
                         ("resume", RESUME)):
         assert about[name]["allowed"] == tuple(words)
     assert all(word in about["strategy"]["meaning"] for word in STRATEGIES)
-    assert set(METHODS) == set(known_methods) and known_methods["lora"].learning_rate == RATE_OF_LORA
+    for declared, known in ((METHODS, known_methods), (TASKS, known_tasks())):  # read from source, and as imported
+        assert declared.keys() == known.keys()
+        for name, facts in declared.items():
+            assert all(value == getattr(known[name], key) for key, value in facts.items() if key != "arguments")
+            assert facts["arguments"] == list(inspect.signature(known[name]).parameters)
     lora = inspect.signature(known_methods["lora"]).parameters
     assert TARGETS == lora["targets"].default and all(
         Settings.__dataclass_fields__[name].default == lora[name].default
@@ -62,14 +66,15 @@ def test_the_scripts_words_are_the_library_s():
         assert set(names) == {name for name, task in known_tasks().items() if task.script == script}
 
 
-@pytest.mark.parametrize("script, tasks", [(pretrain, PRETRAINING), (finetune, FINETUNING)])
-def test_the_scripts_flags_are_the_library_s_settings(script, tasks):
+@pytest.mark.parametrize("script, tasks, task", [(pretrain, PRETRAINING, "masked_lm"),
+                                                 (finetune, FINETUNING, "classification")])
+def test_the_scripts_flags_are_the_library_s_settings(script, tasks, task):
     flags = script.make_flags().parse(["--data=x", "--output_dir=x"])
     fields = [field for field in dataclasses.fields(Settings)
               if field.metadata["tasks"] is None or set(field.metadata["tasks"]) & set(tasks)]
     assert {field.name for field in fields} == set(flags) - {"flagfile", "undefok"}
     for field in fields:
-        default = tasks[0] if field.name == "task" else field.default
+        default = task if field.name == "task" else field.default
         assert flags[field.name].default == (list(default) if field.type is tuple else default)
 
 

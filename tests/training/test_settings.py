@@ -11,14 +11,15 @@ from experiments import app, finetune, pretrain
 from tests.helpers import CHECKOUT
 from tfzoo.errors import ConfigError
 from tfzoo.training import settings as module
-from tfzoo.training.settings import BEFORE, MAY_CHANGE, SAME, Settings, checked, in_effect
+from tfzoo.training.differences import in_effect
+from tfzoo.training.settings import BEFORE, MAY_CHANGE, SAME, Settings, checked
 
 FINETUNE = {"task": "classification", "model": "bert_tiny", "tokenizer": "bytes", "data": "x", "output_dir": "y"}
 PRETRAIN = {**FINETUNE, "task": "masked_lm"}
 
 
 def resolve(given, recorded=None):
-    return Settings.resolve(checked(given), recorded)
+    return Settings.resolve(checked(given), None if recorded is None else in_effect(recorded))
 
 
 def record_of(given, batches=100):
@@ -88,7 +89,7 @@ def test_a_wrong_name_or_value_is_refused_in_one_line(given, says):
     ({"data": None}, "--data is missing: a file"), ({"output_dir": ""}, "--output_dir is missing"),
     ({"schedule_power": 3}, "is for --schedule=polynomial"), ({"override": ["num_layers"]}, "allowed is name=value"),
     ({"next_sentence": True}, "for --task=masked_lm: got --task=classification"),
-    ({"document": "line"}, "for --task=masked_lm or causal_lm: got --task=classification"),
+    ({"document": "line"}, "for --task=causal_lm or masked_lm: got --task=classification"),
     ({"pack": "on"}, "--pack=on is for --task=masked_lm without --next_sentence: got --task=classification"),
     ({"task": "masked_lm", "pack": "on", "next_sentence": True}, "got --task=masked_lm --next_sentence")])
 def test_settings_that_contradict_each_other_are_refused_in_one_line(given, says):

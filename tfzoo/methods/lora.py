@@ -37,7 +37,8 @@ class LoRA(Method):
         'lora: 4 adapters of rank 4 (2 query, 2 value), 4,096 weights; 20,866 train, 590,592 are frozen'
     """
 
-    name, learning_rate = "lora", 5e-4
+    name, learning_rate, pretrained = "lora", 5e-4, True
+    about = "low-rank adapters of frozen projections train, and the head; needs --init."
 
     def __init__(self, rank=8, alpha=8.0, adapter_dropout=0.0, targets=TARGETS, train=TRAIN):
         self.settings_of_adapter = {"rank": rank, "alpha": alpha, "adapter_dropout": adapter_dropout}

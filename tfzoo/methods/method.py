@@ -16,11 +16,12 @@ class Method:
     """Train all weights.
 
     Attributes:
-        name: str.
+        name: str. about: str, the text of --help. pretrained: bool, it needs --init.
         learning_rate: float, the peak that suits it where the task's own does not; None for the task's.
     """
 
-    name, learning_rate = "full", None
+    name, learning_rate, pretrained = "full", None, False
+    about = "all weights train."
 
     @property
     def settings(self):

@@ -8,15 +8,19 @@ from tfzoo.errors import ConfigError, shown
 from tfzoo.tasks.task import Task
 
 
-@functools.lru_cache(maxsize=1)
-def tasks():
-    """Return the tasks: dict of name -> class, sorted."""
-    package = __name__.rpartition(".")[0]
+def named(package, base):
+    """Return the subclasses of `base` with a name in the modules of a package: dict of name -> class, sorted."""
     modules = [importlib.import_module(f"{package}.{info.name}")
                for info in pkgutil.iter_modules(importlib.import_module(package).__path__)]
     kinds = {kind for module in modules for kind in vars(module).values()
-             if isinstance(kind, type) and issubclass(kind, Task) and kind.name}
+             if isinstance(kind, type) and issubclass(kind, base) and kind.name}
     return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.name)}
+
+
+@functools.lru_cache(maxsize=1)
+def tasks():
+    """Return the tasks: dict of name -> class, sorted."""
+    return named(__package__, Task)
 
 
 def task_of(name, labels=None, **settings):

@@ -1,4 +1,4 @@
-"""What two configurations of a run differ in, for a message."""
+"""The configuration that a run recorded: what it meant then, and where another one differs from it."""
 import json
 
 _ABSENT = "absent"
@@ -12,6 +12,27 @@ def _flatten(config, prefix=""):
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def in_effect(recorded):
+    """Return config.json of an older release, which left some settings undecided, with what they stood for then.
+
+    They are those releases' defaults: they stay as they are when today's change.
+    """
+    there = dict(recorded)
+
+    def is_open(name):
+        return name in there and there[name] is None
+
+    if is_open("learning_rate"):
+        there["learning_rate"] = 5e-5 if there.get("init") else 5e-4
+    if is_open("schedule_power") and there.get("schedule") == "polynomial":
+        there["schedule_power"] = 2.0
+    if is_open("epochs") and there.get("steps") is None:
+        there["epochs"] = 3.0
+    if there.get("document") == "auto":
+        there["document"] = "file" if there.get("task") == "causal_lm" else "paragraph"
+    return there
 
 
 def differences(got, there, may_change):

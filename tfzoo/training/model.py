@@ -9,7 +9,7 @@ from tfzoo.progress import tell
 from tfzoo.tasks import build_for, task_of, tasks
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.text.bpe import BytePairTokenizer
-from tfzoo.training.settings import POLICIES
+from tfzoo.training.settings import METHODS, POLICIES, TASKS
 from tfzoo.training.strategy import agree
 
 SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 200, 0.8
@@ -33,17 +33,15 @@ def open_init(settings):
 
 def make_task(settings, source, init=None):
     """Return the Task of the settings, with the labels of its training source, in the order of an --init with these."""
-    own = {"next_sentence": settings.next_sentence, "whole_word": settings.whole_word, "pack": settings.pack == "on"}
     labels = source.labels() if tasks()[settings.task].labelled else None
     if init is not None and labels and set(labels) == set(init.config["labels"] or ()):
         labels = init.config["labels"]
-    return task_of(settings.task, labels, **(own if settings.task == "masked_lm" else {}))
+    return task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
 
 
 def make_method(settings):
     """Return the Method of the settings; raises ConfigError for targets that are no regular expression."""
-    own = {name: getattr(settings, name) for name in ("rank", "alpha", "adapter_dropout", "targets")}
-    return method_of(settings.method, **(own if settings.method == "lora" else {}))
+    return method_of(settings.method, **settings.of(METHODS[settings.method]))
 
 
 def get_tokenizer(settings, source, run, strategy):

@@ -13,6 +13,7 @@ from tfzoo.layers import initial_weights
 from tfzoo.progress import tell
 from tfzoo.text import load_tokenizer
 from tfzoo.training.checkpointing import Checkpoints
+from tfzoo.training.differences import in_effect
 from tfzoo.training.loop import Loop, Pace
 from tfzoo.training.model import build_model, get_tokenizer, make_method, make_sampler, make_task, open_init
 from tfzoo.training.optimizer import WarmUp, make_optimizer
@@ -85,7 +86,8 @@ def _record_of(given):
     """Return config.json of the run that these settings go on with, or None."""
     if not given["output_dir"] or given.get("resume") == "never":
         return None
-    return RunFolder(given["output_dir"]).recorded()
+    recorded = RunFolder(given["output_dir"]).recorded()
+    return None if recorded is None else in_effect(recorded)
 
 
 def _start_strategy(settings):

@@ -15,9 +15,9 @@ from absl import logging
 
 from tfzoo import files
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.training.differences import differences, list_some
+from tfzoo.training.differences import differences, in_effect, list_some
 from tfzoo.training.events import Events
-from tfzoo.training.settings import MAY_CHANGE, in_effect
+from tfzoo.training.settings import MAY_CHANGE
 
 FORMAT_VERSION = 1
 RESUME = ("auto", "never", "must")
@@ -65,7 +65,7 @@ class RunFolder:
             config: dict of JSON values (nested dicts too); all that decides the run's outcome.
             resume: "auto" (start, or go on with the same configuration), "never" (start), "must" (go on).
             may_change: set of str; fields of the config, dotted where nested, that may differ when going on.
-            defaults: dict, what a field stands for that an older release did not have (see settings.in_effect too).
+            defaults: dict, what a field stands for that an older release did not have (see differences.in_effect too).
 
         Returns:
             "fresh" or "resumable".

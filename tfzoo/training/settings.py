@@ -11,11 +11,34 @@ import difflib
 import math
 import numbers
 import os
+import pathlib
 
-PRETRAINING, FINETUNING = ("masked_lm", "causal_lm"), ("classification", "tagging")
+
+def _declared(package):
+    """Return what the classes of a package with a `name` say of themselves, as their source has it: dict of name ->
+    dict of literal attributes, and `arguments`, those of the constructor."""
+    found = {}
+    for path in sorted((pathlib.Path(__file__).parents[1] / package).glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            facts = {"arguments": []}
+            for line in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(line, ast.FunctionDef) and line.name == "__init__":
+                    facts["arguments"] = [argument.arg for argument in (*line.args.args[1:], *line.args.kwonlyargs)]
+                elif isinstance(line, ast.Assign) and isinstance(line.targets[0], (ast.Name, ast.Tuple)):
+                    tuples = isinstance(line.targets[0], ast.Tuple)
+                    names, values = (part.elts if tuples else [part] for part in (line.targets[0], line.value))
+                    facts |= {name.id: part.value for name, part in zip(names, values)
+                              if isinstance(part, ast.Constant)}
+            found |= {facts["name"]: facts} if isinstance(facts.get("name"), str) else {}
+    return found
+
+
+TASKS, METHODS = _declared("tasks"), _declared("methods")  # a file there is all that a new one needs
+PRETRAINING, FINETUNING = (tuple(name for name, facts in TASKS.items() if facts.get("script") == script)
+                           for script in ("pretrain", "finetune"))
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
-RATE_FROM_INIT, RATE_FROM_SCRATCH, RATE_OF_LORA = 5e-5, 5e-4, 5e-4
-METHODS, TARGETS = ("full", "lora"), r"attention/(query|value)$"
+RATE_FROM_INIT, RATE_FROM_SCRATCH = 5e-5, 5e-4
+TARGETS = r"attention/(query|value)$"
 EPOCHS, POWER, LENGTH, WARMUP_PART = 3.0, 2.0, 256, 10
 NO_DECAY = r"(bias|norm/gamma|norm/beta)$"
 # What stands for "decide it"; in a run that goes on it is decided already, but for what may change.
@@ -103,8 +126,8 @@ class Settings:
         "--next_sentence.", allowed=("auto", "on", "off"), before="off", tasks=("masked_lm",))
 
     method: str = setting(
-        "full", "full: all weights train. lora: low-rank adapters of frozen projections, and the head; needs --init.",
-        allowed=METHODS, before="full", begins="method")
+        "full", " ".join(f"{name}: {facts['about']}" for name, facts in sorted(METHODS.items())),
+        allowed=tuple(sorted(METHODS)), before="full", begins="method")
     rank: int = setting(8, "lora: the rank of the adapters.", before=8, lower=1)
     alpha: float = setting(8.0, "lora: what an adapter computes is scaled by alpha / rank.", before=8.0, lower=0.0)
     adapter_dropout: float = setting(
@@ -122,7 +145,8 @@ class Settings:
         "second moments.", allowed=("adamw", "bert_adamw", "lamb", "adafactor"))
     learning_rate: float = setting(
         None, f"The highest learning rate; without it {RATE_FROM_INIT:g} with --init, {RATE_FROM_SCRATCH:g} from "
-        f"scratch and {RATE_OF_LORA:g} with --method=lora.", lower=0.0)
+        "scratch" + "".join(f", {facts['learning_rate']:g} with --method={name}" for name, facts in METHODS.items()
+                            if facts.get("learning_rate")) + ".", lower=0.0)
     schedule: str = setting(
         "linear", "How the learning rate falls after the warm-up.",
         allowed=("linear", "cosine", "polynomial", "inverse_sqrt", "constant"))
@@ -178,7 +202,7 @@ class Settings:
 
         Args:
             given: dict of name to value, as `checked` returned it; None stands for not given.
-            recorded: dict, config.json of the run that goes on; None for a new one.
+            recorded: dict, config.json of the run that goes on, as `in_effect` gives it; None for a new one.
 
         Returns:
             Settings; steps, warmup_steps, max_length, eval_every and save_every may be open yet.
@@ -191,7 +215,7 @@ class Settings:
             _refuse(f"--epochs={given['epochs']} and --steps={given['steps']}: give one of them")
         values = {field.name: field.default for field in dataclasses.fields(cls)} | given
         if recorded is not None:
-            values |= cls._kept(given, in_effect(recorded))
+            values |= cls._kept(given, recorded)
         settings = cls(**values)
         settings._check()
         return settings._decided()
@@ -213,7 +237,7 @@ class Settings:
     def _check(self):
         for name in ("task", "data", "output_dir"):
             if not getattr(self, name):
-                meaning, allowed = _field(name).metadata["meaning"], _field(name).metadata.get("allowed", ())
+                meaning, allowed = FIELDS[name].metadata["meaning"], FIELDS[name].metadata.get("allowed", ())
                 _refuse(f"--{name} is missing: {meaning[0].lower()}{meaning[1:]} {' or '.join(allowed)}".rstrip())
         if bool(self.model) == bool(self.init):
             _refuse(f"--model={self.model} and --init={self.init}: give one of them, a name to train from scratch or a "
@@ -227,11 +251,12 @@ class Settings:
         if self.schedule_power is not None and self.schedule != "polynomial":
             _refuse(f"--schedule_power={self.schedule_power} is for --schedule=polynomial: got "
                     f"--schedule={self.schedule}")
-        if self.method == "full":
-            for name in ("rank", "alpha", "adapter_dropout", "targets"):
-                if getattr(self, name) != _field(name).default:
-                    _refuse(f"--{name}={getattr(self, name)} is for --method=lora: got --method=full")
-        elif not self.init:
+        for name in {name for facts in METHODS.values() for name in facts["arguments"]} & vars(self).keys():
+            having = [method for method, facts in METHODS.items() if name in facts["arguments"]]
+            if self.method not in having and getattr(self, name) != FIELDS[name].default:
+                _refuse(f"--{name}={getattr(self, name)} is for --method={' or '.join(having)}: got "
+                        f"--method={self.method}")
+        if METHODS[self.method].get("pretrained") and not self.init:
             _refuse(f"--method={self.method} adapts a pretrained model: give --init instead of --model={self.model}")
         if self.task != "masked_lm" and (self.next_sentence or self.whole_word):
             _refuse(f"--next_sentence and --whole_word are for --task=masked_lm: got --task={self.task}")
@@ -248,8 +273,8 @@ class Settings:
 
     @property
     def _own_rate(self):
-        if self.method == "lora":
-            return RATE_OF_LORA
+        if METHODS[self.method].get("learning_rate"):
+            return METHODS[self.method]["learning_rate"]
         return RATE_FROM_INIT if self.init else RATE_FROM_SCRATCH
 
     def _decided(self):
@@ -297,6 +322,11 @@ class Settings:
                 overrides[name] = value
         return overrides if self.dropout is None else {**overrides, "dropout": self.dropout}
 
+    def of(self, facts):
+        """Return the settings that a task or method takes, by the facts of TASKS or METHODS: dict; on is True."""
+        values = {name: getattr(self, name) for name in facts["arguments"] if name in vars(self)}
+        return {name: {"on": True, "off": False}.get(value, value) for name, value in values.items()}
+
     def config(self):
         """Return what config.json records: dict of JSON values."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
@@ -316,8 +346,9 @@ class Settings:
         return "\n".join(lines) + "\n"
 
 
-MAY_CHANGE = frozenset(field.name for field in dataclasses.fields(Settings) if field.metadata["resumed"] != SAME)
-BEFORE = {field.name: field.metadata["before"] for field in dataclasses.fields(Settings)}
+FIELDS = Settings.__dataclass_fields__
+MAY_CHANGE = frozenset(name for name, field in FIELDS.items() if field.metadata["resumed"] != SAME)
+BEFORE = {name: field.metadata["before"] for name, field in FIELDS.items()}
 
 
 def checked(given):
@@ -329,12 +360,11 @@ def checked(given):
     Raises:
         ConfigError: for a name that no setting has, with the near ones; for a value of another type or out of range.
     """
-    names = [field.name for field in dataclasses.fields(Settings)]
     for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 3)
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, 3)
             _refuse(f"unknown setting {name!r}: " + (f"did you mean {' or '.join(near)}?" if near else
-                                                     f"allowed are {', '.join(names)}"))
+                                                     f"allowed are {', '.join(FIELDS)}"))
     return {name: _plain(name, value) for name, value in given.items()}
 
 
@@ -343,30 +373,9 @@ def document_of(task, document="auto"):
     return document if document != "auto" else "file" if task == "causal_lm" else "paragraph"
 
 
-def in_effect(recorded):
-    """Return config.json of an older release, which left some settings undecided, with what they stood for then.
-
-    They are those releases' defaults: they stay as they are when today's change.
-    """
-    there = dict(recorded)
-
-    def is_open(name):
-        return name in there and there[name] is None
-
-    if is_open("learning_rate"):
-        there["learning_rate"] = 5e-5 if there.get("init") else 5e-4
-    if is_open("schedule_power") and there.get("schedule") == "polynomial":
-        there["schedule_power"] = 2.0
-    if is_open("epochs") and there.get("steps") is None:
-        there["epochs"] = 3.0
-    if there.get("document") == "auto":
-        there["document"] = "file" if there.get("task") == "causal_lm" else "paragraph"
-    return there
-
-
 def _plain(name, value):
     """Return a value of a setting as its own type; refuses others."""
-    field = _field(name)
+    field = FIELDS[name]
     limits, (kinds, allowed) = field.metadata, _KINDS[field.type]
     if value is None and field.default is None:
         return None
@@ -384,10 +393,6 @@ def _plain(name, value):
     if not right:
         _refuse(f"--{name}={value}: allowed is {allowed}")
     return value
-
-
-def _field(name):
-    return Settings.__dataclass_fields__[name]
 
 
 def _refuse(message):
