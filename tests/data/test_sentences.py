@@ -136,7 +136,7 @@ def test_a_folder_gives_its_parts(tmp_path):
 
 @pytest.mark.parametrize("tags", ["I-PER I-PER B-PER O", "B-PER E-PER S-PER O", "B-PER L-PER U-PER O",
                                   "B-PER I-PER B-PER O"])
-def test_every_scheme_is_trained_as_iob2(tmp_path, tags):
+def test_every_scheme_but_io_is_trained_as_iob2(tmp_path, tags):
     (tmp_path / "a.jsonl").write_text(json.dumps({"tokens": list("abcd"), "tags": tags.split()}) + "\n")
     source = open_source(str(tmp_path / "a.jsonl"), COLUMNS)
     assert source[0] == {"tokens": list("abcd"), "tags": ["B-PER", "I-PER", "B-PER", "O"]}
@@ -144,6 +144,12 @@ def test_every_scheme_is_trained_as_iob2(tmp_path, tags):
     assert [ids.tolist() for ids in source.label_ids(source.labels())] == [[1, 2, 1, 0]]
     with pytest.raises(DataError, match="tag 'B-PER' of 2 words .first: sentence 1. is unknown; allowed are O, B-LOC"):
         source.label_ids(["O", "B-LOC", "I-LOC"])
+
+
+def test_io_stays_io(tmp_path):
+    (tmp_path / "a.conll").write_text("a I-PER\nb I-PER\nc I-LOC\nd O\n")
+    source = open_source(str(tmp_path / "a.conll"), COLUMNS)
+    assert source.columns["tags"] == [["I-PER", "I-PER", "I-LOC", "O"]] and source.labels() == ["O", "I-LOC", "I-PER"]
 
 
 def test_parts_of_speech_stay_what_they_are(tmp_path):
@@ -167,15 +173,15 @@ def test_sentences_are_a_source(tmp_path):
     assert len({one.fingerprint for one in (source, taken, *others)}) == 6
 
 
-@pytest.mark.parametrize("name, split, sentences, words, types", [
-    ("ner_wikigold", "train", 1400, 31849, 4), ("ner_wikigold", "eval", 296, 7158, 4),
-    ("ner_wnut17", "train", 3394, 62730, 6), ("ner_wnut17", "eval", 1009, 15733, 6),
-    ("ner_wnut17/test.conll", "eval", 1287, 23394, 6), ("zh_ner", "eval", 2000, 80741, 3)])
-def test_development_data_have_the_counts_of_their_readme(name, split, sentences, words, types):
+@pytest.mark.parametrize("name, split, sentences, words, labels", [  # a type has one label in IO, and two in IOB2
+    ("ner_wikigold", "train", 1400, 31849, 1 + 4), ("ner_wikigold", "eval", 296, 7158, 1 + 4),
+    ("ner_wnut17", "train", 3394, 62730, 1 + 2 * 6), ("ner_wnut17", "eval", 1009, 15733, 1 + 2 * 6),
+    ("ner_wnut17/test.conll", "eval", 1287, 23394, 1 + 2 * 6), ("zh_ner", "eval", 2000, 80741, 1 + 2 * 3)])
+def test_development_data_have_the_counts_of_their_readme(name, split, sentences, words, labels):
     source = open_source(str(data_dir() / name), COLUMNS, split)
-    assert (len(source), source.words, len(source.labels())) == (sentences, words, 1 + 2 * types)
+    assert (len(source), source.words, len(source.labels())) == (sentences, words, labels)
     assert sum(map(len, source.label_ids(source.labels()))) == words
-    assert np.concatenate(source.label_ids(source.labels())).max() == 2 * types
+    assert np.concatenate(source.label_ids(source.labels())).max() == labels - 1
 
 
 def test_hashes_are_words():

@@ -45,12 +45,12 @@ def test_finetune_evaluate_predict_export(call, folder, tmp_path):
     assert answers[1] == {"tokens": [], "tags": [], "entities": []} and len(answers) == 3
     code, out, err = call("predict", f"--init={tmp_path / 'run'}", f"--data={folder / 'eval.conll'}")
     assert code == 0 and len(out.splitlines()) == 12, err
-    assert json.loads(out.splitlines()[0])["tags"][:2] == ["B-PER", "O"]
+    assert json.loads(out.splitlines()[0])["tags"][:2] == ["I-PER", "O"]
     code, out, err = call("export", f"--init={tmp_path / 'run'}", f"--output_dir={tmp_path / 'served'}")
     assert code == 0, err
     served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
     served = served(text=tf.constant(["Bob # saw Rome"]))
-    assert served["tags"].numpy().tolist() == [[b"B-PER", b"O", b"O", b"B-LOC"]]
+    assert served["tags"].numpy().tolist() == [[b"I-PER", b"O", b"O", b"I-LOC"]]
     assert served["length"].numpy().tolist() == [4] and served["starts"].numpy().tolist() == [[0, 4, 6, 10]]
 
 

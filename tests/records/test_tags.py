@@ -6,7 +6,7 @@ import pytest
 from tests.records.conlleval import SCHEMES, chunks, random_sentences
 from tfzoo.errors import DataError
 from tfzoo.records import tags
-from tfzoo.records.tags import are_entities, entities, labels_of, tags_of, to_iob2, types_of
+from tfzoo.records.tags import are_entities, entities, labels_of, tags_of, to_iob2, to_scheme, types_of
 
 
 def test_examples():
@@ -59,12 +59,21 @@ def test_what_are_tags_of_entities():
 
 def test_labels_do_not_depend_on_the_order_or_scheme():
     expected = ["O", "B-LOC", "I-LOC", "B-a-b", "I-a-b"]
-    for found in (["O", "I-LOC", "I-a-b"], ["S-a-b", "B-LOC", "E-LOC", "O"], expected, expected[::-1]):
+    for found in (["O", "B-LOC", "I-LOC", "I-a-b"], ["S-a-b", "B-LOC", "E-LOC", "O"], expected, expected[::-1]):
         assert labels_of(found) == expected
-    many = [f"I-{kind}" for kind in "jihgfedcba"]  # too many for a set to be in order by luck
+    assert labels_of(["I-a-b", "I-LOC", "O"]) == labels_of(["M-a-b", "O", "M-LOC"]) == ["O", "I-LOC", "I-a-b"]  # IO
+    many = [f"B-{kind}" for kind in "jihgfedcba"]  # too many for a set to be in order by luck
     assert labels_of(["O", *many])[1::2] == [f"B-{kind}" for kind in "abcdefghij"]
     assert labels_of(["VERB", "ADJ"]) == ["ADJ", "VERB"] and labels_of("IOB") == ["O", "B", "I"]
     assert types_of(expected) == ["LOC", "a-b"]
+
+
+@pytest.mark.parametrize("tags, in_io, in_iob2", [
+    ("B-A I-A O B-A", "I-A I-A O I-A", "B-A I-A O B-A"), ("I-A I-A O I-B", "I-A I-A O I-B", "B-A I-A O B-B"),
+    ("S-A S-A", "I-A I-A", "B-A B-A"), ("B I O", "I I O", "B I O")])
+def test_tags_are_put_into_the_scheme_of_labels(tags, in_io, in_iob2):
+    assert to_scheme(tags.split(), ["O", "I-A", "I-B"]) == in_io.split()
+    assert to_scheme(tags.split(), ["O", "B-A", "I-A"]) == in_iob2.split()
 
 
 @pytest.mark.parametrize("found", [[("A", 0, 2), ("B", 1, 3)], [("A", 1, 1)], [("A", -1, 1)], [("A", 2, 4)]])

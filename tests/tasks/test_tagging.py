@@ -123,5 +123,17 @@ def test_predictions_of_batches_are_joined_in_order_without_padding():
     assert found["tags"].tolist() == [[3, 4, 0], [5, 6, 7], [1, 2, 0]]
 
 
+def test_a_model_of_another_scheme_is_scored_on_the_entities_of_the_data():
+    source = Sentences("x", {"tokens": [["a", "b", "c"]], "tags": [["B-PER", "B-PER", "O"]]})
+    for labels, expected, f1 in ((["O", "I-PER"], [1, 1, 0], 0), (["O", "B-PER", "I-PER"], [1, 1, 0], 1)):
+        task = task_of("tagging", labels)
+        data = task.features(source, load_tokenizer("bytes"), batch_size=1, max_length=16)
+        batch = data.batch(0)
+        assert batch["labels"][0][data.places(0)].tolist() == expected
+        answers = task.answers({"tags": batch["labels"]}, data)
+        found = task.metrics({"loss": 0.0, "count": 3.0, "right": 3.0}, answers, data.references)
+        assert found["f1"] == f1 and found["accuracy"] == 1  # IO cannot tell two from one
+
+
 def test_labels_of_a_stranger_s_model_are_classes_where_they_are_no_tags():
     assert json.dumps(task_of("tagging", ["LABEL_0", "LABEL_1"]).labels) and not task_of("tagging", ["X", "Y"]).entities

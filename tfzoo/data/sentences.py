@@ -7,7 +7,7 @@ import numpy as np
 from tfzoo.data.readers import Lines, read_sentences
 from tfzoo.data.source import Source
 from tfzoo.errors import DataError
-from tfzoo.records.tags import are_entities, labels_of, to_iob2
+from tfzoo.records.tags import are_entities, labels_of, to_scheme
 
 
 class Sentences(Source):
@@ -80,8 +80,8 @@ def read_sentence_files(paths, columns, max_bad_rows=0):
         max_bad_rows: int, over all files.
 
     Returns:
-        Sentences. Tags of entities, in whatever scheme, are turned into IOB2; a column document numbers the documents
-        from 1 where the files mark them.
+        Sentences. Tags of entities are in IOB2, or IO, whatever their scheme was; a column document numbers the
+        documents from 1 where the files mark them.
 
     Raises:
         As read_sentences; DataError where there is no sentence, or a tag of no entity among those of entities.
@@ -102,7 +102,8 @@ def read_sentence_files(paths, columns, max_bad_rows=0):
     if "tags" in columns:
         try:
             if are_entities(_tags_in(found)):
-                found["tags"] = [to_iob2(tags) for tags in found["tags"]]
+                labels = labels_of(_tags_in(found))
+                found["tags"] = [to_scheme(tags, labels) for tags in found["tags"]]
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
     return Sentences(name, found, replaced=replaced, skipped=len(bad))

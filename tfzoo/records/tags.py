@@ -1,8 +1,9 @@
 """Entities and the tags of words that spell them (Tjong Kim Sang and De Meulder 2003, arXiv:cs/0306050).
 
 IO, IOB1, IOB2, BIOES, BILOU and BMES are all read by one rule, conlleval's, which accepts any sequence of tags: an
-entity goes on until a tag ends it, begins another, or names another type. Training and prediction use IOB2. A type is
-what follows the first "-", so that B-creative-work is of the type creative-work.
+entity goes on until a tag ends it, begins another, or names another type. Training and prediction use IOB2, but IO
+where a data set is in IO: its entities of one type never touch, and half of the labels learn with fewer examples. A
+type is what follows the first "-", so that B-creative-work is of the type creative-work.
 """
 import re
 
@@ -109,6 +110,27 @@ def to_iob2(tags):
     return tags_of(entities(tags), len(tags))
 
 
+def is_io(found):
+    """Tell tags that only say inside or outside of an entity (IO) from those that mark its beginning or end.
+
+    Args:
+        found: iterable of str, the tags of entities that occur, or labels.
+    """
+    marks = {tag.partition("-")[0] for tag in found}
+    return bool(marks & INSIDE) and not marks & (BEGINS | ENDS)
+
+
+def to_scheme(tags, labels):
+    """Return a sentence's tags in the scheme of labels, IO or IOB2; arguments and errors as `entities`.
+
+    Example:
+        >>> to_scheme(["B-ORG", "B-ORG"], ["O", "I-ORG"])
+        ['I-ORG', 'I-ORG']
+    """
+    tags = to_iob2(tags)
+    return [f"I{tag[1:]}" if tag[0] == "B" else tag for tag in tags] if is_io(labels) else tags
+
+
 def types_of(found):
     """Return the types of entities that tags name, sorted: list of str."""
     return sorted({tag.partition("-")[2] for tag in found if tag != OUTSIDE})
@@ -121,16 +143,19 @@ def labels_of(found):
         found: iterable of str, the tags that occur.
 
     Returns:
-        List of str: O, then B and I of each type, sorted by type; plain classes sorted.
+        List of str: O, then B and I of each type, sorted by type, of IO I alone; plain classes sorted.
 
     Raises:
         DataError: see `are_entities`.
 
     Example:
-        >>> labels_of(["I-PER", "O", "I-LOC"])
+        >>> labels_of(["B-PER", "O", "I-LOC"])
         ['O', 'B-LOC', 'I-LOC', 'B-PER', 'I-PER']
+        >>> labels_of(["I-PER", "O", "I-LOC"])
+        ['O', 'I-LOC', 'I-PER']
     """
     found = set(found)
     if not are_entities(found):
         return sorted(found)
-    return [OUTSIDE, *(f"{mark}-{kind}" if kind else mark for kind in types_of(found) for mark in "BI")]
+    marks = "I" if is_io(found) else "BI"
+    return [OUTSIDE, *(f"{mark}-{kind}" if kind else mark for kind in types_of(found) for mark in marks)]

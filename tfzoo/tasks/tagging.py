@@ -11,7 +11,7 @@ from tfzoo.data.encode import EncodedTexts
 from tfzoo.data.sentences import Sentences
 from tfzoo.errors import DataError
 from tfzoo.metrics.entities import class_metrics, entity_metrics, word_accuracy
-from tfzoo.records.tags import OUTSIDE, are_entities, entities, types_of
+from tfzoo.records.tags import OUTSIDE, are_entities, entities, to_scheme, types_of
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task
 from tfzoo.text import split_words, split_words_in_graph
@@ -31,7 +31,7 @@ class WordBatches(Derived):
         source: Sentences.
         tokenizer: Tokenizer; batch_size, max_length, seed, shuffle, multiple: see TextBatches.
         outside: str, the tag of words that the model does not see.
-        labels: list of str; None without tags.
+        targets: list of int [words], the label of each word of each sentence; None without tags.
 
     Attributes:
         source: Sentences.
@@ -39,7 +39,7 @@ class WordBatches(Derived):
         tokenless: int, words that have no token.
     """
 
-    def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, outside, labels=None):
+    def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, outside, targets=None):
         self.source, encoded = source, tokenizer.encode_words(source.columns["tokens"])
         texts = EncodedTexts(encoded.token_ids, encoded.starts, encoded.ends)
         base = TextBatches((texts,), tokenizer, batch_size, max_length, seed, shuffle, multiple)
@@ -47,7 +47,7 @@ class WordBatches(Derived):
         self.tokenless, self.beyond = int((encoded.first < 0).sum()), int((encoded.first >= base.room).sum())
         places = np.where((encoded.first < 0) | (encoded.first >= base.room), -1, encoded.first + before)
         self._places = np.split(places, np.cumsum([len(words) for words in source.columns["tokens"]])[:-1])
-        self._labels = None if labels is None else source.label_ids(labels)
+        self._labels = targets
         self._outside = outside
         super().__init__(base, self._targets, source.columns.get("tags"))
 
@@ -114,15 +114,18 @@ class Tagging(Task):
         return Sentences("rows", dict(zip(("text", "tokens", "starts", "ends"), map(list, zip(*found)))))
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
-        labels = None
+        targets = None
         if "tags" in source.columns:
-            labels = self.labels
-            if self.entities and not any(label.startswith("B-") for label in labels):  # a stranger's IO model
-                tags = [[f"I{tag[1:]}" if tag.startswith("B-") else tag for tag in each]
-                        for each in source.columns["tags"]]
-                source = Sentences(source.name, {**source.columns, "tags": tags})
+            tags = self._in_scheme(source.columns["tags"])
+            targets = Sentences(source.name, {**source.columns, "tags": tags}).label_ids(self.labels)
         return WordBatches(source, tokenizer, batch_size, max_length, seed, training, multiple, outside=self.outside,
-                           labels=labels)
+                           targets=targets)
+
+    def _in_scheme(self, sentences):
+        """Return tags of sentences in the scheme of the labels, which another data set may not have."""
+        if not self.entities or not are_entities({tag for tags in sentences for tag in tags}):
+            return sentences
+        return [to_scheme(tags, self.labels) for tags in sentences]
 
     def predict(self, model, batch, outputs):
         return {"tags": tf.argmax(outputs["logits"], -1, output_type=tf.int32)}
@@ -148,7 +151,7 @@ class Tagging(Task):
         if not self.entities:
             return {"loss": base["loss"], **class_metrics(references, tags, self.labels)}
         true, found = ([entities(each) for each in each_of] for each_of in (references, tags))
-        return {"loss": base["loss"], "accuracy": word_accuracy(references, tags),
+        return {"loss": base["loss"], "accuracy": word_accuracy(self._in_scheme(references), tags),
                 **entity_metrics(true, found, types_of(self.labels))}
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
