@@ -168,8 +168,8 @@ def test_probabilities_few_scores_and_unknown_shapes_take_the_plain_path(in_bloc
     assert taken
 
 
-@pytest.mark.parametrize("settings", [{"remat": True, "microbatches": 2},
-                                      pytest.param({"xla": True, "remat": True}, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"remat": True, "microbatches": 2}, {"xla": True, "remat": True}], ids=str)
 def test_an_update_is_the_same(in_blocks, settings):
     batch, results = make_data().batch(0), []
     for chosen in (False, True):
