@@ -225,7 +225,8 @@ def load(source, dtype=None):
                                     "model/, or one of Hugging Face's transformers")
         model, config, dropped = huggingface.read(folder, dtype)
         tokenizer, problem = _tokenizer_of(folder, model, bare=True)
-        return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config}, dropped, problem)
+        return Loaded(model, tokenizer, config={"format_version": FORMAT_VERSION, **config}, dropped=dropped,
+                      tokenizer_problem=problem)
     version = config.get("format_version")
     if version != FORMAT_VERSION:
         raise DataError(f"{folder} has format version {shown(version)}: this tfzoo reads {FORMAT_VERSION}")
@@ -298,7 +299,8 @@ def _cast(loaded, dtype):
                           name=loaded.model.name)
     for one, other in zip(model.weights, loaded.model.weights, strict=True):
         one.assign(other)
-    return Loaded(model, loaded.tokenizer, loaded.config, loaded.dropped, loaded.tokenizer_problem)
+    return Loaded(model, loaded.tokenizer, config=loaded.config, dropped=loaded.dropped,
+                  tokenizer_problem=loaded.tokenizer_problem)
 
 
 def with_head(loaded, task, dtype=None, **overrides):
@@ -324,7 +326,7 @@ def with_head(loaded, task, dtype=None, **overrides):
     rate = family_of(name).head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
     if same and "dropout" not in overrides:
         rate = loaded.model.head.config.get("dropout", rate)
-    model = put_head(body, name, task, rate)
+    model = put_head(body, name, task=task, rate=rate)
     there = {variable.path: variable for variable in (loaded.model if same else loaded.body).weights}
     fresh = []
     for variable in model.weights:  # frozen ones too

@@ -149,12 +149,12 @@ def read(folder, dtype=None):
     pooled = head.pooler if head else f"{prefix}{reference.names.get('pooler')}.weight" in tensors.shapes
     if pooled is not None:
         arguments.update(family.body.pooled_arguments(pooled))
-    rate = _rate_of(reference, task, config, arguments, path)
+    rate = _rate_of(reference, task, config=config, arguments=arguments, path=path)
 
     def make():
         with blank_weights():
             body = build_body(family.name, dtype=dtype, **arguments)
-            return _with_head(body, family.name, task, labels, rate)
+            return _with_head(body, family.name, task=task, labels=labels, rate=rate)
 
     names = Names(reference, head, prefix)
     try:
@@ -162,8 +162,8 @@ def read(folder, dtype=None):
             plan = names.plan(make().weights)
     except ConfigError as error:  # sizes that do not go together
         raise DataError(f"{path}: {reason_of(error, 200)}") from None
-    found, dropped = _match(plan, tensors, reference, prefix, folder)
-    _check(plan, found, tensors, folder)
+    found, dropped = _match(plan, tensors, reference=reference, prefix=prefix, folder=folder)
+    _check(plan, found, tensors=tensors, folder=folder)
     model = make()
     for name, (variables, turned) in names.plan(model.weights).items():
         value = tensors.get(found[name])
@@ -190,14 +190,14 @@ def _with_head(body, name, task, labels, rate):
     if task is None:
         return body
     task, _, setting = task.partition(":")
-    return put_head(body, name, task_of(task, labels, **({setting: True} if setting else {})), rate)
+    return put_head(body, name, task=task_of(task, labels, **({setting: True} if setting else {})), rate=rate)
 
 
 def _rate_of(reference, task, config, arguments, path):
     """Return the rate of dropout before the projection of a task's head."""
     word, default = reference.head_dropouts.get(task, (None, 0.0))
     given = [rate for rate in (config.get(word), default) if rate is not None]
-    return checked(f"{path}: {word}", given[0], "dropout", reference) if given else arguments["dropout"]
+    return checked(f"{path}: {word}", given[0], ours="dropout", reference=reference) if given else arguments["dropout"]
 
 
 def _size_of(family, model):
@@ -287,7 +287,7 @@ def write(loaded, folder):
             loaded.tokenizer.pad_id in loaded.tokenizer.around[2]:
         raise ConfigError(f"{name}: the class is read at the token that ends a text, which is padding to Hugging "
                           f"Face's {head.architecture}: save it with format=\"tfzoo\", or fine-tune it again")
-    config = words_of(family, body.config, head, loaded)
+    config = words_of(family, body.config, head=head, loaded=loaded)
     again, there = config_of(family.name, **arguments_of(family, config)), canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]
     if lost:

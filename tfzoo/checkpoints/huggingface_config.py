@@ -25,7 +25,7 @@ def arguments_of(family, config, path="config.json"):
             raise DataError(f"{path}: {one} is {shown(config[one])}: allowed is {other}'s {shown(config.get(other))}")
     found = {key: value for key, value in family.common.items() if key not in reference.arguments}
     for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
-        found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours, reference)
+        found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours=ours, reference=reference)
     if not found.get("ffn_dim"):
         found["ffn_dim"] = 4 * found["hidden_dim"]
     if not reference.projected and found.get("embedding_dim") == found["hidden_dim"]:

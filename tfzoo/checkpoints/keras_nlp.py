@@ -75,7 +75,7 @@ def convert(backbone, dtype=None):
     arguments = _arguments(family, backbone.get_config(), theirs)
     body = build_body(family.name, dtype=dtype, **arguments)
     task = task_of("seq2seq" if body.traits.source else "causal_lm") if body.traits.causal else None
-    model = body if task is None else put_head(body, family.name, task, body.config["dropout"])
+    model = body if task is None else put_head(body, family.name, task=task, rate=body.config["dropout"])
     left = dict(theirs)
     for variable in model.weights:
         value = left.pop(_name_of(variable.path, family.preset.names, theirs)).numpy()

@@ -85,7 +85,8 @@ class TextBatches(Batches):
             raise DataError("no examples: allowed is one or more")
         lengths = sum(part.lengths for part in encoded) + max_length - self.room
         self.cut = int((lengths > max_length).sum())
-        self.plan = BatchPlan(lengths, batch_size, max_length, seed if shuffle else None, multiple)
+        self.plan = BatchPlan(lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None,
+                              multiple=multiple)
         self.batches_per_epoch = self.plan.batches_per_epoch
 
     def rows(self, step):

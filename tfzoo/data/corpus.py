@@ -75,7 +75,7 @@ def _open_or_build(source, tokenizer, sentences):
                     tell(f"{folder} is damaged: {source.name} is encoded again")
                 if held:
                     _remove_unfinished(root, folder)
-                _build(source, tokenizer, sentences, folder)
+                _build(source, tokenizer, sentences=sentences, folder=folder)
                 arrays = _open(folder)
     except OSError as error:
         if error.filename and not str(error.filename).startswith(str(root)):

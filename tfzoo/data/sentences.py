@@ -90,7 +90,7 @@ def read_sentence_files(paths, columns, max_bad_rows=0):
     replaced, documents = 0, 0  # documents: of the files before
     for path in paths:
         lines, document = Lines(path), 0
-        for row in read_sentences(lines, columns, max_bad_rows - len(bad), bad.append):
+        for row in read_sentences(lines, columns, max_bad_rows=max_bad_rows - len(bad), on_bad=bad.append):
             document = row["document"]
             for key in columns:
                 found[key].append([sys.intern(value) for value in row[key]])  # one str in memory for equal ones

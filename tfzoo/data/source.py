@@ -149,7 +149,7 @@ def read_files(paths, columns, max_bad_rows=0):
     rows, replaced, bad = [], 0, []
     for path in paths:
         lines = Lines(path)
-        rows += read_rows(lines, columns, max_bad_rows - len(bad), bad.append)
+        rows += read_rows(lines, columns, max_bad_rows=max_bad_rows - len(bad), on_bad=bad.append)
         replaced += lines.replaced
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     return _from_rows(name, rows, replaced=replaced, skipped=len(bad))
@@ -184,7 +184,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
         return _from_rows(spec, read_builtin(spec.removeprefix("builtin:"), columns, split))
     if spec.startswith("tfds:"):
         from tfzoo.data.tfds import read_tfds
-        rows = read_tfds(spec.removeprefix("tfds:"), columns, stems, allow_download)
+        rows = read_tfds(spec.removeprefix("tfds:"), columns, splits=stems, allow_download=allow_download)
         return None if rows is None else _from_rows(spec, rows)
     path = pathlib.Path(spec)
     if not path.exists():

@@ -74,7 +74,7 @@ class TextFiles:
                 yield from read_documents(lines, self.document)
             else:
                 lines = Lines(path)
-                rows = read_rows(lines, ("text",), self.max_bad_rows - len(bad), bad.append)
+                rows = read_rows(lines, ("text",), max_bad_rows=self.max_bad_rows - len(bad), on_bad=bad.append)
                 yield from ((row["text"], True) for row in rows)
             counts.update(raw_bytes=lines.raw_bytes, replaced=lines.replaced)
         counts["skipped"] = len(bad)

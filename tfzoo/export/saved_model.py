@@ -31,7 +31,7 @@ def serving_function(loaded):
                           "trained with WordPiece or bytes")
 
     def serve(texts, pairs=None):
-        batch = task.encode(loaded.tokenizer, texts, loaded.config["max_length"], pairs)
+        batch = task.encode(loaded.tokenizer, texts, max_length=loaded.config["max_length"], pairs=pairs)
         return task.serve(task.predict(loaded.model, batch, loaded.model(batch, training=False)), batch)
 
     return serve

@@ -88,20 +88,22 @@ class Attention(keras.layers.Layer):
             taps=NO_TAPS, training=None):
         """Return what `output_projection` takes, the mixed values of all heads: float [B, T, H x K]."""
         drop = self.dropout.drop(training)
-        if self._is_single(query, source, rotary, bias, cache, training):
-            return self._mix_single(query, source, visible, drop, taps, training)
-        heads, keys = self._project(query, source, rotary, rotary if source_rotary is None else source_rotary, training)
+        if self._is_single(query, source, rotary=rotary, bias=bias, cache=cache, training=training):
+            return self._mix_single(query, source, visible=visible, drop=drop, taps=taps, training=training)
+        heads, keys = self._project(query, source, rotary=rotary, training=training,
+                                    source_rotary=rotary if source_rotary is None else source_rotary)
         keys = keys if cache is None else cache.extend(keys)
         length = heads.shape[2]
 
         def mix(heads, key, value, visible, first=0, bias=None):
             scores = self._grouped_product(heads, key, transpose_b=True)  # [B, H, T, S]
-            probabilities = kernels.softmax(scores, self.scale, visible, bias, drop, first, length)
+            probabilities = kernels.softmax(scores, self.scale, visible=visible, bias=bias, drop=drop, first=first,
+                                            length=length)
             return self._grouped_product(probabilities, value)  # [B, H, T, K]
 
         if taps.wants("probabilities"):
             scores = self._grouped_product(heads, keys.key, transpose_b=True)
-            probabilities = taps.note("probabilities", kernels.softmax(scores, self.scale, visible, bias))
+            probabilities = taps.note("probabilities", kernels.softmax(scores, self.scale, visible=visible, bias=bias))
             mixed = self._grouped_product(kernels.dropout(probabilities, drop), keys.value)
         elif bias is None and is_large(heads, keys.key):
             mixed = attend_in_blocks(mix, heads, *keys, visible)
@@ -112,15 +114,16 @@ class Attention(keras.layers.Layer):
 
     def project_source(self, source, rotary=None, training=None):
         """Return the Keys of a source float [B, S, D], turned by a table of rotary_table."""
-        key, value = project_heads(source, [self.key, self.value], self.head_dim, training)
+        key, value = project_heads(source, [self.key, self.value], width=self.head_dim, training=training)
         return Keys(kernels.rotate(key, rotary), value)
 
     def _project(self, query, source, rotary, source_rotary, training):
         """Return the heads of the queries, float [B, H, T, K], and the Keys."""
         if source is None:
-            heads, key, value = project_heads(query, [self.query, self.key, self.value], self.head_dim, training)
+            heads, key, value = project_heads(query, [self.query, self.key, self.value], width=self.head_dim,
+                                              training=training)
             return kernels.rotate(heads, rotary), Keys(kernels.rotate(key, source_rotary), value)
-        heads, = project_heads(query, [self.query], self.head_dim, training)
+        heads, = project_heads(query, [self.query], width=self.head_dim, training=training)
         keys = source if isinstance(source, Keys) else self.project_source(source, source_rotary, training)
         return kernels.rotate(heads, rotary), keys
 

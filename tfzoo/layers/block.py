@@ -69,11 +69,12 @@ class Block(keras.layers.Layer):
         self.norm_first = norm_first
 
         def attention(name):
-            return Attention(num_heads, hidden_dim, dropout, use_bias, initializer_range, num_kv_heads=num_kv_heads,
-                             head_dim=head_dim, scaled=scaled, qkv_bias=qkv_bias, name=name, dtype=policy)
+            return Attention(num_heads, hidden_dim, dropout=dropout, use_bias=use_bias,
+                             initializer_range=initializer_range, num_kv_heads=num_kv_heads, head_dim=head_dim,
+                             scaled=scaled, qkv_bias=qkv_bias, name=name, dtype=policy)
 
         def norm_of(name):
-            return make_norm(norm, epsilon, f"{name}_norm", policy)
+            return make_norm(norm, epsilon, name=f"{name}_norm", dtype=policy)
 
         self.attention, self.attention_norm = attention("attention"), norm_of("attention")
         self.attention_dropout = Dropout(dropout, name="attention_dropout", dtype=policy)
@@ -81,8 +82,9 @@ class Block(keras.layers.Layer):
         if cross_attention:
             self.cross_attention_norm = norm_of("cross_attention")
             self.cross_attention_dropout = Dropout(dropout, name="cross_attention_dropout", dtype=policy)
-        self.feed_forward = FeedForward(ffn_dim, hidden_dim, activation, initializer_range, use_bias,
-                                        name="feed_forward", dtype=policy)
+        self.feed_forward = FeedForward(ffn_dim, hidden_dim, activation=activation,
+                                        initializer_range=initializer_range, use_bias=use_bias, name="feed_forward",
+                                        dtype=policy)
         self.feed_forward_norm = norm_of("feed_forward")
         self.feed_forward_dropout = Dropout(dropout, name="feed_forward_dropout", dtype=policy)
 
@@ -107,17 +109,18 @@ class Block(keras.layers.Layer):
         mixed = self.attention.mix(normed, None if read is None else every, visible=visible, rotary=rotary,
                                    source_rotary=source_rotary, bias=bias, cache=cache, taps=taps.below("attention"),
                                    training=training)
-        hidden = self._after(hidden, mixed, self.attention.output_projection, self.attention_dropout.drop(training),
-                             self.attention_norm, training)
+        hidden = self._after(hidden, mixed, last=self.attention.output_projection,
+                             drop=self.attention_dropout.drop(training), norm=self.attention_norm, training=training)
         if self.cross_attention:
             mixed = self.cross_attention.mix(self._before(hidden, self.cross_attention_norm), source,
                                              visible=source_visible, taps=taps.below("cross_attention"),
                                              training=training)
-            hidden = self._after(hidden, mixed, self.cross_attention.output_projection,
-                                 self.cross_attention_dropout.drop(training), self.cross_attention_norm, training)
+            hidden = self._after(hidden, mixed, last=self.cross_attention.output_projection,
+                                 drop=self.cross_attention_dropout.drop(training), norm=self.cross_attention_norm,
+                                 training=training)
         inner = self.feed_forward.activated(self._before(hidden, self.feed_forward_norm), training)
-        return self._after(hidden, inner, self.feed_forward.down, self.feed_forward_dropout.drop(training),
-                           self.feed_forward_norm, training)
+        return self._after(hidden, inner, last=self.feed_forward.down, drop=self.feed_forward_dropout.drop(training),
+                           norm=self.feed_forward_norm, training=training)
 
     def _before(self, hidden, norm):
         """Return what goes into a sub-layer."""
@@ -127,8 +130,8 @@ class Block(keras.layers.Layer):
         """Add what `last`, a sub-layer's last projection, makes of `inner`, in one pass with bias, dropout and norm."""
         result = last.product(inner, training)
         if self.norm_first:
-            return kernels.add(hidden, result, last.bias, drop)
-        return norm.add(hidden, result, last.bias, drop)
+            return kernels.add(hidden, result, bias=last.bias, drop=drop)
+        return norm.add(hidden, result, bias=last.bias, drop=drop)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -28,7 +28,8 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
     @tf.custom_gradient
     def run(hidden, table, bias):
         products = tf.cast(table, hidden.dtype)
-        sums, gradients = _all_rows(hidden, products, bias, labels, weights, training and tuple(trained), chunks)
+        sums, gradients = _all_rows(hidden, products, bias=bias, labels=labels, weights=weights,
+                                    trained=training and tuple(trained), chunks=chunks)
 
         def scaled(loss, right):
             if not training:
@@ -45,7 +46,7 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
 def _all_rows(hidden, table, bias, labels, weights, trained, chunks):
     """Return (sums float32 [2], gradients of hidden, and of table and bias as they are trained); False: of none."""
     if chunks <= 1:
-        return _rows(hidden, table, bias, labels, weights, trained)
+        return _rows(hidden, table, bias=bias, labels=labels, weights=weights, trained=trained)
     rows = -(-hidden.shape[0] // chunks)
     padding = rows * chunks - hidden.shape[0]  # rows that weigh nothing
     hidden, labels, weights = (tf.pad(value, [[0, padding]] + [[0, 0]] * (value.shape.rank - 1))
@@ -53,7 +54,8 @@ def _all_rows(hidden, table, bias, labels, weights, trained, chunks):
     parts = [tf.reshape(value, (chunks, rows, *value.shape[1:])) for value in (hidden, labels, weights)]
 
     def add(number, sums, of_hidden, *totals):
-        more, (part, *shared) = _rows(parts[0][number], table, bias, parts[1][number], parts[2][number], trained)
+        more, (part, *shared) = _rows(parts[0][number], table, bias=bias, labels=parts[1][number],
+                                      weights=parts[2][number], trained=trained)
         return (number + 1, sums + more, of_hidden.write(number, part),
                 *(total + tf.cast(value, tf.float32) for total, value in zip(totals, shared)))
 

@@ -75,7 +75,8 @@ class FeedForward(keras.layers.Layer):
         values = self.up.product(inputs, training)
         if self.gate is None:
             return kernels.activate(values, self.up.bias, self.activation)
-        return kernels.gate(self.gate.product(inputs, training), self.gate.bias, values, self.up.bias, self.activation)
+        return kernels.gate(self.gate.product(inputs, training), self.gate.bias, values=values, bias=self.up.bias,
+                            activation=self.activation)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -207,7 +207,7 @@ def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, lengt
         values += tf.cast(bias, tf.float32)
     if visible is not None:
         values += tf.where(visible, 0.0, MASKED)
-    return tf.cast(_drop_rows(tf.nn.softmax(values), drop, first, length), scores.dtype)
+    return tf.cast(_drop_rows(tf.nn.softmax(values), drop, first=first, length=length), scores.dtype)
 
 
 def _drop_rows(values, drop, first, length):
@@ -217,7 +217,7 @@ def _drop_rows(values, drop, first, length):
     _, heads, rows, columns = _shape_of(values)
     skipped = tf.range(heads) * ((length or rows) - rows) + first
     offset = tf.reshape(tf.cast(skipped, tf.uint32) * tf.cast(columns, tf.uint32), (1, -1, 1, 1))
-    return _drop(values, drop.rate, drop.randomness, offset)
+    return _drop(values, drop.rate, randomness=drop.randomness, offset=offset)
 
 
 @fused({})
@@ -227,7 +227,7 @@ def _fused_softmax(inputs, others, scale, rate, length):
     values = tf.cast(scores, tf.float32) * scale + tf.where(visible, 0.0, MASKED)
     if len(inputs) > 1:
         values += tf.cast(inputs[1], tf.float32)
-    return tf.cast(_drop_rows(_softmax(values), Drop(rate, randomness), first, length), scores.dtype)
+    return tf.cast(_drop_rows(_softmax(values), Drop(rate, randomness), first=first, length=length), scores.dtype)
 
 
 @tf.custom_gradient
@@ -245,7 +245,7 @@ def add(hidden, result, bias, drop):
     """Add the residual: hidden + dropped(result + bias), float [B, T, D] both, Keras variable [D] or None, Drop."""
     if _fused():
         return _fused_add([hidden, result, bias], drop.randomness, drop.rate)
-    return tf.cast(_total(hidden, result, bias, drop), hidden.dtype)
+    return tf.cast(_total(hidden, result, bias=bias, drop=drop), hidden.dtype)
 
 
 def _total(hidden, result, bias, drop):
@@ -265,13 +265,14 @@ def add_normalize(hidden, result, bias, drop, gamma, beta, epsilon):
     """Normalize what `add` gives, see `normalize`."""
     if _fused():
         return _fused_add_normalize([hidden, result, bias, gamma, beta], drop.randomness, drop.rate, epsilon)
-    return tf.cast(normalize(_total(hidden, result, bias, drop), gamma, beta, epsilon), hidden.dtype)
+    return tf.cast(normalize(_total(hidden, result, bias=bias, drop=drop), gamma=gamma, beta=beta, epsilon=epsilon),
+                   hidden.dtype)
 
 
 @fused({2: 1, 4: None})
 def _fused_add_normalize(inputs, randomness, rate, epsilon):
     hidden, result, bias, gamma, beta = inputs
-    total = _sum(hidden, result, bias, rate, randomness)
+    total = _sum(hidden, result, bias=bias, rate=rate, randomness=randomness)
     return tf.cast(_normalized(total, epsilon) * gamma + beta, hidden.dtype)
 
 

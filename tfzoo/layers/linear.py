@@ -197,4 +197,4 @@ def project_heads(inputs, linears, width, training=None):
     bias = tf.concat([ops.zeros(linear.units, linear.compute_dtype) if linear.bias is None
                       else ops.cast(linear.bias, linear.compute_dtype) for linear in linears], 0)
     trained = any(linear.bias is not None and linear.bias.trainable for linear in linears)
-    return kernels.split_heads(project(inputs, linears, training), bias, heads, trained)
+    return kernels.split_heads(project(inputs, linears, training), bias, heads=heads, trained=trained)

@@ -33,11 +33,12 @@ class LayerNorm(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        return kernels.normalize(inputs, self.gamma, self.beta, self.epsilon)
+        return kernels.normalize(inputs, gamma=self.gamma, beta=self.beta, epsilon=self.epsilon)
 
     def add(self, hidden, result, bias, drop):
         """Normalize hidden + dropped(result + bias), see kernels.add."""
-        return kernels.add_normalize(hidden, result, bias, drop, self.gamma, self.beta, self.epsilon)
+        return kernels.add_normalize(hidden, result, bias=bias, drop=drop, gamma=self.gamma, beta=self.beta,
+                                     epsilon=self.epsilon)
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -66,7 +67,7 @@ class RMSNorm(keras.layers.Layer):
 
     def add(self, hidden, result, bias, drop):
         """Normalize hidden + dropped(result + bias), see kernels.add."""
-        return self.call(kernels.add(hidden, result, bias, drop))
+        return self.call(kernels.add(hidden, result, bias=bias, drop=drop))
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}

@@ -59,7 +59,7 @@ def rotary_frequencies(width, theta, scaling=None):
     if kind == "llama3":
         return _llama3(plain, scaling), 1.0
     if kind == "yarn":
-        return _yarn(plain, width, theta, {**YARN, **scaling})
+        return _yarn(plain, width, theta=theta, scaling={**YARN, **scaling})
     return plain, 1.0
 
 

@@ -56,7 +56,7 @@ class Decoder(Body):
                              num_kv_heads=num_kv_heads, head_dim=head_dim, norm=norm, qkv_bias=qkv_bias,
                              name=f"block_{number:02d}", dtype=policy)
                        for number in range(num_layers)]
-        self.norm = make_norm(norm, epsilon, "norm", policy) if norm_first else None
+        self.norm = make_norm(norm, epsilon, name="norm", dtype=policy) if norm_first else None
         for child in (self.embeddings, *self.blocks, self.norm):
             if child is not None:
                 child.build((None, None, hidden_dim))
@@ -73,7 +73,8 @@ class Decoder(Body):
         rotary = None
         if self.config["positions"] == "rotary":
             positions = ops.arange(ops.shape(hidden)[1])[None] if position_ids is None else position_ids
-            rotary = rotary_table(positions, self.head_dim, self.config["rope_theta"], self.config["rope_scaling"])
+            rotary = rotary_table(positions, self.head_dim, theta=self.config["rope_theta"],
+                                  scaling=self.config["rope_scaling"])
         return self.stack(hidden, visible=visible, rotary=rotary, caches=caches, read=read, taps=taps,
                           training=training)
 

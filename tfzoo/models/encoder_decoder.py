@@ -57,11 +57,12 @@ class EncoderDecoder(Body):
 
         def made(name, kind):
             if kind == "relative":
-                return RelativePositions(num_heads, name == "encoder", buckets, max_distance,
-                                         initializer_range or hidden_dim ** -0.5, name=f"{name}_relative",
-                                         dtype=policy) if relative else None
+                return RelativePositions(num_heads, bidirectional=name == "encoder", buckets=buckets,
+                                         max_distance=max_distance,
+                                         initializer_range=initializer_range or hidden_dim ** -0.5,
+                                         name=f"{name}_relative", dtype=policy) if relative else None
             if kind == "norm":
-                return make_norm(norm, epsilon, f"{name}_norm", policy) if norm_first else None
+                return make_norm(norm, epsilon, name=f"{name}_norm", dtype=policy) if norm_first else None
             return Dropout(dropout, name=f"{name}_dropout", dtype=policy) if relative else None  # T5 has one at the end
 
         self.encoder_blocks, self.decoder_blocks = blocks("encoder", False), blocks("decoder", True)
@@ -74,8 +75,10 @@ class EncoderDecoder(Body):
                       self.decoder_dropout):
             if child is not None:
                 child.build((None, None, hidden_dim))
-        self.encoder_stack = Stack(self.encoder_blocks, num_layers, self.encoder_norm, self.encoder_dropout, "encoder_")
-        self.decoder_stack = Stack(self.decoder_blocks, num_layers, self.decoder_norm, self.decoder_dropout, "decoder_")
+        self.encoder_stack = Stack(self.encoder_blocks, num_layers, norm=self.encoder_norm,
+                                   dropout=self.encoder_dropout, prefix="encoder_")
+        self.decoder_stack = Stack(self.decoder_blocks, num_layers, norm=self.decoder_norm,
+                                   dropout=self.decoder_dropout, prefix="decoder_")
         self.built = True
 
     @classmethod

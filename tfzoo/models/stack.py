@@ -47,7 +47,8 @@ class Stack:
             name, last = f"{self.prefix}block_{number:02d}", number + 1 == self.count
             inside = taps.below(name)
             whole = inside or taps.wants(name)  # an intermediate has all positions
-            hidden = self._run(number, hidden, bias, source[number] if isinstance(source, list) else source,
+            hidden = self._run(number, hidden, bias=bias,
+                               source=source[number] if isinstance(source, list) else source,
                                visible=visible, rotary=rotary, source_visible=source_visible,
                                cache=None if caches is None else caches[number],
                                read=read if last and not whole else None, taps=inside, training=training)

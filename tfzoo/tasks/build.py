@@ -16,7 +16,7 @@ def build_for(name, task, dtype=None, **overrides):
     family = family_of(name)
     body = build_body(name, dtype=dtype, **{**task.body_arguments(family.body), **overrides})
     rate = family.head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
-    return put_head(body, name, task, rate)
+    return put_head(body, name, task=task, rate=rate)
 
 
 def build(name, task=None, labels=None, dtype=None, **overrides):

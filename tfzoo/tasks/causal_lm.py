@@ -21,8 +21,8 @@ class CausalLM(Task):
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
         raw_bytes = source.raw_bytes if tokenizer.lossless else None
-        return StreamBatches(open_corpus(source, tokenizer), tokenizer, batch_size, max_length,
-                             seed if training else None, raw_bytes)
+        return StreamBatches(open_corpus(source, tokenizer), tokenizer, batch_size=batch_size, max_length=max_length,
+                             seed=seed if training else None, raw_bytes=raw_bytes)
 
     def metrics(self, sums, answers=None, references=None):
         """Return metrics, see Task; bits_per_byte where the references are the UTF-8 bytes that the targets spell."""

@@ -75,13 +75,15 @@ class Classification(Task):
 
     def head(self, body, dropout):
         # As the reference has it: a decoder's has no bias.
-        return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout, not body.traits.causal,
-                                  name="head", dtype=body.dtype_policy)
+        return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout=dropout,
+                                  use_bias=not body.traits.causal, name="head", dtype=body.dtype_policy)
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
         known = "label" in source.columns
-        encoded = tuple(encode_texts(tokenizer, texts, source.name, None if known else False) for texts in source.texts)
-        batches = TextBatches(encoded, tokenizer, batch_size, max_length, seed, training, multiple)
+        encoded = tuple(encode_texts(tokenizer, texts, label=source.name, progress=None if known else False)
+                        for texts in source.texts)
+        batches = TextBatches(encoded, tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
+                              shuffle=training, multiple=multiple)
         return labelled(batches, source.label_ids(self.labels)) if known else batches
 
     def objective(self, forward, batch):

@@ -21,9 +21,9 @@ def score_words(hidden, inputs, table, bias, only_read, training):
         return {"logits": project(hidden, table, bias)}
     loss, right = projected_cross_entropy(
         tf.reshape(hidden, (-1, table.shape[1])), tf.convert_to_tensor(table),
-        tf.zeros(table.shape[0]) if bias is None else tf.convert_to_tensor(bias),
-        tf.reshape(inputs["labels"], (-1,)), tf.reshape(inputs["weights"], (-1,)), bool(training),
-        (table.trainable, bias is not None and bias.trainable))
+        bias=tf.zeros(table.shape[0]) if bias is None else tf.convert_to_tensor(bias),
+        labels=tf.reshape(inputs["labels"], (-1,)), weights=tf.reshape(inputs["weights"], (-1,)),
+        training=bool(training), trained=(table.trainable, bias is not None and bias.trainable))
     return {"loss": loss, "right": right}
 
 
@@ -57,7 +57,7 @@ class CausalLMHead(keras.layers.Layer):
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         hidden, table = outputs["sequence"], body.embeddings.token if self.table is None else self.table
         hidden = hidden if self.config["scale"] == 1 else hidden * self.config["scale"]
-        return score_words(hidden, inputs, table, None, only_read, training)
+        return score_words(hidden, inputs, table=table, bias=None, only_read=only_read, training=training)
 
     def get_config(self):
         return {**super().get_config(), **self.config}

@@ -72,7 +72,8 @@ class MaskedLMHead(keras.layers.Layer):
         else:
             hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
         hidden = self.norm(kernels.activate(self.dense.product(hidden, training), self.dense.bias, self.activation))
-        result = score_words(hidden, inputs, body.embeddings.token, self.bias, only_read, training)
+        result = score_words(hidden, inputs, table=body.embeddings.token, bias=self.bias, only_read=only_read,
+                             training=training)
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
         return result
@@ -95,7 +96,8 @@ def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
     """
     def add(batch, step, rows):
         maskable = (batch["padding_mask"] > 0) & ~np.isin(batch["token_ids"], tokenizer.special_ids)
-        hidden = mask_tokens(batch["token_ids"], maskable, tokenizer, step_generator(seed, step), whole_word)
+        hidden = mask_tokens(batch["token_ids"], maskable, tokenizer=tokenizer, rng=step_generator(seed, step),
+                             whole_word=whole_word)
         if pair_labels is None:
             return hidden
         real = rows >= 0
@@ -142,15 +144,17 @@ class MaskedLM(Task):
         if tokenizer.mask_id is None:
             raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
         if self.pack:
-            packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size, max_length, seed, training)
-            return masked(packed, tokenizer, seed, self.whole_word)
+            packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size=batch_size,
+                                   max_length=max_length, seed=seed, shuffle=training)
+            return masked(packed, tokenizer, seed=seed, whole_word=self.whole_word)
         elsewhere = None
         if self.next_sentence:
             *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), max_length, seed, source.name)
         else:
             texts = [split_long(open_corpus(source, tokenizer), max_length - 2)]
-        batches = TextBatches(tuple(texts), tokenizer, batch_size, max_length, seed, training, multiple)
-        return masked(batches, tokenizer, seed, self.whole_word, elsewhere)
+        batches = TextBatches(tuple(texts), tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
+                              shuffle=training, multiple=multiple)
+        return masked(batches, tokenizer, seed=seed, whole_word=self.whole_word, pair_labels=elsewhere)
 
     def counts(self, batch):
         pairs = {"pair_loss": float(batch["pair_weights"].sum())} if self.next_sentence else {}

@@ -42,7 +42,8 @@ class WordBatches(Derived):
     def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, outside, targets=None):
         self.source, encoded = source, tokenizer.encode_words(source.columns["tokens"])
         texts = EncodedTexts(encoded.token_ids, encoded.starts, encoded.ends)
-        base = TextBatches((texts,), tokenizer, batch_size, max_length, seed, shuffle, multiple)
+        base = TextBatches((texts,), tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
+                           shuffle=shuffle, multiple=multiple)
         before = len(tokenizer.around[0])
         self.tokenless, self.beyond = int((encoded.first < 0).sum()), int((encoded.first >= base.room).sum())
         places = np.where((encoded.first < 0) | (encoded.first >= base.room), -1, encoded.first + before)
@@ -118,8 +119,8 @@ class Tagging(Task):
         if "tags" in source.columns:
             tags = self._in_scheme(source.columns["tags"])
             targets = Sentences(source.name, {**source.columns, "tags": tags}).label_ids(self.labels)
-        return WordBatches(source, tokenizer, batch_size, max_length, seed, training, multiple, outside=self.outside,
-                           targets=targets)
+        return WordBatches(source, tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
+                           shuffle=training, multiple=multiple, outside=self.outside, targets=targets)
 
     def _in_scheme(self, sentences):
         """Return tags of sentences in the scheme of the labels, which another data set may not have."""

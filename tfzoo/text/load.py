@@ -74,10 +74,10 @@ def load_tokenizer(source, lowercase="auto", bare=False):
         with _named(path):
             return SentencePieceTokenizer(path.read_bytes(), config)
     if path.name == "tokenizer.json":
-        return _from_package(path, config, lowercase, bare)
+        return _from_package(path, config, lowercase=lowercase, bare=bare)
     if path.suffix == ".json":
         with _named(path):
-            return _of_pair(path, folder / PAIRS.get(path.name, "merges.txt"), config, bare)
+            return _of_pair(path, folder / PAIRS.get(path.name, "merges.txt"), config=config, bare=bare)
     if (class_of(config) or "BertTokenizer") not in WORDPIECES or config.get(
             "tokenize_chinese_chars", True) is False or config.get("strip_accents") not in (
             None, config.get("do_lower_case", True)):
@@ -132,7 +132,7 @@ def _from_package(path, config, lowercase, bare):
     content = _read_json(path)
     with _named(path):
         try:
-            return _of_content(path, content, config, lowercase, bare)
+            return _of_content(path, content, config=config, lowercase=lowercase, bare=bare)
         except DataError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:

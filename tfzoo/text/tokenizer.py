@@ -181,8 +181,9 @@ class Tokenizer:
         starts, ends = edges[last - counts], edges[last]
         place = np.arange(len(words)) - np.repeat(last - counts, counts)
         token_ids = pieces.flat_values.numpy()[np.repeat(splits[numbers] - edges[:-1], sizes) + np.arange(edges[-1])]
-        return EncodedWords(token_ids.astype(np.int32), np.repeat(place, sizes).astype(np.int32), starts, ends,
-                            np.where(sizes > 0, edges[:-1] - np.repeat(starts, counts), -1).astype(np.int32))
+        return EncodedWords(token_ids.astype(np.int32), word_ids=np.repeat(place, sizes).astype(np.int32),
+                            starts=starts, ends=ends,
+                            first=np.where(sizes > 0, edges[:-1] - np.repeat(starts, counts), -1).astype(np.int32))
 
     def offsets(self, texts):
         """Return where each token of `encode` stands in its text.
@@ -242,7 +243,7 @@ class Tokenizer:
         if len(parts) == 1:
             return [parts[0][:, :room]]
         one, two = (tf.cast(part.row_lengths(), tf.int32) for part in parts)
-        keep_one, keep_two = keep_of_pair(one, two, room, tf.where, tf.minimum)
+        keep_one, keep_two = keep_of_pair(one, two, room=room, where=tf.where, minimum=tf.minimum)
         return [tf.ragged.boolean_mask(part, tf.ragged.range(length) < keep[:, None])
                 for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
 

@@ -89,7 +89,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = files.temporary_path(final)
         try:
-            _write_checkpoint(temporary, step, arrays, state)
+            _write_checkpoint(temporary, step, arrays=arrays, state=state)
             if os.path.lexists(final):
                 self._delete(final)
             os.rename(temporary, final)

@@ -187,13 +187,13 @@ class Loop:
             passed = time.perf_counter() - begin  # of training alone: `begin` is set anew after all else
             seconds, waited = seconds + passed, waited + wait
             examples, verdict = examples + self.data.batch_size, mine
-            self.window.add(sums, norm, tokens, passed, wait)
+            self.window.add(sums, norm, tokens=tokens, seconds=passed, waited=wait)
             bar.update(1)
             log, save = self.pace.due(step, self.pace.log_every), self.pace.due(step, self.pace.save_every)
             evaluate = self.eval_data is not None and self.pace.due(step, self.pace.eval_every)
             if log or save or evaluate or stop:
                 stop, verdict = self._judge(step, *verdict) or stop, None
-                self._pause(step, log, evaluate, save, stop, stopped, bar)
+                self._pause(step, log=log, evaluate=evaluate, save=save, stop=stop, stopped=stopped, bar=bar)
                 if self._out_of_patience():
                     break
             begin = time.perf_counter()

@@ -91,7 +91,8 @@ class GlobalUpdate:
         index = self._get_variable_index(variable)
         rate = learning_rate if self.rate_scales is None else learning_rate * self.rate_scales[index]
         decays = self.weight_decay and self._use_weight_decay(variable)
-        self._update_decayed(variable, gradient, rate, scale, rate * self.weight_decay if decays else 0.0)
+        self._update_decayed(variable, gradient, rate=rate, scale=scale,
+                             decay=rate * self.weight_decay if decays else 0.0)
         if self.use_ema:
             average = self._model_variables_moving_average[index]
             self.assign_add(average, (variable - average) * (1 - self.ema_momentum))

@@ -55,31 +55,34 @@ def train(output_dir, **settings):
         init = open_init(settings)
         sources = open_sources(settings)
         task, method = make_task(settings, sources[0], init), make_method(settings)
-        facts = _facts_of(settings, task, sources, init)
-        resumes = _take_folder(run, settings, facts, strategy)
-        tokenizer = init.tokenizer if init else get_tokenizer(settings, sources[0], run, strategy)
+        facts = _facts_of(settings, task, sources=sources, init=init)
+        resumes = _take_folder(run, settings, facts=facts, strategy=strategy)
+        tokenizer = init.tokenizer if init else get_tokenizer(settings, sources[0], run=run, strategy=strategy)
         with strategy.scope():
             with initial_weights(settings.seed):
-                model, tokenizer = build_model(settings, task, init, tokenizer)
+                model, tokenizer = build_model(settings, task, init=init, tokenizer=tokenizer)
                 method.prepare(model)
             settings = settings.with_length(model.body.config["max_length"], init and init.config["max_length"])
-            data, eval_data = make_batches(settings, task, tokenizer, sources)
+            data, eval_data = make_batches(settings, task, tokenizer=tokenizer, sources=sources)
             settings = settings.with_epoch(data.batches_per_epoch)
             run.update({**settings.config(), **facts})
-            if results := _results_of_finished(run, settings, resumes, strategy):
+            if results := _results_of_finished(run, settings, resumes=resumes, strategy=strategy):
                 return results
             schedule, optimizer = _make_optimizer(settings, model)
             xla, choice = choose_xla(settings.xla)
-            trainer = Trainer(model, task, optimizer, settings.seed, settings.clip_norm, settings.accumulate_steps,
-                              xla=xla, remat=settings.remat, strategy=strategy, method=method)
-        checkpoints = Checkpoints(run.path / "checkpoints", settings.keep, tell, run.writes)
-        loop = Loop(trainer, data, run, checkpoints, _pace_of(settings), eval_data, schedule=schedule,
-                    sample=make_sampler(model, task, tokenizer) if run.writes else None)
-        _tell_plan(settings, method, model, data, f"{strategy.num_replicas_in_sync} device(s), {choice}")
+            trainer = Trainer(model, task, optimizer=optimizer, seed=settings.seed, clip_norm=settings.clip_norm,
+                              microbatches=settings.accumulate_steps, xla=xla, remat=settings.remat,
+                              strategy=strategy, method=method)
+        checkpoints = Checkpoints(run.path / "checkpoints", keep=settings.keep, warn=tell, writes=run.writes)
+        loop = Loop(trainer, data, run=run, checkpoints=checkpoints, pace=_pace_of(settings), eval_data=eval_data,
+                    schedule=schedule, sample=make_sampler(model, task, tokenizer) if run.writes else None)
+        _tell_plan(settings, method, model=model, data=data,
+                   devices=f"{strategy.num_replicas_in_sync} device(s), {choice}")
         if resumes:
             _resume(loop, settings, strategy)
         results = {**loop.run_to_end(), "planned_steps": settings.steps, "model": str(run.path / "model")}
-        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), method, results, strategy)
+        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), method=method, results=results,
+                     strategy=strategy)
 
 
 def _record_of(given):
@@ -143,16 +146,17 @@ def _results_of_finished(run, settings, resumes, strategy):
 
 def _make_optimizer(settings, model):
     """Return (schedule, optimizer of the model's variables)."""
-    schedule = WarmUp(settings.learning_rate, settings.steps, settings.warmup_steps, settings.schedule,
-                      POWER if settings.schedule_power is None else settings.schedule_power)
+    schedule = WarmUp(settings.learning_rate, settings.steps, warmup_steps=settings.warmup_steps,
+                      kind=settings.schedule,
+                      power=POWER if settings.schedule_power is None else settings.schedule_power)
     return schedule, make_optimizer(
-        settings.optimizer, schedule, model.trainable_variables, settings.weight_decay, no_decay=settings.no_decay,
-        layer_decay=settings.layer_decay, ema_decay=settings.ema_decay)
+        settings.optimizer, schedule, variables=model.trainable_variables, weight_decay=settings.weight_decay,
+        no_decay=settings.no_decay, layer_decay=settings.layer_decay, ema_decay=settings.ema_decay)
 
 
 def _pace_of(settings):
-    return Pace(settings.steps, settings.log_every, settings.eval_every, settings.save_every, settings.patience,
-                settings.max_bad_steps)
+    return Pace(settings.steps, log_every=settings.log_every, eval_every=settings.eval_every,
+                save_every=settings.save_every, patience=settings.patience, max_bad_steps=settings.max_bad_steps)
 
 
 def _tell_plan(settings, method, model, data, devices):

@@ -82,7 +82,7 @@ class RunFolder:
             return "fresh"
         self._open_folder()
         try:
-            state = self._decide(config, resume, may_change, defaults or {})
+            state = self._decide(config, resume, may_change=may_change, defaults=defaults or {})
             self._write_settings(flags_text, config)
             if state == "fresh":
                 self._restart(records=[], samples=[])
@@ -119,7 +119,7 @@ class RunFolder:
         A record that the disk does not take is kept in memory and tried again by the next one, and by `flush`.
         """
         record = {"step": int(step), "split": split, **{name: _plain(value) for name, value in values.items()}}
-        self._append("metrics.jsonl", split, record, Events.metrics)
+        self._append("metrics.jsonl", split, record=record, write_events=Events.metrics)
 
     def text(self, step, tag, text):
         """Append one text, as a generated sample, to `samples.jsonl` and to TensorBoard.
@@ -134,7 +134,7 @@ class RunFolder:
 
         What the disk does not take is kept as `log` keeps it."""
         record = {"step": int(step), "tag": tag, "text": text.encode("utf-8", "replace").decode()}
-        self._append("samples.jsonl", tag, record, Events.texts)
+        self._append("samples.jsonl", tag, record=record, write_events=Events.texts)
 
     def flush(self):
         """Write the records that the disk did not take before; raises OSError where it still does not."""

@@ -54,7 +54,7 @@ class Trainer:
         self.shared = is_multi_worker(self.strategy)  # other processes take part in each step
         self._gradients = tf.function(self._backward, jit_compile=xla, autograph=False)
         self._step = tf.function(lambda *inputs: self.strategy.run(self._replica_step, inputs), autograph=False)
-        self.evaluator = Evaluator(model, task, xla, self.strategy)
+        self.evaluator = Evaluator(model, task, xla=xla, strategy=self.strategy)
         self._swap = tf.function(self._swap_averages, autograph=False)
 
     @property
@@ -77,7 +77,7 @@ class Trainer:
             with context.changed(draw=draw):
                 return self.model(inputs, only_read=True, embedded=embedded, keep=keep, training=True)
 
-        with training_step(self.seed, step, first_row, self.remat):
+        with training_step(self.seed, step, first_row=first_row, remat=self.remat):
             trained = [variable.value for variable in self.model.trainable_variables]
             # Keras' `trainable` is not TensorFlow's: a tape that watches by itself takes gradients of what is frozen.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -92,7 +92,7 @@ class Trainer:
         step = tf.cast(self.optimizer.iterations.value, tf.int64)
         size = next(iter(batch.values())).shape[0]
         first_row = tf.cast(replica.replica_id_in_sync_group, tf.int64) * size
-        gradients, sums = self._accumulate(batch, step, first_row, counts)
+        gradients, sums = self._accumulate(batch, step, first_row=first_row, counts=counts)
         sums["stop"] = tf.identity(stop)  # on this replica's device
         gradients, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
         gradients, stop = self.method.after_gradients(gradients, step), sums.pop("stop")
@@ -142,7 +142,8 @@ class Trainer:
         counts = {name: tf.constant(max(1.0, count), tf.float32) for name, count in self.task.counts(batch).items()}
         advice = ("raise --accumulate_steps, lower --batch_size or --max_length, or use --remat, --precision=bfloat16 "
                   "or --optimizer=adafactor")
-        with within_memory(self.model, batch, self.strategy, advice, self.optimizer, self.microbatches):
+        with within_memory(self.model, batch, strategy=self.strategy, advice=advice, optimizer=self.optimizer,
+                           parts=self.microbatches):
             result = self._step(place(self.strategy, batch), counts, tf.constant(float(stop)))
             return local_value(self.strategy, result)
 

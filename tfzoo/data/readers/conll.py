@@ -36,7 +36,7 @@ def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None
         found = _of_objects(lines, tagged)
     else:
         found = _of_columns(lines, tagged)
-    return skip_bad(lines.path, found, needed, max_bad_rows, on_bad)
+    return skip_bad(lines.path, found, needed=needed, max_bad_rows=max_bad_rows, on_bad=on_bad)
 
 
 def _of_objects(lines, tagged):
@@ -75,11 +75,11 @@ def _of_columns(lines, tagged):
             rows.append(cells)
             continue
         if rows:
-            yield _sentence(rows, tagged, document, bad, number)
+            yield _sentence(rows, tagged=tagged, document=document, bad=bad, number=number)
         document += cells[0] == DOCUMENT
         rows, bad = [], None
     if rows:
-        yield _sentence(rows, tagged, document, bad, number)
+        yield _sentence(rows, tagged=tagged, document=document, bad=bad, number=number)
 
 
 def _wrong(cells, width):

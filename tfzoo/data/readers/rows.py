@@ -180,7 +180,7 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
     path = lines.path
     if ending_of(path) == ".txt" and "label" in needed:
         raise ConfigError(f"{path}: allowed for labelled texts are .jsonl, .tsv and .csv, or those with .gz")
-    yield from skip_bad(path, _texts(path, lines, needed), needed, max_bad_rows, on_bad)
+    yield from skip_bad(path, _texts(path, lines, needed), needed=needed, max_bad_rows=max_bad_rows, on_bad=on_bad)
 
 
 def _texts(path, lines, needed):

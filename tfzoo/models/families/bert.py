@@ -41,9 +41,9 @@ TIED = {"cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weigh
 REFERENCE = Reference(
     model_type="bert", body="BertModel", prefix="bert.", arguments=ARGUMENTS, defaults=DEFAULTS, fixed=FIXED,
     names={**EMBEDDINGS, **below("block_{n}", "encoder.layer.{n}", BLOCK), "pooler": "pooler.dense"},
-    heads={"masked_lm": Head("BertForMaskedLM", WORDS_HEAD, False, TIED),
+    heads={"masked_lm": Head("BertForMaskedLM", WORDS_HEAD, pooler=False, tied=TIED),
            "masked_lm:next_sentence": Head("BertForPreTraining", {**WORDS_HEAD, "head/pair": "cls.seq_relationship"},
-                                           True, TIED),
+                                           pooler=True, tied=TIED),
            "classification": Head("BertForSequenceClassification", {"head/dense": "classifier"}, True),
            "tagging": Head("BertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("BertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},

@@ -25,8 +25,8 @@ REFERENCE = Reference(
            "projection": "embeddings_project"},
     heads={"masked_lm": Head("ElectraForMaskedLM", {"head/dense": "generator_predictions.dense",
                                                     "head/norm": "generator_predictions.LayerNorm",
-                                                    "head/bias": "generator_lm_head.bias"}, False,
-                             {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+                                                    "head/bias": "generator_lm_head.bias"}, pooler=False,
+                             tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
                              activation="gelu"),
            "replaced_tokens": Head("ElectraForPreTraining", {
                "head/dense": "discriminator_predictions.dense",
