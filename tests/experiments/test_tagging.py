@@ -56,6 +56,10 @@ def test_finetune_evaluate_predict_export(call, folder, tmp_path):
 
 def test_data_and_task_must_fit(call, folder, reviews, tmp_path):
     words = ["--model=bert_tiny", "--tokenizer=bytes", f"--output_dir={tmp_path / 'run'}"]
+    code, _, err = call("finetune", "--task=tagging", "--override=pooler=True", "--steps=1", "--max_length=16",
+                        f"--data={folder}", *words)
+    assert code == 1 and "no gradient reaches pooler/kernel, pooler/bias: the loss of tagging" in err, err
+    assert "Traceback" not in err and len(err.strip().splitlines()[-1]) < 250
     code, _, err = call("finetune", "--task=tagging", f"--data={reviews}", *words)
     assert code == 65 and "tokens" in err and len(err.strip().splitlines()) == 1
     code, _, err = call("finetune", "--task=classification", f"--data={folder}", *words)

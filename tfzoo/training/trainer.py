@@ -85,6 +85,11 @@ class Trainer:
                 terms, sums = self._objective(forward, batch)
                 loss = tf.add_n([terms[name] / counts[name] for name in sorted(terms)])
             gradients = tape.gradient(loss, trained)
+        without = [variable.path for variable, gradient in zip(self.model.trainable_variables, gradients)
+                   if gradient is None]
+        if without:
+            raise ConfigError(f"no gradient reaches {', '.join(without[:3])}{' ...' if len(without) > 3 else ''}: the "
+                              f"loss of {self.task.name} does not read them; omit the --override that makes them")
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _replica_step(self, batch, counts, stop):
@@ -135,7 +140,7 @@ class Trainer:
             updated.
 
         Raises:
-            ConfigError: where replicas and microbatches do not divide the batch.
+            ConfigError: where replicas and microbatches do not divide the batch, or no gradient reaches a weight.
             OutOfMemory: the step does not fit.
         """
         check_batch(self.strategy, len(next(iter(batch.values()))), self.microbatches)
