@@ -42,7 +42,7 @@ POINTS = {
     "after the best was noted": ("tfzoo.training.checkpointing", "Checkpoints.mark_best", 1, True),
     "before a record": ("tfzoo.files", "append_line", 6, False),
     "after a record": ("tfzoo.files", "append_line", 6, True),
-    "amid an evaluation": ("tfzoo.training.evaluator", "place", 30, False),
+    "amid an evaluation": ("tfzoo.training.evaluator", "place", 5, False),
     "amid the copy of the state": ("tfzoo.training.trainer", "Trainer._groups", 3, False),
     "before the model gets its name": ("tfzoo.files", "replace_folder", 1, False),
     "after the model got its name": ("tfzoo.files", "replace_folder", 1, True),
