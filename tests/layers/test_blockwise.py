@@ -79,9 +79,10 @@ MASKED = [(3, "all"), (8, "padding"), (8, "heads"), (11, "causal"), (11, "both")
 
 @pytest.mark.parametrize("settings, length, mask", [
     *(({"dropout": 0.3}, *masked) for masked in MASKED), *(({"keyed": False}, *masked) for masked in MASKED),
-    *((settings, 11, "both") for settings in (
-        {}, {"dropout": 0.3, "jit": True}, {"dropout": 0.3, "eager": True}, {"training": False, "dropout": 0.3},
-        {"training": False, "jit": True, "keyed": False}))], ids=str)
+    *(pytest.param(settings, *masked, marks=[] if masked == MASKED[-1] else pytest.mark.slow) for masked in MASKED
+      for settings in ({}, {"dropout": 0.3, "jit": True}, {"dropout": 0.3, "eager": True},
+                       {"training": False, "dropout": 0.3}, {"training": False, "jit": True, "keyed": False}))],
+    ids=str)
 def test_blocks_equal_the_plain_attention(in_blocks, settings, length, mask):
     settings = dict(settings)
     layer = make(settings.pop("dropout", 0.0))
@@ -102,7 +103,9 @@ def test_blocks_equal_plain_cross_attention(in_blocks, mask, keyed):
 
 
 @pytest.mark.parametrize("settings, length", [  # 3 blocks, 256: sums over them must not be kept in bfloat16
-    ({"training": False}, 11), ({"keyed": False}, 11), ({"dropout": 0.3}, 11), ({"keyed": False}, 1024)], ids=str)
+    ({"training": False}, 11), ({"keyed": False}, 11), ({"dropout": 0.3}, 11), ({"keyed": False}, 1024),
+    *(pytest.param(settings, 1024, marks=pytest.mark.slow) for settings in ({"training": False}, {"dropout": 0.3}))],
+    ids=str)
 def test_blocks_in_bfloat16_are_as_near_to_float32_as_the_plain_attention(in_blocks, settings, length):
     settings = dict(settings)
     dropout = settings.pop("dropout", 0.0)
@@ -191,5 +194,6 @@ def test_memory_grows_with_the_length_and_not_its_square(xla):
 
     peaks = [peak("blocks", length) for length in (2048, 4096, 8192)]
     assert peaks[1] < 2.6 * peaks[0] and peaks[2] < 2.6 * peaks[1], peaks
-    compiler = peak("blocks", 256)  # half of the peak or more, which depends on the machine and not on the length
+    # XLA's compiler takes half of the peak or more, which depends on the machine and not on the length.
+    compiler = peak("blocks", 256) if xla == "xla" else 0
     assert peaks[1] - compiler < (peak("plain", 4096) - compiler) / 4, peaks
