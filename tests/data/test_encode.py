@@ -11,7 +11,7 @@ def pairs_of(texts, tokenizer, max_length, seed):
     counts = []
     sentences = encode_texts(tokenizer, [text for text, _ in split_sentences(texts, counts)])
     edges = np.cumsum([0, *counts])
-    return sentence_pairs(sentences, np.stack([edges[:-1], edges[1:]], 1), max_length, seed, "x")
+    return sentence_pairs(sentences, np.stack([edges[:-1], edges[1:]], 1), max_length - 3, seed=seed, name="x")
 
 
 def test_pieces_of_long_texts_hold_every_token_once():

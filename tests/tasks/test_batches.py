@@ -108,6 +108,29 @@ def test_each_text_is_in_a_packed_epoch_once_and_rows_are_as_the_model_wants_the
     assert data.base.padding == pytest.approx(1 - total / (LENGTH * data.base.plan.rows)) and data.base.padding < 0.03
 
 
+class Around(type(TOKENIZER)):
+    """A tokenizer with other special tokens around a text."""
+
+    around = property(lambda self: self._around)
+
+    def __init__(self, *around):
+        self.__dict__.update(TOKENIZER.__dict__, _around=around)
+
+
+@pytest.mark.parametrize("before, after", [([], [2]), ([7, 8], []), ([1], [8, 2]), ([], [])])
+def test_packed_texts_have_the_tokenizer_s_special_tokens_around_them(before, after):
+    texts = some_texts()
+    data = PackedBatches(texts, Around(before, after, after), 4, LENGTH, 3, True)
+    seen = []
+    for step in range(data.batches_per_epoch):
+        batch = data.batch(step)
+        for row in range(4):
+            seen += [batch["token_ids"][row, columns].tolist() for columns in texts_of(batch, row)]
+    room = LENGTH - len(before) - len(after)
+    assert sorted(seen) == sorted([*before, *texts[number][first:first + room].tolist(), *after]
+                                  for number in range(60) for first in range(0, len(texts[number]), room))
+
+
 def test_each_hidden_token_is_asked_once():
     data = packed(some_texts(), 4, 3, True)
     for step in range(data.batches_per_epoch):
@@ -135,7 +158,7 @@ def test_packed_batches_are_a_function_of_seed_and_step():
 
 
 def test_packing_wants_room_and_text_and_no_pairs():
-    with pytest.raises(ConfigError, match="allowed is 1 or more"):
+    with pytest.raises(ConfigError, match="allowed is 3 or more"):
         PackedBatches(some_texts(), TOKENIZER, 4, 2, 3, True)
     with pytest.raises(DataError, match="no text"):
         PackedBatches(encoded([], []), TOKENIZER, 4, 9, 3, True)

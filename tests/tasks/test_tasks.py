@@ -98,6 +98,17 @@ def test_every_task_keeps_the_contract_and_its_loss_is_the_one_in_numpy(name, ta
     assert float(loss) == pytest.approx((losses * weights).sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["bert_tiny", "gpt2_tiny"])
+def test_a_text_that_is_embedded_by_the_caller_is_classified_alike(name):
+    model, tokens = build(name, task="classification", labels=["a", "b", "c"], **SMALL), np.arange(5, 32).reshape(3, 9)
+    mask = np.arange(9) < np.array([[9], [4], [1]])
+    inputs = {"token_ids": tokens.astype(np.int32), "padding_mask": mask.astype(np.int32)}
+    logits = model(inputs)["logits"]
+    embedded = keras.ops.take(model.body.embeddings.token, inputs.pop("token_ids"), axis=0)
+    for only_read in (False, True):
+        assert np.abs(model(inputs, embedded=embedded, only_read=only_read)["logits"] - logits).max() < 1e-6
+
+
 def test_a_pair_is_cut_longest_first():
     data = TextBatches((encoded([10] * 9), encoded([11] * 4)), TOKENIZER, 1, 10, 0, False)
     batch = data.batch(0)

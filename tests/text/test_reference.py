@@ -86,8 +86,11 @@ def test_special_tokens_pairs_and_cuts(kind, count, max_length):
     texts = texts_of(name, 61)
     parts = [texts, texts[::-1]][:count]  # short with long, and the other way round
     ours = {key: value.numpy() for key, value in tokenizer(*parts, max_length=max_length).items()}
+    encoded = [tokenizer.encode(part).to_list() for part in parts]
     for number, (ids, segments) in enumerate(reference.join(parts, max_length)):
         real = ours["padding_mask"][number] > 0
+        row = tokenizer.join_row([part[number] for part in encoded], max_length or 10 ** 9)
+        assert row == (ours["token_ids"][number][real].tolist(), ours["segment_ids"][number][real].tolist())
         assert ours["token_ids"][number][real].tolist() == ids, [part[number] for part in parts]
         assert set(ours["token_ids"][number][~real].tolist()) <= {tokenizer.pad_id}
         if name.startswith(SEGMENTS):

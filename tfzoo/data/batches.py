@@ -3,7 +3,6 @@ import numpy as np
 
 from tfzoo.data.plan import BatchPlan
 from tfzoo.errors import DataError
-from tfzoo.text.tokenizer import keep_of_pair
 
 
 class Batches:
@@ -80,7 +79,7 @@ class TextBatches(Batches):
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle, multiple=8):
         self.encoded, self.tokenizer, self.batch_size = encoded, tokenizer, batch_size
-        self.room = tokenizer.room(max_length, len(encoded))
+        self.max_length, self.room = max_length, tokenizer.room(max_length, len(encoded))
         if not len(encoded[0]):
             raise DataError("no examples: allowed is one or more")
         lengths = sum(part.lengths for part in encoded) + max_length - self.room
@@ -94,16 +93,7 @@ class TextBatches(Batches):
 
     def row(self, index):
         """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int."""
-        parts = [part[index] for part in self.encoded]
-        keep = [self.room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), self.room)
-        parts = [part[:int(size)] for part, size in zip(parts, keep)]
-        before, between, after = self.tokenizer.around
-        tokens, segments = list(before), [0] * len(before)
-        for number, part in enumerate(parts):
-            ends = between if number + 1 < len(parts) else after
-            tokens += [*part, *ends]
-            segments += [number] * (len(part) + len(ends))
-        return tokens, segments
+        return self.tokenizer.join_row([part[index] for part in self.encoded], self.max_length)
 
     def batch(self, step):
         """Return the inputs of a step: dict of int32 [B, T]."""

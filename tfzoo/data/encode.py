@@ -134,25 +134,16 @@ def encode_texts(tokenizer, texts, label="", progress=None):
     return EncodedTexts(np.concatenate(tokens), edges[:-1], edges[1:])
 
 
-def _check_room(room):
-    if room < 1:
-        raise ConfigError(f"max_length leaves room for {room} tokens beside the special tokens: allowed is 1 or more")
-
-
 def split_long(encoded, room):
     """Cut texts of more than `room` tokens into pieces of about the same length; empty texts go.
 
     Args:
         encoded: EncodedTexts.
-        room: int.
+        room: int, 1 or more, see Tokenizer.room.
 
     Returns:
         EncodedTexts that share its tokens.
-
-    Raises:
-        ConfigError: where there is no room.
     """
-    _check_room(room)
     counts = -(-encoded.lengths // room)
     text = np.repeat(np.arange(len(counts)), counts)
     number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -160,20 +151,17 @@ def split_long(encoded, room):
     return EncodedTexts(encoded.tokens, starts + lengths * number // counts, starts + lengths * (number + 1) // counts)
 
 
-def split_whole(encoded, room):
+def split_whole(encoded, room, max_length):
     """Cut texts of more than `room` tokens into pieces of `room` and a rest, for packing; empty texts go.
 
     Args:
         encoded: EncodedTexts.
-        room: int.
+        room: int, 1 or more, see Tokenizer.room.
+        max_length: int, of a piece of `room` with its special tokens.
 
     Returns:
-        (int64 [N], where each piece begins in the tokens; unsigned int [N], its length with two special tokens).
-
-    Raises:
-        ConfigError: where there is no room.
+        (int64 [N], where each piece begins in the tokens; unsigned int [N], its length with its special tokens).
     """
-    _check_room(room)
     starts, lengths = [], []
     for first in range(0, len(encoded), PIECES):  # some at a time, as there may be many millions
         begins, sizes = encoded.starts[first:first + PIECES], encoded.ends[first:first + PIECES]
@@ -182,7 +170,8 @@ def split_whole(encoded, room):
         text = np.repeat(np.arange(len(counts)), counts)
         done = room * (np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts))
         starts.append(begins[text] + done)
-        lengths.append((np.minimum(sizes[text] - done, room) + 2).astype(np.min_scalar_type(room + 2)))
+        sizes = np.minimum(sizes[text] - done, room) + max_length - room
+        lengths.append(sizes.astype(np.min_scalar_type(max_length)))
     return np.concatenate(starts), np.concatenate(lengths)
 
 
@@ -202,16 +191,16 @@ def split_sentences(texts, counts):
         yield from ((sentence, True) for sentence in sentences)
 
 
-def sentence_pairs(sentences, documents, max_length, seed, name):
+def sentence_pairs(sentences, documents, room, seed, name):
     """Make pairs of neighbouring halves of documents, or halves of two documents (Devlin et al. 2018, section 3.1).
 
-    Sentences are gathered up to max_length and divided at a random sentence; in half of the pairs the second part is
+    Sentences are gathered up to `room` tokens and divided at a random sentence; in half of the pairs the second part is
     then the beginning of another random document.
 
     Args:
         sentences: EncodedTexts, the sentences of all documents in order, see `split_sentences`.
         documents: int64 [N, 2], the number of each document's first sentence and of the one after its last.
-        max_length: int, of a pair with its special tokens.
+        room: int, tokens of a pair beside the special ones.
         seed: int.
         name: str, of the data, for errors.
 
@@ -225,7 +214,7 @@ def sentence_pairs(sentences, documents, max_length, seed, name):
     if not (documents[:, 1] - documents[:, 0] > 1).any():
         raise ConfigError(f"{name}: no document has two sentences, which --next_sentence needs; leave it away, or "
                           "choose another --document")
-    rng, room = np.random.default_rng(seed), max_length - 3
+    rng = np.random.default_rng(seed)
     spans, elsewhere = array.array("q"), array.array("i")
     for document, (begin, end) in enumerate(documents):
         while end - begin > 1:

@@ -103,7 +103,7 @@ class PackPlan:
 
 
 class PackedBatches(Batches):
-    """Rows of several texts [start] text [end]; each sees only itself.
+    """Rows of several texts, each with its special tokens around it; each sees only itself.
 
     Texts that are longer than a row are cut into whole rows and a rest. Every row is max_length wide; the rows of an
     epoch are planned by PackPlan, so nearly none of it is padding. In memory are some 20 bytes a text, no tokens.
@@ -122,7 +122,7 @@ class PackedBatches(Batches):
         self.tokenizer = tokenizer
         self.batch_size, self.max_length = batch_size, max_length
         self.tokens, self.texts = encoded.tokens, encoded.starts
-        self.starts, lengths = split_whole(encoded, max_length - 2)
+        self.starts, lengths = split_whole(encoded, tokenizer.room(max_length, 1), max_length)
         if not len(lengths):
             raise DataError("no text: allowed is one token or more")
         self.plan = PackPlan(lengths, max_length, seed if shuffle else None)
@@ -164,9 +164,14 @@ class PackedBatches(Batches):
         begins = row * self.max_length + before - before[first][row]  # where it begins in the flat batch
         position = np.arange(lengths.sum()) - np.repeat(before, lengths)
         places = np.repeat(begins, lengths) + position
-        tokens = np.where(position == 0, self.tokenizer.start_id, self.tokenizer.end_id)
-        inside = (position > 0) & (position < np.repeat(lengths, lengths) - 1)
-        tokens[inside] = self.tokens[(np.repeat(self.starts[pieces], lengths) + position - 1)[inside]]
+        prefix, _, suffix = (np.array(ids, np.int64) for ids in self.tokenizer.around)
+        place = position - len(prefix)  # of each token in its text
+        size = np.repeat(lengths - len(prefix) - len(suffix), lengths)
+        is_prefix, is_suffix = place < 0, place >= size
+        tokens = np.empty_like(place)
+        tokens[is_prefix], tokens[is_suffix] = prefix[position[is_prefix]], suffix[(place - size)[is_suffix]]
+        is_text = ~is_prefix & ~is_suffix
+        tokens[is_text] = self.tokens[(np.repeat(self.starts[pieces], lengths) + place)[is_text]]
         values = {"token_ids": tokens, "padding_mask": 1, "position_ids": position,
                   "document_ids": np.repeat(np.arange(len(pieces)) - first[row] + 1, lengths)}
         batch = {key: np.full((self.batch_size, self.max_length), self.tokenizer.pad_id if key == "token_ids" else 0,

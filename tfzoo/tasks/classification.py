@@ -38,21 +38,24 @@ class ClassificationHead(keras.layers.Layer):
         self.built = True
 
     def reads(self, inputs, body):
-        tokens = inputs["token_ids"]
-        if body.traits.pooled:
-            return ops.zeros_like(tokens[:, :1])
-        columns = ops.arange(ops.shape(tokens)[1], dtype=tokens.dtype)
-        last = columns if inputs.get("padding_mask") is None else columns * ops.cast(inputs["padding_mask"],
-                                                                                     tokens.dtype)
-        return ops.max(ops.broadcast_to(last, ops.shape(tokens)), axis=1, keepdims=True)
+        if "token_ids" not in inputs:  # the body's `embedded` stands in for them
+            return None
+        shape = ops.shape(inputs["token_ids"])
+        return ops.zeros((shape[0], 1), "int32") if body.traits.pooled else self._last(inputs, shape)
+
+    def _last(self, inputs, shape):
+        """Return the last real position of each row of inputs of a shape (B, T), int32 [B, 1]."""
+        columns, mask = ops.arange(shape[1], dtype="int32"), inputs.get("padding_mask")
+        last = columns if mask is None else columns * ops.cast(mask, "int32")
+        return ops.max(ops.broadcast_to(last, shape), axis=1, keepdims=True)
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         vector = outputs.get("pooled")
         if vector is None and "read" in outputs:
             vector = outputs["read"][:, 0]
         elif vector is None:
-            positions = self.reads(inputs, body)
-            vector = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)[:, 0]
+            last = self._last(inputs, ops.shape(outputs["sequence"])[:2])
+            vector = tf.gather(outputs["sequence"], last, axis=1, batch_dims=1)[:, 0]
         return {"logits": ops.cast(self.dense(self.dropout(vector, training=training)), "float32")}
 
     def get_config(self):

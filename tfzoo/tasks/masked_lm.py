@@ -149,9 +149,10 @@ class MaskedLM(Task):
             return masked(packed, tokenizer, seed=seed, whole_word=self.whole_word)
         elsewhere = None
         if self.next_sentence:
-            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), max_length, seed, source.name)
+            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), tokenizer.room(max_length, 2),
+                                               seed=seed, name=source.name)
         else:
-            texts = [split_long(open_corpus(source, tokenizer), max_length - 2)]
+            texts = [split_long(open_corpus(source, tokenizer), tokenizer.room(max_length, 1))]
         batches = TextBatches(tuple(texts), tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
                               shuffle=training, multiple=multiple)
         return masked(batches, tokenizer, seed=seed, whole_word=self.whole_word, pair_labels=elsewhere)

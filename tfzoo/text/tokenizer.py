@@ -231,6 +231,19 @@ class Tokenizer:
         return {"token_ids": _dense(tokens, self.pad_id), "padding_mask": _dense(tf.ones_like(tokens), 0),
                 "segment_ids": _dense(segments, 0)}
 
+    def join_row(self, parts, max_length):
+        """Return (token ids, segment ids), lists of int, of one or two texts' ids: a row of `join`, without padding."""
+        room = self.room(max_length, len(parts))
+        keep = [room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), room=room)
+        before, between, after = self.around
+        tokens, segments = list(before), [0] * len(before)
+        for number, (part, size) in enumerate(zip(parts, keep)):
+            ends = between if number + 1 < len(parts) else after
+            piece = [*part[:int(size)], *ends]
+            tokens += piece
+            segments += [number] * len(piece)
+        return tokens, segments
+
     def room(self, max_length, parts):
         """Return how many tokens of `parts` texts fit beside the special ones, or raise ConfigError where none does."""
         before, between, after = self.around
