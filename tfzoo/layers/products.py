@@ -21,6 +21,13 @@ def rounds_bfloat16():
         return bool(product.numpy()[0, 0] > 1)
 
 
+def _widen(matrices, *before):
+    """Return matrices in float32, but not before all are there, and `before`: or a step would widen all its kernels,
+    which wait for nothing, at its beginning, and keep them for the backward pass."""
+    with tf.control_dependencies([*matrices, *before]):
+        return [tf.cast(each, tf.float32) for each in matrices]
+
+
 def multiply(left, right, transpose_a=False, transpose_b=False):
     """Multiply matrices as tf.matmul does, float [..., N, K] and [..., K, M] of one dtype -> [..., N, M]."""
     if left.dtype != tf.bfloat16 or rounds_bfloat16():
@@ -29,15 +36,14 @@ def multiply(left, right, transpose_a=False, transpose_b=False):
     @tf.custom_gradient
     def run(left, right):  # so that the inputs are kept in bfloat16
         def gradients(upstream):
-            wide = [tf.cast(each, tf.float32) for each in (left, right)]
+            wide = _widen((left, right), upstream)
             with tf.GradientTape() as tape:
                 tape.watch(wide)
                 product = tf.matmul(*wide, transpose_a=transpose_a, transpose_b=transpose_b)
             found = tape.gradient(product, wide, tf.cast(upstream, tf.float32))
             return [tf.cast(each, tf.bfloat16) for each in found]
 
-        product = tf.matmul(*(tf.cast(each, tf.float32) for each in (left, right)), transpose_a=transpose_a,
-                            transpose_b=transpose_b)
+        product = tf.matmul(*_widen((left, right)), transpose_a=transpose_a, transpose_b=transpose_b)
         return tf.cast(product, tf.bfloat16), gradients
 
     return run(left, right)
