@@ -35,6 +35,7 @@ print((max(peak[0], private()) - before) / (4 * loaded.model.count_params()))
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_checkpoint_of_a_gigabyte_takes_little_more_than_its_weights(tmp_path):
     with shapes_only():

@@ -38,7 +38,7 @@ def test_vectors_are_the_reference_s(minilm):
     assert np.abs(cosines(vectors, vectors[:1]) - golden["cosines"]).max() < 1e-5
 
 
-def test_predict_embeds_convert_writes_and_finetune_goes_on(minilm, call, tmp_path):  # noqa: F811
+def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F811
     texts = tmp_path / "texts.txt"
     texts.write_text("a fine film\n\nein sch\u00f6ner Film\n")
     code, out, err = call("predict", f"--init={minilm}", "--task=embedding", f"--data={texts}")
@@ -59,6 +59,10 @@ def test_predict_embeds_convert_writes_and_finetune_goes_on(minilm, call, tmp_pa
     assert np.array_equal(again.embed(["a fine film"]), loaded.embed(["a fine film"]))
     code, _, err = call("convert", f"--init={minilm}", f"--output_dir={tmp_path / 'again'}")
     assert code == 1 and "is there already" in err
+
+
+@pytest.mark.slow
+def test_finetune_goes_on_from_it(minilm, call, tmp_path):  # noqa: F811
     data = write_reviews(tmp_path / "reviews.jsonl", 40)
     code, out, err = call("finetune", f"--init={minilm}", f"--data={data}", "--eval_fraction=0.3", "--steps=2",
                           "--batch_size=4", "--max_length=16", f"--output_dir={tmp_path / 'run'}")
@@ -70,6 +74,7 @@ def test_predict_embeds_convert_writes_and_finetune_goes_on(minilm, call, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_first_vector_comes_soon(minilm):
     codes = ["import tensorflow", f"import tfzoo; print(tfzoo.load({str(minilm)!r}).embed(['a fine film']).shape)"]
     seconds = np.zeros((3, 2))

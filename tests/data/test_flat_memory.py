@@ -12,6 +12,7 @@ MEGABYTES = 200
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("words, share", [
     (["--task=causal_lm", "--document=file"], 0.4),
     (["--task=masked_lm", "--document=paragraph", "--eval_fraction=0.05"], 0.5)])

@@ -245,6 +245,7 @@ def test_a_damaged_checkpoint_is_stepped_around_or_refused(call, finetuned, revi
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_batch_beyond_the_memory_is_one_line_with_what_takes_it_and_the_flags_that_lower_it(call, tmp_path):
     with open(tmp_path / "long.jsonl", "w") as file:
         for number in range(8):

@@ -183,6 +183,7 @@ def test_an_update_is_the_same(in_blocks, settings):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("xla", ["no_xla", "xla"])
 def test_memory_grows_with_the_length_and_not_its_square(xla):
     def peak(system, length):

@@ -37,12 +37,13 @@ KINDS = {"bert_tiny": ["query", "key", "value", "output", "up", "down", "pooler"
 MADE = {}
 
 
-def make(name, dtype=None, dropout=0.0):
+def make(name, dtype=None, dropout=0.0, **sizes):
     """Return a task model with large weights; the models of a name are the same."""
     task, small = FAMILIES[name]
     labels = ["a", "b"] if task == "classification" else None
     with initial_weights(3):
-        model = tfzoo.build(name, task=task, labels=labels, dtype=dtype, dropout=dropout, **small)
+        model = tfzoo.build(name, task=task, labels=labels, dtype=dtype, dropout=dropout,
+                            **{**small, **sizes})
     fill(model.weights)
     return model
 
@@ -284,7 +285,7 @@ def test_hooks_are_called_where_they_say():
 
     found = []
     for method in (None, Doubled()):
-        model = make("bert_tiny")
+        model = make("bert_tiny", num_layers=1)
         optimizer = make_optimizer("adamw", 1e-3, model.trainable_variables)
         trainer = Trainer(model, task_of("classification", ["a", "b"]), optimizer, method=method, microbatches=2)
         found.append([trainer.train_step(make_data().batch(0))[1], *trainer.arrays()["model"].values()])

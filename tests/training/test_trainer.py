@@ -31,10 +31,11 @@ def make_data(task="classification", labels=None, multiple=16):
     return labelled(data, np.asarray(labels, np.int32))
 
 
-def make_trainer(task="classification", optimizer="adamw", made=None, **settings):
+def make_trainer(task="classification", optimizer="adamw", made=None, num_layers=2, **settings):
     labels = ["a", "b"] if task == "classification" else None
     keras.utils.set_random_seed(0)
-    model = build("bert_tiny", task=task, labels=labels, dtype=settings.pop("dtype", None), **SMALL)
+    sizes = {**SMALL, "num_layers": num_layers}
+    model = build("bert_tiny", task=task, labels=labels, dtype=settings.pop("dtype", None), **sizes)
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
         variable.assign(variable + 0.1 * rng.standard_normal(variable.shape).astype(np.float32))
@@ -70,8 +71,10 @@ def one_update(task):
 
 
 @pytest.mark.parametrize("task, settings", [
-    ("classification", {"microbatches": 2}), ("classification", {"remat": True, "xla": True}),
-    ("masked_lm", {"microbatches": 4, "xla": True}), ("masked_lm", {"remat": True, "microbatches": 2})])
+    ("classification", {"microbatches": 4, "remat": True, "xla": True}), ("masked_lm", {"microbatches": 2}),
+    pytest.param("classification", {"microbatches": 2}, marks=pytest.mark.slow),
+    pytest.param("classification", {"remat": True}, marks=pytest.mark.slow),
+    pytest.param("masked_lm", {"remat": True, "microbatches": 2}, marks=pytest.mark.slow)])
 def test_updates_do_not_depend_on_microbatches_or_the_compiler(task, settings):
     check_update(make_trainer(task, **settings), make_data(task).batch(0), *one_update(task))
 
@@ -111,7 +114,7 @@ def test_biases_and_norms_do_not_decay():
 
 
 def test_bert_adamw_has_no_bias_correction():
-    trainer = make_trainer(optimizer="bert_adamw", clip_norm=0.0)
+    trainer = make_trainer(optimizer="bert_adamw", clip_norm=0.0, num_layers=1)
     before = trainer.arrays()["model"]
     trainer.train_step(make_data().batch(0))
     after = trainer.arrays()
@@ -172,7 +175,7 @@ def test_each_variable_of_a_strategy_has_an_update_of_its_own():
 
 
 def test_an_update_that_is_not_finite_changes_nothing_but_the_step():
-    trainer, data = make_trainer(made={"ema_decay": 0.5}), make_data()
+    trainer, data = make_trainer(made={"ema_decay": 0.5}, num_layers=1), make_data()
     trainer.train_step(data.batch(0))
     before = trainer.arrays()
     batch = data.batch(1)
@@ -186,7 +189,7 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_step():
 
 
 def test_averages_follow_the_weights_and_are_what_is_evaluated():
-    trainer, data = make_trainer(made={"ema_decay": 0.75}), make_data()
+    trainer, data = make_trainer(made={"ema_decay": 0.75}, num_layers=1), make_data()
     average = {path: value.astype(np.float64) for path, value in trainer.arrays()["model"].items()}
     for step in range(3):
         trainer.train_step(data.batch(step))
@@ -218,7 +221,7 @@ def test_lower_layers_learn_slower():
 
 
 def test_the_step_is_traced_once_for_each_shape_and_only_divisible_batches_are_taken():
-    trainer, data = make_trainer(), make_data(multiple=8)
+    trainer, data = make_trainer(num_layers=1), make_data(multiple=8)
     for _ in trainer.train(data, 2 * data.batches_per_epoch):
         continue
     assert trainer.traces == len(data.base.plan.buckets) == 2
