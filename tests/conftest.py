@@ -12,3 +12,9 @@ if "TF_XLA_FLAGS" not in os.environ:  # the workers and the scripts that tests s
     compiled = tempfile.mkdtemp(prefix="tfzoo-tests-xla-")
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+
+
+def pytest_configure(config):
+    """Let the fast tests compile without optimization, in half of the time; the slow ones compile as a user does."""
+    if config.getoption("markexpr") == "not slow":
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")

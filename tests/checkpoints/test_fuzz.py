@@ -15,7 +15,7 @@ def held(readers, count, folder):
 
 
 def test_damaged_files_load_the_same_or_are_refused(tmp_path):
-    held(list(fuzz.READERS), 15, tmp_path)
+    held(list(fuzz.READERS), 8, tmp_path)
 
 
 @pytest.mark.slow
