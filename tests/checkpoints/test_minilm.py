@@ -26,16 +26,19 @@ def cosines(one, other):
     return (one * other).sum(1)
 
 
-def test_vectors_are_the_reference_s(minilm):
+@pytest.mark.parametrize("part", [slice(0, 200), pytest.param(slice(None), marks=pytest.mark.slow)])
+def test_vectors_are_the_reference_s(minilm, part):
     golden = np.load(GOLDEN)
     lines = families.lines_of(real_lines())
+    assert len(lines) == len(golden["vectors"]) == 1000
+    lines = lines[part]
     loaded = tfzoo.load(minilm)
     assert loaded.config["task"] is None and loaded.config["max_length"] == 512 and not loaded.dropped
     vectors = loaded.embed(lines)
-    assert vectors.shape == (len(lines), 384) and len(lines) == len(golden["vectors"]) == 1000
+    assert vectors.shape == (len(lines), 384)
     # Four numbers of each line are kept, and its cosine to the first line's.
-    assert np.abs(vectors[:, golden["columns"]] - golden["vectors"]).max() < 1e-5
-    assert np.abs(cosines(vectors, vectors[:1]) - golden["cosines"]).max() < 1e-5
+    assert np.abs(vectors[:, golden["columns"]] - golden["vectors"][part]).max() < 1e-5
+    assert np.abs(cosines(vectors, vectors[:1]) - golden["cosines"][part]).max() < 1e-5
 
 
 def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F811

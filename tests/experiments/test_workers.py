@@ -135,7 +135,7 @@ def test_slurm_s_variables_describe_the_workers(whole, tmp_path):
     assert not compare(left_by(two), left_by(tmp_path / "run"))[0]
 
 
-@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+@pytest.mark.parametrize("strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.slow)])
 def test_workers_that_would_train_side_by_side_are_refused(tmp_path, strategy):
     data = write_reviews(tmp_path / "reviews.jsonl")
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}

@@ -235,7 +235,7 @@ with stop_requests() as stopped:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_second_signal_ends_at_once(number):
     with subprocess.Popen([sys.executable, "-c", STOPS, number.name], stdout=subprocess.PIPE, cwd=CHECKOUT) as process:
         assert process.stdout.readline() == b"first\n"

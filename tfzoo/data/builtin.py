@@ -92,11 +92,12 @@ def read_builtin(name, columns, split):
         raise ConfigError(f"builtin:{name}: allowed are {', '.join(f'builtin:{known}' for known in NAMES)}")
     if name == "python_source" and "label" in columns:
         raise ConfigError("builtin:python_source has no labels: builtin:python has")
-    rows = [row for row in _cached(name) if is_eval(row["module"]) == (split == "eval")]
+    everything = _cached(name)
+    rows = [row for row in everything if is_eval(row["module"]) == (split == "eval")]
     if "label" not in columns:
         return [{"text": row["text"]} for row in rows]
     # The first paragraph alone: whole docstrings name their library too often to be a task.
-    other = {" ".join(row["text"].split("\n\n")[0].split()) for row in _cached(name) if is_eval(row["module"])}
+    other = {" ".join(row["text"].split("\n\n")[0].split()) for row in everything if is_eval(row["module"])}
     labelled = {}
     for row in rows:
         text = " ".join(row["text"].split("\n\n")[0].split())

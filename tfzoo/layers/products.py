@@ -21,29 +21,44 @@ def rounds_bfloat16():
         return bool(product.numpy()[0, 0] > 1)
 
 
-def _widen(matrices, *before):
-    """Return matrices in float32, but not before all are there, and `before`: or a step would widen all its kernels,
-    which wait for nothing, at its beginning, and keep them for the backward pass."""
-    with tf.control_dependencies([*matrices, *before]):
-        return [tf.cast(each, tf.float32) for each in matrices]
+def _rounded(left, right, *, transpose_a, transpose_b):
+    """Multiply in float32 and round once.
+
+    Neither is widened before both are there: else a step would widen all its kernels, which wait for nothing, at its
+    beginning, and keep them for the backward pass.
+    """
+    with tf.control_dependencies([left, right]):
+        wide = [tf.cast(each, tf.float32) for each in (left, right)]
+    return tf.cast(tf.matmul(*wide, transpose_a=transpose_a, transpose_b=transpose_b), tf.bfloat16)
 
 
 def multiply(left, right, transpose_a=False, transpose_b=False):
-    """Multiply matrices as tf.matmul does, float [..., N, K] and [..., K, M] of one dtype -> [..., N, M]."""
+    """Multiply matrices as tf.matmul does.
+
+    Args:
+        left: float [..., N, K], or [..., K, N] with `transpose_a`.
+        right: float [..., K, M], or [..., M, K] with `transpose_b`, of its dtype and its leading axes.
+        transpose_a, transpose_b: bool.
+
+    Returns:
+        float [..., N, M].
+    """
     if left.dtype != tf.bfloat16 or rounds_bfloat16():
         return tf.matmul(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
 
     @tf.custom_gradient
     def run(left, right):  # so that the inputs are kept in bfloat16
         def gradients(upstream):
-            wide = _widen((left, right), upstream)
-            with tf.GradientTape() as tape:
-                tape.watch(wide)
-                product = tf.matmul(*wide, transpose_a=transpose_a, transpose_b=transpose_b)
-            found = tape.gradient(product, wide, tf.cast(upstream, tf.float32))
-            return [tf.cast(each, tf.bfloat16) for each in found]
+            if transpose_a:
+                of_left = _rounded(right, upstream, transpose_a=transpose_b, transpose_b=True)
+            else:
+                of_left = _rounded(upstream, right, transpose_a=False, transpose_b=not transpose_b)
+            if transpose_b:
+                of_right = _rounded(upstream, left, transpose_a=True, transpose_b=transpose_a)
+            else:
+                of_right = _rounded(left, upstream, transpose_a=not transpose_a, transpose_b=False)
+            return of_left, of_right
 
-        product = tf.matmul(*_widen((left, right)), transpose_a=transpose_a, transpose_b=transpose_b)
-        return tf.cast(product, tf.bfloat16), gradients
+        return _rounded(left, right, transpose_a=transpose_a, transpose_b=transpose_b), gradients
 
     return run(left, right)

@@ -71,28 +71,35 @@ class GlobalUpdate:
             finite: bool or bool scalar tensor, the same on each replica; False leaves all as it was.
             scale: float or float scalar tensor, what the gradients are multiplied with first.
         """
-        variables = [variable.value for variable in self._trainable_variables]
+        variables, rate = [variable.value for variable in self._trainable_variables], self.learning_rate
+        # Once for all variables: tracing it for each took long.
+        shared = self._corrected(rate), tf.convert_to_tensor(rate * (self.weight_decay or 0.0))
         tf.__internal__.distribute.interim.maybe_merge_call(
-            self._update_all, self._distribution_strategy, variables, list(grads), self.learning_rate,
+            self._update_all, self._distribution_strategy, variables, list(grads), *shared,
             tf.convert_to_tensor(scale, tf.float32), tf.convert_to_tensor(finite))
         self._iterations.assign_add(1)
 
-    def _update_all(self, distribution, variables, grads, learning_rate, scale, finite):
+    def _corrected(self, rate):
+        """Return the rate of an update, float32 scalar."""
+        return tf.convert_to_tensor(rate)
+
+    def _update_all(self, distribution, variables, grads, rate, decay, scale, finite):
         def update_all():
             for variable, gradient in zip(variables, grads):
-                distribution.extended.update(variable, self._update_one, (gradient, learning_rate, scale), group=False)
+                distribution.extended.update(variable, self._update_one, (gradient, rate, decay, scale), group=False)
             return tf.constant(True)
 
         # One condition around all: tracing one for each variable and device took most of a start's time.
         finite = distribution.experimental_local_results(finite)[0]
         tf.cond(finite, update_all, lambda: tf.constant(False))
 
-    def _update_one(self, variable, gradient, learning_rate, scale):
+    def _update_one(self, variable, gradient, rate, decay, scale):
         index = self._get_variable_index(variable)
-        rate = learning_rate if self.rate_scales is None else learning_rate * self.rate_scales[index]
-        decays = self.weight_decay and self._use_weight_decay(variable)
-        self._update_decayed(variable, gradient, rate=rate, scale=scale,
-                             decay=rate * self.weight_decay if decays else 0.0)
+        if self.rate_scales is not None:
+            rate, decay = rate * self.rate_scales[index], decay * self.rate_scales[index]
+        if not (self.weight_decay and self._use_weight_decay(variable)):
+            decay = tf.zeros_like(decay)
+        self._update_decayed(variable, gradient, rate=rate, scale=scale, decay=decay)
         if self.use_ema:
             average = self._model_variables_moving_average[index]
             self.assign_add(average, (variable - average) * (1 - self.ema_momentum))
@@ -125,8 +132,7 @@ class AdamW(GlobalUpdate, keras.optimizers.AdamW):
         index = self._get_variable_index(variable)
         # Handles, as tf.function traces once for all distributed variables of a shape, with the first one inside.
         handles = [each.handle for each in (variable, self._momentums[index].value, self._velocities[index].value)]
-        _adam(*handles, gradient, self._corrected(rate), scale, tf.convert_to_tensor(decay), self.beta_1, self.beta_2,
-              self.epsilon)
+        _adam(*handles, gradient, rate, scale, decay, self.beta_1, self.beta_2, self.epsilon)
 
     def _corrected(self, rate):
         step = ops.cast(self.iterations + 1, "float32")
@@ -136,8 +142,7 @@ class AdamW(GlobalUpdate, keras.optimizers.AdamW):
 class BertAdamW(AdamW):
     """AdamW without bias correction: update = m / (sqrt(v) + epsilon)."""
 
-    def _corrected(self, rate):
-        return tf.convert_to_tensor(rate)
+    _corrected = GlobalUpdate._corrected
 
 
 class Lamb(GlobalUpdate, keras.optimizers.Lamb):

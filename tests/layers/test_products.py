@@ -1,0 +1,31 @@
+"""Products of bfloat16 are rounded once, and so are their gradients, on machines that would cut digits off too."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfzoo.layers import products
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("leading", [(), (2, 3)])
+def test_product_and_gradients_are_the_exact_ones_rounded(monkeypatch, here, transpose_a, transpose_b, leading):
+    if not here:  # as on a machine whose own products cut digits off
+        monkeypatch.setattr(products, "rounds_bfloat16", lambda: False)
+    rng = np.random.default_rng(0)
+    shapes = ((5, 4) if transpose_a else (4, 5)), ((3, 5) if transpose_b else (5, 3)), (4, 3)
+    left, right, upstream = (tf.cast(rng.standard_normal((*leading, *shape)), tf.bfloat16) for shape in shapes)
+    with tf.GradientTape() as tape:
+        tape.watch([left, right])
+        product = products.multiply(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
+    found = [product, *tape.gradient(product, [left, right], upstream)]
+    one, other, above = (np.asarray(tf.cast(each, tf.float64)) for each in (left, right, upstream))
+    one, other = one.swapaxes(-1, -2) if transpose_a else one, other.swapaxes(-1, -2) if transpose_b else other
+    of_one, of_other = above @ other.swapaxes(-1, -2), one.swapaxes(-1, -2) @ above
+    expected = [one @ other, of_one.swapaxes(-1, -2) if transpose_a else of_one,
+                of_other.swapaxes(-1, -2) if transpose_b else of_other]
+    for value, exact in zip(found, expected):
+        assert value.dtype == tf.bfloat16
+        half = 2 ** -9 * 2 ** np.ceil(np.log2(np.abs(exact)))  # of the last of 8 bits
+        assert (np.abs(tf.cast(value, tf.float64) - exact) <= half + 1e-6).all()  # and what sums in float32 lose
