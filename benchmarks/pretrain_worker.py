@@ -29,7 +29,7 @@ def prepare(recipe):
     source = open_source(recipe["data"], ("text",))
     tokenizer = learn_tokenizer(f"learn:wordpiece:{recipe['vocab']}", source.passages())
     tokenizer.save(recipe["folder"])
-    pieces = split_long(open_corpus(source, tokenizer), recipe["length"] - 2)
+    pieces = split_long(open_corpus(source, tokenizer), tokenizer.room(recipe["length"], 1))
     tokens = np.concatenate([pieces.tokens[begin:end] for begin, end in zip(pieces.starts, pieces.ends)])
     np.savez(pathlib.Path(recipe["folder"]) / "pieces.npz", tokens=tokens.astype(np.int32), lengths=pieces.lengths)
     print(json.dumps({"texts": len(source), "pieces": len(pieces), "tokens": len(tokens)}))

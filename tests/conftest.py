@@ -1,5 +1,6 @@
 """Quiet TensorFlow before any test imports it, and what the tests' processes share."""
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -14,7 +15,23 @@ if "TF_XLA_FLAGS" not in os.environ:  # the workers and the scripts that tests s
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 
 
+def _are_fast(config):
+    return config.getoption("markexpr") == "not slow"
+
+
 def pytest_configure(config):
-    """Let the fast tests compile without optimization, in half of the time; the slow ones compile as a user does."""
-    if config.getoption("markexpr") == "not slow":
+    """Spare the fast tests, two processes of small models, what costs them time; the slow ones run as a user does.
+
+    Unoptimized kernels compile in half of the time, and threads of one operation would only wait for each other.
+    """
+    if _are_fast(config):
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
+def pytest_collection_finish(session):
+    """Leave what was imported to itself: the garbage collector went through TensorFlow's objects time and again."""
+    if _are_fast(session.config):
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 20)

@@ -38,7 +38,8 @@ def test_in_bfloat16_it_is_near(family, architecture, tmp_path):
     assert error < 1.25 * arrays["bfloat16"], (error, arrays["bfloat16"])  # as far off as transformers is
 
 
-@pytest.mark.parametrize("family, architecture", families.CASES)
+@pytest.mark.parametrize("family, architecture", [
+    case if case in BODIES else pytest.param(*case, marks=pytest.mark.slow) for case in families.CASES])
 def test_a_row_of_padding_alone_gives_finite_numbers(family, architecture, tmp_path):
     loaded, inputs, _ = body_of(family, architecture, tmp_path)
     hidden = {key: np.where(np.arange(3)[:, None] == 1, 0, value) if "mask" in key else value

@@ -19,6 +19,6 @@ def test_damaged_files_load_the_same_or_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_hundred_damaged_files_a_reader_load_the_same_or_are_refused(tmp_path):
     held(list(fuzz.READERS), 200, tmp_path)

@@ -73,7 +73,7 @@ def text_with_blanks():
     return "".join(kinds[number] for number in order)
 
 
-@pytest.mark.parametrize("block", [7, 100, 1000])
+@pytest.mark.parametrize("block", [pytest.param(7, marks=pytest.mark.slow), 30, 100, 1000])
 def test_ids_of_a_text_in_pieces_are_those_of_the_whole(tmp_path, monkeypatch, block):
     monkeypatch.setattr(readers.rows, "BLOCK", block)
     monkeypatch.setattr(encode, "BATCH_CHARACTERS", 5 * block)

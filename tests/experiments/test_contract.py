@@ -81,7 +81,8 @@ def test_how_a_batch_is_divided_may_change_when_a_run_goes_on(call, finetuned, r
 
 
 @pytest.mark.parametrize("more", [["--optimizer=adafactor", "--schedule=inverse_sqrt", "--warmup_steps=2"],
-                                  ["--optimizer=lamb", "--schedule=polynomial", "--schedule_power=1"],
+                                  pytest.param(["--optimizer=lamb", "--schedule=polynomial", "--schedule_power=1"],
+                                               marks=pytest.mark.slow),
                                   ["--ema_decay=0.9", "--layer_decay=0.8", "--no_decay=kernel",
                                    "--precision=bfloat16"]])
 def test_optimizers_schedules_and_averages_train_and_go_on(call, reviews, tmp_path, more):

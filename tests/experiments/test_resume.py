@@ -34,7 +34,7 @@ def stop_at(process, folder, step, number):
             process.send_signal(number)
             break
         time.sleep(0.01)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return process.returncode, err
 
 
@@ -54,14 +54,14 @@ def what_a_run_left(folder):
 def test_a_stopped_run_ends_as_if_it_had_not_been(number, code, tmp_path):
     data = write_reviews(tmp_path / "reviews.jsonl", 100)
     whole = start(tmp_path / "whole", data)
-    _, err = whole.communicate(timeout=300)
+    _, err = whole.communicate(timeout=900)
     assert whole.returncode == 0, err
     got, err = stop_at(start(tmp_path / "cut", data), tmp_path / "cut", 25, number)
     assert got == code, err
     if code == 75:
         assert "run the same command again" in err.splitlines()[-1] and "Traceback" not in err
     again = start(tmp_path / "cut", data)
-    _, err = again.communicate(timeout=300)
+    _, err = again.communicate(timeout=900)
     assert again.returncode == 0 and "going on from step" in err, err
     one, two = what_a_run_left(tmp_path / "whole"), what_a_run_left(tmp_path / "cut")
     assert one[0] == two[0] == "step_00000060"

@@ -25,7 +25,7 @@ def start(folder, data, *launch, more=(), environment=None):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out, err
 
 
@@ -67,7 +67,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_workers_make_the_run_of_one(whole, tmp_path):
     data, two = whole
     code, _, err = finish(start(tmp_path / "one", data))
@@ -82,7 +82,8 @@ def test_two_workers_make_the_run_of_one(whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.alone
+@pytest.mark.timeout(1800)
 def test_a_lost_worker_ends_all_and_the_run_goes_on_exactly(whole, tmp_path):
     data, two = whole
     process = start(tmp_path / "cut", data, "--workers=2")
@@ -96,7 +97,7 @@ def test_a_lost_worker_ends_all_and_the_run_goes_on_exactly(whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_signal_lets_all_workers_save_and_end(whole, tmp_path):
     data, two = whole
     process = start(tmp_path / "cut", data, "--workers=2")
@@ -108,7 +109,8 @@ def test_a_signal_lets_all_workers_save_and_end(whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.alone
+@pytest.mark.timeout(1800)
 def test_a_worker_that_nobody_launched_ends_when_the_other_is_lost(tmp_path):
     data = write_reviews(tmp_path / "reviews.jsonl", 100)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
@@ -123,7 +125,7 @@ def test_a_worker_that_nobody_launched_ends_when_the_other_is_lost(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_slurm_s_variables_describe_the_workers(whole, tmp_path):
     data, two = whole
     slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "localhost",

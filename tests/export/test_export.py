@@ -100,6 +100,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_gpt2_classifies_too(tmp_path):
     live = make(load_tokenizer("bytes"), "gpt2_tiny")
     export(live, tmp_path / "served")

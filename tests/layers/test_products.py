@@ -6,6 +6,14 @@ import tensorflow as tf
 from tfzoo.layers import products
 
 
+def test_no_kernel_is_widened_before_its_product_is_due(monkeypatch):
+    monkeypatch.setattr(products, "rounds_bfloat16", lambda: False)
+    spec = tf.TensorSpec((4, 4), tf.bfloat16)
+    graph = tf.function(products.multiply).get_concrete_function(spec, spec).graph
+    widened = [op for op in graph.get_operations() if op.type == "Cast" and op.outputs[0].dtype == tf.float32]
+    assert len(widened) == 2 and all(len({*op.control_inputs, op.inputs[0].op}) == 2 for op in widened)
+
+
 @pytest.mark.parametrize("here", [True, False])
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])

@@ -36,7 +36,7 @@ def run_settings(folder, devices, steps=STEPS):
                                                   "task": {"type": "worker", "index": index}})} for index in range(2)]
     processes = [subprocess.Popen(command, cwd=CHECKOUT, env={**os.environ, **more}, stderr=subprocess.PIPE, text=True)
                  for more in environments]
-    errors = [process.communicate(timeout=1500)[1] for process in processes]
+    errors = [process.communicate(timeout=1200)[1] for process in processes]
     for process, error in zip(processes, errors):
         if process.returncode:
             raise RuntimeError(error[-3000:])

@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(5400)
 @pytest.mark.parametrize("setting", invariance.settings(), ids=lambda setting: "-".join(map(str, setting)))
 def test_the_split_of_a_batch_changes_nothing_but_rounding(folder, setting):
     worst = invariance.differences(folder, setting)

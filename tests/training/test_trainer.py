@@ -71,10 +71,11 @@ def one_update(task):
 
 
 @pytest.mark.parametrize("task, settings", [
-    ("classification", {"microbatches": 4, "remat": True, "xla": True}),
-    pytest.param("classification", {"microbatches": 2}, marks=pytest.mark.slow),
-    pytest.param("classification", {"remat": True}, marks=pytest.mark.slow),
-    pytest.param("masked_lm", {"remat": True, "microbatches": 2}, marks=pytest.mark.slow)])
+    ("classification", {"microbatches": 2, "remat": True}),
+    *(pytest.param("classification", settings, marks=pytest.mark.slow) for settings in (
+        {"microbatches": 4, "remat": True, "xla": True}, {"remat": True, "xla": True})),
+    *(pytest.param("masked_lm", settings, marks=pytest.mark.slow) for settings in (
+        {"remat": True, "microbatches": 2}, {"microbatches": 4, "xla": True}, {"remat": True, "xla": True}))])
 def test_updates_do_not_depend_on_microbatches_or_the_compiler(task, settings):
     check_update(make_trainer(task, **settings), make_data(task).batch(0), *one_update(task))
 

@@ -38,9 +38,10 @@ class ClassificationHead(keras.layers.Layer):
         self.built = True
 
     def reads(self, inputs, body):
-        if "token_ids" not in inputs:  # the body's `embedded` stands in for them
+        rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)
+        if rows is None:  # the body's `embedded` alone knows how long they are
             return None
-        shape = ops.shape(inputs["token_ids"])
+        shape = ops.shape(rows)
         return ops.zeros((shape[0], 1), "int32") if body.traits.pooled else self._last(inputs, shape)
 
     def _last(self, inputs, shape):

@@ -143,16 +143,17 @@ class MaskedLM(Task):
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
         if tokenizer.mask_id is None:
             raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
+        room = tokenizer.room(max_length, 2 if self.next_sentence else 1)  # refuses before all is encoded
         if self.pack:
             packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size=batch_size,
                                    max_length=max_length, seed=seed, shuffle=training)
             return masked(packed, tokenizer, seed=seed, whole_word=self.whole_word)
         elsewhere = None
         if self.next_sentence:
-            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), tokenizer.room(max_length, 2),
+            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), room,
                                                seed=seed, name=source.name)
         else:
-            texts = [split_long(open_corpus(source, tokenizer), tokenizer.room(max_length, 1))]
+            texts = [split_long(open_corpus(source, tokenizer), room)]
         batches = TextBatches(tuple(texts), tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
                               shuffle=training, multiple=multiple)
         return masked(batches, tokenizer, seed=seed, whole_word=self.whole_word, pair_labels=elsewhere)

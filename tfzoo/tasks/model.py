@@ -35,7 +35,10 @@ class TaskModel(keras.Model):
         self.built = True
 
     def call(self, inputs, *, only_read=False, embedded=None, keep=(), training=None):
-        read = self.head.reads(inputs, self.body) if only_read else None
+        given = inputs  # `embedded` may be longer than the token ids that it stands in for
+        if embedded is not None:
+            given = {key: value for key, value in inputs.items() if key != "token_ids"}
+        read = self.head.reads(given, self.body) if only_read else None
         outputs = self.body(inputs, read=read, embedded=embedded, keep=keep, training=training)
         return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, only_read=only_read,
                                        training=training)}
