@@ -47,7 +47,7 @@ class PackageTokenizer(Tokenizer):
         if self.vocab_size > LARGEST:
             raise DataError(f"tokenizer.json has the id {self.vocab_size - 1:,}: allowed are those below {LARGEST:,}")
         self.tokens = {name: token_of(config, name) for name in ("bos", "eos", "pad", "unk", "mask")}
-        before, _, after = self._around
+        before, between, after = self._around
         model = json.loads(content)
         self.tokens["unk"] = self.tokens["unk"] or model["model"].get("unk_token")
         end = next((end for end in (self.tokens["eos"], *ENDS, self.tokens["unk"]) if end in ids), None)
@@ -59,7 +59,7 @@ class PackageTokenizer(Tokenizer):
         self.pad_id = ids.get(self.tokens["pad"], self.end_id)
         self.unk_id, self.mask_id = ids.get(self.tokens["unk"]), ids.get(self.tokens["mask"])
         special = {number for number, token in self._backend.get_added_tokens_decoder().items() if token.special}
-        self.special_ids = tuple(sorted(special | {self.end_id, self.pad_id, *before}))
+        self.special_ids = tuple(sorted(special | {self.end_id, self.pad_id, *before, *between, *after}))
         self.starts_word = np.zeros(self.vocab_size, bool)
         self.starts_word[[number for token, number in ids.items() if token.startswith(WORD_BEGINS)]] = True
         if (model.get("pre_tokenizer") or {}).get("type") == "ByteLevel":  # GPT-2's and RoBERTa's; later ones have more
