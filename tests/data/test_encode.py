@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from tfzoo.data.encode import encode_texts, sentence_pairs, split_long, split_sentences
+from tfzoo.data.source import Source
 from tfzoo.errors import ConfigError
+from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
 
 
@@ -37,6 +39,18 @@ def test_pairs_are_neighbours_or_of_two_documents():
             assert two[1:3] == "00"
     again = pairs_of(texts, tokenizer, 43, 0)
     assert np.array_equal(again[0].starts, first.starts) and np.array_equal(again[2], elsewhere)
+
+
+@pytest.mark.parametrize("ends_between", [1, 2])
+def test_pairs_have_room_for_all_that_the_tokenizer_puts_around_them(ends_between):
+    tokenizer = load_tokenizer("bytes")
+    tokenizer.ends_between = ends_between  # two as RoBERTa's has them
+    texts = [" ".join(f"{letter}{number:02d}." for number in range(30)) for letter in "abcdefgh"]
+    data = task_of("masked_lm", next_sentence=True).features(Source("x", {"text": texts}), tokenizer, batch_size=4,
+                                                             max_length=43)
+    assert data.cut == 0
+    lengths = np.concatenate([data.batch(step)["padding_mask"].sum(1) for step in range(data.batches_per_epoch)])
+    assert lengths.max() == {1: 40 + 3, 2: 36 + 4}[ends_between]  # sentences of four bytes, and special tokens
 
 
 def test_single_sentences_make_no_pairs():

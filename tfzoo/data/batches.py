@@ -63,7 +63,7 @@ class Derived(Batches):
 
 
 class TextBatches(Batches):
-    """Batches of encoded texts [start] a [end] (b [end]), padded to few lengths.
+    """Batches of encoded texts with the tokenizer's special tokens around them, padded to few lengths.
 
     Args:
         encoded: tuple of EncodedTexts, one for each text of an example.

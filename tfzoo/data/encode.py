@@ -212,7 +212,7 @@ def sentence_pairs(sentences, documents, room, seed, name):
     """
     documents = documents[documents[:, 0] < documents[:, 1]]
     if not (documents[:, 1] - documents[:, 0] > 1).any():
-        raise ConfigError(f"{name}: no document has two sentences, which --next_sentence needs; leave it away, or "
+        raise ConfigError(f"{name}: no document has two sentences, which --next_sentence needs: omit it, or "
                           "choose another --document")
     rng = np.random.default_rng(seed)
     spans, elsewhere = array.array("q"), array.array("i")

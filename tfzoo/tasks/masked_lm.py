@@ -150,8 +150,7 @@ class MaskedLM(Task):
             return masked(packed, tokenizer, seed=seed, whole_word=self.whole_word)
         elsewhere = None
         if self.next_sentence:
-            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), room,
-                                               seed=seed, name=source.name)
+            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), room, seed=seed, name=source.name)
         else:
             texts = [split_long(open_corpus(source, tokenizer), room)]
         batches = TextBatches(tuple(texts), tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
