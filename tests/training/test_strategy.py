@@ -1,4 +1,5 @@
 """What each strategy refuses; and on two devices: an update that is bad on one of them changes nothing on either."""
+import contextlib
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from tests.helpers import CHECKOUT
 from tfzoo.errors import ConfigError
-from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker, make_strategy
+from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker, leave, make_strategy
 
 
 @pytest.mark.parametrize("kind, environment, says", [
@@ -38,6 +39,21 @@ def test_one_device_is_the_default_and_needs_no_agreement(monkeypatch):
     with pytest.raises(ConfigError, match="for --strategy=mirrored"):
         make_strategy("one_device", 2)
     assert choose_xla("auto") == (False, "XLA off on CPU (--xla=auto)") and choose_xla("on")[0]
+
+
+@pytest.mark.parametrize("gone_at, raises", [(1, True), (2, False), (3, False)])
+def test_a_worker_that_has_left_is_missed_only_before_all_came(gone_at, raises, monkeypatch):
+    calls = []
+
+    def agree_until_gone(strategy, number):
+        calls.append(number)
+        if len(calls) == gone_at:
+            raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    monkeypatch.setattr("tfzoo.training.strategy.agree", agree_until_gone)
+    with pytest.raises(tf.errors.UnavailableError) if raises else contextlib.nullcontext():
+        leave(tf.distribute.get_strategy())
+    assert len(calls) == min(gone_at, 2)
 
 
 BAD_ON_ONE = """

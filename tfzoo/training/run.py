@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfzoo.checkpoints import Loaded, save
 from tfzoo.checkpoints.adapter import write_adapter
-from tfzoo.errors import LostWorker
+from tfzoo.errors import Diverged, Interrupted, LostWorker
 from tfzoo.layers import initial_weights
 from tfzoo.progress import tell
 from tfzoo.text import load_tokenizer
@@ -20,7 +20,8 @@ from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.run_folder import RunFolder
 from tfzoo.training.settings import BEFORE, POWER, Settings, checked
 from tfzoo.training.sources import make_batches, open_sources
-from tfzoo.training.strategy import LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, make_strategy
+from tfzoo.training.strategy import (
+    LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, leave, make_strategy)
 from tfzoo.training.trainer import Trainer
 
 
@@ -51,7 +52,7 @@ def train(output_dir, **settings):
     given = checked({**settings, "output_dir": output_dir})
     settings = Settings.resolve(given, _record_of(given))
     strategy = _start_strategy(settings)
-    with _lost_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
+    with _with_all_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
         init = open_init(settings)
         sources = open_sources(settings)
         task, method = make_task(settings, sources[0], init), make_method(settings)
@@ -81,8 +82,7 @@ def train(output_dir, **settings):
         if resumes:
             _resume(loop, settings, strategy)
         results = {**loop.run_to_end(), "planned_steps": settings.steps, "model": str(run.path / "model")}
-        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), method=method, results=results,
-                     strategy=strategy)
+        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), method=method, results=results)
 
 
 def _record_of(given):
@@ -103,10 +103,15 @@ def _start_strategy(settings):
 
 
 @contextlib.contextmanager
-def _lost_workers(strategy):
-    """Report in one line what TensorFlow raises where another worker is gone."""
+def _with_all_workers(strategy):
+    """Let all workers end together, and report in one line what TensorFlow raises where another one is gone."""
     try:
-        yield
+        try:
+            yield
+        except (Diverged, Interrupted):  # which come to all of them alike
+            leave(strategy)
+            raise
+        leave(strategy)
     except LOST as error:
         if not is_multi_worker(strategy):
             raise
@@ -180,7 +185,7 @@ def _config_of(settings, task, model):
             "settings": task.settings, "max_length": settings.max_length}
 
 
-def _save(run, loaded, method, results, strategy):
+def _save(run, loaded, method, results):
     """Write adapter/ where a part trained, model/ with all merged, and results.json; return these as written."""
     if run.writes:
         if method.name != "full":
@@ -189,5 +194,4 @@ def _save(run, loaded, method, results, strategy):
         save(loaded, run.path / "model")
         run.finish(results)
         results = run.results()
-    agree(strategy, 0)  # no worker leaves before the model is written
     return results

@@ -1,4 +1,5 @@
 """Where a run computes: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
+import contextlib
 import json
 import os
 import shutil
@@ -126,6 +127,18 @@ def agree(strategy, number):
     total = tf.function(lambda value: strategy.run(add, (value,)), autograph=False)(mine)
     # Each of the chief's devices has added its number once.
     return round(float(strategy.experimental_local_results(total)[0]) / len(strategy.extended.worker_devices))
+
+
+def leave(strategy):
+    """Wait until all workers have come here, and none of them needs this one any more.
+
+    Raises:
+        tf.errors.OpError: one of LOST, where another worker is gone.
+    """
+    agree(strategy, 0)
+    # A worker may have the sum, and end, before the others have it: whoever is in a second one has that of the first.
+    with contextlib.suppress(*LOST):
+        agree(strategy, 0)
 
 
 def _cluster():
