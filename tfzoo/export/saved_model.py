@@ -6,7 +6,6 @@ import json
 import pathlib
 import shutil
 
-import keras
 import tensorflow as tf
 
 from tfzoo import files
@@ -55,17 +54,15 @@ def export(loaded, folder):
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already: name a new or an empty folder")
     serve = serving_function(loaded)
-    archive = keras.export.ExportArchive()
-    archive.track(loaded.model)
-    text = tf.TensorSpec([None], tf.string, name="text")
-    archive.add_endpoint("serving_default", lambda text: serve(text), input_signature=[text])
+    text, pair = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair"))
+    signatures = {"serving_default": _traced(lambda text: serve(text), text)}
     if loaded.task.paired:
-        archive.add_endpoint("pair", lambda text, text_pair: serve(text, text_pair),
-                             input_signature=[text, tf.TensorSpec([None], tf.string, name="text_pair")])
+        signatures["pair"] = _traced(lambda text, text_pair: serve(text, text_pair), text, pair)
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        archive.write_out(str(temporary), verbose=False)
+        used = {id(variable): variable for traced in signatures.values() for variable in traced.graph.variables}
+        tf.saved_model.save(tf.train.Checkpoint(variables=list(used.values())), str(temporary), signatures)
         (temporary / "assets.extra").mkdir()
         files.write_atomic(temporary / "assets.extra" / "labels.json",
                            json.dumps(loaded.config["labels"], ensure_ascii=False) + "\n")
@@ -74,3 +71,8 @@ def export(loaded, folder):
         raise OSError(f"cannot write {folder}: {error.message.splitlines()[0]}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _traced(function, *inputs):
+    # A concrete function is saved as it is; keras.export.ExportArchive traces each one twice.
+    return tf.function(function, autograph=False).get_concrete_function(*inputs)
