@@ -22,10 +22,10 @@ def _are_fast(config):
 def pytest_configure(config):
     """Spare the fast tests, two processes of small models, what costs them time; the slow ones run as a user does.
 
-    Unoptimized kernels compile in half of the time, and threads of one operation would only wait for each other.
+    Unoptimized kernels compile in a third of the time, and threads of one operation would only wait for each other.
     """
     if _are_fast(config):
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
         for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
             os.environ.setdefault(name, "1")
 

@@ -1,6 +1,8 @@
 """Checks that every layer, model and task must pass, and the way to the development data."""
 import os
 import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -13,6 +15,18 @@ from tfzoo.errors import DataError
 from tfzoo.layers import context, training_step
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+
+
+# Puts an empty package in front of tfzoo's modules: with its public names it imports TensorFlow, which takes seconds.
+BARE = ("import sys, types\nsys.modules['tfzoo'] = package = types.ModuleType('tfzoo')\n"
+        f"package.__path__ = [{str(CHECKOUT / 'tfzoo')!r}]\n")
+
+
+def run_bare(code, *words):
+    """Run Python that imports modules of tfzoo without TensorFlow alone, in a process of its own; return stdout."""
+    done = subprocess.run([sys.executable, "-c", BARE + code, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def data_dir():

@@ -1,11 +1,10 @@
 """Tests of files.py: a failed write leaves what was there."""
 import errno
 import os
-import subprocess
-import sys
 
 import pytest
 
+from tests.helpers import run_bare
 from tfzoo import files
 
 LIMITED = """
@@ -23,10 +22,7 @@ for write in (files.write_atomic, files.append_line):
 def test_too_large_leaves_the_old_content(tmp_path):
     path = tmp_path / "note.txt"
     files.write_atomic(path, "old\n")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], check=True, env=environment,
-                          stdout=subprocess.PIPE)
-    assert done.stdout.split() == [b"%d" % errno.EFBIG] * 2
+    assert run_bare(LIMITED, path).split() == [str(errno.EFBIG)] * 2
     assert path.read_text() == "old\n"
     assert os.listdir(tmp_path) == ["note.txt"]
 

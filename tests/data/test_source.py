@@ -131,6 +131,8 @@ def test_builtin_source_is_code(small_python):
 
 
 def test_builtin_is_read_again_where_the_cache_cannot_be_written(tmp_path, monkeypatch, small_python):
+    some = list(builtin._modules("python"))[:100]
+    monkeypatch.setattr(builtin, "_modules", lambda name: some)
     (tmp_path / "file").write_text("")
     one = open_source("builtin:python", split="eval").fingerprint
     monkeypatch.setenv("TFZOO_CACHE", str(tmp_path / "file"))

@@ -3,14 +3,13 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors
 
+from tests.helpers import run_bare
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.training.checkpointing import Checkpoints
 
@@ -288,10 +287,7 @@ print(json.dumps(report))
 
 
 def test_killed_anywhere_or_file_too_large(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", ACCIDENTS, str(tmp_path)], check=True, text=True, env=environment,
-                          stdout=subprocess.PIPE)
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(run_bare(ACCIDENTS, tmp_path).splitlines()[-1])
     assert report["too_large"] == errno.EFBIG and report["left"] == ["step_00000001"]
     kills = report["kills"]
     assert sum(code == -9 for code, *_ in kills) >= 30

@@ -3,6 +3,7 @@
 Layers call the functions of this module; each picks its form by the context: fused inside a training step, plain
 elsewhere, where no XLA may be needed (a SavedModel) and shapes may be unknown. Both compute in float32 and round once.
 """
+import functools
 import math
 import typing
 
@@ -52,6 +53,7 @@ def _scramble(bits):
     return bits ^ shift(bits, times(16, tf.uint32))
 
 
+@functools.partial(tf.function, autograph=False)  # each kernel, and its gradient, would trace it again
 def keep_mask(shape, rate, key, step, first_row, offset=None):
     """Decide which elements of a slice of a global batch survive dropout, as a function of key, step, row and place.
 
