@@ -83,8 +83,8 @@ def test_how_a_batch_is_divided_may_change_when_a_run_goes_on(call, finetuned, r
 @pytest.mark.parametrize("more", [["--optimizer=adafactor", "--schedule=inverse_sqrt", "--warmup_steps=2"],
                                   pytest.param(["--optimizer=lamb", "--schedule=polynomial", "--schedule_power=1"],
                                                marks=pytest.mark.slow),
-                                  ["--ema_decay=0.9", "--layer_decay=0.8", "--no_decay=kernel",
-                                   "--precision=bfloat16"]])
+                                  pytest.param(["--ema_decay=0.9", "--layer_decay=0.8", "--no_decay=kernel",
+                                                "--precision=bfloat16"], marks=pytest.mark.slow)])
 def test_optimizers_schedules_and_averages_train_and_go_on(call, reviews, tmp_path, more):
     words = [*TRAIN, f"--data={reviews}", f"--output_dir={tmp_path / 'run'}", *more]
     code, _, err = call("finetune", *words)

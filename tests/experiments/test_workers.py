@@ -137,10 +137,10 @@ def test_slurm_s_variables_describe_the_workers(whole, tmp_path):
     assert not compare(left_by(two), left_by(tmp_path / "run"))[0]
 
 
-@pytest.mark.parametrize("strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.slow)])
-def test_workers_that_would_train_side_by_side_are_refused(tmp_path, strategy):
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_workers_that_would_train_side_by_side_are_refused(call, tmp_path, monkeypatch, strategy):
     data = write_reviews(tmp_path / "reviews.jsonl")
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
-    code, _, err = finish(start(tmp_path / "run", data, more=[f"--strategy={strategy}"],
-                                environment={"TF_CONFIG": json.dumps(cluster)}))
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    code, _, err = call("finetune", *words_of(tmp_path / "run", data), f"--strategy={strategy}")
     assert code == 1 and "names 2 workers" in err and len(err.splitlines()) == 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tfzoo.training.loop as loop_module
-from tests.helpers import CHECKOUT
+from tests.helpers import BARE
 from tests.training.test_trainer import make_data, make_trainer, shared_trainer
 from tfzoo.errors import DataError, Diverged, Interrupted
 from tfzoo.training.checkpointing import Checkpoints
@@ -223,7 +223,7 @@ def test_a_save_that_fails_is_tried_again_and_only_the_last_one_ends_the_run(tmp
 STOPS = """
 import os, signal, sys
 import numpy as np
-from tfzoo.training.loop import stop_requests
+from tfzoo.training.signals import stop_requests
 with stop_requests() as stopped:
     os.kill(os.getpid(), signal.SIGTERM)
     assert stopped()
@@ -235,9 +235,9 @@ with stop_requests() as stopped:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_at_once(number):
-    with subprocess.Popen([sys.executable, "-c", STOPS, number.name], stdout=subprocess.PIPE, cwd=CHECKOUT) as process:
+    with subprocess.Popen([sys.executable, "-c", BARE + STOPS, number.name], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"first\n"
         begin = time.monotonic()
         assert (process.wait(), process.stdout.read()) == (128 + number, b"")

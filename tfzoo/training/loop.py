@@ -3,13 +3,9 @@
 With several workers each runs this loop and takes the same decisions: they depend only on numbers that are summed over
 all of them. Worker 0 alone writes.
 """
-import contextlib
 import dataclasses
 import math
-import os
-import signal
 import sys
-import threading
 import time
 
 import numpy as np
@@ -18,9 +14,9 @@ from tqdm import tqdm
 from tfzoo.errors import DataError, Diverged, Interrupted
 from tfzoo.progress import tell
 from tfzoo.training.saver import Saver
+from tfzoo.training.signals import stop_requests
 from tfzoo.training.strategy import agree
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 WAIT_TO_TELL = 0.02  # the share of the training's time above which waiting for data is worth a line
 MOST_SUMS = 32  # of so many steps they are kept as they are; confusions of many classes take memory
 
@@ -48,40 +44,6 @@ class Pace:
     def due(self, step, every):
         """Return whether a step is a multiple of `every`, or the last one."""
         return step == self.steps or (every > 0 and step % every == 0)
-
-
-@contextlib.contextmanager
-def stop_requests():
-    """Catch SIGINT and SIGTERM: yields a function that says whether one has come; a second one ends at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    came, before = [], {number: signal.getsignal(number) for number in STOPPING}
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    # Python's handlers wait for the step to end, and two signals may become one call: bytes in a pipe do neither.
-    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    watch = threading.Thread(target=_end_at_second, args=(reader,), daemon=True)
-    watch.start()
-    for number in STOPPING:
-        signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup)
-        os.close(writer)
-        watch.join()
-        os.close(reader)
-
-
-def _end_at_second(reader):
-    count = 0
-    while byte := os.read(reader, 1):
-        count += byte[0] in STOPPING
-        if count == 2:
-            os._exit(128 + byte[0])
 
 
 class _Stopped(Exception):
