@@ -66,7 +66,8 @@ gelu_approximate = keras.saving.get_registered_object("keras_hub>gelu_approximat
 
 @pytest.mark.parametrize("activation, own", [
     ("relu", {"use_gated_activation": False}), ("gelu", {"tie_embedding_weights": False}),
-    (gelu_approximate, {"tie_embedding_weights": False, "key_value_dim": None}), ("silu", {})])
+    pytest.param(gelu_approximate, {"tie_embedding_weights": False, "key_value_dim": None}, marks=pytest.mark.slow),
+    pytest.param("silu", {}, marks=pytest.mark.slow)])
 def test_t5_gives_keras_nlp_s_numbers(activation, own):
     backbone, rng = made("T5Backbone", {**T5, "activation": activation, **own}), np.random.default_rng(1)
     inputs = {f"{side}_token_ids": rng.integers(0, 53, (3, length)).astype(np.int32)

@@ -157,7 +157,7 @@ def make_trainer(name="bert_tiny", dropout=0.1, adapter_dropout=0.2, targets=Non
     return Trainer(model, task_of(task, labels), updates, seed=5, method=method, **settings)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_what_is_frozen_has_no_gradient_and_no_slot_and_stays(remat):
     trainer = make_trainer(targets="query|value|down", remat=remat)
     trained, frozen = split(trainer.model)
@@ -184,7 +184,7 @@ def products_of(trainer, batch):
     return [tuple(op.outputs[0].shape) for op in graph.get_operations() if op.type == "MatMul" and op.name in seen]
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_no_product_makes_the_gradient_of_a_frozen_kernel(remat):
     batch = make_data().batch(0)
     found = products_of(make_trainer(adapter_dropout=0.0, remat=remat), batch)

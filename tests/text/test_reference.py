@@ -28,8 +28,13 @@ def same_in_both(text):
 
 
 @functools.cache
+def every(step):
+    return [text.decode("utf-8", "replace") for text in hostile_texts(1000)[::step]] + real_lines()[::step]
+
+
+@functools.cache
 def texts_of(name, step=1):
-    texts = [text.decode("utf-8", "replace") for text in hostile_texts(1000)[::step]] + real_lines()[::step]
+    texts = every(step)
     return [text for text in texts if same_in_both(text)] if name == "t5_json" else texts
 
 

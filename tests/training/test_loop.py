@@ -12,7 +12,6 @@ import pytest
 
 import tfzoo.training.loop as loop_module
 from tests.helpers import BARE
-from tests.training.test_trainer import make_data, make_trainer, shared_trainer
 from tfzoo.errors import DataError, Diverged, Interrupted
 from tfzoo.training.checkpointing import Checkpoints
 from tfzoo.training.loop import Loop, Pace
@@ -142,23 +141,6 @@ def test_single_bad_updates_are_logged_with_their_examples_and_the_run_goes_on(t
                        [{"step": 10, "examples": [90, 91]}]]
 
 
-def test_a_real_trainer_resumes_to_the_bit_through_the_folder(tmp_path):
-    def go(folder, steps, trainer):
-        data = make_data()
-        with RunFolder(folder) as run_folder:
-            state = run_folder.create("--x", {"x": 1})
-            loop = Loop(trainer, data, run_folder, Checkpoints(folder / "checkpoints", 2), Pace(steps, 5, 5, 5), data)
-            if state == "resumable":
-                loop.resume(loop.checkpoints.latest())
-            loop.run_to_end()
-        return loop.checkpoints.load(steps)[0]
-    go(tmp_path / "cut", 7, shared_trainer())
-    whole, cut = go(tmp_path / "whole", 12, shared_trainer()), go(tmp_path / "cut", 12, make_trainer())
-    for group in whole:
-        for name, value in whole[group].items():
-            assert np.array_equal(value, cut[group][name]), name
-
-
 def test_a_stop_before_an_evaluation_loses_neither_it_nor_the_best(tmp_path, monkeypatch):
     values = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8, 10: 0.1}
     pace = Pace(10, 3, 2, 2)  # a record's window is cut by the stop
@@ -283,27 +265,3 @@ def test_a_record_of_skipped_updates_alone_has_no_metrics(tmp_path):
     _, records, _ = run(tmp_path, trainer, Pace(3, 1, 0, 3), loss=lambda step: np.nan if step == 2 else 1.0)
     assert [sorted(record) for record in records if record["split"] == "train"][1] == [
         "data_wait", "gradient_norm", "skipped", "split", "step", "tokens_per_second"]
-
-
-@pytest.mark.parametrize("batch_seconds, share", [(0.0, 0.0), (0.03, 0.5)])
-def test_records_have_the_share_of_the_time_that_was_waiting_for_data(batch_seconds, share, tmp_path, monkeypatch,
-                                                                      capsys):
-    trainer, data = shared_trainer(), make_data()
-    batch = data.batch(0)
-    result = trainer.train_step(batch)
-    trainer.optimizer.iterations.assign(0)
-
-    def sleeps(seconds, answer):
-        time.sleep(seconds)
-        return answer
-
-    monkeypatch.setattr(data, "batch", lambda step: sleeps(batch_seconds, batch))
-    monkeypatch.setattr(trainer, "train_step", lambda batch, stop: sleeps(0.015, result))
-    with RunFolder(tmp_path) as run_folder:
-        run_folder.create("--x", {"x": 1})
-        Loop(trainer, data, run_folder, Checkpoints(tmp_path / "checkpoints", 2), Pace(20, 10, 0, 20)).run_to_end()
-        waits = [record["data_wait"] for record in run_folder.records()]
-    lines = [line for line in capsys.readouterr().err.splitlines() if "waiting for data" in line]
-    # The thread makes a batch in 30 ms, of which the step of 15 ms hides one half.
-    assert waits == [pytest.approx(share, abs=0.1 if share else 0.02)] * 2
-    assert len(lines) == (3 if share else 0) and (not share or "keep --data and $TFZOO_CACHE" in lines[-1])

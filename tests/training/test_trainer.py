@@ -1,5 +1,6 @@
 """The loop's promises: one update however the batch is cut or compiled, exact resume, no decay of biases and norms."""
 import functools
+import time
 
 import keras
 import numpy as np
@@ -15,7 +16,10 @@ from tfzoo.errors import ConfigError, OutOfMemory
 from tfzoo.tasks import task_of
 from tfzoo.tasks.classification import labelled
 from tfzoo.tasks.masked_lm import masked
+from tfzoo.training.checkpointing import Checkpoints
+from tfzoo.training.loop import Loop, Pace
 from tfzoo.training.optimizer import WarmUp, make_optimizer, rate_scales
+from tfzoo.training.run_folder import RunFolder
 from tfzoo.training.trainer import Trainer
 
 
@@ -56,12 +60,6 @@ def shared_trainer():
     return trainer
 
 
-def weights_after(trainer, steps, task="classification"):
-    for _ in trainer.train(make_data(task), steps):
-        continue
-    return trainer.arrays()
-
-
 @functools.cache
 def one_update(task):
     """Return (loss, gradient norm, optimizer's arrays) of an undivided, interpreted update."""
@@ -80,14 +78,45 @@ def test_updates_do_not_depend_on_microbatches_or_the_compiler(task, settings):
     check_update(make_trainer(task, **settings), make_data(task).batch(0), *one_update(task))
 
 
-def test_resumed_equals_uninterrupted_to_the_bit():
-    whole, first = weights_after(shared_trainer(), 12), weights_after(shared_trainer(), 5)
-    second = make_trainer()
-    second.restore(first)
-    resumed = weights_after(second, 12)
+def test_resumed_equals_uninterrupted_to_the_bit_through_a_run_s_folder(tmp_path):
+    def go(folder, steps, trainer):
+        data = make_data()
+        with RunFolder(folder) as run_folder:
+            state = run_folder.create("--x", {"x": 1})
+            loop = Loop(trainer, data, run_folder, Checkpoints(folder / "checkpoints", 2), Pace(steps, 5, 5, 5), data)
+            if state == "resumable":
+                loop.resume(loop.checkpoints.latest())
+            loop.run_to_end()
+        return loop.checkpoints.load(steps)[0]
+    go(tmp_path / "cut", 7, shared_trainer())
+    whole, cut = go(tmp_path / "whole", 12, shared_trainer()), go(tmp_path / "cut", 12, make_trainer())
     for group in whole:
-        for path, value in whole[group].items():
-            assert np.array_equal(value, resumed[group][path]), path
+        for name, value in whole[group].items():
+            assert np.array_equal(value, cut[group][name]), name
+
+
+@pytest.mark.parametrize("batch_seconds, share", [(0.0, 0.0), (0.03, 0.5)])
+def test_records_have_the_share_of_the_time_that_was_waiting_for_data(batch_seconds, share, tmp_path, monkeypatch,
+                                                                      capsys):
+    trainer, data = shared_trainer(), make_data()
+    batch = data.batch(0)
+    result = trainer.train_step(batch)
+    trainer.optimizer.iterations.assign(0)
+
+    def sleeps(seconds, answer):
+        time.sleep(seconds)
+        return answer
+
+    monkeypatch.setattr(data, "batch", lambda step: sleeps(batch_seconds, batch))
+    monkeypatch.setattr(trainer, "train_step", lambda batch, stop: sleeps(0.015, result))
+    with RunFolder(tmp_path) as run_folder:
+        run_folder.create("--x", {"x": 1})
+        Loop(trainer, data, run_folder, Checkpoints(tmp_path / "checkpoints", 2), Pace(20, 10, 0, 20)).run_to_end()
+        waits = [record["data_wait"] for record in run_folder.records()]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "waiting for data" in line]
+    # The thread makes a batch in 30 ms, of which the step of 15 ms hides one half.
+    assert waits == [pytest.approx(share, abs=0.1 if share else 0.02)] * 2
+    assert len(lines) == (3 if share else 0) and (not share or "keep --data and $TFZOO_CACHE" in lines[-1])
 
 
 def test_training_learns_and_evaluation_counts_each_example_once():

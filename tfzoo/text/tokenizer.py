@@ -74,6 +74,14 @@ def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
             where(one <= two, minimum(two, room - short), minimum(two, short)))
 
 
+def _first_of(part, lengths, keep):
+    # tf.ragged.boolean_mask does it with ten times the operations.
+    place = tf.range(tf.reduce_sum(lengths)) - tf.repeat(tf.cumsum(lengths, exclusive=True), lengths)
+    values = tf.boolean_mask(part.values, place < tf.repeat(keep, lengths))
+    lengths = tf.cast(tf.minimum(lengths, keep), part.row_splits.dtype)
+    return tf.RaggedTensor.from_row_lengths(values, lengths, validate=False)
+
+
 def _dense(rows, fill):
     """Return ragged rows as a tensor, with a column even where none has a token or there is no row."""
     dense = rows.to_tensor(fill)
@@ -257,8 +265,7 @@ class Tokenizer:
             return [parts[0][:, :room]]
         one, two = (tf.cast(part.row_lengths(), tf.int32) for part in parts)
         keep_one, keep_two = keep_of_pair(one, two, room=room, where=tf.where, minimum=tf.minimum)
-        return [tf.ragged.boolean_mask(part, tf.ragged.range(length) < keep[:, None])
-                for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
+        return [_first_of(part, length, keep) for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
 
     def save_whole(self, folder):
         """Write the tokenizer's files into a new folder, which appears whole or not at all; see `save`."""
