@@ -94,6 +94,23 @@ def test_bytes_are_bytes(tmp_path):
     assert load_tokenizer(tmp_path).kind == "bytes"
 
 
+def test_learning_keeps_every_character_that_the_size_has_room_for(capsys):
+    # 3,000 Chinese characters, the first ones more often; and Cherokee, whose letters continue words too.
+    characters = [chr(0x4E00 + number) for number in range(3000)]
+    texts = ["".join(characters[:count]) for count in (3000, 2000, 1000)]
+    tokenizer = learn_tokenizer("learn:wordpiece:4000", texts)
+    assert not (tokenizer.encode(texts).flat_values.numpy() == SPECIALS.index("[UNK]")).any()
+    assert not capsys.readouterr().err
+    small = learn_tokenizer("learn:wordpiece:1505", texts)
+    assert small.vocab_size == 1505
+    assert "1,500 of 3,000 characters do not fit and become [UNK], 33.3% of the text" in capsys.readouterr().err
+    unknown = [(ids == SPECIALS.index("[UNK]")).sum() for ids in map(np.asarray, small.encode(texts).to_list())]
+    assert unknown == [1500, 500, 0]
+    words = learn_tokenizer("learn:wordpiece:100", ["".join(chr(0x13A0 + (number + start) % 80) for number in range(7))
+                                                    for start in range(80)], lowercase=False)
+    assert words.vocab_size == 99 and "33 of 80 characters do not fit" in capsys.readouterr().err
+
+
 def test_wrong_vocabularies_and_settings_are_refused(tmp_path):
     with pytest.raises(DataError, match="twice"):
         WordPieceTokenizer([*SPECIALS, "a", "a"], True)

@@ -1,10 +1,12 @@
 """Tokenizers from files and folders, and vocabularies learned from texts."""
+import collections
 import contextlib
 import json
 import pathlib
 
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.files import once
+from tfzoo.progress import tell
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
 from tfzoo.text.package import LARGEST, PackageTokenizer, content_of_gpt
@@ -223,10 +225,42 @@ def learn_tokenizer(spec, texts, lowercase="auto"):
         raise ConfigError(f"--tokenizer={spec}: allowed are {SPECS}, with SIZE at least {least or 100}")
     if words[1] == "bpe":
         return learn_merges(int(words[2]), texts)
+    return _learn_wordpiece(spec, int(words[2]), texts, lowercase=lowercase is True or lowercase == "auto")
+
+
+def _learn_wordpiece(spec, size, texts, lowercase):
     from tokenizers import BertWordPieceTokenizer
-    lowercase = lowercase is True or lowercase == "auto"
-    learner = BertWordPieceTokenizer(lowercase=lowercase, strip_accents=lowercase)
-    learner.train_from_iterator(texts, vocab_size=int(words[2]), min_frequency=2, limit_alphabet=1000,
+    learner, seen = BertWordPieceTokenizer(lowercase=lowercase, strip_accents=lowercase), collections.Counter()
+
+    def counted():
+        for text in texts:
+            seen.update(text)
+            yield text
+
+    # Without a limit of its alphabet it keeps all characters, beyond the size, too: those are cut here, rarest first.
+    learner.train_from_iterator(counted(), vocab_size=size, min_frequency=2, limit_alphabet=LARGEST,
                                 show_progress=False, special_tokens=list(SPECIALS))
     ids = learner.get_vocab()
-    return WordPieceTokenizer(sorted(ids, key=ids.get), lowercase)
+    tokens = sorted(ids, key=ids.get)
+    return WordPieceTokenizer(tokens if len(tokens) <= size else _cut(spec, size, tokens, learner, seen), lowercase)
+
+
+def _cut(spec, size, tokens, learner, seen):
+    """Return the special tokens and as many characters as the size has room for, the most frequent ones."""
+    counts = collections.Counter()
+    for character, count in seen.items():
+        for part in learner.normalizer.normalize_str(character):
+            counts[part] += count
+    forms = {}
+    for token in tokens[len(SPECIALS):]:
+        forms.setdefault(token.removeprefix("##") or token, []).append(token)
+    kept, missing = set(SPECIALS), set()
+    for character in sorted(forms, key=lambda character: (-counts[character], character)):
+        if missing or len(kept) + len(forms[character]) > size:
+            missing.add(character)
+        else:
+            kept.update(forms[character])
+    share = sum(counts[character] for character in missing) / max(1, sum(counts[character] for character in forms))
+    tell(f"--tokenizer={spec}: {len(missing):,} of {len(forms):,} characters do not fit and become [UNK], {share:.1%} "
+         "of the text; a larger SIZE keeps them")
+    return [token for token in tokens if token in kept]
