@@ -134,6 +134,6 @@ def test_builtin_is_read_again_where_the_cache_cannot_be_written(tmp_path, monke
     some = list(builtin._modules("python"))[:100]
     monkeypatch.setattr(builtin, "_modules", lambda name: some)
     (tmp_path / "file").write_text("")
-    one = open_source("builtin:python", split="eval").fingerprint
+    one = open_source("builtin:python", split="eval")
     monkeypatch.setenv("TFZOO_CACHE", str(tmp_path / "file"))
-    assert open_source("builtin:python", split="eval").fingerprint == one
+    assert len(one) > 0 and open_source("builtin:python", split="eval").fingerprint == one.fingerprint

@@ -25,6 +25,7 @@ texts = tf.constant(list(np.load(sys.argv[2], allow_pickle=True)))
 answers = served.signatures["serving_default"](text=texts)
 pairs = served.signatures["pair"](text=texts, text_pair=texts[::-1])
 assert not any(name.split(".")[0] == "tfzoo" for name in sys.modules)
+assert len(served.variables) == len(served.trainable_variables) == int(sys.argv[4])
 np.savez(sys.argv[3], label=answers["label"].numpy().astype("S"), probabilities=answers["probabilities"].numpy(),
          pair=pairs["probabilities"].numpy())
 """
@@ -65,7 +66,8 @@ def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
     export(live, tmp_path / "served")
     np.save(tmp_path / "texts.npy", np.array(texts, object), allow_pickle=True)
     subprocess.run([sys.executable, "-c", ASK, str(tmp_path / "served"), str(tmp_path / "texts.npy"),
-                    str(tmp_path / "out.npz")], check=True, capture_output=True)
+                    str(tmp_path / "out.npz"), str(len(live.model.trainable_variables))], check=True,
+                   capture_output=True)
     served = np.load(tmp_path / "out.npz")
     assert np.abs(served["probabilities"] - answers).max() < 1e-6
     assert served["label"].tolist() == [[b"no", b"yes"][row.argmax()] for row in answers]

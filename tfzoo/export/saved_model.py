@@ -41,7 +41,8 @@ def export(loaded, folder):
 
     Its signatures: `serving_default` takes `text` (strings [B]), and `pair` of a task of pairs `text` and `text_pair`.
     Both give what the task serves: `label` and `probabilities`, or `tags`, `starts`, `ends`, `length` and `cut`. The
-    labels in their order are also in `assets.extra/labels.json`.
+    labels in their order are also in `assets.extra/labels.json`. What `tf.saved_model.load` gives has `variables` and
+    `trainable_variables`.
 
     Args:
         loaded: Loaded, see serving_function.
@@ -62,7 +63,9 @@ def export(loaded, folder):
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         used = {id(variable): variable for traced in signatures.values() for variable in traced.graph.variables}
-        tf.saved_model.save(tf.train.Checkpoint(variables=list(used.values())), str(temporary), signatures)
+        variables = list(used.values())
+        root = tf.train.Checkpoint(variables=variables, trainable_variables=[v for v in variables if v.trainable])
+        tf.saved_model.save(root, str(temporary), signatures)
         (temporary / "assets.extra").mkdir()
         files.write_atomic(temporary / "assets.extra" / "labels.json",
                            json.dumps(loaded.config["labels"], ensure_ascii=False) + "\n")

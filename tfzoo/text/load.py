@@ -206,6 +206,9 @@ def _is_bert_s(model, normalizer, splitter):
 def learn_tokenizer(spec, texts, lowercase="auto"):
     """Learn a vocabulary from texts; WordPiece of equal counts come in another order each time.
 
+    WordPiece keeps every character that the size has room for, the most frequent ones first, and reports how many do
+    not fit.
+
     Args:
         spec: "learn:wordpiece:SIZE", "learn:bpe:SIZE" or "bytes".
         texts: iterable of str.
@@ -225,10 +228,10 @@ def learn_tokenizer(spec, texts, lowercase="auto"):
         raise ConfigError(f"--tokenizer={spec}: allowed are {SPECS}, with SIZE at least {least or 100}")
     if words[1] == "bpe":
         return learn_merges(int(words[2]), texts)
-    return _learn_wordpiece(spec, int(words[2]), texts, lowercase=lowercase is True or lowercase == "auto")
+    return _learn_wordpiece(int(words[2]), texts, lowercase=lowercase is True or lowercase == "auto")
 
 
-def _learn_wordpiece(spec, size, texts, lowercase):
+def _learn_wordpiece(size, texts, lowercase):
     from tokenizers import BertWordPieceTokenizer
     learner, seen = BertWordPieceTokenizer(lowercase=lowercase, strip_accents=lowercase), collections.Counter()
 
@@ -237,16 +240,17 @@ def _learn_wordpiece(spec, size, texts, lowercase):
             seen.update(text)
             yield text
 
-    # Without a limit of its alphabet it keeps all characters, beyond the size, too: those are cut here, rarest first.
+    # With its alphabet unlimited the trainer keeps every character, even beyond the size; the rarest are dropped below.
     learner.train_from_iterator(counted(), vocab_size=size, min_frequency=2, limit_alphabet=LARGEST,
                                 show_progress=False, special_tokens=list(SPECIALS))
     ids = learner.get_vocab()
     tokens = sorted(ids, key=ids.get)
-    return WordPieceTokenizer(tokens if len(tokens) <= size else _cut(spec, size, tokens, learner, seen), lowercase)
+    return WordPieceTokenizer(tokens if len(tokens) <= size else _most_frequent(size, tokens, learner, seen), lowercase)
 
 
-def _cut(spec, size, tokens, learner, seen):
-    """Return the special tokens and as many characters as the size has room for, the most frequent ones."""
+def _most_frequent(size, tokens, learner, seen):
+    # A vocabulary that is too large has no merges yet: beside the special tokens its tokens are characters, each as it
+    # begins a word ("a"), as it continues one ("##a"), or both.
     counts = collections.Counter()
     for character, count in seen.items():
         for part in learner.normalizer.normalize_str(character):
@@ -254,13 +258,13 @@ def _cut(spec, size, tokens, learner, seen):
     forms = {}
     for token in tokens[len(SPECIALS):]:
         forms.setdefault(token.removeprefix("##") or token, []).append(token)
-    kept, missing = set(SPECIALS), set()
+    kept, missing = set(SPECIALS), []
     for character in sorted(forms, key=lambda character: (-counts[character], character)):
-        if missing or len(kept) + len(forms[character]) > size:
-            missing.add(character)
-        else:
+        if len(kept) + len(forms[character]) <= size:
             kept.update(forms[character])
+        else:
+            missing.append(character)
     share = sum(counts[character] for character in missing) / max(1, sum(counts[character] for character in forms))
-    tell(f"--tokenizer={spec}: {len(missing):,} of {len(forms):,} characters do not fit and become [UNK], {share:.1%} "
-         "of the text; a larger SIZE keeps them")
+    tell(f"learn:wordpiece:{size}: {len(missing):,} of {len(forms):,} characters do not fit and become [UNK], "
+         f"{share:.1%} of the text; a larger SIZE keeps them")
     return [token for token in tokens if token in kept]

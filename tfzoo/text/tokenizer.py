@@ -75,7 +75,7 @@ def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
 
 
 def _first_of(part, lengths, keep):
-    # tf.ragged.boolean_mask does it with ten times the operations.
+    # tf.ragged.boolean_mask does the same, but takes several times as long.
     place = tf.range(tf.reduce_sum(lengths)) - tf.repeat(tf.cumsum(lengths, exclusive=True), lengths)
     values = tf.boolean_mask(part.values, place < tf.repeat(keep, lengths))
     lengths = tf.cast(tf.minimum(lengths, keep), part.row_splits.dtype)

@@ -196,7 +196,7 @@ class Loop:
         if stop and (owed or step < self.pace.steps):
             self.saver.finish()
             self._require_saved()
-            if self.trainer.shared:  # in here, where a late signal ends nobody: until worker 0 has saved
+            if self.trainer.shared:  # until worker 0 has saved; here a late signal is still caught
                 agree(self.trainer.strategy, 0)
             raise Interrupted(f"stopped at step {step}, saved in {self.checkpoints.path(step)}: run the same command "
                               "again to go on")

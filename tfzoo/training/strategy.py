@@ -130,13 +130,17 @@ def agree(strategy, number):
 
 
 def leave(strategy):
-    """Wait until all workers have come here, and none of them needs this one any more.
+    """Wait until all workers are here and none of them needs this one any more.
+
+    Args:
+        strategy: tf.distribute.Strategy.
 
     Raises:
-        tf.errors.OpError: one of LOST, where another worker is gone.
+        tf.errors.OpError: one of LOST, if another worker is gone before all are here.
     """
     agree(strategy, 0)
-    # A worker may have the sum, and end, before the others have it: whoever is in a second one has that of the first.
+    # A worker may exit as soon as it has the sum, before the others have received it. Whoever enters a second round has
+    # completed the first, so a worker that is lost in the second has left in order.
     with contextlib.suppress(*LOST):
         agree(strategy, 0)
 
