@@ -207,3 +207,18 @@ def test_keras_loads_each_head_after_the_import_of_tfzoo_alone(tmp_path):
             "print(sorted(keras.models.load_model(path).task.name for path in pathlib.Path(sys.argv[1]).iterdir()))")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() == str(sorted(names)), done.stderr[-2000:]
+
+
+def test_sums_of_a_classification_hold_the_margins_of_the_confusion_matrix():
+    task = task_of("classification", ["a", "b", "c"])
+    batch = {"labels": np.int32([0, 1, 1, 2, 0]), "weights": np.float32([1, 1, 1, 1, 0])}
+    logits = tf.one_hot([0, 1, 2, 2, 1], 3)
+    sums = task.objective(lambda batch: {"logits": logits}, batch)[1]
+    assert np.asarray(sums["labels"]).tolist() == [[1, 1, 1], [1, 2, 1], [1, 1, 2]]
+
+
+def test_sums_of_a_classification_take_no_square_of_its_labels():
+    task = task_of("classification", [str(number) for number in range(30_000)])
+    sums = task.objective(lambda batch: {"logits": tf.zeros((4, 30_000))},
+                          {"labels": np.zeros(4, np.int32), "weights": np.ones(4, np.float32)})[1]
+    assert sum(tf.size(value).numpy() for value in sums.values()) < 100_000

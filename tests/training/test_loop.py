@@ -14,7 +14,7 @@ import tfzoo.training.loop as loop_module
 from tests.helpers import BARE
 from tfzoo.errors import DataError, Diverged, Interrupted
 from tfzoo.training.checkpointing import Checkpoints
-from tfzoo.training.loop import Loop, Pace
+from tfzoo.training.loop import Loop, Pace, _Window
 from tfzoo.training.run_folder import RunFolder
 
 
@@ -265,3 +265,10 @@ def test_a_record_of_skipped_updates_alone_has_no_metrics(tmp_path):
     _, records, _ = run(tmp_path, trainer, Pace(3, 1, 0, 3), loss=lambda step: np.nan if step == 2 else 1.0)
     assert [sorted(record) for record in records if record["split"] == "train"][1] == [
         "data_wait", "gradient_norm", "skipped", "split", "step", "tokens_per_second"]
+
+
+def test_sums_of_a_release_with_whole_confusion_matrices_go_on():
+    window = _Window({"loss": 1.5, "confusion": [[3, 1], [2, 4]]})
+    window.add({"loss": 0.5, "labels": [[1, 0], [1, 1], [2, 0]]}, norm=1.0, tokens=1, seconds=1.0, waited=0.0)
+    assert window.values()["loss"] == 2
+    assert window.values()["labels"].tolist() == [[4, 4], [5, 7], [7, 5]]

@@ -4,6 +4,8 @@ An entity is right where its type, its first word and its end are. Sums are over
 """
 import collections
 
+import numpy as np
+
 from tfzoo.errors import DataError
 from tfzoo.metrics.confusion import confusion_metrics
 
@@ -74,15 +76,16 @@ def class_metrics(true, predicted, labels):
     Raises:
         DataError: as `word_accuracy`, and for a tag that is not in `labels`.
     """
-    index = {label: number for number, label in enumerate(labels)}
-    matrix = [[0] * len(labels) for _ in labels]
+    index, counts = {label: number for number, label in enumerate(labels)}, np.zeros((3, len(labels)), np.int64)
     for pair, count in collections.Counter(_words(true, predicted)).items():
         unknown = [tag for tag in pair if tag not in index]
         if unknown:
             raise DataError(f"the tag {unknown[0]!r} is unknown: allowed are {', '.join(labels[:20])}"
                             f"{' ...' if len(labels) > 20 else ''}")
-        matrix[index[pair[0]]][index[pair[1]]] += count
-    return confusion_metrics(matrix, labels)
+        counts[0, index[pair[0]]] += count if pair[0] == pair[1] else 0
+        counts[1, index[pair[0]]] += count
+        counts[2, index[pair[1]]] += count
+    return confusion_metrics(counts, labels)
 
 
 def _words(true, predicted):

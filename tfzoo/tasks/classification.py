@@ -93,10 +93,13 @@ class Classification(Task):
     def objective(self, forward, batch):
         logits, count = forward(batch)["logits"], len(self.labels)
         loss, right = cross_entropy(logits, batch["labels"], batch["weights"])
-        cell = batch["labels"] * count + tf.argmax(logits, -1, output_type=tf.int32)
-        matrix = tf.reduce_sum(tf.one_hot(cell, count * count) * batch["weights"][:, None], 0)
+        best = tf.argmax(logits, -1, output_type=tf.int32)
+        # The margins of the confusion matrix: the matrix itself would be larger than a model with thousands of labels.
+        counts = [tf.math.unsorted_segment_sum(weights, ids, count) for weights, ids in (
+            (batch["weights"] * tf.cast(best == batch["labels"], tf.float32), best),
+            (batch["weights"], batch["labels"]), (batch["weights"], best))]
         return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"]),
-                                "confusion": tf.reshape(matrix, (count, count))}
+                                "labels": tf.stack(counts)}
 
     def predict(self, model, batch, outputs):
         return {"probabilities": tf.nn.softmax(outputs["logits"])}
@@ -110,7 +113,7 @@ class Classification(Task):
         return {"label": tf.gather(tf.constant(self.labels), best), **predictions}
 
     def metrics(self, sums, answers=None, references=None):
-        return {"loss": super().metrics(sums)["loss"], **confusion_metrics(np.rint(sums["confusion"]), self.labels)}
+        return {"loss": super().metrics(sums)["loss"], **confusion_metrics(np.rint(sums["labels"]), self.labels)}
 
 
 def labelled(batches, labels):

@@ -18,7 +18,7 @@ from tfzoo.training.signals import stop_requests
 from tfzoo.training.strategy import agree
 
 WAIT_TO_TELL = 0.02  # the share of the training's time above which waiting for data is worth a line
-MOST_SUMS = 32  # of so many steps they are kept as they are; confusions of many classes take memory
+MOST_SUMS = 32  # steps whose sums stay apart: those of many labels take memory
 
 
 @dataclasses.dataclass
@@ -313,6 +313,9 @@ class _Window:
 
     def __init__(self, sums=None, skipped=()):
         self.sums = None if sums is None else {key: np.array(value, np.float32) for key, value in sums.items()}
+        if self.sums and "confusion" in self.sums:  # of a release that kept the whole matrix
+            matrix = self.sums.pop("confusion")
+            self.sums["labels"] = np.stack([np.diagonal(matrix), matrix.sum(1), matrix.sum(0)])
         self.skipped, self.new = list(skipped), []
         self.last_norm, self.tokens, self.seconds, self.waited = None, 0, 0.0, 0.0
 
