@@ -239,8 +239,8 @@ def test_averages_follow_the_weights_and_are_what_is_evaluated():
 
 
 def test_lower_layers_learn_slower():
-    assert rate_scales(["embeddings/token", "block_00/norm/gamma", "block_01/attention/query/kernel", "pooler/bias"],
-                       0.5) == [0.125, 0.25, 0.5, 1.0]
+    assert list(rate_scales(["embeddings/token", "projection/kernel", "block_00/norm/gamma", "block_01/feed_forward/up",
+                             "pooler/bias"], 0.5).values()) == [0.125, 0.125, 0.25, 0.5, 1.0]
     trainer, decayed = shared_trainer(), make_trainer(made={"layer_decay": 0.5})
     before, ones = trainer.arrays()["model"], [np.ones(v.shape, np.float32) for v in trainer.model.trainable_variables]
     trainer.optimizer.apply(ones)
@@ -248,6 +248,30 @@ def test_lower_layers_learn_slower():
     whole, less = trainer.arrays()["model"], decayed.arrays()["model"]
     for path, scale in (("embeddings/token", 0.125), ("block_01/attention/query/kernel", 0.5), ("head/dense/bias", 1)):
         assert np.allclose(less[path] - before[path], scale * (whole[path] - before[path]), atol=1e-7), path
+
+
+@pytest.mark.parametrize("name, task, expected", [
+    ("electra_tiny", "classification", {"embeddings/token": 4, "projection/kernel": 4, "block_02/norm/gamma": 1}),
+    ("albert_tiny_v1", "classification", {"embeddings/token": 2, "projection/bias": 2, "head/dense/kernel": 0}),
+    ("t5_tiny", "seq2seq", {"embeddings/token": 7, "encoder_relative/table": 6, "encoder_block_02/norm/gamma": 4,
+                            "encoder_norm/gamma": 4, "decoder_relative/table": 3, "decoder_block_02/norm/gamma": 1,
+                            "decoder_norm/gamma": 0})])
+def test_layers_are_counted_from_the_embeddings_through_encoder_and_decoder_to_the_head(name, task, expected):
+    model = build(name, task=task, labels=["a", "b"] if task == "classification" else None, num_layers=3)
+    scales = rate_scales([*(v.path for v in model.weights), *expected], 0.5)
+    assert {path: scales[path] for path in expected} == {path: 0.5 ** above for path, above in expected.items()}
+
+
+def test_layers_are_counted_by_their_numbers():
+    scales = rate_scales([f"block_{number:02d}/norm/gamma" for number in range(120)], 0.5)
+    assert scales["block_119/norm/gamma"] == 0.5 and scales["block_12/norm/gamma"] == 0.5 ** 108
+
+
+def test_layers_that_are_frozen_count():
+    model = build("bert_tiny", task="classification", labels=["a", "b"], num_layers=2)
+    lowest = [v for v in model.trainable_variables if v.path.startswith("block_00/")]
+    optimizer = make_optimizer("adamw", 1e-3, lowest, layer_decay=0.5, paths=[v.path for v in model.weights])
+    assert set(optimizer.rate_scales) == {0.25}
 
 
 def test_the_step_is_traced_once_for_each_shape_and_only_divisible_batches_are_taken():

@@ -157,28 +157,39 @@ OPTIMIZERS = {"adamw": AdamW, "bert_adamw": BertAdamW, "lamb": Lamb, "adafactor"
 
 
 def rate_scales(paths, layer_decay):
-    """Return what the learning rate of each variable is multiplied with: layer_decay ** (layers above it).
+    """Return the factor of each variable's learning rate: layer_decay ** (number of layers above it).
+
+    The embeddings and the projection that widens them are the lowest layer. Blocks follow in order, those of a decoder
+    above those of its encoder, with a stack's relative positions in its first block and an encoder's final norm in its
+    last. All else (pooler, final norm, head) is the highest layer and keeps the full rate.
 
     Args:
-        paths: list of str; embeddings are the lowest layer, block_00 the next, all beside the blocks the highest.
+        paths: list of str, of all variables of the model.
         layer_decay: float in (0, 1].
 
     Returns:
-        List of float (Clark et al. 2020, ELECTRA, arXiv:2003.10555, appendix B).
+        dict of path -> float (Clark et al. 2020, ELECTRA, arXiv:2003.10555, appendix B; ELECTRA's code counts one more
+        layer below the head, which other code, such as BEiT's, does not).
 
     Example:
         >>> rate_scales(["embeddings/token", "block_00/attention_norm/gamma", "head/dense/bias"], 0.5)
-        [0.25, 0.5, 1.0]
+        {'embeddings/token': 0.25, 'block_00/attention_norm/gamma': 0.5, 'head/dense/bias': 1.0}
     """
-    numbers = [re.search(r"block_(\d+)/", path) for path in paths]
-    top = max((int(number[1]) for number in numbers if number), default=-1) + 2
-    depths = [int(number[1]) + 1 if number else 0 if path.startswith("embeddings/") else top
-              for path, number in zip(paths, numbers)]
-    return [layer_decay ** (top - depth) for depth in depths]
+    names = {path.split("/")[0] for path in paths}
+    blocks = sorted((name for name in names if re.search(r"(^|_)block_\d+$", name)),
+                    key=lambda name: (name.startswith("decoder_"), int(name.split("_")[-1])))
+    depths, top = {"embeddings": 0, "projection": 0}, len(blocks) + 1
+    depths.update({name: depth for depth, name in enumerate(blocks, 1)})
+    for stack in ("encoder", "decoder"):
+        own = [depths[name] for name in blocks if name.startswith(stack)] or [top]
+        depths[f"{stack}_relative"] = own[0]
+        if stack == "encoder":
+            depths["encoder_norm"] = own[-1]
+    return {path: layer_decay ** (top - depths.get(path.split("/")[0], top)) for path in paths}
 
 
 def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, epsilon=1e-6, no_decay=NO_DECAY,
-                   layer_decay=1.0, ema_decay=0.0):
+                   layer_decay=1.0, ema_decay=0.0, paths=None):
     """Return an optimizer for variables, to be called in the scope of their strategy.
 
     Args:
@@ -188,6 +199,8 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
         weight_decay, beta_2, epsilon: float; Adafactor takes the first only.
         no_decay: str, a regular expression; variables in whose path it is found do not decay.
         layer_decay: float in (0, 1], see `rate_scales`.
+        paths: list of str, of all weights of the model, where not all of them are trained: `layer_decay` counts layers
+            by them.
         ema_decay: float in [0, 1), of the exponential moving average of the weights; 0 for none.
 
     Raises:
@@ -207,7 +220,8 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
     optimizer.exclude_from_weight_decay(var_list=fixed)
     optimizer.build(variables)
     if layer_decay != 1:
-        optimizer.rate_scales = rate_scales([v.path for v in variables], layer_decay)
+        scales = rate_scales(paths or [v.path for v in variables], layer_decay)
+        optimizer.rate_scales = [scales[v.path] for v in variables]
     if ema_decay:  # Keras begins with zeros and replaces them at step 0, which may be skipped
         for variable, average in zip(variables, optimizer._model_variables_moving_average):
             average.assign(variable)

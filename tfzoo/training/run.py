@@ -156,7 +156,8 @@ def _make_optimizer(settings, model):
                       power=POWER if settings.schedule_power is None else settings.schedule_power)
     return schedule, make_optimizer(
         settings.optimizer, schedule, variables=model.trainable_variables, weight_decay=settings.weight_decay,
-        no_decay=settings.no_decay, layer_decay=settings.layer_decay, ema_decay=settings.ema_decay)
+        no_decay=settings.no_decay, layer_decay=settings.layer_decay, ema_decay=settings.ema_decay,
+        paths=[v.path for v in model.weights])
 
 
 def _pace_of(settings):
