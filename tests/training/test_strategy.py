@@ -15,12 +15,27 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
 
 @pytest.mark.parametrize("kind, environment, says", [
     ("parameter_server", "", "asynchronously"), ("ps", "", "asynchronously"), ("horovod", "", "allowed are auto"),
-    ("multi_worker", "", "TF_CONFIG nor Slurm"), ("multi_worker", "{", "does not say"), ("tpu", "", "no TPU was found"),
+    ("multi_worker", "", "TF_CONFIG nor Slurm"), ("multi_worker", "{", "not describe"), ("tpu", "", "no TPU was found"),
     ("mirrored", "", "no GPU"), ("auto", '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", '
                                  '"index": 0}}', "parameter servers"),
     ("one_device", '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}',
      "names 2 workers"),
-    ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "KeyError"), ("auto", "[]", "does not say"),
+    ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "lacks 'type'|lacks 'index'"), ("auto", "[]", "not describe"),
+    # Platforms' descriptions under which each machine trained alone: tensorflow#27058, kubeflow/trainer#1763 and #1798,
+    # tensorflow#48065 (a sparse job), an evaluator beside the workers, a pool of Vertex AI.
+    ("auto", '{"cluster": {"master": ["a:1"], "worker": ["b:1"]}, "task": {"type": "master", "index": 0}}',
+     "call master"),
+    ("auto", '{"sparseCluster": {"worker": {"1": "b:1"}, "ps": []}, "task": {"type": "worker", "index": 1}}',
+     "sparseCluster"),
+    ("auto", '{"cluster": {"worker": {"1": "b:1"}}, "task": {"type": "worker", "index": 1}}', "its worker is"),
+    ("auto", '{"cluster": {"worker": "a:1,b:1"}, "task": {"type": "worker", "index": 1}}', "its worker is"),
+    ("auto", '{"cluster": {"worker": ["a:1"], "evaluator": ["b:1"]}, "task": {"type": "evaluator", "index": 0}}',
+     "1 'evaluator'"),
+    ("auto", '{"cluster": {"workerpool0": ["a:1"], "workerpool1": ["b:1"]}, "task": {"type": "workerpool0", '
+             '"index": 0}}', "'workerpool0'"),
+    ("auto", '{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 1}}', "2 chiefs"),
+    ("auto", '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 1}}', "a:1 twice"),
+    ("auto", '{"task": {"type": "worker", "index": 1}}', "of no cluster"),
     ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "no worker 2")])
 def test_what_cannot_be_is_refused_in_one_line(kind, environment, says, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", environment)
@@ -29,6 +44,41 @@ def test_what_cannot_be_is_refused_in_one_line(kind, environment, says, monkeypa
     with pytest.raises(ConfigError, match=says) as caught:
         make_strategy(kind)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, value", [
+    ("OMPI_COMM_WORLD_SIZE", "2"), ("PMI_SIZE", "2"), ("WORLD_SIZE", "2"), ("SM_HOSTS", '["algo-1", "algo-2"]'),
+    ("CLUSTER_SPEC", '{"cluster": {"workerpool0": ["a:1"], "workerpool1": ["b:1"]}, "task": {"type": "workerpool0"}}'),
+    ("TPU_WORKER_HOSTNAMES", "t-0,t-1")])
+def test_one_of_several_processes_does_not_train_alone_unasked(name, value, monkeypatch):
+    for other in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name} says that this is one of 2 processes"):
+        make_strategy("auto")
+    assert make_strategy("one_device") is tf.distribute.get_strategy()
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}')
+    assert make_strategy("auto") is tf.distribute.get_strategy()
+
+
+@pytest.mark.parametrize("value", ["1", "", "x", "[]", "null"])
+@pytest.mark.parametrize("name", ["PMI_SIZE", "WORLD_SIZE", "SM_HOSTS", "CLUSTER_SPEC", "TPU_WORKER_HOSTNAMES"])
+def test_a_process_alone_trains_alone(name, value, monkeypatch):
+    for other in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    assert make_strategy("auto") is tf.distribute.get_strategy()
+
+
+def test_tasks_of_slurm_train_together(monkeypatch):
+    seen = []
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", seen.append)
+    for name, value in (("SLURM_PROCID", "1"), ("SLURM_LOCALID", "1"), ("SLURM_STEP_NODELIST", "here"),
+                        ("SLURM_STEP_TASKS_PER_NODE", "2"), ("SLURM_STEP_NUM_TASKS", "2")):
+        monkeypatch.setenv(name, value)
+    make_strategy("auto")
+    assert seen[0].cluster_spec().as_dict() == {"worker": ["here:8888", "here:8889"]} and seen[0].task_id == 1
 
 
 def test_one_device_is_the_default_and_needs_no_agreement(monkeypatch):

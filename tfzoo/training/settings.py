@@ -177,8 +177,8 @@ class Settings:
         None, "The run's folder; a run that was stopped goes on from it.", resumed=ANEW, begins="running")
     strategy: str = setting(
         "auto", "one_device; mirrored: all GPUs of this machine; multi_worker: several processes, from TF_CONFIG or "
-        "Slurm; tpu. auto: multi_worker where TF_CONFIG names several workers, mirrored where there are several "
-        "devices.", resumed=ANEW)
+        "Slurm; tpu. auto: multi_worker where TF_CONFIG or Slurm names several workers, mirrored where there are "
+        "several devices.", resumed=ANEW)
     virtual_devices: int = setting(
         0, "Divide the CPU into this many devices, to try --strategy=mirrored.", resumed=ANEW, lower=0)
     precision: str = setting(

@@ -1,7 +1,5 @@
 """Where a run computes: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
 import contextlib
-import json
-import os
 import shutil
 import signal
 import threading
@@ -9,6 +7,7 @@ import threading
 import tensorflow as tf
 
 from tfzoo.errors import ConfigError, LostWorker
+from tfzoo.training.cluster import check_alone, tasks_of_slurm, workers_of_tf_config
 
 # What TensorFlow raises where another worker is gone; anything else is this worker's own.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
@@ -21,7 +20,7 @@ def make_strategy(kind="auto", virtual_devices=0):
     Args:
         kind: "one_device"; "mirrored", all GPUs of this machine or the virtual devices; "multi_worker", one process a
             machine, from TF_CONFIG or Slurm's variables; "tpu"; or "auto": multi_worker where TF_CONFIG names several
-            workers, mirrored where there are several devices, else one_device.
+            workers or Slurm's step has several tasks, mirrored where there are several devices, else one_device.
         virtual_devices: int, logical devices to divide the CPU into; 0 leaves it whole.
 
     Returns:
@@ -35,12 +34,11 @@ def make_strategy(kind="auto", virtual_devices=0):
                           f"and no restart could repeat; allowed are {', '.join(STRATEGIES)}")
     if kind not in STRATEGIES:
         raise ConfigError(f"--strategy={kind}: allowed are {', '.join(STRATEGIES)}")
-    cluster = _cluster()
-    if "ps" in cluster:
-        raise ConfigError("TF_CONFIG names parameter servers (ps), which Keras 3 does not support: name workers only")
-    workers = sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
-    if kind == "auto" and workers > 1:
+    workers = workers_of_tf_config()
+    if kind == "auto" and (workers > 1 or not workers and tasks_of_slurm() > 1):
         kind = "multi_worker"
+    elif kind == "auto" and not workers:
+        check_alone()
     if workers > 1 and kind != "multi_worker":
         raise ConfigError(f"--strategy={kind}: TF_CONFIG names {workers} workers, which would train side by side in "
                           "one folder; use --strategy=multi_worker, or unset TF_CONFIG")
@@ -145,19 +143,6 @@ def leave(strategy):
         agree(strategy, 0)
 
 
-def _cluster():
-    try:
-        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        cluster = config.get("cluster") or {}
-        if cluster and not 0 <= int(config["task"]["index"]) < len(cluster[config["task"]["type"]]):
-            raise IndexError(f"there is no {config['task']['type']} {config['task']['index']}")
-    except (ValueError, AttributeError, LookupError, TypeError) as error:
-        raise ConfigError(f"TF_CONFIG does not say what it should ({error!r}): allowed is "
-                          '{"cluster": {"worker": ["host:port", ...]}, '
-                          '"task": {"type": "worker", "index": 0}}') from None
-    return cluster
-
-
 def _gpus():
     return [f"GPU:{number}" for number, _ in enumerate(tf.config.list_logical_devices("GPU"))]
 
@@ -177,11 +162,11 @@ def _virtual(count):
 def _multi_worker(workers):
     resolver = None
     if not workers:
-        if "SLURM_PROCID" not in os.environ:
+        tasks = tasks_of_slurm()
+        if not tasks:
             raise ConfigError("--strategy=multi_worker: neither TF_CONFIG nor Slurm's variables describe the workers; "
                               "start it by srun, by python -m experiments.launch, or set TF_CONFIG on each machine")
         # TensorFlow counts tasks by GPUs, which it has from nvidia-smi: without any, each task stands for one.
-        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
         places = {} if shutil.which("nvidia-smi") else {"gpus_per_node": tasks, "gpus_per_task": 1}
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=not places, **places)
     handler = signal.getsignal(signal.SIGTERM)
