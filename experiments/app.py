@@ -81,6 +81,7 @@ def import_tensorflow():
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
+        import tfzoo.backend  # noqa: F401  first: whatever imports another backend of Keras would say less
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  it has start-up lines of its own
     finally:
@@ -155,6 +156,10 @@ def execute(script, run, words, results_to=None):
         return EXIT_FLAGS
     try:
         import_tensorflow()
+    except ImportError as error:
+        fail(script.name, " ".join(str(error).split()))
+        return EXIT_FLAGS
+    try:
         results = run(values)
         print(json.dumps(results), file=results_to or sys.stdout, flush=True)
         return 0

@@ -1,4 +1,5 @@
 """tfzoo: a zoo of Transformer language models in Keras 3 on TensorFlow."""
+from tfzoo import backend  # noqa: F401  first, as it refuses the wrong one
 from tfzoo.checkpoints import load, save
 from tfzoo.models import list_models
 from tfzoo.tasks import build
