@@ -1,12 +1,13 @@
 """The parity table: each architecture of transformers in odd sizes, loaded from a folder, beside transformers' numbers.
 
-python -m tests.checkpoints.parity                                  from the golden files
+python -m tests.checkpoints.parity --write                          from the golden files, into docs/models.md
 python -m tests.checkpoints.parity --pytorch_python=PYTHON --seed=7  live, from fresh random sizes, weights and inputs
 """
 import argparse
 import functools
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from tests.golden import families
 from tfzoo.checkpoints.huggingface import Names, family_of_type
 
 GOLDEN = pathlib.Path(families.__file__).parent
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "models.md"
+TABLE = re.compile(r"\| family \| head .*?\n(?=\n)", re.S)
 KINDS = ("in", "hidden", "gradients", "out")
 BOUND = 1e-5  # relative, float32
 
@@ -128,6 +131,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pytorch_python")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="replace the table in docs/models.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
@@ -144,10 +148,15 @@ def main():
         if args.pytorch_python:
             subprocess.run([args.pytorch_python, str(GOLDEN / "make_families.py"), f"--seed={args.seed}",
                             f"--check={folder}"], check=True, stdout=sys.stderr)
-        print(f"| family | head | architecture | {' | '.join(KINDS)} |\n|" + "---|" * (3 + len(KINDS)))
+        lines = [f"| family | head | architecture | {' | '.join(KINDS)} |", "|" + "---|" * (3 + len(KINDS))]
         for (family, architecture), row in rows.items():
             values = [f"{row[kind]:.0e}" if row.get(kind) else "0" if kind in row else "" for kind in KINDS]
-            print(f"| {family} | {task_of(source, family, architecture)} | {architecture} | {' | '.join(values)} |")
+            head = task_of(source, family, architecture)
+            lines.append(f"| {family} | {head} | {architecture} | {' | '.join(values)} |")
+        print("\n".join(lines))
+        if args.write:
+            page = DOCS.read_text(encoding="utf-8")
+            DOCS.write_text(TABLE.sub(lambda _: "\n".join(lines) + "\n", page), encoding="utf-8")
     if any(row["out"] or max(row.values()) > BOUND for row in rows.values()):
         sys.exit(f"a difference is above {BOUND:.0e}, or what was written again is another")
 
