@@ -9,10 +9,12 @@ import numpy as np
 
 from tfzoo.data.plan import split_rows
 from tfzoo.data.readers import ENDINGS, SENTENCE_ENDINGS, Lines, read_rows
+from tfzoo.data.splits import EVAL, TRAIN, files_of
 from tfzoo.data.text_files import TextFiles
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.progress import tell
 
-TRAIN, EVAL = ("train",), ("eval", "dev", "valid", "validation", "test")
+SHOWN = 8  # names of a folder's files in a line
 
 
 class Source:
@@ -118,20 +120,6 @@ def _from_rows(name, rows, **counts):
     return Source(name, {key: [row[key] for row in rows] for key in keys}, **counts)
 
 
-def _files_of(path, stems, endings):
-    """Return the data files of a folder for a split, or all of a folder that has no split's file."""
-    files = sorted(file for file in path.iterdir()
-                   if pathlib.Path(file.name.lower().removesuffix(".gz")).suffix in endings and file.is_file())
-    stem_of = {file: file.name.split(".")[0] for file in files}
-    for stem in stems:
-        chosen = [file for file in files if stem_of[file] == stem]
-        if chosen:
-            return chosen
-    if stems == EVAL:
-        return []
-    return [file for file in files if stem_of[file] not in EVAL]
-
-
 def read_files(paths, columns, max_bad_rows=0):
     """Read data files into one source.
 
@@ -160,7 +148,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     """Open a data set.
 
     Args:
-        spec: str, a file; a folder (its train.* or eval.*, else all its files); tfds:NAME; builtin:NAME.
+        spec: str, a file; a folder (see `splits.files_of`; a line says what is not read); tfds:NAME; builtin:NAME.
         columns: tuple of the columns needed: ("text",) or ("text", "label"); for tagging ("tokens", "tags") or
             ("tokens",), from files and folders alone.
         split: "train" or "eval".
@@ -190,11 +178,15 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     if not path.exists():
         raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(endings)}, or those with .gz), a "
                                 "folder of them, builtin:NAME and tfds:NAME")
-    files = _files_of(path, stems, endings) if path.is_dir() else [path]
+    files, left = files_of(path, stems, endings) if path.is_dir() else ([path], [])
     if not files and split == "eval":
         return None
+    more = f"{', '.join(left[:SHOWN])}{f' and {len(left) - SHOWN} more' if len(left) > SHOWN else ''}"
     if not files:
-        raise DataError(f"{spec}: no data files; needed are files ending in {' '.join(endings)}, or those with .gz")
+        raise DataError(f"{spec}: no data files{f' for training (there are {more})' if left else ''}; needed are files "
+                        f"ending in {' '.join(endings)}, or those with .gz, that are not named as an evaluation split")
+    if left:
+        tell(f"{spec}: not read for {'training' if split == 'train' else 'evaluation'}: {more}")
     if "tokens" in columns:
         from tfzoo.data.sentences import read_sentence_files
         return read_sentence_files(files, columns, max_bad_rows)

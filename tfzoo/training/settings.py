@@ -94,13 +94,13 @@ class Settings:
         (), "An argument of the model as name=value, for instance num_layers=3; may be given several times.")
 
     data: str = setting(
-        None, "A file (.jsonl .tsv .csv .txt, of tagging .conll .jsonl, each also .gz), a folder of them (its "
-        "train.*), builtin:python (docstrings of the installed Python), builtin:python_source (its source), or "
+        None, "A file (.jsonl .tsv .csv .txt, of tagging .conll .jsonl, each also .gz), a folder of them (those named "
+        "train), builtin:python (docstrings of the installed Python), builtin:python_source (its source), or "
         "tfds:NAME.",
         resumed=FREE, begins="data")  # the SHA-256 of what it holds must be the same
     eval_data: str = setting(
-        None, "Where the evaluation examples come from; without it the evaluation part of --data: a folder's eval.*, "
-        "TFDS' validation or test, the built-in one.", resumed=FREE)
+        None, "Where the evaluation examples come from; without it the evaluation part of --data: a folder's eval, "
+        "dev, valid, validation or else test, TFDS' validation or test, the built-in one.", resumed=FREE)
     eval_fraction: float = setting(
         0.0, "Or: a random share of --data that is kept for evaluation.", lower=0.0, upper=0.9)
     max_length: int = setting(

@@ -1,5 +1,8 @@
 """The examples of a run: from the settings to sources, and from sources to batches, with a line for what is special."""
+import pathlib
+
 from tfzoo.data.source import has_own_eval, open_source
+from tfzoo.data.splits import EVAL, splits_in
 from tfzoo.errors import DataError
 from tfzoo.progress import tell
 from tfzoo.tasks import tasks
@@ -20,6 +23,8 @@ def open_sources(settings):
     options = {"columns": tasks()[settings.task].columns, "document": settings.document,
                "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
     train, evaluation = open_source(settings.data, **options), None
+    if splits_in(pathlib.Path(settings.data).name) & set(EVAL):
+        tell(f"{settings.data} is by its name no training data; it is trained on because --data names it")
     if settings.eval_data:
         evaluation = open_source(settings.eval_data, split="eval", **options)
         if evaluation is None:

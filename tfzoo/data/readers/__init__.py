@@ -1,7 +1,7 @@
 """Readers by ending: rows, plain text and sentences of words; all of them in flat memory, and .gz of each."""
 from tfzoo.data.readers.conll import SENTENCE_ENDINGS, read_sentences
-from tfzoo.data.readers.rows import (DOCUMENTS, ENDINGS, Blocks, Lines, ending_of, hash_content, read_documents,
-                                     read_rows, whole_documents)
+from tfzoo.data.readers.rows import (DOCUMENTS, ENDINGS, Blocks, Lines, ending_of, find_ending, hash_content,
+                                     read_documents, read_rows, whole_documents)
 
-__all__ = ["DOCUMENTS", "ENDINGS", "SENTENCE_ENDINGS", "Blocks", "Lines", "ending_of", "hash_content", "read_documents",
-           "read_rows", "read_sentences", "whole_documents"]
+__all__ = ["DOCUMENTS", "ENDINGS", "SENTENCE_ENDINGS", "Blocks", "Lines", "ending_of", "find_ending", "hash_content",
+           "read_documents", "read_rows", "read_sentences", "whole_documents"]

@@ -21,12 +21,18 @@ BLOCK = 2 ** 14  # bytes read at once, and the characters of a piece of a long d
 _SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: text.split("\n"),
           "file": lambda text: [text]}
 DOCUMENTS = tuple(_SPLIT)
+_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # behind the ending: data.jsonl-00000-of-00002
+
+
+def find_ending(path):
+    """Return the lower-case ending of a data file without .gz and the number of a shard; "-" is standard input: .txt."""
+    name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
+    return pathlib.Path(_SHARD.sub("", "x" + name if name.startswith("-") else name)).suffix
 
 
 def ending_of(path, allowed=ENDINGS):
-    """Return the lower-case ending of a data file without .gz ("-" is standard input: .txt), or raise ConfigError."""
-    name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
-    ending = pathlib.Path("x" + name if name.startswith("-") else name).suffix
+    """Return the ending of a data file as `find_ending`, or raise ConfigError."""
+    ending = find_ending(path)
     if ending not in allowed:
         raise ConfigError(f"{path}: allowed are files ending in {' '.join(allowed)}, or those with .gz")
     return ending

@@ -1,0 +1,93 @@
+"""Which files of a folder belong to which split, by the names that people and Hugging Face's datasets give them.
+
+A name says its split in any case and at any place where it is a word of its own, or one followed by "set" or "data":
+`dev_matched.tsv`, `Test-00000-of-00002.jsonl.gz`, `my_trainset2.csv`. So does the name of a subfolder.
+"""
+import re
+
+from tfzoo.data.readers import find_ending
+from tfzoo.errors import DataError
+
+TRAIN = ("train",)
+EVAL = ("eval", "dev", "valid", "validation", "test")  # the first of them that is there is the evaluation part
+_SPLIT_OF = {name: name for name in TRAIN + EVAL} | {
+    "training": "train", "evaluation": "eval", "val": "valid", "testing": "test"}
+_WORD = re.compile("({})(?:sets?|data)?".format("|".join(sorted(_SPLIT_OF, key=len, reverse=True))))
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_NO_LETTERS = re.compile(r"[\W\d_]+")
+_SHARD = re.compile(r"(\d+)[-_. ]?of[-_. ]?(\d+)")
+_NO_DATA = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|requirements|dataset_infos?)\b", re.I)
+
+
+def splits_in(name):
+    """Return the splits that the name of a file or folder mentions: set of TRAIN + EVAL.
+
+    Example:
+        >>> splits_in("dev_mismatched.tsv"), splits_in("Train-00000-of-00001.jsonl.gz"), splits_in("latest.csv")
+        ({'dev'}, {'train'}, set())
+    """
+    words = _NO_LETTERS.split(_CAPITAL.sub(" ", name).lower())
+    return {_SPLIT_OF[found[1]] for found in map(_WORD.fullmatch, words) if found}
+
+
+def files_of(folder, splits, endings):
+    """Choose the data files of a split in a folder, and in those of its subfolders that are named as a split.
+
+    Args:
+        folder: path of a folder.
+        splits: TRAIN or EVAL. Where no name mentions train, the files that mention no split are the training data.
+        endings: tuple of the endings that can be read.
+
+    Returns:
+        (sorted list of the paths to read, sorted list of the names of all else in the folder).
+
+    Raises:
+        DataError: for a name of train and another split, shards that are missing, or a file that is there twice.
+    """
+    found, unread = {}, []
+    for path in _entries(folder):
+        if path.is_file() and find_ending(path) in endings and not path.name.startswith("."):
+            found[path] = _split_of(path, folder)
+        else:
+            unread.append(path)
+    split = next((split for split in splits if split in found.values()), None)
+    chosen = [path for path in found if found[path] == split and (split or not _NO_DATA.match(path.name))]
+    if split is None and splits != TRAIN:
+        chosen = []
+    _check_whole(chosen)
+    left = [path for path in [*unread, *found] if path not in chosen]
+    return chosen, sorted(f"{path.relative_to(folder)}{'/' if path.is_dir() else ''}" for path in left)
+
+
+def _entries(folder):
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and splits_in(path.name) and not path.name.startswith("."):
+            yield from _entries(path)
+        else:
+            yield path
+
+
+def _split_of(path, folder):
+    named = set().union(*map(splits_in, path.relative_to(folder).parts))
+    if len(named) > 1 and "train" in named:
+        raise DataError(f"{path} is by its name of {' and '.join(sorted(named))}: rename it so that it has one split's "
+                        "name, or give the file itself")
+    return next((split for split in reversed(TRAIN + EVAL) if split in named), None)
+
+
+def _check_whole(paths):
+    """Refuse shards without the others, and one file in two forms (whole and in shards, plain and .gz)."""
+    groups = {}
+    for path in paths:
+        name = path.name.lower().removesuffix(".gz")
+        shard = _SHARD.search(name)
+        whole = name[:shard.start()].rstrip("-_. ") + name[shard.end():] if shard else name
+        number, count = map(int, shard.groups()) if shard else (0, 1)
+        groups.setdefault((path.parent, whole), []).append((number, count, path))
+    for (folder, whole), group in groups.items():
+        numbers, counts, files = zip(*group)
+        if len(set(counts)) > 1 or len(set(numbers)) < len(numbers):
+            raise DataError(f"{files[0]} and {files[-1].name} are by their names the same data twice: keep one of them")
+        if len(numbers) != counts[0] or min(numbers) > 1 or max(numbers) - min(numbers) >= counts[0]:
+            raise DataError(f"{folder}: {len(numbers)} of {counts[0]} shards of {whole} are there, as {files[0].name}; "
+                            "needed are all: get the others")
