@@ -1,4 +1,5 @@
 """Files in every form, the development data's counts, and one line for each kind of bad file."""
+import csv
 import gzip
 import io
 import sys
@@ -6,8 +7,10 @@ import types
 
 import pytest
 
+from tests.differential import data
 from tests.helpers import data_dir
 from tfzoo.data.readers import Blocks, Lines, read_documents, read_rows, whole_documents
+from tfzoo.data.readers.tables import table_rows
 from tfzoo.errors import ConfigError, DataError
 
 ROWS = [{"text": 'a "b", c', "label": "x"}, {"text": "", "label": "y"}]
@@ -33,7 +36,8 @@ def test_each_form_gives_the_same_rows(tmp_path, name, content, pack):
     ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "line 2: bad JSON"),
     ("a.jsonl", "[1]\n", "line 1: not a JSON"),
     ("a.tsv", "text\tlabel\na\tb\tc\n", "line 2: 3 columns"),
-    ("a.csv", "words,label\na,b\n", "line 2: no string in text"), ("a.jsonl.gz", "text", "gzip")])
+    ("a.csv", "words,label\na,b\n", "line 1: no column is named text; the header is ['words', 'label']"),
+    ("a.jsonl.gz", "text", "gzip")])
 def test_a_bad_file_is_refused_in_one_line(tmp_path, name, content, says):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError) as error:
@@ -84,3 +88,84 @@ def test_other_endings_are_refused(tmp_path, name):
                                          ("topic_trec/train", 5452)])
 def test_development_data_have_the_counts_of_their_readme(name, count):
     assert len(rows_of(data_dir() / f"{name}.jsonl")) == count
+
+
+LINES = [{"text": "a", "label": "x"}, {"text": "b\nc", "label": "y"}]
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.csv", 'text,label\r"a",x\r\r"b\nc",y\r'), ("a.csv", '\ufeff"text","label"\r\n"a","x"\r\n\r\n"b\nc","y"\r\n'),
+    ("a.csv", '\r\n\r\ntext,label,,\r\na,x,,\r\n"b\nc",y,,'), ("a.csv", 'text,label\r\r\na,x\r\r\n"b\nc",y\r\r\n'),
+    ("a.tsv", 'text\tlabel\ra\tx\r\r"b\nc"\ty\r'), ("a.tsv", '\ufeff"label"\t"text"\n"x"\t"a"\n\n"y"\t"b\nc"'),
+    ("a.jsonl", '\ufeff{"text": "a", "label": "x"}\r\n \r\n{"label": "y", "text": "b\\nc"}')])
+def test_what_programs_and_spreadsheets_write_is_read(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    assert rows_of(tmp_path / name) == LINES
+
+
+@pytest.mark.parametrize("line, cells", [
+    ('"a"\tb', ["a", "b"]), ('"a\tb', ['"a', "b"]), ('"a" b"\tc', ['"a" b"', "c"]), ('"a" "b"\t"c"', ['"a" "b"', "c"]),
+    ('"a ""b"""\t"c"', ['a "b"', "c"]), ('"a\tb"\tc', ["a\tb", "c"]), ('"a\tb"', ['"a', 'b"']),
+    ('a\t"b\tc"\n', ["a", "b\tc"]), ('"a\nb"\t"c\nd"', ["a\nb", "c\nd"]), ('a\t"b\n\nc"', ["a", "b\n\nc"])])
+def test_quotes_of_a_tsv_that_are_no_whole_field_are_text(tmp_path, line, cells):
+    (tmp_path / "a.tsv").write_text(f"text\tlabel\nfirst\tx\n{line}\nlast\ty\n")
+    assert [list(row.values()) for row in rows_of(tmp_path / "a.tsv")] == [["first", "x"], cells, ["last", "y"]]
+
+
+@pytest.mark.parametrize("name, rows", [("translation_en_de/train", 29000), ("translation_en_de/val", 1014),
+                                        ("translation_en_zh/train", 4676), ("translation_en_zh/eval", 515)])
+def test_a_real_tsv_with_quotes_is_read_whole_and_unchanged(name, rows):
+    path = data_dir() / f"{name}.tsv"
+    read = [tuple(row.values()) for _, row, _ in table_rows(Lines(path), ".tsv", ("source", "target"), ())]
+    lines = [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").split("\n")[1:] if line]
+    assert len(read) == len(lines) == rows
+    changed = [(row, line) for row, line in zip(read, lines) if row != line]
+    # One field is quoted, for the tab in it.
+    assert all(len(row) < len(line) and '"' + row[-1] + '"' == "\t".join(line[1:]) for row, line in changed)
+    assert len(changed) == (name == "translation_en_de/train")
+
+
+@pytest.mark.parametrize("name, content, says", [
+    ("a.csv", b"text;label\na;x\n", "line 1: no column is named text; the header is ['text;label']"),
+    ("a.csv", b"sep=,\ntext,label\na,x\n", "the header is ['sep=', '']"),
+    ("a.csv", b"Text, label\na,x\n", "'Text', ' la"),
+    ("a.csv", b"text,label,text\na,x,b\n", "2 columns are named text"), ("a.tsv", b"label\tlabel\ttext\n", "2 columns"),
+    ("a.csv", b'text,label\na,x\n"b,x\nc,x\n', "line 3: a quote that opens in this row is never closed"),
+    ("a.csv", b'text,label\n"a" b,x\n', "line 2: not CSV"), ("a.csv", b"text,label\na,x,\n", "line 2: 3 columns"),
+    ("a.csv", b"text,label\na\n", "line 2: 1 columns"), ("a.csv", b"text,label\na,\n", "line 2: an empty label"),
+    ("a.csv", "text,label\na,x\n".encode("utf-16"), "is UTF-16"), ("a.txt", "a".encode("utf-16"), "is UTF-16"),
+    ("a.csv", "text,label\na,x\n".encode("utf-16-le"), "no column is named text; the header is ['t"),
+    ("a.jsonl", b'{"text": "a", "text": "b", "label": "x"}', "line 1: bad JSON (the key 'text' occurs twice)"),
+    ("a.jsonl", b'{"text": "a", "label": 1.0}', "label is 1.0, no string or whole number"),
+    ("a.jsonl", b'{"text": NaN, "label": 1}', "text is nan, no string"), ("a.jsonl", b'{"text": "a",}', "bad JSON"),
+    ("a.jsonl", b'[{"text": "a",\n"label": "x"}]', "line 1: bad JSON"),
+    ("a.jsonl", b'{"text": "a", "label": ' + b"9" * 5000 + b"}", "bad JSON")])
+def test_what_cannot_be_read_rightly_is_refused_in_one_line(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as error:
+        rows_of(tmp_path / name, ("text",) if name.endswith("txt") else ("text", "label"))
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_quoted_text_of_several_lines_in_one_column_is_no_guess(tmp_path):
+    (tmp_path / "a.tsv").write_text('text\n"a" b\n"c\n"d\ne"\nf"\n')
+    with pytest.raises(DataError, match='line 4: a quote opens here and closes in line 5'):
+        rows_of(tmp_path / "a.tsv", ("text",))
+    (tmp_path / "a.tsv").write_text('text\n"a" b\n"c\nd\n')
+    assert [row["text"] for row in rows_of(tmp_path / "a.tsv", ("text",))] == ['"a" b', '"c', "d"]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffa\ufeff\n\ufeffb".encode())
+    assert [row["text"] for row in rows_of(tmp_path / "a.txt", ("text",))] == ["a\ufeff", "\ufeffb"]
+    assert list(whole_documents(read_documents(Blocks(tmp_path / "a.txt"), "file"))) == ["a\ufeff\n\ufeffb"]
+
+
+def test_a_long_field_is_read_and_python_s_limit_stays(tmp_path):
+    limit = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text("text,label\n" + "x" * (limit + 1) + ",y\n")
+    assert len(rows_of(tmp_path / "a.csv")[0]["text"]) == limit + 1 and csv.field_size_limit() == limit
+
+
+def test_generated_files_are_read_as_python_s_modules_read_them():
+    assert data.check(None, 50, 0) == []

@@ -12,7 +12,7 @@ from tfzoo.data.plan import split_rows
 from tfzoo.data.readers import Blocks, Lines, ending_of, hash_content, read_documents, read_rows, whole_documents
 from tfzoo.errors import DataError
 
-FORMAT = 1  # of what is remembered of a text: another way of reading it wants another number
+FORMAT = 2  # of what is remembered of a text: another way of reading it wants another number
 
 
 class TextFiles:
@@ -43,7 +43,7 @@ class TextFiles:
         self.paths, self.document, self.max_bad_rows, self.rows = list(paths), document, max_bad_rows, None
         self.name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         self.content = self._hash_files()
-        self._about = remember("texts", [FORMAT, self.content], self._scan)
+        self._about = remember("texts", self.content, self._scan)
         if self._about["skipped"] > max_bad_rows:
             self._scan()  # which says in what row
         self.replaced, self.skipped, self.characters = (self._about[key] for key in
@@ -58,7 +58,7 @@ class TextFiles:
 
     def _hash_files(self):
         state = [[ending_of(path), hash_content(path)] for path in self.paths]
-        return hashlib.sha256(json.dumps([state, self.document]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([FORMAT, state, self.document]).encode()).hexdigest()
 
     def verify(self):
         """Raise DataError where the files are no longer what they were."""
@@ -125,7 +125,7 @@ class TextFiles:
     def fingerprint(self):
         """Return the SHA-256 of all examples in order, as hex: that of a Source with the same texts."""
         rows = None if self.rows is None else hashlib.sha256(self.rows.tobytes()).hexdigest()
-        return remember("fingerprint", [FORMAT, self.content, rows], self._hash_texts)
+        return remember("fingerprint", [self.content, rows], self._hash_texts)
 
     def _hash_texts(self):
         digest = hashlib.sha256(json.dumps(["text", len(self)]).encode())

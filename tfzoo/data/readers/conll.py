@@ -64,7 +64,6 @@ def _of_columns(lines, tagged):
     """Yield (line number, sentence or None, reason) of a .conll; a bad sentence goes by its first bad line."""
     rows, width, document, bad, number = [], None, 0, None, 0
     for number, line in enumerate(lines, 1):
-        line = line.removeprefix("\ufeff") if number == 1 else line
         cells = _BLANKS.split(line.strip(" \t\r\n"))
         if line.strip() and cells[0] != DOCUMENT:
             width = width or (len(cells) if len(cells) > 1 else None)

@@ -1,9 +1,10 @@
 """Rows from .jsonl .tsv .csv, plain text from .txt, and .gz of each; all of them in flat memory.
 
-Invalid UTF-8 becomes U+FFFD as Python's `decode(errors="replace")` has it, and is counted. No quoting in .tsv.
+Invalid UTF-8 becomes U+FFFD as Python's `decode(errors="replace")` has it, and is counted. A UTF-8 byte order mark is
+no text.
 """
+import codecs
 import contextlib
-import csv
 import gzip
 import hashlib
 import json
@@ -12,7 +13,8 @@ import re
 import sys
 import zlib
 
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.data.readers.tables import table_rows
+from tfzoo.errors import ConfigError, DataError, shown
 
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
 FIELDS = ("text", "text_pair", "label")
@@ -25,7 +27,7 @@ _SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # behind the ending: data.jsonl-0
 
 
 def find_ending(path):
-    """Return the lower-case ending of a data file without .gz and the number of a shard; "-" is standard input: .txt."""
+    """Return the lower-case ending of a data file without .gz and a shard's number; "-" is standard input: .txt."""
     name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
     return pathlib.Path(_SHARD.sub("", "x" + name if name.startswith("-") else name)).suffix
 
@@ -73,12 +75,19 @@ class Lines:
 
     def __iter__(self):
         with _opened(self.path) as stream:
-            for raw in self._parts(stream):
+            for number, raw in enumerate(self._parts(stream)):
+                if number == 0:
+                    raw = self._without_mark(raw)
                 text = raw.decode("utf-8", "replace")
                 self.raw_bytes += len(raw)
                 if REPLACEMENT in text:
                     self.replaced += text.count(REPLACEMENT) - raw.count(REPLACEMENT.encode())
                 yield text
+
+    def _without_mark(self, raw):
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+            raise DataError(f"{self.path} is UTF-16 or UTF-32 by its first bytes: write it as UTF-8")
+        return raw.removeprefix(codecs.BOM_UTF8)
 
     def _parts(self, stream):
         return stream
@@ -105,50 +114,38 @@ def json_objects(lines):
         if not line.strip():
             continue
         try:
-            record = json.loads(line.removeprefix("\ufeff"))
+            record = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             yield number, None, f"bad JSON ({error})"
             continue
         yield number, *((record, "") if isinstance(record, dict) else (None, "not a JSON object"))
 
 
-def _records(path, lines):
-    """Yield (line number, dict or None, reason) of a file of rows."""
-    ending = ending_of(path)
-    numbered = enumerate((line.removesuffix("\n").removesuffix("\r") for line in lines), 1)
+def _once(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        key = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+        raise ValueError(f"the key {shown(key)} occurs twice")
+    return record
+
+
+def _records(lines, needed):
+    """Return (line number, dict or None, reason) of the rows of a file."""
+    ending = ending_of(lines.path)
     if ending == ".txt":
-        yield from ((number, {"text": line}, "") for number, line in numbered)
-    elif ending == ".jsonl":
-        yield from json_objects(lines)
-    else:
-        rows = ((number, line.split("\t")) for number, line in numbered) if ending == ".tsv" else _csv_rows(lines)
-        header = next(rows, (1, []))[1] or []
-        header = [name.removeprefix("\ufeff") for name in header]
-        for number, row in rows:
-            if row is None or len(row) != len(header):
-                reason = "not CSV" if row is None else f"{len(row)} columns, the header has {len(header)}"
-                yield number, None, reason
-            else:
-                yield number, dict(zip(header, row)), ""
-
-
-def _csv_rows(lines):
-    csv.field_size_limit(2 ** 31 - 1)
-    reader = csv.reader(iter(lines))
-    while True:
-        try:
-            yield reader.line_num + 1, next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield reader.line_num, None
+        return ((number, {"text": line.removesuffix("\n").removesuffix("\r")}, "")
+                for number, line in enumerate(lines, 1))
+    return json_objects(lines) if ending == ".jsonl" else table_rows(lines, ending, needed, known=FIELDS)
 
 
 def _problem(row, needed):
-    missing = [key for key in needed if not isinstance(row.get(key), str)]
+    wrong = [key for key in {**dict.fromkeys(needed), "text_pair": None} if not isinstance(row.get(key, ""), str)]
+    if wrong:
+        return f"{wrong[0]} is {shown(row[wrong[0]])}, no string{' or whole number' if wrong[0] == 'label' else ''}"
+    missing = [key for key in needed if key not in row]
     if missing:
         return f"no string in {', '.join(missing)}"
-    return "" if isinstance(row.get("text_pair", ""), str) else "no string in text_pair"
+    return "an empty label" if "label" in needed and not row["label"].strip() else ""
 
 
 def skip_bad(path, found, needed, max_bad_rows, on_bad):
@@ -170,13 +167,14 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
     """Read rows one by one.
 
     Args:
-        lines: Lines of a .jsonl, of a .tsv (no quoting) or .csv with a header, or of a .txt (each line a text).
+        lines: Lines of a .jsonl, of a .tsv or .csv with a header (see `tables`), or of a .txt (each line a text).
         needed: tuple of the columns that each row must have; text_pair is read where it is, others are ignored.
         max_bad_rows: int, so many bad rows are skipped.
         on_bad: callable of a message for each skipped row, or None.
 
     Yields:
         dict of str: text, and text_pair, label where the row has them; a label that is a whole number becomes str.
+        Blank lines of a .jsonl, .tsv and .csv are none.
 
     Raises:
         ConfigError: for another ending, and for rows without labels where they are needed from a .txt.
@@ -191,7 +189,7 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
 
 def _texts(path, lines, needed):
     """Yield (line number, row, reason) of the texts of a file."""
-    for number, record, reason in _records(path, lines):
+    for number, record, reason in _records(lines, needed):
         row = {key: record[key] for key in FIELDS if record.get(key) is not None} if record is not None else {}
         if isinstance(row.get("label"), int):
             row["label"] = str(row["label"])

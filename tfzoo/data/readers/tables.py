@@ -1,0 +1,126 @@
+"""Rows of .csv and .tsv as Python's csv module and spreadsheets write them, with any line ends.
+
+In .csv quotes are those of RFC 4180. In .tsv a line is a row and a field is quoted only where it is one well-formed
+quoted field, else its quotes are text; a quoted field holds tabs or line breaks only where its lines alone are no rows,
+and together one with as many fields as the header. A blank line is no row.
+"""
+import collections
+import csv
+import re
+
+from tfzoo.errors import DataError, shown
+
+AHEAD = 1000  # lines that a row of a .tsv may have
+_LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+
+
+def table_rows(lines, ending, needed, known):
+    """Read a table with a header.
+
+    Args:
+        lines: Lines.
+        ending: ".csv" or ".tsv".
+        needed, known: tuples of the columns that there must be, and that there may be once.
+
+    Yields:
+        (number of the line that a row begins in, dict of column to str or None, reason for None).
+
+    Raises:
+        DataError: for a header without the columns needed or with a known one twice; for a quote that is never closed.
+    """
+    rows = (_csv_rows if ending == ".csv" else _tsv_rows)(lines.path, _divide(lines))
+    number, header, reason = next(rows, (1, (), ""))
+    wrong = [f"no column is named {name}" for name in needed if header is not None and name not in header]
+    wrong += [f"{header.count(name)} columns are named {name}" for name in known if header and header.count(name) > 1]
+    if reason or header and wrong:
+        raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(header)}, needed are "
+                        f"the columns {' and '.join(needed)}, divided by {'commas' if ending == '.csv' else 'tabs'}")
+    for number, row, reason in rows:
+        if row is not None and len(row) != len(header):
+            row, reason = None, f"{len(row)} columns, the header has {len(header)}"
+        yield number, None if row is None else dict(zip(header, row)), reason
+
+
+def _divide(lines):
+    """Yield lines that also end at a carriage return alone."""
+    for line in lines:
+        yield from filter(None, _LONE_RETURN.split(line)) if "\r" in line else (line,)
+
+
+def _next_record(reader):
+    """Return the next record of a csv.reader, however long its fields are; the limit is one for the whole process."""
+    limit = csv.field_size_limit(2 ** 31 - 1)
+    try:
+        return next(reader)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _csv_rows(path, lines):
+    """Yield (line number, list of str or None, reason for None)."""
+    reader = csv.reader(lines, strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            row = _next_record(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if str(error) == "unexpected end of data":  # all rows from here would be one bad one
+                raise DataError(f"{path} line {number}: a quote that opens in this row is never closed") from None
+            yield number, None, f"not CSV ({error})"
+            continue
+        if row:
+            yield number, row, ""
+
+
+def _tsv_rows(path, lines):
+    """Yield what _csv_rows does."""
+    lines, held, number, width = iter(lines), collections.deque(), 1, None
+    while line := next(_ahead(held, lines), None):
+        cells, used, reason = _cells(line), 1, ""
+        record, count = _quoted_record(_ahead(held, lines)) if '"' in line and width and (
+            len(cells) != width or _opens(cells[-1])) else ([], 0)
+        if len(record) == len(cells) == width == 1:
+            reason = (f"a quote opens here and closes in line {number + count - 1}: allowed in a .tsv of one column is "
+                      "a text in each line; write it as .csv or .jsonl")
+        elif record and len(record) == width and not (
+                len(cells) == width == len(_cells(next(_ahead(held, lines, 1))))):
+            cells, used = record, count
+        else:
+            cells = [cell[1:-1].replace('""', '"') if _QUOTED.fullmatch(cell) else cell for cell in cells]
+        for _ in range(used):
+            held.popleft()
+        if line.strip("\r\n"):
+            yield number, None if reason else cells, reason
+            width = width or len(cells)
+        number += used
+
+
+def _opens(cell):
+    return cell.startswith('"') and not _QUOTED.fullmatch(cell)
+
+
+def _cells(line):
+    return line.removesuffix("\n").removesuffix("\r").split("\t")
+
+
+def _ahead(held, lines, start=0):
+    """Yield the lines to come, up to AHEAD, which stay in `held`."""
+    for place in range(start, AHEAD):
+        while place >= len(held):
+            line = next(lines, None)
+            if line is None:
+                return
+            held.append(line)
+        yield held[place]
+
+
+def _quoted_record(lines):
+    """Return (fields, count of lines) of the record that lines begin with by the rules of .csv, ([], 0) for none."""
+    reader = csv.reader(lines, delimiter="\t", strict=True)
+    try:
+        return _next_record(reader), reader.line_num
+    except (csv.Error, StopIteration):
+        return [], 0
