@@ -42,6 +42,19 @@ def test_labels_are_sorted_by_value_and_unknown_ones_refused(tmp_path):
         source.label_ids(["9", "8"])
 
 
+@pytest.mark.parametrize("labels, expected", [
+    (["--1", "2", "-3"], ["--1", "-3", "2"]), (["1", "01", "-0", "0", "001"], ["-0", "0", "001", "01", "1"]),
+    (["\u00b2", "1"], ["1", "\u00b2"]), (["\u0661", "3", "2"], ["\u0661", "2", "3"]),
+    (["1e5", "nan"], ["1e5", "nan"]), (["-", "1", "True"], ["-", "1", "True"]), (["9" * 5000, "1"], ["1", "9" * 5000]),
+    ([2, "10", -1], ["-1", "2", "10"])])
+def test_labels_are_strings_whatever_numbers_they_look_like(tmp_path, labels, expected):
+    rows = [{"text": "a", "label": label} for label in labels]
+    for order in (rows, rows[::-1]):
+        source = open_source(write(tmp_path / "a.jsonl", order))
+        assert source.labels() == expected
+        assert source.label_ids(expected).tolist() == [expected.index(str(row["label"])) for row in order]
+
+
 def test_the_evaluation_share_is_apart_from_training():
     source = open_source(str(data_dir() / "sentiment_rt" / "eval.jsonl"))
     train, evaluation = source.split(0.1, seed=3)

@@ -191,6 +191,20 @@ def test_classification_metrics_count_by_weight():
     assert float(terms["loss"]) == pytest.approx(2 * metrics["loss"])
 
 
+def test_metrics_are_means_by_weight_however_small_the_weights():
+    rng = np.random.default_rng(0)
+    task, logits = task_of("classification", ["a", "b"]), tf.constant(rng.standard_normal((6, 2)), tf.float32)
+    weights = rng.random(6).astype(np.float32)
+    one, small = (task.metrics({key: value.numpy() for key, value in task.objective(lambda _: {"logits": logits}, {
+        "labels": tf.constant([0, 1, 1, 0, 1, 0]), "weights": tf.constant(weights * scale)})[1].items()})
+        for scale in (1, 2.0 ** -9))
+    assert small == pytest.approx(one, rel=1e-6) and one["accuracy"] == pytest.approx(
+        weights[np.argmax(logits, 1) == [0, 1, 1, 0, 1, 0]].sum() / weights.sum(), rel=1e-6)
+    pairs = task_of("masked_lm", next_sentence=True)
+    sums = {"loss": 2.0, "right": 3.0, "count": 4.0, "pair_loss": 1.0, "pair_right": 0.5, "pair_count": 2.0}
+    assert pairs.metrics({key: value / 64 for key, value in sums.items()}) == pairs.metrics(sums)
+
+
 @pytest.mark.parametrize("task, labels", [("clasification", None), ("classification", None), ("classification", ["a"])])
 def test_unknown_tasks_and_missing_labels_are_refused(task, labels):
     with pytest.raises(ConfigError):

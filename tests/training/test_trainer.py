@@ -60,6 +60,13 @@ def shared_trainer():
     return trainer
 
 
+def test_an_update_is_divided_by_its_weights_however_small_they_are():
+    batch = make_data().batch(0)
+    small = {**batch, "weights": batch["weights"] * np.float32(2.0 ** -9)}
+    loss, norm, optimizer = one_update("classification")
+    check_update(shared_trainer(), small, loss * 2.0 ** -9, norm=norm, optimizer=optimizer)
+
+
 @functools.cache
 def one_update(task):
     """Return (loss, gradient norm, optimizer's arrays) of an undivided, interpreted update."""

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import re
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.progress import tell
 
 SHOWN = 8  # names of a folder's files in a line
+_WHOLE = re.compile(r"-?\d{1,4000}")  # `int` takes no more digits
 
 
 class Source:
@@ -81,10 +83,9 @@ class Source:
         return digest.hexdigest()
 
     def labels(self):
-        """Return the labels that occur, sorted: list of str (numbers by value)."""
-        found = set(self.columns["label"])
-        numbers = all(label.lstrip("-").isdigit() for label in found)
-        return sorted(found, key=int if numbers else None)
+        """Return the labels that occur, sorted: list of str (whole numbers by value)."""
+        found = sorted(set(self.columns["label"]))  # so that 1 and 01 have an order, too
+        return sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else found
 
     def label_ids(self, labels):
         """Return the index of each example's label: int32 [N]; raises DataError for one that is not in `labels`."""

@@ -13,7 +13,7 @@ def _prepared(root, name):
     name, _, version = name.partition(":")
     infos = [path.parent for path in (root / name).rglob("dataset_info.json")]
     infos = [path for path in infos if not version or path.name == version]
-    return max(infos, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")],
+    return max(infos, key=lambda path: [int(part) if part.isdecimal() else -1 for part in path.name.split(".")],
                default=None)
 
 

@@ -8,8 +8,8 @@ def confusion_metrics(counts, labels):
     """Turn the margins of a confusion matrix into the usual metrics.
 
     Args:
-        counts: int [3, C], the number of times that each label was predicted correctly (the matrix's diagonal), was the
-            true one (row sums) and was predicted (column sums).
+        counts: [3, C], counts or sums of weights: how often each label was predicted correctly (the matrix's diagonal),
+            was the true one (row sums) and was predicted (column sums).
         labels: list of C str.
 
     Returns:
@@ -17,12 +17,12 @@ def confusion_metrics(counts, labels):
         as scikit-learn averages them; and, for up to 100 labels, f1/LABEL for each of those. A ratio with nothing to
         divide by is 0.
     """
-    counts = np.asarray(counts, np.int64)
+    counts = np.asarray(counts, np.float64)
     present = np.flatnonzero(counts[1:].any(0))
     right, true, predicted = counts[:, present]
-    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(true, 1)
+    precision, recall = right / np.where(predicted, predicted, 1), right / np.where(true, true, 1)
     f1 = 2 * right / (true + predicted)
-    result = {"accuracy": right.sum() / max(1, true.sum()), **{
+    result = {"accuracy": right.sum() / (true.sum() or 1.0), **{
         name: values.mean() if len(present) else 0.0
         for name, values in (("f1", f1), ("precision", precision), ("recall", recall))}}
     if len(labels) <= MOST_REPORTED:

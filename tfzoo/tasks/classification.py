@@ -113,7 +113,7 @@ class Classification(Task):
         return {"label": tf.gather(tf.constant(self.labels), best), **predictions}
 
     def metrics(self, sums, answers=None, references=None):
-        return {"loss": super().metrics(sums)["loss"], **confusion_metrics(np.rint(sums["labels"]), self.labels)}
+        return {"loss": super().metrics(sums)["loss"], **confusion_metrics(sums["labels"], self.labels)}
 
 
 def labelled(batches, labels):

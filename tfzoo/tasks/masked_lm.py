@@ -174,6 +174,6 @@ class MaskedLM(Task):
     def metrics(self, sums, answers=None, references=None):
         metrics = super().metrics(sums)
         if self.next_sentence:
-            count = max(1.0, float(sums["pair_count"]))
+            count = float(sums["pair_count"]) or 1.0
             metrics.update(pair_loss=float(sums["pair_loss"]) / count, pair_accuracy=float(sums["pair_right"]) / count)
         return metrics

@@ -172,6 +172,6 @@ class Task:
         Returns:
             dict of float: loss (nats a target), accuracy, perplexity.
         """
-        count = max(1.0, float(sums["count"]))
+        count = float(sums["count"]) or 1.0
         loss = float(sums["loss"]) / count
         return {"loss": loss, "accuracy": float(sums["right"]) / count, "perplexity": math.exp(min(loss, 700))}

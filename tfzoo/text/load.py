@@ -224,7 +224,7 @@ def learn_tokenizer(spec, texts, lowercase="auto"):
         return ByteTokenizer()
     words = spec.split(":")
     least = {"wordpiece": 100, "bpe": 300}.get(words[1] if len(words) == 3 and words[0] == "learn" else None)
-    if least is None or not words[2].isdigit() or int(words[2]) < least:
+    if least is None or not (words[2].isdecimal() and len(words[2]) < 10) or int(words[2]) < least:
         raise ConfigError(f"--tokenizer={spec}: allowed are {SPECS}, with SIZE at least {least or 100}")
     if words[1] == "bpe":
         return learn_merges(int(words[2]), texts)

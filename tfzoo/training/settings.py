@@ -138,7 +138,7 @@ class Settings:
 
     batch_size: int = setting(32, "Examples of one update (of the whole batch).", lower=1, begins="optimization")
     epochs: float = setting(
-        None, f"Passes over the training data; without it and --steps: {EPOCHS:g}.", resumed=FREE, lower=0.0)
+        None, f"Passes over the training data; without it and --steps: {EPOCHS:g}.", resumed=FREE, lower=1e-6)
     steps: int = setting(None, "Updates, instead of --epochs.", resumed=FREE, lower=1)
     optimizer: str = setting(
         "adamw", "bert_adamw: without bias correction, as Google's BERT; lamb: for large batches; adafactor: factored "
@@ -388,7 +388,7 @@ def _plain(name, value):
         right, allowed = right and value in limits["allowed"], " or ".join(limits["allowed"])
     if "lower" in limits:
         upper = limits.get("upper", math.inf)
-        right = right and limits["lower"] <= value <= upper
+        right = right and limits["lower"] <= value <= upper and value != math.inf
         allowed += f" from {limits['lower']}" + (f" to {upper}" if upper < math.inf else "")
     if not right:
         _refuse(f"--{name}={value}: allowed is {allowed}")

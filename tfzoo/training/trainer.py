@@ -144,7 +144,7 @@ class Trainer:
             OutOfMemory: the step does not fit.
         """
         check_batch(self.strategy, len(next(iter(batch.values()))), self.microbatches)
-        counts = {name: tf.constant(max(1.0, count), tf.float32) for name, count in self.task.counts(batch).items()}
+        counts = {name: tf.constant(count or 1.0, tf.float32) for name, count in self.task.counts(batch).items()}
         advice = ("raise --accumulate_steps, lower --batch_size or --max_length, or use --remat, --precision=bfloat16 "
                   "or --optimizer=adafactor")
         with within_memory(self.model, batch, strategy=self.strategy, advice=advice, optimizer=self.optimizer,
