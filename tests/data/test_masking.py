@@ -51,3 +51,18 @@ def test_the_draw_is_a_function_of_seed_and_step(batch):
 def test_a_row_without_a_maskable_token_asks_nothing():
     out = mask_tokens(np.full((2, 8), 1, np.int32), np.zeros((2, 8), bool), TOKENIZER, step_generator(0, 0))
     assert out["weights"].sum() == 0 and (out["token_ids"] == 1).all()
+
+
+def test_a_word_that_does_not_fit_is_skipped_and_without_blanks_any_token_is_hidden():
+    # Rows of 40 tokens hide 6: the first rows are one word, the others a word of 20 tokens and 20 words of one.
+    tokens = np.full((64, 40), 600, np.int32)
+    tokens[32:, 20:] = 100
+    maskable = np.ones(tokens.shape, bool)
+    counts = np.zeros((2, 40), int)
+    for step in range(50):
+        out = mask_tokens(tokens, maskable, TOKENIZER, step_generator(1, step), True)
+        assert (out["weights"].sum(1) == 6).all()
+        for half, rows in enumerate((slice(None, 32), slice(32, None))):
+            np.add.at(counts[half], out["masked_positions"][rows].ravel(), 1)
+    assert abs(counts[0] - 240).max() < 5 * np.sqrt(240)
+    assert (counts[1, :20] == 0).all() and abs(counts[1, 20:] - 480).max() < 5 * np.sqrt(480)

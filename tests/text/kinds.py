@@ -136,6 +136,7 @@ def smollm(folder):
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                                      pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    backend.decoder = decoders.ByteLevel()
     return saved(learn_bpe(backend, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]), folder)
 
 
@@ -169,6 +170,8 @@ def llama2(folder, kind):
         backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     else:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                         decoders.Strip(content=" ", left=1)])
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])
     backend.post_processor = template(ids, *around)
     return saved(backend, folder, tokenizer_class="LlamaTokenizer")

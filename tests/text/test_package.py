@@ -6,7 +6,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from tests.helpers import real_lines, vocab_dir
 from tests.text import kinds
-from tfzoo.errors import DataError
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
 
 
@@ -118,3 +119,21 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Sorcery"}}')
     with pytest.raises(DataError, match="cannot be read"):
         load_tokenizer(tmp_path)
+
+
+def test_words_of_a_wordpiece_and_of_whole_words_begin_as_their_model_says(tmp_path):
+    wordpiece = Tokenizer(models.WordPiece({"[UNK]": 0, "</s>": 1, "a": 2, "##b": 3}, unk_token="[UNK]"))
+    whole = Tokenizer(models.WordLevel({"[UNK]": 0, "</s>": 1, "a": 2, "b": 3}, unk_token="[UNK]"))
+    for backend, starts in ((wordpiece, [0, 0, 1, 0]), (whole, [0, 0, 1, 1])):
+        backend.add_special_tokens(["[UNK]", "</s>"])
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        assert kinds.saved(backend, tmp_path)[0].starts_word.tolist() == starts
+
+
+def test_masking_whole_words_needs_to_know_where_they_begin(tmp_path):
+    backend = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))  # as HerBERT's
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    kinds.learn_bpe(backend, ["<unk>", "</s>", "<mask>"], end_of_word_suffix="</w>", limit_alphabet=400)
+    tokenizer = kinds.saved(backend, tmp_path, mask_token="<mask>")[0]
+    with pytest.raises(ConfigError, match="--whole_word: no token .* omit it"):
+        task_of("masked_lm", whole_word=True).features(None, tokenizer, batch_size=2, max_length=16)

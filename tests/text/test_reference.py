@@ -112,3 +112,15 @@ def test_what_is_written_and_read_is_written_again_to_the_bit(kind, tmp_path):
     again, texts = load_tokenizer(tmp_path / "two"), texts_of(name, 61)
     assert again.fingerprint == tokenizer.fingerprint and again.around == tokenizer.around
     assert again.encode(texts).to_list() == tokenizer.encode(texts).to_list()
+
+
+def test_words_begin_where_the_vocabulary_marks_it(kind):
+    name, tokenizer, _ = kind
+    if name.startswith("gpt") and name != "gpt2":  # GPT's of 2018 marks where a word ends
+        assert tokenizer.starts_word is None
+        return
+    words = "the film was unbelievably overwrought und der film".split()
+    ids = tokenizer.encode([" ".join(words)]).to_list()[0]
+    starts = [number for number, token in enumerate(ids) if number == 0 or tokenizer.starts_word[token]]
+    pieces = [tokenizer.decode([ids[start:end]])[0].strip() for start, end in zip(starts, [*starts[1:], len(ids)])]
+    assert [piece.lower() for piece in pieces] == [word.lower() for word in words]

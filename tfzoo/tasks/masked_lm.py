@@ -143,6 +143,9 @@ class MaskedLM(Task):
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
         if tokenizer.mask_id is None:
             raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
+        if self.whole_word and tokenizer.starts_word is None:
+            raise ConfigError("--whole_word: no token of this tokenizer says that a word begins with it; omit it, or "
+                              "use a vocabulary that marks that (##, \u2581, \u0120)")
         room = tokenizer.room(max_length, 2 if self.next_sentence else 1)  # refuses before all is encoded
         if self.pack:
             packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size=batch_size,

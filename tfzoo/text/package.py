@@ -60,11 +60,22 @@ class PackageTokenizer(Tokenizer):
         self.unk_id, self.mask_id = ids.get(self.tokens["unk"]), ids.get(self.tokens["mask"])
         special = {number for number, token in self._backend.get_added_tokens_decoder().items() if token.special}
         self.special_ids = tuple(sorted(special | {self.end_id, self.pad_id, *before, *between, *after}))
-        self.starts_word = np.zeros(self.vocab_size, bool)
-        self.starts_word[[number for token, number in ids.items() if token.startswith(WORD_BEGINS)]] = True
+        self.starts_word = self._word_starts(ids, model["model"])
         if (model.get("pre_tokenizer") or {}).get("type") == "ByteLevel":  # GPT-2's and RoBERTa's; later ones have more
             self.word_prefix = " "
         self.lossless = not model.get("normalizer") and "ByteLevel" in json.dumps(model.get("pre_tokenizer"))
+
+    def _word_starts(self, ids, model):
+        """Return which tokens begin a word, by the vocabulary's own marks; None where it marks no beginning."""
+        mark = model.get("continuing_subword_prefix") or ""
+        ordinary = {token: number for token, number in ids.items() if number not in self.special_ids}
+        begins = [number for token, number in ordinary.items() if token.startswith(WORD_BEGINS) or (
+            mark and not token.startswith(mark)) or model.get("type") == "WordLevel"]
+        if not begins or model.get("end_of_word_suffix"):
+            return None
+        starts_word = np.zeros(self.vocab_size, bool)
+        starts_word[begins] = True
+        return starts_word
 
     def _template(self):
         """Return what the package puts around texts: before one, between two, after the last."""

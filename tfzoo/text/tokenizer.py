@@ -110,7 +110,7 @@ class Tokenizer:
 
     Attributes:
         kind: str. vocab_size: int. pad_id, unk_id, start_id, end_id, mask_id: int, None where there is none.
-        special_ids: tuple of int. starts_word: bool [V], the token begins a word.
+        special_ids: tuple of int. starts_word: bool [V], the token begins a word; None where no token says so.
         lossless: bool, the tokens of a text spell all of its bytes. in_graph: bool, it encodes inside a graph.
         ends_between: int, how many end tokens stand between the texts of a pair.
         word_prefix: str, what a word of a sentence that comes in words begins with: a blank where the vocabulary has
