@@ -8,7 +8,7 @@ def make_flags():
     script.group("data")
     script.add("string", "data", None, "A file, a folder (its eval.*), or the evaluation part of builtin:NAME or "
                "tfds:NAME.", required=True)
-    groups.shared(script, "document", "max_bad_rows", "allow_download")
+    groups.shared(script, "max_length", "document", "max_bad_rows", "allow_download")
     script.group("running")
     script.add("integer", "batch_size", 32, "Examples of a batch.", lower_bound=1)
     script.add("integer", "seed", 0, "Decides which words masked_lm hides.", lower_bound=0)
@@ -23,7 +23,7 @@ def run(values):
     from tfzoo.training.evaluator import Evaluator
     from tfzoo.training.loop import evaluation_bar
     from tfzoo.training.settings import POLICIES, document_of
-    from tfzoo.training.sources import tell_counts, tell_notes
+    from tfzoo.training.sources import length_of, tell_counts, tell_notes
     from tfzoo.training.strategy import choose_xla
     loaded = load(values.init, POLICIES[values.precision])
     if loaded.task is None or loaded.tokenizer is None:
@@ -33,9 +33,10 @@ def run(values):
     if source is None:
         raise DataError(f"{values.data} has no evaluation part: name a file, or a folder with eval.*")
     tell_counts(source)
+    length = length_of(loaded, values.max_length)
     data = loaded.task.features(source, loaded.tokenizer, batch_size=values.batch_size,
-                                max_length=loaded.config["max_length"], seed=values.seed)
-    tell_notes(source, data, loaded.config["max_length"])
+                                max_length=length, seed=values.seed)
+    tell_notes(source, data, length)
     evaluator = Evaluator(loaded.model, loaded.task, choose_xla(values.xla)[0])
     return {"examples": len(source), **evaluator.evaluate(data, evaluation_bar)}
 

@@ -9,12 +9,15 @@ import pytest
 import tensorflow as tf
 
 import tfzoo
-from experiments import app, finetune
+from experiments import app, evaluate, finetune
 from tests.experiments.conftest import write_reviews
 from tests.training.kills import compare, left_by
+from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError
+from tfzoo.text import load_tokenizer
 from tfzoo.training import settings as module
 from tfzoo.training.settings import Settings
+from tfzoo.training.sources import length_of
 
 OVERRIDE = ["num_layers=1", "hidden_dim=16", "num_heads=2", "ffn_dim=32", "max_length=32"]
 
@@ -118,3 +121,47 @@ def test_two_threads_train_as_each_alone(whole, given, tmp_path):
         thread.join()
     assert same(whole[0], tmp_path / "same")
     assert not same(whole[0], tmp_path / "other") and (tmp_path / "other" / "results.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """Folders of a Qwen2 with 4,096 positions as transformers has it, and as a run of ours that trained it with them.
+
+    Of its weights nothing is asked here but that they are few.
+    """
+    folder = tmp_path_factory.mktemp("long")
+    model = tfzoo.build("qwen2_tiny", task="causal_lm", vocab_size=260, num_layers=1, hidden_dim=8, num_heads=2,
+                        num_kv_heads=1, ffn_dim=8, max_length=4096)
+    config = {"model": "qwen2_tiny", "task": "causal_lm", "labels": None, "settings": {}, "max_length": 4096}
+    loaded = Loaded(model, load_tokenizer("bytes"), config)
+    for format in ("huggingface", "tfzoo"):
+        tfzoo.save(loaded, folder / format, format=format)
+    (folder / "corpus.txt").write_text("a fine film " * 20)
+    return folder
+
+
+def test_others_models_are_trained_with_at_most_1024_tokens_and_ours_as_before(long, capsys):
+    theirs, ours = tfzoo.load(long / "huggingface"), tfzoo.load(long / "tfzoo")
+    assert theirs.config["max_length"] == ours.config["max_length"] == 4096
+    assert length_of(ours) == 4096 and length_of(theirs, 2048) == 2048 and capsys.readouterr().err == ""
+    assert length_of(theirs) == 1024
+    assert capsys.readouterr().err == "--max_length=1024, as none is given: the model takes up to 4,096 tokens\n"
+    tfzoo.save(theirs, long / "again")  # which does not make it ours
+    assert length_of(tfzoo.load(long / "again")) == 1024
+    with pytest.raises(ConfigError, match="--max_length=5000: the model has 4096 positions; lower it"):
+        length_of(ours, 5000)
+
+
+@pytest.mark.slow  # three traces
+def test_the_default_length_is_recorded_and_evaluate_has_the_same(long, tmp_path, capsys):
+    given = {"task": "causal_lm", "init": long / "huggingface", "data": long / "corpus.txt", "batch_size": 1}
+    tfzoo.train(tmp_path / "run", steps=1, **given)
+    assert "takes up to 4,096 tokens" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["max_length"] == 1024
+    assert tfzoo.load(tmp_path / "run").config["max_length"] == 1024
+    tfzoo.train(tmp_path / "run", steps=2)  # which has its length
+    assert "as none is given" not in capsys.readouterr().err
+    words = [f"--init={long / 'huggingface'}", f"--data={long / 'corpus.txt'}", "--batch_size=1"]
+    assert app.execute(evaluate.make_flags(), evaluate.run, words) == 0
+    assert "takes up to 4,096 tokens" in capsys.readouterr().err
+    assert app.execute(evaluate.make_flags(), evaluate.run, [*words, "--max_length=64"]) == 0

@@ -41,7 +41,8 @@ class Loaded:
         model: keras.Model, a TaskModel or a bare body.
         tokenizer: Tokenizer, or None where the folder has none.
         config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
-            None, max_length, and kept (words of a config.json of Hugging Face that are written again).
+            None, max_length, and kept where others trained the model: words of a config.json of Hugging Face
+            that are written again.
         dropped: list of str, the tensors of the folder that belong to another head than the one it names.
         tokenizer_problem: str, why there is no tokenizer.
     """

@@ -85,7 +85,7 @@ def convert(backbone, dtype=None):
         raise DataError(f"the preset has weights that {family.name} has not, as {next(iter(left))}: load it with "
                         "keras-nlp")
     return model, {"model": family.name, "task": task and task.name, "labels": None, "settings": {},
-                   "max_length": arguments.get("max_length", body.config["max_length"])}
+                   "max_length": arguments.get("max_length", body.config["max_length"]), "kept": {}}
 
 
 def _weights(backbone):

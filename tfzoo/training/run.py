@@ -19,7 +19,7 @@ from tfzoo.training.model import build_model, get_tokenizer, make_method, make_s
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.run_folder import RunFolder
 from tfzoo.training.settings import BEFORE, POWER, Settings, checked
-from tfzoo.training.sources import make_batches, open_sources
+from tfzoo.training.sources import length_of, make_batches, open_sources
 from tfzoo.training.strategy import (
     LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, leave, make_strategy)
 from tfzoo.training.trainer import Trainer
@@ -63,7 +63,8 @@ def train(output_dir, **settings):
             with initial_weights(settings.seed):
                 model, tokenizer = build_model(settings, task, init=init, tokenizer=tokenizer)
                 method.prepare(model)
-            settings = settings.with_length(model.body.config["max_length"], init and init.config["max_length"])
+            trained = length_of(init) if init and not settings.max_length else None
+            settings = settings.with_length(model.body.config["max_length"], trained)
             data, eval_data = make_batches(settings, task, tokenizer=tokenizer, sources=sources)
             settings = settings.with_epoch(data.batches_per_epoch)
             run.update({**settings.config(), **facts})

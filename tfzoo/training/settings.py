@@ -39,7 +39,7 @@ PRETRAINING, FINETUNING = (tuple(name for name, facts in TASKS.items() if facts.
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
 RATE_FROM_INIT, RATE_FROM_SCRATCH = 5e-5, 5e-4
 TARGETS = r"attention/(query|value)$"
-EPOCHS, POWER, LENGTH, WARMUP_PART = 3.0, 2.0, 256, 10
+EPOCHS, POWER, LENGTH, LONGEST, WARMUP_PART = 3.0, 2.0, 256, 1024, 10  # LONGEST as in transformers' scripts
 NO_DECAY = r"(bias|norm/gamma|norm/beta)$"
 # What stands for "decide it"; in a run that goes on it is decided already, but for what may change.
 UNDECIDED = {"learning_rate": None, "schedule_power": None, "warmup_steps": -1, "max_length": 0, "document": "auto",
@@ -105,7 +105,7 @@ class Settings:
         0.0, "Or: a random share of --data that is kept for evaluation.", lower=0.0, upper=0.9)
     max_length: int = setting(
         0, "Tokens of an example, special ones included; longer ones are cut, and counted. 0: as --init was trained "
-        f"with; from scratch {LENGTH}, or less where the model has fewer positions.", lower=0)
+        f"with (others' up to {LONGEST}); from scratch {LENGTH}, or less where the model has fewer positions.", lower=0)
     max_bad_rows: int = setting(0, "Up to this many rows that cannot be read are skipped.", lower=0)
     allow_download: bool = setting(False, "Let tfds:NAME use the network.", resumed=ANEW)
     document: str = setting(

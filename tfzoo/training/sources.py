@@ -3,9 +3,10 @@ import pathlib
 
 from tfzoo.data.source import has_own_eval, open_source
 from tfzoo.data.splits import EVAL, splits_in
-from tfzoo.errors import DataError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.progress import tell
 from tfzoo.tasks import tasks
+from tfzoo.training.settings import LONGEST
 
 
 def open_sources(settings):
@@ -52,6 +53,26 @@ def make_batches(settings, task, tokenizer, sources):
         if data is not None:
             tell_notes(source, data, settings.max_length)
     return made
+
+
+def length_of(loaded, given=0):
+    """Return the tokens of an example of a model's data: int.
+
+    Args:
+        loaded: Loaded.
+        given: int, --max_length. 0: what the model was trained with; of one that others trained, whose max_length is
+            all of its positions, at most LONGEST, which a line says.
+
+    Raises:
+        ConfigError: more than the model's positions.
+    """
+    positions, length = loaded.body.config["max_length"], given or loaded.config["max_length"]
+    if given > positions:
+        raise ConfigError(f"--max_length={given}: the model has {positions} positions; lower it")
+    if not given and "kept" in loaded.config and length > LONGEST:
+        tell(f"--max_length={LONGEST}, as none is given: the model takes up to {length:,} tokens")
+        return LONGEST
+    return length
 
 
 def tell_counts(source):
