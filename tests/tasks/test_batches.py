@@ -22,9 +22,18 @@ def some_texts(count=60, longest=30, seed=0):
     return encoded(*[rng.integers(4, 53, size) for size in rng.integers(0, longest + 1, count)])
 
 
-def reference_batch(texts, step, seed, batch_size, length):
+class Opened(type(TOKENIZER)):
+    """A tokenizer that puts tokens before a text, as Llama's puts <s>."""
+
+    opening = property(lambda self: self._opening)
+
+    def __init__(self, *opening):
+        self.__dict__.update(TOKENIZER.__dict__, _opening=list(opening))
+
+
+def reference_batch(texts, step, seed, batch_size, length, separator):
     """Return what StreamBatches gave when it copied the corpus with end tokens put in."""
-    stream = np.array([token for text in texts for token in [*text, TOKENIZER.end_id]][:-1], np.int32)
+    stream = np.array([token for text in texts for token in [*text, *separator]][:-len(separator)], np.int32)
     windows = -(-len(stream) // length)
     epoch, index = divmod(step, -(-windows // batch_size))
     shift, order = 0, np.arange(windows)
@@ -37,7 +46,7 @@ def reference_batch(texts, step, seed, batch_size, length):
     for row, window in enumerate(order[index * batch_size:(index + 1) * batch_size]):
         for column, place in enumerate(range(window * length, min((window + 1) * length, len(stream)))):
             target = (place + shift) % len(stream)
-            batch["token_ids"][row, column] = stream[target - 1] if target else TOKENIZER.end_id
+            batch["token_ids"][row, column] = stream[target - 1] if target else separator[-1]
             batch["labels"][row, column] = stream[target]
             batch["padding_mask"][row, column] = batch["weights"][row, column] = 1
     return batch
@@ -46,14 +55,16 @@ def reference_batch(texts, step, seed, batch_size, length):
 @pytest.mark.parametrize("seed", [None, 5])
 @pytest.mark.parametrize("part", [slice(None), slice(3, 40, 3), slice(5, 6)])
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
-def test_windows_are_those_of_the_stream_that_was_copied(seed, part, dtype):
+@pytest.mark.parametrize("tokenizer, separator", [
+    (TOKENIZER, [2]), (Opened(), [2]), (Opened(2), [2]), (Opened(1), [2, 1]), (Opened(7, 1), [2, 7, 1])])
+def test_windows_are_those_of_the_stream_that_was_copied(seed, part, dtype, tokenizer, separator):
     texts = some_texts()
     rows = np.arange(60)[part]
     corpus = EncodedTexts(texts.tokens.astype(dtype), texts.starts[rows], texts.ends[rows])
-    data = StreamBatches(corpus, TOKENIZER, 3, 7, seed)
+    data = StreamBatches(corpus, tokenizer, 3, 7, seed)
     plain = [texts[row].tolist() for row in rows]
     for step in [*range(2 * data.batches_per_epoch), 0]:
-        batch, expected = data.batch(step), reference_batch(plain, step, seed, 3, 7)
+        batch, expected = data.batch(step), reference_batch(plain, step, seed, 3, 7, separator)
         assert sorted(batch) == sorted(expected)
         for key, value in batch.items():
             assert np.array_equal(value, expected[key]), (step, key)

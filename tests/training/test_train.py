@@ -2,6 +2,7 @@
 import json
 import random
 import threading
+import types
 
 import keras
 import numpy as np
@@ -11,11 +12,16 @@ import tensorflow as tf
 import tfzoo
 from experiments import app, evaluate, finetune
 from tests.experiments.conftest import write_reviews
+from tests.text import kinds
 from tests.training.kills import compare, left_by
 from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError
+from tfzoo.generation import Generator
+from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
 from tfzoo.training import settings as module
+from tfzoo.training.model import make_sampler
+from tfzoo.training.run import _facts_of
 from tfzoo.training.settings import Settings
 from tfzoo.training.sources import length_of
 
@@ -165,3 +171,19 @@ def test_the_default_length_is_recorded_and_evaluate_has_the_same(long, tmp_path
     assert app.execute(evaluate.make_flags(), evaluate.run, words) == 0
     assert "takes up to 4,096 tokens" in capsys.readouterr().err
     assert app.execute(evaluate.make_flags(), evaluate.run, [*words, "--max_length=64"]) == 0
+
+
+def test_samples_begin_as_the_documents_of_training_do(tmp_path, monkeypatch):
+    llama, prompts = kinds.llama2(tmp_path, "model")[0], []
+    monkeypatch.setattr(Generator, "__init__", lambda *_: None)
+    monkeypatch.setattr(Generator, "generate", lambda self, given, count: prompts.extend(given) or np.array([[300]]))
+    model = types.SimpleNamespace(body=None, logits=None)
+    make_sampler(model, types.SimpleNamespace(name="causal_lm"), llama)()
+    assert prompts == [[llama.start_id]] == [llama.separator[-1:]]
+
+
+def test_a_run_that_trained_without_the_start_token_is_not_gone_on_with(tmp_path):
+    llama = kinds.llama2(tmp_path, "model")[0]
+    settings = types.SimpleNamespace(tokenizer=str(tmp_path))
+    facts = {name: _facts_of(settings, task_of(name), sources=[], init=None) for name in ("causal_lm", "masked_lm")}
+    assert facts["causal_lm"] == {**facts["masked_lm"], "separator": [llama.end_id, llama.start_id]}

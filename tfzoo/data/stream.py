@@ -8,13 +8,14 @@ from tfzoo.errors import DataError
 class StreamBatches(Batches):
     """Windows of one stream of tokens for a causal language model; each token is a target once an epoch.
 
-    The first token of the stream is predicted from the end token, which also separates documents. In training the
-    windows begin at another place in each epoch and the stream is a circle; evaluation cuts it from its beginning.
+    `Tokenizer.separator` stands between documents: an end token and what opens a text (Llama's <s>); the first
+    token of the stream is predicted from the last of these. In training the windows begin at another place in each
+    epoch and the stream is a circle; evaluation cuts it from its beginning.
     Of the stream nothing is held but where each document begins: windows are read where the documents' tokens lie.
 
     Args:
         encoded: EncodedTexts, the documents.
-        tokenizer: of the end token.
+        tokenizer: of the special tokens.
         batch_size, max_length: int, rows and width of a batch.
         seed: int or None, None for evaluation.
         raw_bytes: int, UTF-8 bytes that the texts spell, or None; these are the references.
@@ -22,13 +23,14 @@ class StreamBatches(Batches):
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, raw_bytes=None):
         self.encoded, self.tokens, self.references, self.end_id = encoded, encoded.tokens, raw_bytes, tokenizer.end_id
+        self.separator = np.array(tokenizer.separator, np.int32)
         lengths = encoded.lengths
         if not lengths.any():
             raise DataError("no text: allowed is one token or more")
-        lengths += 1  # an end token follows each document but the last
+        lengths += len(self.separator)  # which follows each document but the last
         self.firsts = np.zeros(len(lengths), np.int64)  # where each document begins in the stream
         np.cumsum(lengths[:-1], out=self.firsts[1:])
-        self.size = int(self.firsts[-1] + lengths[-1]) - 1
+        self.size = int(self.firsts[-1] + lengths[-1]) - len(self.separator)
         self.batch_size, self.length, self.seed = batch_size, max_length, seed
         self.windows = -(-self.size // max_length)
         self.batches_per_epoch = -(-self.windows // batch_size)
@@ -54,12 +56,12 @@ class StreamBatches(Batches):
         return order[index * self.batch_size:(index + 1) * self.batch_size].astype(np.int64), shift
 
     def _tokens(self, places):
-        """Return the tokens at places of the stream, int32 of their shape; -1 is the end token before its first."""
+        """Return the tokens at places of the stream, int32 of their shape; -1 is what its first is predicted from."""
         document = np.maximum(np.searchsorted(self.firsts, places, side="right") - 1, 0)
         start, end = self.encoded.starts[document], self.encoded.ends[document]
         place = start + places - self.firsts[document]
         inside = (places >= 0) & (place < end)
-        tokens = np.full(places.shape, self.end_id, np.int32)
+        tokens = self.separator[np.where(places < 0, -1, np.clip(place - end, 0, len(self.separator) - 1))]
         tokens[inside] = self.tokens[place[inside]]
         return tokens
 

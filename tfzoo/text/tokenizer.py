@@ -127,8 +127,17 @@ class Tokenizer:
 
     @property
     def opening(self):
-        """Return the ids that a text to be written on begins with: here what ended the one before in training."""
+        """Return the ids that stand before a text that is continued: here what ends the one before in training."""
         return [self.end_id]
+
+    @property
+    def separator(self):
+        """Return the ids between two documents of a causal language model: the end of one, the opening of the next."""
+        return self.opening if self.opening[:1] == [self.end_id] else [self.end_id, *self.opening]
+
+    def beginning(self, ids=()):
+        """Return a text of `ids` to be continued, list of int: it begins as a document does after another one."""
+        return [*self.opening, *ids] or [self.end_id]
 
     def encode(self, texts):
         """Return the ids without special tokens: RaggedTensor int32 [B, None]."""

@@ -116,7 +116,7 @@ def make_sampler(model, task, tokenizer):
     generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))
 
     def sample():
-        tokens = generator.generate([[tokenizer.end_id]], SAMPLE_TOKENS)[0].tolist()
+        tokens = generator.generate([tokenizer.beginning()], SAMPLE_TOKENS)[0].tolist()
         return {"sample": tokenizer.decode([tokens])[0]}
 
     return sample

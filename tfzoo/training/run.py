@@ -125,10 +125,13 @@ def _facts_of(settings, task, sources, init):
     """Return what decides the outcome of a run beside its settings: dict of plain values."""
     facts = {"data_sha256": [None if source is None else source.fingerprint for source in sources],
              "labels": task.labels}
+    tokenizer = init and init.tokenizer
     if init is not None:
         facts["init_model"] = {"name": init.config["model"], "tokenizer": init.tokenizer.fingerprint}
     elif not settings.tokenizer.startswith("learn:"):
-        facts["tokenizer_sha256"] = load_tokenizer(settings.tokenizer).fingerprint
+        facts["tokenizer_sha256"] = (tokenizer := load_tokenizer(settings.tokenizer)).fingerprint
+    if task.name == "causal_lm" and tokenizer and len(tokenizer.separator) > 1:
+        facts["separator"] = tokenizer.separator  # runs that do not have it trained with the end token alone
     return facts
 
 
