@@ -42,19 +42,25 @@ def run(values):
     if len(tokens) >= loaded.model.body.config["max_length"]:
         tell(f"the prompt has {len(tokens):,} tokens, the model sees the last "
              f"{loaded.model.body.config['max_length'] - 1:,} of them")
-    begin, made, shown, out = time.perf_counter(), [], prompt, [] if values.output else sys.stdout
+    begin, made, shown, out = time.perf_counter(), [], 0, [] if values.output else sys.stdout
     _put(out, prompt)
+    # Where the tokenizer keeps no blank at the end of a text, the one of the prompt parts it from what follows.
+    parted = prompt[-1:].isspace() and not loaded.tokenizer.decode([tokens])[0][-1:].isspace()
+
+    def added():
+        text = loaded.tokenizer.continuation(tokens, made)
+        return text.removeprefix(" ") if parted else text
+
     generator = Generator(loaded.body, loaded.model.logits, sampling)
     for token in generator.stream([tokens], values.max_new_tokens, loaded.tokenizer.end_id):
         if token[0] == loaded.tokenizer.end_id:
             break
         made.append(int(token[0]))
-        text = prompt + loaded.tokenizer.decode([made])[0]
+        text = added()
         if not text.endswith("\ufffd"):  # a character of several tokens may not be whole yet
-            _put(out, text[len(shown):])
-            shown = text
-    text = prompt + loaded.tokenizer.decode([made])[0] if made else prompt
-    _put(out, text[len(shown):] + "\n")
+            _put(out, text[shown:])
+            shown = len(text)
+    _put(out, added()[shown:] + "\n")
     if values.output:
         files.write_atomic(values.output, "".join(out))
     seconds = time.perf_counter() - begin

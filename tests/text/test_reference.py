@@ -2,6 +2,7 @@
 import functools
 import unicodedata
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import pre_tokenizers
@@ -124,3 +125,18 @@ def test_words_begin_where_the_vocabulary_marks_it(kind):
     starts = [number for number, token in enumerate(ids) if number == 0 or tokenizer.starts_word[token]]
     pieces = [tokenizer.decode([ids[start:end]])[0].strip() for start, end in zip(starts, [*starts[1:], len(ids)])]
     assert [piece.lower() for piece in pieces] == [word.lower() for word in words]
+
+
+def test_decoding_never_takes_back_what_it_gave_and_has_no_text_for_ids_that_are_not_there(kind):
+    name, tokenizer, _ = kind
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, tokenizer.vocab_size, (100, 9)).tolist()
+    rows += [ids[:12] for ids in tokenizer.encode(real_lines()[::200]).to_list()]
+    for ids in rows:
+        text = ""
+        for count in range(len(ids) + 1):
+            before, text = text, tokenizer.decode([ids[:count]])[0]
+            if not before.endswith("\ufffd") and not ("\ufffd" in text and name in ("llama2_json", "mistral_json")):
+                assert text.startswith(before)  # the package replaces all bytes of a stretch, SentencePiece those it must
+        beyond = [-100, *ids[:3], -1, tokenizer.vocab_size, *ids[3:], tokenizer.vocab_size + 9]
+        assert tokenizer.decode([np.array(beyond)]) == [text]

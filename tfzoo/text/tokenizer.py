@@ -144,13 +144,27 @@ class Tokenizer:
         raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
 
     def decode(self, ids):
-        """Return the texts of rows of ids: list of str. Special tokens have no text.
+        """Return the texts of rows of ids: list of str.
+
+        Special tokens, and ids that the vocabulary does not have, have no text. Blanks stand as the tokens say: none is
+        taken away beside punctuation (in transformers clean_up_tokenization_spaces=False). The blank that
+        SentencePiece begins a text with is not shown, and a first ##s stays so: see `continuation` for what comes
+        after another text. Bytes that are no UTF-8 become U+FFFD.
 
         Args:
             ids: B rows of ids: lists, arrays, or a dense or ragged tensor.
         """
         special = set(self.special_ids)
-        return [self._text_of([token for token in np.asarray(row).tolist() if token not in special]) for row in ids]
+        return [self._text_of([token for token in np.asarray(row).tolist()
+                               if 0 <= token < self.vocab_size and token not in special]) for row in ids]
+
+    def continuation(self, before, ids):
+        """Return what `ids` add to the text of the ids `before` them: str, with the blank that parts the two, if any.
+
+        The last character may be U+FFFD as long as not all of its bytes are there.
+        """
+        start, whole = self.decode([before, [*before, *ids]])
+        return whole[len(start):]
 
     @tf.autograph.experimental.do_not_convert  # so that errors stay what they are
     def word_pieces(self, words):

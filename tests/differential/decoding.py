@@ -1,0 +1,90 @@
+"""Decoding held to transformers': random ids, and texts cut anywhere, of every kind of tokenizer it reads from a JSON.
+
+    python -m tests.differential.decoding PYTHON [COUNT [SEED]]
+
+PYTHON is an interpreter that imports transformers. It decodes with skip_special_tokens and without
+clean_up_tokenization_spaces, which is what `Tokenizer.decode` promises.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from tests.helpers import hostile_texts, real_lines, vocab_dir
+from tests.text import kinds
+
+# Kind -> the class of transformers that reads it; of BERT the slow one, as the decoder of the other always cleans up.
+CLASSES = {**{kind: "PreTrainedTokenizerFast" for kind in kinds.MAKERS if not kind.startswith("albert")},
+           "bert_uncased": "BertTokenizer", "bert_cased": "BertTokenizer", "bert_chinese": "BertTokenizer",
+           "gpt2": "GPT2TokenizerFast", "roberta": "RobertaTokenizerFast", "gpt": "OpenAIGPTTokenizerFast"}
+PUBLISHED = ("bert_uncased", "bert_cased", "bert_chinese", "gpt2", "t5", "t5_json")
+AS_JSON = {"llama2": "llama2_json"}  # the same vocabulary as a tokenizer.json
+THEIRS = """
+import json, sys
+import transformers
+found = []
+for given in json.load(sys.stdin):
+    tokenizer = getattr(transformers, given["class"]).from_pretrained(given["folder"], **given["words"])
+    found.append([tokenizer.decode([token for token in ids if token not in given["special"]], skip_special_tokens=True,
+                                   clean_up_tokenization_spaces=False) for ids in given["rows"]])
+print(json.dumps(found))
+"""
+
+
+def _rows_of(tokenizer, count, seed):
+    rng = np.random.default_rng(seed)
+    rows = [rng.integers(0, tokenizer.vocab_size, rng.integers(0, 12)).tolist() for _ in range(count)]
+    texts = real_lines() + [text.decode("utf-8", "replace") for text in hostile_texts(200)]
+    for ids in tokenizer.encode([texts[number] for number in rng.integers(0, len(texts), count)]).to_list():
+        begin, end = sorted(rng.integers(0, len(ids) + 1, 2))
+        rows.append(ids[begin:end])
+    return rows
+
+
+def _question_of(kind, folder, count, seed):
+    """Return (our tokenizer, what transformers is asked)."""
+    folder.mkdir()
+    tokenizer, _ = kinds.MAKERS[kind](folder)
+    if kind in AS_JSON:
+        kinds.MAKERS[AS_JSON[kind]](folder)
+    folder = vocab_dir() / kind.removesuffix("_json") if kind in PUBLISHED else folder
+    words = {"do_lower_case": tokenizer.lowercase} if CLASSES[kind] == "BertTokenizer" else {}
+    if CLASSES[kind] == "PreTrainedTokenizerFast":
+        words = {"tokenizer_file": str(folder / "tokenizer.json")}
+    return tokenizer, {"class": CLASSES[kind], "folder": str(folder), "words": words,
+                       "special": tokenizer.special_ids, "rows": _rows_of(tokenizer, count, seed)}
+
+
+def check(reference_python, count=300, seed=0):
+    """Decode with both.
+
+    Args:
+        reference_python: str, an interpreter that imports transformers.
+        count: int, rows of random ids and cuts of texts, each, for a kind.
+        seed: int.
+
+    Returns:
+        List of str, a line for each row where the two differ.
+
+    Raises:
+        RuntimeError: transformers fails, with its last line.
+    """
+    findings = []
+    with tempfile.TemporaryDirectory() as folder:
+        asked = {kind: _question_of(kind, pathlib.Path(folder) / kind, count, seed) for kind in CLASSES}
+        done = subprocess.run([reference_python, "-c", THEIRS], capture_output=True, text=True,
+                              input=json.dumps([question for _, question in asked.values()]))
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    for (kind, (tokenizer, question)), theirs in zip(asked.items(), json.loads(done.stdout.splitlines()[-1])):
+        findings += [f"{kind}: {ids} is {one!r}, in transformers {two!r}" for ids, one, two in zip(
+            question["rows"], tokenizer.decode(question["rows"]), theirs, strict=True) if one != two]
+    return findings
+
+
+if __name__ == "__main__":
+    found = check(sys.argv[1], *map(int, sys.argv[2:]))
+    print("\n".join([*found, f"{len(found)} differences"]))

@@ -1,0 +1,72 @@
+"""What generate shows of every kind of tokenizer: the prompt and what follows it, with the blanks between the two."""
+import io
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from experiments import app, generate
+from tests.text import kinds
+from tfzoo.text import load_tokenizer
+
+MAKERS = {**kinds.MAKERS, "bytes": lambda folder: (load_tokenizer("bytes"), None)}
+FAITHFUL = [name for name in MAKERS if not name.startswith(("bert", "gpt_", "t5", "albert")) and name != "gpt"]
+
+
+class Pieces(io.StringIO):
+    """Standard output that remembers what came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.pieces = []
+
+    def write(self, text):
+        self.pieces.append(text)
+        return super().write(text)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """A callable of (tokenizer, prompt, ids that the model draws) -> (the prompt's ids, the pieces that are shown)."""
+    def run(tokenizer, prompt, drawn):
+        prompts, out = [], Pieces()
+
+        def stream(self, given, count, end_id):
+            prompts.extend(given)
+            return (np.array([token], np.int32) for token in [*drawn, end_id, 5])
+
+        model = types.SimpleNamespace(body=types.SimpleNamespace(config={"max_length": 512}), logits=None)
+        loaded = types.SimpleNamespace(model=model, body=model.body, tokenizer=tokenizer, config={"task": "causal_lm"})
+        monkeypatch.setattr("tfzoo.checkpoints.load", lambda *_: loaded)
+        monkeypatch.setattr("tfzoo.generation.Generator.__init__", lambda *_: None)
+        monkeypatch.setattr("tfzoo.generation.Generator.stream", stream)
+        monkeypatch.setattr(sys, "stdout", out)
+        assert app.execute(generate.make_flags(), generate.run, ["--init=x", f"--prompt={prompt}"],
+                           sys.stderr) == 0
+        return prompts[0], out.pieces
+
+    return run
+
+
+@pytest.fixture(params=MAKERS, scope="module")
+def kind(request, tmp_path_factory):
+    return request.param, MAKERS[request.param](tmp_path_factory.mktemp(request.param))[0]
+
+
+def test_a_text_goes_on_after_its_prompt_as_it_was_written(kind, shown):
+    name, tokenizer = kind
+    texts = [("the", " film"), ("the film", " films"), ("film", "s und films"), ("the ", "film")]
+    if name in FAITHFUL:
+        texts += [("the", "  two  films\n"), ("\n", "\n a\n"), ("", "a\n"), ("\u4e2d", "\u6587 caf\u00e9 \U0001f600!\ufffd")]
+    for prompt, rest in texts:
+        drawn = tokenizer.encode([prompt + rest]).to_list()[0]
+        before = tokenizer.encode([prompt]).to_list()[0]
+        while drawn[:len(before)] != before:  # where a merge goes over the end of the prompt, it is shorter
+            prompt, rest = prompt[:-1], prompt[-1] + rest
+            before = tokenizer.encode([prompt]).to_list()[0]
+        begun, pieces = shown(tokenizer, prompt, drawn[len(before):])
+        assert begun == tokenizer.beginning(before)
+        assert "".join(pieces) == f"{prompt}{rest}\n", (prompt, rest)
+        assert all("\ufffd" not in piece for piece in pieces[:-1])  # of a character nothing is shown until it is whole
+        assert len(pieces) > 2 or len(drawn) == len(before) + 1
