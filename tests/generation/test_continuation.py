@@ -58,7 +58,8 @@ def test_a_text_goes_on_after_its_prompt_as_it_was_written(kind, shown):
     name, tokenizer = kind
     texts = [("the", " film"), ("the film", " films"), ("film", "s und films"), ("the ", "film")]
     if name in FAITHFUL:
-        texts += [("the", "  two  films\n"), ("\n", "\n a\n"), ("", "a\n"), ("\u4e2d", "\u6587 caf\u00e9 \U0001f600!\ufffd")]
+        texts += [("the", "  two  films\n"),
+                  ("\n", "\n a\n"), ("", "a\n"), ("\u4e2d", "\u6587 caf\u00e9 \U0001f600!\ufffd")]
     for prompt, rest in texts:
         drawn = tokenizer.encode([prompt + rest]).to_list()[0]
         before = tokenizer.encode([prompt]).to_list()[0]
