@@ -1,15 +1,20 @@
 """Files that are there whole or not at all: written beside their name, forced to the disk, then renamed."""
 import errno
 import fcntl
+import filecmp
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 
-from tfzoo.errors import shown
+from tfzoo.errors import ConfigError, shown
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
+_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
 TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
+_UNFINISHED = re.compile(r"\.tmp-(.+?)-\d+(-old)?", re.DOTALL)  # the name that it would have had
 
 
 def temporary_path(path):
@@ -23,6 +28,36 @@ def temporary_path(path):
     """
     path = pathlib.Path(path)
     return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+
+
+def local_path(path, name="the path"):
+    """Return a path that a user gave, with `~` expanded.
+
+    Args:
+        path: str, bytes or path.
+        name: str, what it is called in an error, as "--output_dir".
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        ConfigError: what is empty or no path; an address, as gs://bucket/model; ~ of a user that has no home.
+
+    Example:
+        >>> local_path("gs://bucket/model")
+        Traceback (most recent call last):
+        tfzoo.errors.ConfigError: the path is gs://bucket/model: allowed are paths on this machine...
+    """
+    text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
+    if not text or "\0" in text:
+        raise ConfigError(f"{name} is {shown(path)}: allowed is a path, as runs/reviews")
+    if _ADDRESS.match(text):
+        raise ConfigError(f"{name} is {text}: allowed are paths on this machine, mounts included; copy it here or mount "
+                          "it")
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{name} is {text}: no such user has a home here; write the whole path") from None
 
 
 def sync_folder(path):
@@ -127,21 +162,61 @@ def write_atomic_chunks(path, chunks):
     sync_folder(path.parent)
 
 
-def replace_folder(temporary, path):
-    """Give a finished folder its name, in place of what had it.
+def target_folder(path, written_in):
+    """Find out whether a folder may be written, before the work that its content takes.
+
+    Args:
+        path: str or path of the folder; a link is followed.
+        written_in: callable of a folder that holds something -> the names of what tfzoo wrote there, or None where it
+            is not tfzoo's own.
+
+    Returns:
+        (pathlib.Path, set of str): where the folder is, and the names in it that may go, see replace_folder.
+
+    Raises:
+        ConfigError: a file; a folder of somebody else that holds something; the current folder or a mount point, which
+            cannot be renamed. OSError: a folder that is read-only.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+    if not path.exists():
+        return path, set()
+    if not path.is_dir():
+        raise ConfigError(f"{path} is there already, and is no folder: name a new or an empty folder")
+    for at, what in ((path.samefile(os.curdir), "the current folder"), (os.path.ismount(path), "a mount point")):
+        if at:
+            raise ConfigError(f"{path} is {what}, which cannot be replaced: name a folder in it")
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    held = sorted(os.listdir(path))
+    ours = written_in(path) if held else ()
+    if ours is None:
+        raise ConfigError(f"{path} is there already and holds {held[0]}, which is not tfzoo's: name a new or an empty "
+                          "folder")
+    return path, set(ours)
+
+
+def replace_folder(temporary, path, ours=()):
+    """Give a finished folder its name, in place of what had it; what others have put in there stays in it.
 
     Args:
         temporary: path of the folder, see temporary_path.
         path: its final path.
+        ours: names in the folder that is there which may go, see target_folder. All else is linked into the new
+            folder, or copied where the disk knows no links.
 
     Raises:
-        OSError: it could not be renamed; what was there stays.
+        ConfigError: a file of others would be replaced. OSError: the folder could not be renamed. In either case what
+            was there stays.
     """
     path = pathlib.Path(path)
-    sync_folder(temporary)
     old = temporary.with_name(temporary.name + "-old")
     if path.exists():
+        _keep_others(path, temporary, ours)
+        shutil.copymode(path, temporary)
+        sync_folder(temporary)
         os.rename(path, old)
+    else:
+        sync_folder(temporary)
     try:
         os.rename(temporary, path)
     except BaseException:
@@ -150,6 +225,50 @@ def replace_folder(temporary, path):
         raise
     shutil.rmtree(old, ignore_errors=True)
     sync_folder(path.parent)
+
+
+def _keep_others(path, temporary, ours):
+    for name in sorted(set(os.listdir(path)) - set(ours)):
+        one, other = path / name, temporary / name
+        if not os.path.lexists(other):
+            if one.is_dir() and not one.is_symlink():
+                shutil.copytree(one, other, symlinks=True, copy_function=_link)
+            else:
+                _link(one, other)
+        elif not (one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)):
+            raise ConfigError(f"{one} was not written by tfzoo, and would be replaced: move it, or name another folder")
+
+
+def _link(one, other):
+    try:
+        os.link(one, other, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copy2(one, other, follow_symlinks=False)
+
+
+def remove_unfinished(folder):
+    """Remove what processes that were killed have left in a folder; nobody else may be writing into it.
+
+    Where one was killed between the two renames of `replace_folder`, the old folder gets its name back.
+
+    Args:
+        folder: pathlib.Path.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    for left in folder.glob(f"{TEMPORARY}*"):
+        found = _UNFINISHED.fullmatch(left.name)
+        if found is None:  # not a name that temporary_path gives
+            continue
+        if found[2] and not os.path.lexists(folder / found[1]):
+            os.rename(left, folder / found[1])
+        elif left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 def append_line(path, line):

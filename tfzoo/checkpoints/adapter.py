@@ -4,7 +4,6 @@
 were made, the task, and the hash of the base. PEFT's folders are another format.
 """
 import json
-import pathlib
 import shutil
 
 import numpy as np
@@ -29,11 +28,11 @@ def write_adapter(loaded, method, folder, base=None):
     Args:
         loaded: Loaded, its model prepared by the method and not merged.
         method: Method.
-        folder: str or path; replaced where it exists.
+        folder: str or path; new, empty, or one that this function wrote; what others have put in there stays.
         base: str, the SHA-256 of the frozen weights where it is known, see hash_base; None computes it.
 
     Raises:
-        ConfigError: nothing is frozen: there is no base.
+        ConfigError: nothing is frozen: there is no base; or a folder that holds something else.
         OSError: it could not be written; what was there stays.
     """
     trained, frozen = split(loaded.model)
@@ -42,7 +41,7 @@ def write_adapter(loaded, method, folder, base=None):
     config = {key: loaded.config[key] for key in ("model", "task", "labels", "max_length")}
     config = {"format_version": FORMAT_VERSION, "method": method.name, "settings": method.settings,
               "base_sha256": base or hash_base(loaded.model), "task_settings": loaded.config["settings"], **config}
-    folder = pathlib.Path(folder)
+    folder, ours = files.target_folder(files.local_path(folder, "folder"), _written_in)
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -52,10 +51,19 @@ def write_adapter(loaded, method, folder, base=None):
         (temporary / CONFIG).write_text(text + "\n", encoding="utf-8")
         for path in temporary.iterdir():
             files.sync_file(path)
-        files.replace_folder(temporary, folder)
+        files.replace_folder(temporary, folder, ours)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _written_in(folder):
+    """Return the names of what `write_adapter` wrote into a folder, None where it wrote nothing there."""
+    try:
+        ours = "base_sha256" in read_json(folder / CONFIG)  # PEFT's has the same name
+    except (OSError, DataError):
+        return None
+    return (CONFIG, TENSORS) if ours else None
 
 
 def read_adapter(base, folder, dtype=None):
@@ -72,7 +80,7 @@ def read_adapter(base, folder, dtype=None):
     Raises:
         FileNotFoundError: a file is missing. DataError: a folder that is damaged, or was trained on another base.
     """
-    folder = pathlib.Path(folder)
+    folder = files.local_path(folder, "the adapter's folder")
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no {name}: allowed is the adapter/ of a finished run")

@@ -3,8 +3,6 @@
 Folders of Hugging Face's transformers are read and written too, see huggingface.py.
 """
 import json
-import os
-import pathlib
 import shutil
 
 import numpy as np
@@ -14,7 +12,7 @@ from tfzoo import files
 from tfzoo.checkpoints import huggingface, keras_nlp
 from tfzoo.checkpoints.archive import read_archive
 from tfzoo.checkpoints.hub import PREFIX, download
-from tfzoo.checkpoints.tensors import read_json
+from tfzoo.checkpoints.tensors import INDEX, ONE, files_of_ours, read_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
 from tfzoo.models import build_body, family_of
@@ -22,7 +20,7 @@ from tfzoo.tasks import Task, TaskModel, task_of, tasks
 from tfzoo.tasks.build import put_head
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import load_tokenizer
-from tfzoo.text.load import FILES as TOKENIZER_FILES
+from tfzoo.text.load import FILES as TOKENIZER_FILES, PAIRS
 from tfzoo.text.tokenizer import as_texts
 
 FORMAT_VERSION = 1
@@ -30,6 +28,8 @@ KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
 VOCABULARY_BYTES = 100_000_000
 POOLINGS = ("mean", "first")
 FORMATS = ("tfzoo", "huggingface")
+WEIGHTS = {"model.keras", ONE, INDEX}
+VOCABULARIES = {*TOKENIZER_FILES, *PAIRS.values(), "tokenizer_config.json"}
 EMBED_BATCH = 32  # texts, of like lengths
 ANSWER_BATCH = 32  # rows
 
@@ -148,17 +148,19 @@ def save(loaded, folder, format="tfzoo"):
 
     Args:
         loaded: Loaded; or a model that `tfzoo.build` made, without a tokenizer.
-        folder: str or path; replaced where it exists.
+        folder: str or path; new, empty, or one that this function wrote: what it wrote there is replaced, whatever else
+            is in it stays.
         format: "tfzoo", or "huggingface": a folder that transformers loads.
 
     Raises:
-        ConfigError: an unknown format, or one that has no such model.
-        OSError: it could not be written; what was there stays.
+        ConfigError: an unknown format, or one that has no such model; a folder that holds something else, or a file of
+            others that would be replaced or be read instead of the new ones.
+        OSError: it could not be written. In either case what was there stays.
     """
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: allowed are {', '.join(FORMATS)}")
     loaded = loaded if isinstance(loaded, Loaded) else _loaded_of(loaded)
-    folder = pathlib.Path(folder)
+    folder, ours = files.target_folder(files.local_path(folder, "folder"), _written_in)
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -169,15 +171,39 @@ def save(loaded, folder, format="tfzoo"):
             huggingface.write(loaded, temporary)
         else:
             loaded.model.save(temporary / "model.keras")
-            config = json.dumps({**loaded.config, "format_version": FORMAT_VERSION}, indent=2, ensure_ascii=False)
-            (temporary / "config.json").write_text(config + "\n", encoding="utf-8")
+            names = sorted([*(path.name for path in temporary.iterdir()), "config.json"])
+            config = {**loaded.config, "format_version": FORMAT_VERSION, "files": names}
+            (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n",
+                                                   encoding="utf-8")
         for path in temporary.iterdir():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        files.replace_folder(temporary, folder)
+            files.sync_file(path)
+        _check_others(folder, {path.name for path in temporary.iterdir()}, ours=ours)
+        files.replace_folder(temporary, folder, ours)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _written_in(folder):
+    """Return the names of what `save` wrote into a folder, None where it wrote nothing there."""
+    try:
+        config = read_json(folder / "config.json")
+    except (OSError, DataError):
+        return None
+    if not (folder / "model.keras").is_file() or "format_version" not in config or "model" not in config:
+        return files_of_ours(folder)
+    names = config.get("files")
+    known = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if known else {"model.keras", "config.json", *VOCABULARIES}  # an earlier release does not say
+
+
+def _check_others(folder, written, ours):
+    """Raise ConfigError where a file of others would be read instead of, or with, what was written."""
+    for kind in (WEIGHTS, VOCABULARIES):
+        strange = sorted(name for name in kind - written - ours if (folder / name).exists()) if kind & written else ()
+        if strange:
+            raise ConfigError(f"{folder / strange[0]} was not written by tfzoo, and would be read beside the new "
+                              f"{min(kind & written)}: move it, or name another folder")
 
 
 def _loaded_of(model):
@@ -210,7 +236,7 @@ def load(source, dtype=None):
     if str(source).startswith(keras_nlp.PREFIX):
         model, tokenizer, problem, config = keras_nlp.read(str(source), dtype)
         return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config}, tokenizer_problem=problem)
-    folder = download(source) if str(source).startswith(PREFIX) else pathlib.Path(source)
+    folder = download(source) if str(source).startswith(PREFIX) else files.local_path(source, "the model's folder")
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     if not folder.is_dir():

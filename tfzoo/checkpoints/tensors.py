@@ -18,6 +18,7 @@ from tfzoo.files import once
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 JSON_BYTES, DEEPEST = 3_000_000, 20  # of settings, indexes and headers, which can take 50 times as much when read
 SHARD_BYTES = 5 * 10 ** 9
+WRITER = "tfzoo"  # in the metadata of what we write, with the names of all files of the folder
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 CONVERT = ("convert it where it is trusted, with transformers: AutoModel.from_pretrained(FOLDER)"
            ".save_pretrained(NEW, safe_serialization=True)")
@@ -53,6 +54,7 @@ class TensorFile:
 
     Attributes:
         shapes: dict of name -> tuple of int; dtypes: dict of name -> str, as "F32".
+        metadata: dict, what its writer says of it.
 
     Raises:
         DataError: for a header that is damaged, and tensors that overlap, leave gaps or end beyond the file.
@@ -67,7 +69,7 @@ class TensorFile:
             if length > min(JSON_BYTES, size - 8):
                 raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}: allowed are {JSON_BYTES:,}")
             header = parse_json(file.read(length), self.path)
-        header.pop("__metadata__", None)
+        self.metadata = header.pop("__metadata__", None) or {}
         try:
             self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
             self.dtypes = {name: entry["dtype"] for name, entry in header.items()}
@@ -164,7 +166,7 @@ def _shards(path):
 
 
 def write_tensors(folder, tensors):
-    """Write tensors into a folder, in shards of at most 5 GB where there is more.
+    """Write tensors into a folder, after all that belongs to them, in shards of at most 5 GB where there is more.
 
     Args:
         folder: path of a folder that is there.
@@ -177,9 +179,25 @@ def write_tensors(folder, tensors):
         shards[-1].append((name, size, get))
     names = [ONE] if len(shards) == 1 else [f"model-{number:05d}-of-{len(shards):05d}.safetensors"
                                             for number in range(1, len(shards) + 1)]
+    index = [INDEX] if len(shards) > 1 else []
+    metadata = {"format": "pt", "writer": WRITER,
+                "files": json.dumps(sorted([*(path.name for path in folder.iterdir()), *names, *index]))}
     for file, shard in zip(names, shards):
-        save_file({name: np.ascontiguousarray(get()) for name, _, get in shard}, folder / file, {"format": "pt"})
-    if len(shards) > 1:
+        save_file({name: np.ascontiguousarray(get()) for name, _, get in shard}, folder / file, metadata)
+    if index:
         index = {"metadata": {"total_size": sum(size for _, size, _ in tensors)},
                  "weight_map": {name: file for file, shard in zip(names, shards) for name, _, _ in shard}}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def files_of_ours(folder):
+    """Return the names of what was written into a folder with `write_tensors`: a list; None where that was not us."""
+    for path in sorted(folder.glob("model*.safetensors")):
+        try:
+            metadata = TensorFile(path).metadata
+            names = json.loads(metadata["files"]) if metadata["writer"] == WRITER else None
+        except (OSError, DataError, KeyError, TypeError, ValueError):
+            continue
+        if isinstance(names, list) and path.name in names:
+            return names
+    return None

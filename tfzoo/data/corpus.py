@@ -142,7 +142,7 @@ def _build(source, tokenizer, sentences, folder):
         source.verify()
         files.write_atomic(temporary / "manifest.json", json.dumps(
             {"name": source.name, "tokenizer": tokenizer.kind, "sentences": sentences, "files": written}, indent=1))
-        files.replace_folder(temporary, folder)
+        files.replace_folder(temporary, folder, ours=("tokens", "edges", "documents", "manifest.json"))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

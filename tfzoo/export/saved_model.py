@@ -3,7 +3,6 @@
 Loading it needs `import tensorflow_text` first, for the tokenizer's ops, and nothing of tfzoo or Keras.
 """
 import json
-import pathlib
 import shutil
 
 import tensorflow as tf
@@ -51,9 +50,7 @@ def export(loaded, folder):
     Raises:
         ConfigError: see serving_function; the folder holds something. OSError: it cannot be written.
     """
-    folder = pathlib.Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already: name a new or an empty folder")
+    folder, _ = files.target_folder(files.local_path(folder, "folder"), lambda _: None)
     serve = serving_function(loaded)
     text, pair = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair"))
     signatures = {"serving_default": _traced(lambda text: serve(text), text)}
