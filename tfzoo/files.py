@@ -52,8 +52,8 @@ def local_path(path, name="the path"):
     if not text or "\0" in text:
         raise ConfigError(f"{name} is {shown(path)}: allowed is a path, as runs/reviews")
     if _ADDRESS.match(text):
-        raise ConfigError(f"{name} is {text}: allowed are paths on this machine, mounts included; copy it here or mount "
-                          "it")
+        raise ConfigError(f"{name} is {text}: allowed are paths on this machine, mounts included; copy it here or "
+                          "mount it")
     try:
         return pathlib.Path(text).expanduser()
     except RuntimeError:

@@ -156,6 +156,17 @@ def test_old_ones_go_but_the_best_stays(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["best.json", "step_00000050", "step_00000060"]
 
 
+def test_an_old_one_with_a_file_of_others_stays_and_is_reported_once(two):
+    checkpoints, warnings = two
+    (checkpoints.path(10) / "notes.txt").write_text("mine")
+    (checkpoints.folder / ".tmp-mine").write_text("mine")
+    for step in (30, 40, 50):
+        checkpoints.save(step, make_arrays(step), {})
+    assert checkpoints.steps() == [10, 40, 50] and (checkpoints.path(10) / "notes.txt").read_text() == "mine"
+    assert len(warnings) == 1 and "holds notes.txt, which tfzoo did not write" in warnings[0]
+    assert (Checkpoints(checkpoints.folder).folder / ".tmp-mine").exists()
+
+
 def test_damaged_ones_do_not_count_among_the_kept(two):
     checkpoints, _ = two
     for step in (30, 40):

@@ -86,6 +86,25 @@ def test_settings_alone_are_no_run(tmp_path):
         assert run.create("", {"model": "gpt2_tiny"}, resume="never") == "fresh"
 
 
+@pytest.mark.parametrize("theirs", ["config.json", "flags.txt", "tensorboard/events.out.tfevents.1.host"])
+def test_a_folder_of_others_is_refused_however_often_it_is_tried(tmp_path, theirs):
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text('{"model_type": "bert"}')
+    for _ in range(2):
+        with RunFolder(tmp_path) as run, pytest.raises(ConfigError, match="but no run: choose an empty folder"):
+            run.create("", CONFIG)
+    assert snapshot(tmp_path) == {(tmp_path / theirs).name: b'{"model_type": "bert"}'}
+
+
+def test_only_what_a_killed_run_left_unfinished_is_removed(stopped):
+    for name in (".tmp-notes", ".tmp-model-old", ".tmp-metrics.jsonl-12"):
+        (stopped / name).write_text("")
+    (stopped / ".tmp-model-12").mkdir()
+    with RunFolder(stopped) as run:
+        run.create("--steps=100", CONFIG)
+        assert sorted(path.name for path in stopped.glob(".tmp-*")) == [".tmp-model-old", ".tmp-notes"]
+
+
 def test_never_and_must(stopped, tmp_path_factory):
     before = snapshot(stopped)
     with RunFolder(stopped) as run, pytest.raises(ConfigError, match="empty folder"):

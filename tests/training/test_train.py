@@ -20,10 +20,11 @@ from tfzoo.generation import Generator
 from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
 from tfzoo.training import settings as module
-from tfzoo.training.model import make_sampler
-from tfzoo.training.run import _facts_of
+from tfzoo.training.model import get_tokenizer, make_sampler
+from tfzoo.training.run import _facts_of, _take_folder
+from tfzoo.training.run_folder import RunFolder
 from tfzoo.training.settings import Settings
-from tfzoo.training.sources import length_of
+from tfzoo.training.sources import length_of, open_sources
 
 OVERRIDE = ["num_layers=1", "hidden_dim=16", "num_heads=2", "ffn_dim=32", "max_length=32"]
 
@@ -187,3 +188,24 @@ def test_a_run_that_trained_without_the_start_token_is_not_gone_on_with(tmp_path
     settings = types.SimpleNamespace(tokenizer=str(tmp_path))
     facts = {name: _facts_of(settings, task_of(name), sources=[], init=None) for name in ("causal_lm", "masked_lm")}
     assert facts["causal_lm"] == {**facts["masked_lm"], "separator": [llama.end_id, llama.start_id]}
+
+
+def test_a_tokenizer_of_the_user_s_in_the_run_s_folder_stays(tmp_path, given):
+    kept, strategy = tmp_path / "tokenizer", tf.distribute.get_strategy()
+    kept.mkdir()
+    (kept / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    theirs = {**given, "output_dir": str(tmp_path), "data": str(given["data"])}
+    settings = Settings.resolve(module.checked({**theirs, "tokenizer": str(kept)}))
+    source = open_sources(settings)[0]
+    with RunFolder(tmp_path) as run:
+        resumes = _take_folder(run, settings, facts={}, strategy=strategy)
+        assert (kept / "vocab.txt").exists()
+        assert get_tokenizer(settings, source, run=run, resumes=resumes, strategy=strategy).vocab_size == 6
+        learned = Settings.resolve(module.checked({**theirs, "tokenizer": "learn:bpe:300"}))
+        with pytest.raises(ConfigError, match="tokenizer is there already and holds vocab.txt"):
+            get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)
+        (kept / "vocab.txt").rename(tmp_path / "vocab.txt")
+        one = get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)
+        (kept / "notes.txt").write_text("mine")
+        again = get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)  # for other data, say
+    assert again.fingerprint == one.fingerprint and (kept / "notes.txt").read_text() == "mine"

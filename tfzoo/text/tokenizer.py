@@ -1,7 +1,7 @@
 """What all tokenizers share: special tokens around texts, truncation, padding, sentences that come in words."""
 import hashlib
 import json
-import pathlib
+import shutil
 import typing
 
 import numpy as np
@@ -9,6 +9,17 @@ import tensorflow as tf
 
 from tfzoo import files
 from tfzoo.errors import ConfigError
+
+LEARNED = "learned.json"  # in a folder of `save_whole`, with the names of its files
+
+
+def learned_in(folder):
+    """Return the names of what `Tokenizer.save_whole` wrote into a folder, None where it wrote nothing there."""
+    try:
+        names = json.loads((folder / LEARNED).read_text(encoding="utf-8"))["files"]
+        return names if isinstance(names, list) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def as_strings(texts):
@@ -291,12 +302,19 @@ class Tokenizer:
         return [_first_of(part, length, keep) for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
 
     def save_whole(self, folder):
-        """Write the tokenizer's files into a new folder, which appears whole or not at all; see `save`."""
-        folder = pathlib.Path(folder)
+        """Write the tokenizer's files into a folder, which appears whole or not at all; see `save`.
+
+        Raises:
+            ConfigError: for a folder that holds something else. OSError: it cannot be written.
+        """
+        folder, ours = files.target_folder(folder, learned_in)
         temporary = files.temporary_path(folder)
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         self.save(temporary)
-        files.replace_folder(temporary, folder)
+        names = sorted([*(path.name for path in temporary.iterdir()), LEARNED])
+        (temporary / LEARNED).write_text(json.dumps({"files": names}) + "\n", encoding="utf-8")
+        files.replace_folder(temporary, folder, ours)
 
     @property
     def fingerprint(self):

@@ -63,9 +63,9 @@ class Checkpoints:
         self.keep, self.writes = keep, writes
         self._warn = warn
         self._good = set()  # steps that this process wrote or verified
+        self._spared = set()  # steps that stay, as their folders hold files of others
         if writes and self.folder.is_dir():
-            for stale in self.folder.glob(f"{files.TEMPORARY}*"):
-                _remove(stale)
+            files.remove_unfinished(self.folder)
 
     def save(self, step, arrays, state):
         """Write the checkpoint of a step, then delete those that are no longer kept.
@@ -245,9 +245,18 @@ class Checkpoints:
         for step in reversed(self.steps()):
             if good < self.keep and self._is_good(step):
                 good += 1
-            elif step < newest and step not in kept:
+            elif step < newest and step not in kept and not self._is_spared(step):
                 self._delete(self.path(step))
                 self._good.discard(step)
+
+    def _is_spared(self, step):
+        path = self.path(step)
+        others = [name for name in (os.listdir(path) if path.is_dir() else ())
+                  if name not in ("manifest.json", "state.json") and not name.endswith(".safetensors")]
+        if others and step not in self._spared:
+            self._spared.add(step)
+            self._warn(f"{path} stays, as it holds {min(others)}, which tfzoo did not write")
+        return bool(others)
 
     def _delete(self, path):
         # Renamed first, so that a kill in the middle leaves no half of a checkpoint under its name.

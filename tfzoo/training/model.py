@@ -1,4 +1,5 @@
 """What a run trains: the model of its settings, from scratch or from --init, with its tokenizer."""
+from tfzoo import files
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError
@@ -9,6 +10,7 @@ from tfzoo.progress import tell
 from tfzoo.tasks import build_for, task_of, tasks
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.text.bpe import BytePairTokenizer
+from tfzoo.text.tokenizer import learned_in
 from tfzoo.training.settings import METHODS, POLICIES, TASKS
 from tfzoo.training.strategy import agree
 
@@ -44,23 +46,27 @@ def make_method(settings):
     return method_of(settings.method, **settings.of(METHODS[settings.method]))
 
 
-def get_tokenizer(settings, source, run, strategy):
+def get_tokenizer(settings, source, run, resumes, strategy):
     """Return the tokenizer of --tokenizer; a learned one is kept in the run's folder for when the run goes on.
 
     Args:
         settings: Settings.
         source: the training source, which a vocabulary is learned from.
         run: RunFolder that holds the folder.
+        resumes: bool, the run goes on; a vocabulary in the folder of a new run was learned for settings which came to
+            nothing.
         strategy: tf.distribute.Strategy; worker 0 learns, and the others wait for it.
 
     Raises:
-        ConfigError: --tokenizer is none, or the workers do not share the folder; see load_tokenizer too.
+        ConfigError: --tokenizer is none, the workers do not share the folder, or it holds a tokenizer/ that no run has
+            learned; see load_tokenizer too.
     """
     lowercase = {"auto": "auto", "true": True, "false": False}[settings.lowercase]
     if not settings.tokenizer.startswith("learn:"):
         return load_tokenizer(settings.tokenizer, lowercase)
     kept = run.path / "tokenizer"
-    if run.writes and not kept.is_dir():
+    if run.writes and not (resumes and kept.is_dir()):
+        files.target_folder(kept, learned_in)  # refuses before all texts are read
         tell(f"learning a vocabulary: {settings.tokenizer}")
         tokenizer = learn_tokenizer(settings.tokenizer, source.passages(), lowercase)
         tokenizer.save_whole(kept)

@@ -2,7 +2,6 @@
 import contextlib
 import math
 import re
-import shutil
 
 import tensorflow as tf
 
@@ -58,7 +57,8 @@ def train(output_dir, **settings):
         task, method = make_task(settings, sources[0], init), make_method(settings)
         facts = _facts_of(settings, task, sources=sources, init=init)
         resumes = _take_folder(run, settings, facts=facts, strategy=strategy)
-        tokenizer = init.tokenizer if init else get_tokenizer(settings, sources[0], run=run, strategy=strategy)
+        tokenizer = init.tokenizer if init else get_tokenizer(
+            settings, sources[0], run=run, resumes=resumes, strategy=strategy)
         with strategy.scope():
             with initial_weights(settings.seed):
                 model, tokenizer = build_model(settings, task, init=init, tokenizer=tokenizer)
@@ -138,10 +138,7 @@ def _facts_of(settings, task, sources, init):
 def _take_folder(run, settings, facts, strategy):
     """Take the folder for this run; return whether it goes on with what is there, as worker 0 sees it."""
     state = run.create(settings.flags(), {**settings.config(), **facts}, settings.resume, defaults=BEFORE)
-    resumes = agree(strategy, int(state == "resumable"))
-    if run.writes and not resumes:  # a vocabulary that was learned for settings which came to nothing
-        shutil.rmtree(run.path / "tokenizer", ignore_errors=True)
-    return bool(resumes)
+    return bool(agree(strategy, int(state == "resumable")))
 
 
 def _results_of_finished(run, settings, resumes, strategy):

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 
 import numpy as np
 from absl import logging
@@ -212,11 +211,14 @@ class RunFolder:
                 self._lock = None
 
     def _open_folder(self):
+        others = [name for name in ("config.json", "flags.txt", "tensorboard")
+                  if os.path.lexists(self.path / name)]
+        if others and not os.path.lexists(self.path / "lock") and not self._made():  # a run makes lock first
+            raise ConfigError(f"--output_dir={self.path} holds {others[0]}, but no run: choose an empty folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            for stale in self.path.glob(f"{files.TEMPORARY}*"):
-                shutil.rmtree(stale) if stale.is_dir() else stale.unlink()  # what a killed run left unfinished
+            files.remove_unfinished(self.path)
         except (FileExistsError, NotADirectoryError) as error:
             raise NotADirectoryError(f"--output_dir={self.path} is, or lies under, a file: name a folder") from error
         except OSError as error:
@@ -271,7 +273,7 @@ class RunFolder:
             path = self.path / name
             if path.is_file() and path.stat().st_size:
                 return name
-        for name in ("checkpoints", "model"):
+        for name in ("checkpoints", "model", "adapter"):
             path = self.path / name
             if path.is_dir() and any(not child.startswith(files.TEMPORARY) for child in os.listdir(path)):
                 return name
