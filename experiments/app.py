@@ -8,6 +8,7 @@ import traceback
 
 from absl import flags
 
+PATHS = ("init", "tokenizer", "data", "eval_data", "output_dir", "output")  # flags that may be one
 EXIT_FLAGS, EXIT_DATA, EXIT_MISSING, EXIT_INTERNAL, EXIT_WRITE, EXIT_INTERRUPTED = 1, 65, 66, 70, 74, 75
 
 
@@ -93,11 +94,23 @@ def import_tensorflow():
         tf.config.experimental.set_memory_growth(device, True)
 
 
-def check_output(path):
-    """Raise OSError where --output names a file in no folder."""
-    folder = os.path.dirname(os.path.abspath(path)) if path else "."
-    if not os.path.isdir(folder):
-        raise OSError(f"--output={path}: {folder} is no folder; make it first, or name another")
+def output_path(path):
+    """Return --output as a pathlib.Path, None without it; raise OSError where it names a file in no folder."""
+    if not path:
+        return None
+    from tfzoo.files import local_path
+    path = local_path(path, "--output")
+    if not path.absolute().parent.is_dir():
+        raise OSError(f"--output={path}: {path.absolute().parent} is no folder; make it first, or name another")
+    return path
+
+
+def _check_paths(values):
+    """Raise ConfigError for addresses of kinds that are not supported, before any work."""
+    from tfzoo.files import local_path
+    for name in PATHS:
+        if name in values and values[name].value:
+            local_path(values[name].value, f"--{name}")
 
 
 def fail(name, line):
@@ -160,6 +173,7 @@ def execute(script, run, words, results_to=None):
         fail(script.name, " ".join(str(error).split()))
         return EXIT_FLAGS
     try:
+        _check_paths(values)
         results = run(values)
         print(json.dumps(results), file=results_to or sys.stdout, flush=True)
         return 0

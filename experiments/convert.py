@@ -16,18 +16,18 @@ def make_flags():
 
 
 def run(values):
-    import os
-
     from tfzoo.checkpoints import load, save
     from tfzoo.errors import ConfigError
+    from tfzoo.files import local_path
     from tfzoo.progress import tell
-    if os.path.exists(values.output_dir):
-        raise ConfigError(f"--output_dir={values.output_dir} is there already: name a new folder")
+    folder = local_path(values.output_dir, "--output_dir")
+    if folder.exists():
+        raise ConfigError(f"--output_dir={folder} is there already: name a new folder")
     loaded = load(values.init)
     if loaded.dropped:
         tell(f"dropped {len(loaded.dropped)} tensor(s) of other heads, as {loaded.dropped[0]}")
-    save(loaded, values.output_dir, values.format)
-    return {"output_dir": values.output_dir, "format": values.format, "model": loaded.config["model"],
+    save(loaded, folder, values.format)
+    return {"output_dir": str(folder), "format": values.format, "model": loaded.config["model"],
             "task": loaded.config["task"], "parameters": loaded.model.count_params()}
 
 

@@ -18,9 +18,11 @@ def make_flags():
 def run(values):
     from tfzoo.checkpoints import load
     from tfzoo.export import export
+    from tfzoo.files import local_path
+    folder = local_path(values.output_dir, "--output_dir")
     loaded = load(values.init)
-    export(loaded, values.output_dir)
-    return {"saved_model": values.output_dir, "labels": loaded.config["labels"],
+    export(loaded, folder)
+    return {"saved_model": str(folder), "labels": loaded.config["labels"],
             "max_length": loaded.config["max_length"]}
 
 

@@ -35,14 +35,14 @@ def run(values):
     loaded = load(values.init, POLICIES[values.precision])
     if loaded.config["task"] != "causal_lm":
         raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: needed is causal_lm")
-    app.check_output(values.output)
+    output = app.output_path(values.output)
     sampling = Sampling(values.temperature, values.top_k, values.top_p, values.seed)
     prompt = sys.stdin.read() if values.prompt == "-" else values.prompt
     tokens = loaded.tokenizer.beginning(loaded.tokenizer.encode([prompt])[0].numpy())
     if len(tokens) >= loaded.model.body.config["max_length"]:
         tell(f"the prompt has {len(tokens):,} tokens, the model sees the last "
              f"{loaded.model.body.config['max_length'] - 1:,} of them")
-    begin, made, shown, out = time.perf_counter(), [], 0, [] if values.output else sys.stdout
+    begin, made, shown, out = time.perf_counter(), [], 0, [] if output else sys.stdout
     _put(out, prompt)
     # Where the tokenizer keeps no blank at the end of a text, the one of the prompt parts it from what follows.
     parted = prompt[-1:].isspace() and not loaded.tokenizer.decode([tokens])[0][-1:].isspace()
@@ -61,8 +61,8 @@ def run(values):
             _put(out, text[shown:])
             shown = len(text)
     _put(out, added()[shown:] + "\n")
-    if values.output:
-        files.write_atomic(values.output, "".join(out))
+    if output:
+        files.write_atomic(output, "".join(out))
     seconds = time.perf_counter() - begin
     return {"tokens": len(made), "tokens_per_second": round(len(made) / seconds, 1)}
 

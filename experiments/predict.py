@@ -80,7 +80,7 @@ def run(values):
     from tfzoo.progress import tell
     from tfzoo.training.settings import POLICIES
     from tfzoo.training.strategy import choose_xla
-    app.check_output(values.output)
+    output = app.output_path(values.output)
     if values.task == "embedding" and values.xla == "on":
         raise ConfigError("--xla=on with --task=embedding: allowed is auto or off, vectors are computed without it")
     loaded = load(values.init, POLICIES[values.precision])
@@ -93,8 +93,8 @@ def run(values):
     answers = _vectors(loaded, rows, values.batch_size, counts) if values.task == "embedding" else \
         _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
     texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
-    if values.output:
-        files.write_atomic_chunks(values.output, (text.encode() for text in texts))
+    if output:
+        files.write_atomic_chunks(output, (text.encode() for text in texts))
     else:
         for text in texts:
             sys.stdout.write(text)

@@ -5,7 +5,6 @@ from, beside the same model from scratch and a bag of words; trains a small GPT-
 evaluates, exports, and asks the exported model in a process that knows TensorFlow only.
 """
 import json
-import pathlib
 import subprocess
 import sys
 import time
@@ -73,7 +72,8 @@ def _table(rows):
 
 def run(values):
     from tfzoo.progress import tell
-    begin, folder = time.perf_counter(), pathlib.Path(values.output_dir)
+    from tfzoo.files import local_path
+    begin, folder = time.perf_counter(), local_path(values.output_dir, "--output_dir")
     folder.mkdir(parents=True, exist_ok=True)
 
     def steps(count):

@@ -1,11 +1,15 @@
 """Tests of files.py: a failed write leaves what was there."""
 import errno
 import os
+import pathlib
+import stat
+import threading
 
 import pytest
 
 from tests.helpers import run_bare
 from tfzoo import files
+from tfzoo.errors import ConfigError
 
 LIMITED = """
 import resource, sys
@@ -57,3 +61,35 @@ def test_hash_is_the_published_one(tmp_path):
     # FIPS 180-4, the example of one block
     assert files.hash_file(tmp_path / "abc") == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     assert files.write_chunks(tmp_path / "abc", [b"a", b"bc"]) == files.hash_file(tmp_path / "abc")
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/model", "s3://bucket/model", "hdfs://host:9000/model", "file:///model",
+                                  b"gs://bucket/model", pathlib.Path("gs://bucket/model"), "", b"", None, 3, "a\0b",
+                                  "~no-such-user/model"])
+def test_what_is_no_path_of_this_machine_is_refused(path):
+    with pytest.raises(ConfigError, match="^--init is "):
+        files.local_path(path, "--init")
+
+
+def test_a_home_is_expanded_and_all_else_is_as_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in ("~/ö x/m/", b"~/\xc3\xb6 x/m", pathlib.Path("~/ö x/m")):
+        assert files.local_path(path) == tmp_path / "ö x" / "m"
+    for path in ("a~", "./~", "runs/gs:/x", "C:/x", "-", "a b/ü"):
+        assert str(files.local_path(path)) == os.path.normpath(path)
+
+
+def test_a_fifo_and_a_device_are_written_to_and_a_link_stays(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    read = []
+    thread = threading.Thread(target=lambda: read.append((tmp_path / "fifo").read_bytes()), daemon=True)
+    thread.start()
+    files.write_atomic_chunks(tmp_path / "fifo", [b"a", b"b"])
+    thread.join(5)
+    assert read == [b"ab"] and stat.S_ISFIFO(os.stat(tmp_path / "fifo").st_mode)
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "link").symlink_to("note.txt")
+    for name in ("null", "link"):
+        files.write_atomic(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "note.txt").read_text() == "new" and stat.S_ISCHR(os.stat("/dev/null").st_mode)

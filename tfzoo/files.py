@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 
 from tfzoo.errors import ConfigError, shown
 
@@ -54,10 +55,10 @@ def local_path(path, name="the path"):
     if _ADDRESS.match(text):
         raise ConfigError(f"{name} is {text}: allowed are paths on this machine, mounts included; copy it here or "
                           "mount it")
-    try:
-        return pathlib.Path(text).expanduser()
-    except RuntimeError:
-        raise ConfigError(f"{name} is {text}: no such user has a home here; write the whole path") from None
+    expanded = os.path.expanduser(text)  # pathlib's own would take ./~ for a home too
+    if expanded.startswith("~"):
+        raise ConfigError(f"{name} is {text}: no such user has a home here; write the whole path, or ./{text}")
+    return pathlib.Path(expanded)
 
 
 def sync_folder(path):
@@ -150,8 +151,15 @@ def write_atomic(path, content):
 
 
 def write_atomic_chunks(path, chunks):
-    """Write a file of many pieces whole or leave what was there; as write_atomic, `chunks` as write_chunks."""
-    path = pathlib.Path(path)
+    """Write a file of many pieces whole or leave what was there; as write_atomic, `chunks` as write_chunks.
+
+    A FIFO or device is written to, not replaced; a link stays one.
+    """
+    if _is_stream(path):
+        with open(path, "wb") as file:
+            file.writelines(chunks)
+        return
+    path = pathlib.Path(os.path.realpath(path))
     temporary = temporary_path(path)
     try:
         write_chunks(temporary, chunks)
@@ -193,6 +201,13 @@ def target_folder(path, written_in):
         raise ConfigError(f"{path} is there already and holds {held[0]}, which is not tfzoo's: name a new or an empty "
                           "folder")
     return path, set(ours)
+
+
+def _is_stream(path):
+    try:  # /dev/stdout may be a file, of which others hold the descriptor
+        return os.path.abspath(path).startswith("/dev/") or not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def replace_folder(temporary, path, ours=()):

@@ -1,6 +1,7 @@
 """What `tfzoo.save` leaves alone: a folder of others, and what others have put into a model's folder."""
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from tests.models.test_models import SMALL
 from tfzoo import files
 from tfzoo.checkpoints import Loaded, tensors
 from tfzoo.checkpoints.adapter import write_adapter
+from tfzoo.data.source import open_source
 from tfzoo.errors import ConfigError
 from tfzoo.methods import method_of
-from tfzoo.text import learn_tokenizer
+from tfzoo.text import learn_tokenizer, load_tokenizer
+from tfzoo.training.checkpointing import Checkpoints
+from tfzoo.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +154,24 @@ def test_a_save_that_was_killed_between_its_renames_loses_nothing(model, tmp_pat
     files.remove_unfinished(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".tmp-of-others", "model"]
     assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+
+
+def test_every_path_of_python_may_begin_at_home_and_none_is_an_address(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    (tmp_path / "run" / "train.txt").write_text("a a\n")
+
+    def take(path):
+        with RunFolder(path) as run:
+            run.create("", {})
+
+    for use, place in ((lambda path: tfzoo.save(model, path), "model"), (tfzoo.load, "model"), (load_tokenizer, "run"),
+                       (lambda path: open_source(path, ("text",)), "run"), (take, "run"),
+                       (lambda path: Checkpoints(path).save(1, {}, {}), "checkpoints")):
+        for at in ("gs://bucket/", "s3://bucket/"):
+            with pytest.raises(ConfigError, match="allowed are paths on this machine"):
+                use(at + place)
+        use(f"~/{place}")
+        use(pathlib.Path(f"~/{place}"))
+    assert sorted(os.listdir(tmp_path)) == ["checkpoints", "model", "run"] and not os.path.exists("~")

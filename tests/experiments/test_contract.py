@@ -274,3 +274,22 @@ def test_a_real_process_is_quiet_and_exits_with_the_code(tmp_path):
     done = subprocess.run([sys.executable, "-m", "experiments.evaluate", "--init=/none", "--data=x"], cwd=CHECKOUT,
                           capture_output=True, text=True, env={k: v for k, v in os.environ.items() if "TF_" not in k})
     assert done.returncode == 66 and done.stdout == "" and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("script, words", [
+    ("finetune", ["--model=bert_tiny", "--tokenizer=bytes", "--data=AT", "--output_dir=out"]),
+    ("finetune", ["--model=bert_tiny", "--tokenizer=bytes", "--data=in", "--output_dir=AT"]),
+    ("finetune", ["--model=bert_tiny", "--tokenizer=AT", "--data=in", "--output_dir=out"]),
+    ("pretrain", ["--init=AT", "--data=in", "--eval_data=in", "--output_dir=out"]),
+    ("pretrain", ["--init=in", "--data=in", "--eval_data=AT", "--output_dir=out"]),
+    ("evaluate", ["--init=AT", "--data=in"]), ("evaluate", ["--init=in", "--data=AT"]),
+    ("predict", ["--init=AT"]), ("predict", ["--init=in", "--data=AT"]), ("predict", ["--init=in", "--output=AT"]),
+    ("generate", ["--init=AT"]), ("generate", ["--init=in", "--output=AT"]),
+    ("convert", ["--init=AT", "--output_dir=out"]), ("convert", ["--init=in", "--output_dir=AT"]),
+    ("export", ["--init=AT", "--output_dir=out"]), ("export", ["--init=in", "--output_dir=AT"])])
+def test_an_address_is_refused_by_its_flag_before_any_work(call, tmp_path, monkeypatch, script, words):
+    monkeypatch.chdir(tmp_path)
+    flag = next(word for word in words if word.endswith("=AT"))[:-3]
+    code, _, err = call(script, *(word.replace("=AT", "=gs://bucket/x") for word in words))
+    assert code == 1 and f"{flag} is gs://bucket/x: allowed are paths" in err and len(err.splitlines()) == 1
+    assert os.listdir(tmp_path) == []

@@ -4,6 +4,7 @@ Encoders come as bare bodies, decoders with their causal language model's head, 
 keras-nlp itself reads the preset, and fetches one that is not here.
 """
 import collections
+import os
 import re
 import warnings
 
@@ -51,7 +52,7 @@ def read(source, dtype=None):
         FileNotFoundError: no such preset, or no network. DataError: a backbone that tfzoo does not have.
     """
     import keras_nlp
-    preset = source[len(PREFIX):]
+    preset = os.path.expanduser(source[len(PREFIX):])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # T5's layers tell that they drop masks of Keras', which nobody gives them

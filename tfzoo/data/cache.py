@@ -4,14 +4,13 @@ import fcntl
 import hashlib
 import json
 import os
-import pathlib
 
 from tfzoo import files
 
 
 def cache_folder():
     """Return the folder as a pathlib.Path; it need not exist."""
-    return pathlib.Path(os.environ.get("TFZOO_CACHE", "~/.cache/tfzoo")).expanduser()
+    return files.local_path(os.environ.get("TFZOO_CACHE") or "~/.cache/tfzoo", "TFZOO_CACHE")
 
 
 def remember(name, key, make):

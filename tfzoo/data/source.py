@@ -13,6 +13,7 @@ from tfzoo.data.readers import ENDINGS, SENTENCE_ENDINGS, Lines, read_rows
 from tfzoo.data.splits import EVAL, TRAIN, files_of
 from tfzoo.data.text_files import TextFiles
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.files import local_path
 from tfzoo.progress import tell
 
 SHOWN = 8  # names of a folder's files in a line
@@ -149,7 +150,8 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     """Open a data set.
 
     Args:
-        spec: str, a file; a folder (see `splits.files_of`; a line says what is not read); tfds:NAME; builtin:NAME.
+        spec: str or path, a file; a folder (see `splits.files_of`; a line says what is not read); tfds:NAME;
+            builtin:NAME.
         columns: tuple of the columns needed: ("text",) or ("text", "label"); for tagging ("tokens", "tags") or
             ("tokens",), from files and folders alone.
         split: "train" or "eval".
@@ -163,6 +165,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     Raises:
         FileNotFoundError: where it is not. ConfigError, DataError: see the readers.
     """
+    spec = spec if isinstance(spec, str) else str(local_path(spec, "the data"))
     stems = TRAIN if split == "train" else EVAL
     endings = SENTENCE_ENDINGS if "tokens" in columns else ENDINGS
     if "tokens" in columns and spec.startswith(("builtin:", "tfds:")):
@@ -175,7 +178,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
         from tfzoo.data.tfds import read_tfds
         rows = read_tfds(spec.removeprefix("tfds:"), columns, splits=stems, allow_download=allow_download)
         return None if rows is None else _from_rows(spec, rows)
-    path = pathlib.Path(spec)
+    path = local_path(spec, "the data")
     if not path.exists():
         raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(endings)}, or those with .gz), a "
                                 "folder of them, builtin:NAME and tfds:NAME")
@@ -198,4 +201,4 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
 
 def has_own_eval(spec):
     """Return whether a data set may come with an evaluation part: a folder, tfds:NAME or builtin:NAME."""
-    return spec.startswith(("builtin:", "tfds:")) or pathlib.Path(spec).is_dir()
+    return spec.startswith(("builtin:", "tfds:")) or local_path(spec).is_dir()

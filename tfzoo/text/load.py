@@ -2,10 +2,9 @@
 import collections
 import contextlib
 import json
-import pathlib
 
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
-from tfzoo.files import once
+from tfzoo.files import local_path, once
 from tfzoo.progress import tell
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
@@ -57,7 +56,7 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     """
     if str(source) == "bytes":
         return ByteTokenizer()
-    path = pathlib.Path(source)
+    path = local_path(source, "the tokenizer")
     folder = path if path.is_dir() else path.parent
     config_file = folder / "tokenizer_config.json"
     config = _read_json(config_file) if config_file.is_file() else {}

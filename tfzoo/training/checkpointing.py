@@ -59,7 +59,7 @@ class Checkpoints:
     def __init__(self, folder, keep=2, warn=logging.warning, writes=True):
         if keep < 1:
             raise ConfigError(f"--keep={keep}: allowed is 1 or more; give the number of newest checkpoints to keep")
-        self.folder = pathlib.Path(folder)
+        self.folder = files.local_path(folder, "the checkpoints' folder")
         self.keep, self.writes = keep, writes
         self._warn = warn
         self._good = set()  # steps that this process wrote or verified

@@ -7,7 +7,6 @@ in TensorBoard.
 import json
 import math
 import os
-import pathlib
 
 import numpy as np
 from absl import logging
@@ -44,7 +43,7 @@ class RunFolder:
     """
 
     def __init__(self, path, writes=True, warn=logging.warning):
-        self.path, self.writes, self._warn = pathlib.Path(path), writes, warn
+        self.path, self.writes, self._warn = files.local_path(path, "--output_dir"), writes, warn
         self._unwritten = []  # (file, line) that the disk has not taken yet
         self._lock = None
         self._events = None

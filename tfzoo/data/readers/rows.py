@@ -15,6 +15,7 @@ import zlib
 
 from tfzoo.data.readers.tables import table_rows
 from tfzoo.errors import ConfigError, DataError, shown
+from tfzoo.files import local_path
 
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
 FIELDS = ("text", "text_pair", "label")
@@ -71,7 +72,8 @@ class Lines:
     """
 
     def __init__(self, path):
-        self.path, self.raw_bytes, self.replaced = path, 0, 0
+        self.path = path if str(path).startswith("-") else local_path(path, "the data")
+        self.raw_bytes, self.replaced = 0, 0
 
     def __iter__(self):
         with _opened(self.path) as stream:
