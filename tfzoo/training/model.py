@@ -33,11 +33,29 @@ def open_init(settings):
     return loaded
 
 
-def make_task(settings, source, init=None):
-    """Return the Task of the settings, with the labels of its training source, in the order of an --init with these."""
+def make_task(settings, source, init=None, recorded=None):
+    """Return the Task of the settings, with the labels of its training source.
+
+    Those of an --init that was taught the task, or of the run that goes on, stay as they are where they have all that
+    the source has: a class that the data lack keeps its place, and the head its rows.
+
+    Args:
+        settings: Settings.
+        source: the training source.
+        init: Loaded of --init, or None.
+        recorded: dict, config.json of the run that goes on, or None.
+    """
     labels = source.labels() if tasks()[settings.task].labelled else None
-    if init is not None and labels and set(labels) == set(init.config["labels"] or ()):
-        labels = init.config["labels"]
+    known = [one for one in (recorded, init and init.config)
+             if one and one.get("task") == settings.task and one.get("labels")]
+    if labels and known:
+        there, beyond = known[0]["labels"], [label for label in labels if label not in known[0]["labels"]]
+        missing = [label for label in there if label not in labels]
+        if beyond:
+            tell(f"{source.name} has {_some(beyond)} beyond those of --init={settings.init}: the head is fresh")
+        elif missing:
+            tell(f"{source.name} lacks {_some(missing)} of those of --init={settings.init}, which the head keeps")
+        labels = labels if beyond else there
     return task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
 
 
@@ -126,6 +144,10 @@ def make_sampler(model, task, tokenizer):
         return {"sample": tokenizer.decode([tokens])[0]}
 
     return sample
+
+
+def _some(labels):
+    return f"label {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} labels, as {labels[0]!r},"
 
 
 def _layers_of(paths):

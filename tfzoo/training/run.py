@@ -49,12 +49,13 @@ def train(output_dir, **settings):
         tfzoo.errors.ConfigError: unknown setting 'lerning_rate': did you mean learning_rate?
     """
     given = checked({**settings, "output_dir": output_dir})
-    settings = Settings.resolve(given, _record_of(given))
+    recorded = _record_of(given)
+    settings = Settings.resolve(given, recorded)
     strategy = _start_strategy(settings)
     with _with_all_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
         init = open_init(settings)
         sources = open_sources(settings)
-        task, method = make_task(settings, sources[0], init), make_method(settings)
+        task, method = make_task(settings, sources[0], init, recorded), make_method(settings)
         facts = _facts_of(settings, task, sources=sources, init=init)
         resumes = _take_folder(run, settings, facts=facts, strategy=strategy)
         tokenizer = init.tokenizer if init else get_tokenizer(
