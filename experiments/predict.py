@@ -14,7 +14,8 @@ def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
     script.add("enum", "task", "auto", "auto: what the model was taught, classification (label and probabilities) or "
-               "tagging (tokens, tags and entities); embedding: the mean over the tokens, of an encoder or decoder.",
+               "tagging (tokens, tags and entities); embedding: vectors of an encoder or decoder, as a "
+               "sentence-transformers folder says, else the mean over the tokens.",
                allowed=["auto", *groups.SETTINGS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
@@ -62,8 +63,7 @@ def _vectors(loaded, rows, batch_size, counts):
     while batch := list(itertools.islice(rows, batch_size)):
         texts = [row["text"] for row in batch]
         vectors = loaded.embed(texts)
-        lengths = loaded.tokenizer.encode(texts).row_lengths().numpy()
-        counts["cut"] += int((lengths > loaded.tokenizer.room(loaded.config["max_length"], 1)).sum())
+        counts["cut"] += loaded.count_cut(texts)
         for vector in vectors:
             counts["examples"] += 1
             yield {"embedding": [round(float(number), 7) for number in vector]}

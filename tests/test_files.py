@@ -93,3 +93,23 @@ def test_a_fifo_and_a_device_are_written_to_and_a_link_stays(tmp_path):
         files.write_atomic(tmp_path / name, "new")
         assert (tmp_path / name).is_symlink()
     assert (tmp_path / "note.txt").read_text() == "new" and stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_what_others_put_into_our_subfolders_stays(tmp_path):
+    there, new = tmp_path / "there", tmp_path / "new"
+    for path in (there / "1_Pooling" / "config.json", there / "1_Pooling" / "notes.txt", there / "mine" / "x" / "a.txt",
+                 there / "old.json", new / "1_Pooling" / "config.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{path.relative_to(tmp_path)}")
+    files.replace_folder(new, there, ours={"1_Pooling/config.json", "old.json"})
+    assert files.names_in(there) == {"1_Pooling/config.json", "1_Pooling/notes.txt", "mine/x/a.txt"}
+    assert (there / "1_Pooling" / "config.json").read_text() == "new/1_Pooling/config.json"
+
+
+def test_a_folder_of_others_is_not_replaced_by_a_file(tmp_path):
+    (tmp_path / "there" / "config.json").mkdir(parents=True)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="was not written by tfzoo"):
+        files.replace_folder(tmp_path / "new", tmp_path / "there")
+    assert (tmp_path / "there" / "config.json").is_dir()

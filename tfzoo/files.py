@@ -216,8 +216,8 @@ def replace_folder(temporary, path, ours=()):
     Args:
         temporary: path of the folder, see temporary_path.
         path: its final path.
-        ours: names in the folder that is there which may go, see target_folder. All else is linked into the new
-            folder, or copied where the disk knows no links.
+        ours: names in the folder that is there which may go, see target_folder; of a folder, with all that is in it.
+            All else is linked into the new folder, or copied where the disk knows no links.
 
     Raises:
         ConfigError: a file of others would be replaced. OSError: the folder could not be renamed. In either case what
@@ -242,16 +242,34 @@ def replace_folder(temporary, path, ours=()):
     sync_folder(path.parent)
 
 
+def names_in(folder):
+    """Return the paths of the files below a folder, relative to it: set of str."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
 def _keep_others(path, temporary, ours):
-    for name in sorted(set(os.listdir(path)) - set(ours)):
-        one, other = path / name, temporary / name
-        if not os.path.lexists(other):
-            if one.is_dir() and not one.is_symlink():
-                shutil.copytree(one, other, symlinks=True, copy_function=_link)
-            else:
+    for at, folders, names in os.walk(path):
+        inside = pathlib.Path(at).relative_to(path)
+        folders[:] = sorted(name for name in folders if (inside / name).as_posix() not in ours)
+        names += [name for name in folders if os.path.islink(path / inside / name)]
+        for name in folders:
+            other = temporary / inside / name
+            if other.exists() and not other.is_dir():
+                raise _replaced(path / inside / name)
+            if name not in names:
+                other.mkdir(exist_ok=True)
+        for name in names:
+            one, other = path / inside / name, temporary / inside / name
+            if (inside / name).as_posix() in ours:
+                continue
+            if not os.path.lexists(other):
                 _link(one, other)
-        elif not (one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)):
-            raise ConfigError(f"{one} was not written by tfzoo, and would be replaced: move it, or name another folder")
+            elif not (one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)):
+                raise _replaced(one)
+
+
+def _replaced(path):
+    return ConfigError(f"{path} was not written by tfzoo, and would be replaced: move it, or name another folder")
 
 
 def _link(one, other):

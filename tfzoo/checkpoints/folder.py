@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo import files
-from tfzoo.checkpoints import huggingface, keras_nlp
+from tfzoo.checkpoints import huggingface, keras_nlp, sentence_transformers
 from tfzoo.checkpoints.archive import read_archive
 from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.tensors import INDEX, ONE, files_of_ours, read_json
@@ -26,9 +26,9 @@ from tfzoo.text.tokenizer import as_texts
 FORMAT_VERSION = 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
 VOCABULARY_BYTES = 100_000_000
-POOLINGS = ("mean", "first")
+POOLINGS = {"mean": "mean", "first": "cls"}  # ours -> sentence-transformers'
 FORMATS = ("tfzoo", "huggingface")
-WEIGHTS = {"model.keras", ONE, INDEX}
+WEIGHTS = {"model.keras", ONE, INDEX, sentence_transformers.MODULES}
 VOCABULARIES = {*TOKENIZER_FILES, *PAIRS.values(), "tokenizer_config.json"}
 EMBED_BATCH = 32  # texts, of like lengths
 ANSWER_BATCH = 32  # rows
@@ -41,8 +41,8 @@ class Loaded:
         model: keras.Model, a TaskModel or a bare body.
         tokenizer: Tokenizer, or None where the folder has none.
         config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
-            None, max_length, and kept where others trained the model: words of a config.json of Hugging Face
-            that are written again.
+            None, max_length, kept where others trained the model (words of a config.json of Hugging Face that are
+            written again), and of a sentence-transformers folder embedding (how its vectors are made).
         dropped: list of str, the tensors of the folder that belong to another head than the one it names.
         tokenizer_problem: str, why there is no tokenizer.
     """
@@ -100,40 +100,62 @@ class Loaded:
         """Return the model below the head."""
         return self.model.body if isinstance(self.model, TaskModel) else self.model
 
-    def embed(self, texts, pooling="mean"):
+    def embed(self, texts, pooling=None, prompt_name=None):
         """Turn texts into vectors.
 
         Args:
             texts: list of str.
-            pooling: "mean" over the real positions, or "first", the first position.
+            pooling: None makes them as a sentence-transformers folder says (pooling, normalization, prompt), and is
+                "mean" for other folders. "mean" over the real positions, or "first", the first position, of the last
+                hidden states as they are.
+            prompt_name: str, which of the folder's prompts stands before each text; None is its default, if any.
 
         Returns:
-            float32 [B, D]; zeros for a text of no tokens, as GPT-2 has an empty one.
+            float32 [B, D], or [B, N x D] for N poolings; zeros for a text of no tokens, as GPT-2 has an empty one.
 
         Raises:
-            ConfigError: for an unknown pooling, or a folder without a tokenizer.
+            ConfigError: for an unknown pooling or prompt, a folder without a tokenizer, or with modules that tfzoo
+                does not compute.
         """
-        if pooling not in POOLINGS:
+        how, prompt = self._embedding(pooling, prompt_name)
+        texts = sentence_transformers.prepared(as_texts(_list_of(texts)), how, prompt)
+        skipped = 0 if how["include_prompt"] or not prompt else self._length_of(prompt, how)
+        found = np.zeros((len(texts), len(how["pooling"]) * self.body.config["hidden_dim"]), np.float32)
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        for first in range(0, len(order), EMBED_BATCH):
+            chosen = order[first:first + EMBED_BATCH]
+            inputs = self.tokenizer([texts[number] for number in chosen], max_length=self.config["max_length"])
+            found[chosen] = sentence_transformers.pool(self.body(inputs)["sequence"], inputs["padding_mask"], how,
+                                                       skipped)
+        return found
+
+    def count_cut(self, texts):
+        """Return how many texts `embed` cuts, as they are longer than config["max_length"] tokens: int."""
+        how, prompt = self._embedding()
+        lengths = self.tokenizer.encode(sentence_transformers.prepared(as_texts(texts), how, prompt)).row_lengths()
+        return int(tf.math.count_nonzero(lengths > self.tokenizer.room(self.config["max_length"], 1)))
+
+    def _embedding(self, pooling=None, prompt_name=None):
+        """Return (how vectors are made, as PLAIN of sentence_transformers.py, the prompt)."""
+        if pooling is not None and pooling not in POOLINGS:
             raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
         if self.tokenizer is None:
             raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
         if self.body.traits.source:
             raise ConfigError("an encoder-decoder has no vector of a text: allowed are encoders and decoders")
-        texts = _list_of(texts)
-        found = np.zeros((len(texts), self.body.config["hidden_dim"]), np.float32)
-        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-        for first in range(0, len(order), EMBED_BATCH):
-            chosen = order[first:first + EMBED_BATCH]
-            found[chosen] = self._embed([texts[number] for number in chosen], pooling)
-        return found
+        how = {**sentence_transformers.PLAIN, "pooling": [POOLINGS[pooling]]} if pooling else \
+            self.config.get("embedding", sentence_transformers.PLAIN)
+        if how["problem"]:
+            raise ConfigError(f"{how['problem']}; embed(texts, pooling=\"mean\") gives the Transformer's own vectors")
+        name = how["default_prompt"] if prompt_name is None else prompt_name
+        if name is not None and name not in how["prompts"]:
+            raise ConfigError(f"prompt_name is {name!r}: allowed are {', '.join(how['prompts']) or 'none here'}")
+        return how, how["prompts"].get(name, "")
 
-    def _embed(self, texts, pooling):
-        inputs = self.tokenizer(texts, max_length=self.config["max_length"])
-        sequence = tf.cast(self.body(inputs)["sequence"], tf.float32)
-        mask = tf.cast(inputs["padding_mask"], tf.float32)[:, :, None]
-        if pooling == "first":
-            return np.asarray(tf.reduce_sum((sequence * mask)[:, :1], 1))  # a sum, as there may be no position at all
-        return np.asarray(tf.reduce_sum(sequence * mask, 1) / tf.maximum(tf.reduce_sum(mask, 1), 1))
+    def _length_of(self, prompt, how):
+        """Return how many tokens a prompt has, the one that ends a text not counted."""
+        tokens = np.asarray(self.tokenizer(sentence_transformers.prepared([prompt], how))["token_ids"])[0]
+        return len(tokens) - int(tokens[-1] in self.tokenizer.special_ids)
 
 
 def _list_of(texts):
@@ -171,13 +193,14 @@ def save(loaded, folder, format="tfzoo"):
             huggingface.write(loaded, temporary)
         else:
             loaded.model.save(temporary / "model.keras")
-            names = sorted([*(path.name for path in temporary.iterdir()), "config.json"])
-            config = {**loaded.config, "format_version": FORMAT_VERSION, "files": names}
+            config = {**loaded.config, "format_version": FORMAT_VERSION,
+                      "files": sorted([*files.names_in(temporary), "config.json"])}
             (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n",
                                                    encoding="utf-8")
-        for path in temporary.iterdir():
-            files.sync_file(path)
-        _check_others(folder, {path.name for path in temporary.iterdir()}, ours=ours)
+        written = files.names_in(temporary)
+        for name in written:
+            files.sync_file(temporary / name)
+        _check_others(folder, written, ours=ours)
         files.replace_folder(temporary, folder, ours)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -239,6 +262,7 @@ def load(source, dtype=None):
     folder = download(source) if str(source).startswith(PREFIX) else files.local_path(source, "the model's folder")
     if (folder / "model" / "config.json").is_file():
         folder = folder / "model"
+    outer, folder = folder, sentence_transformers.transformer_of(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no model folder at {source}: allowed is that of a finished run, its model/, one of "
                                 "Hugging Face's transformers, hf:ID or keras_nlp:PRESET")
@@ -250,8 +274,10 @@ def load(source, dtype=None):
         if "model_type" not in config:
             raise FileNotFoundError(f"{source} holds no model.keras: allowed is the folder of a finished run or its "
                                     "model/, or one of Hugging Face's transformers")
-        model, config, dropped = huggingface.read(folder, dtype)
+        model, config, dropped = huggingface.read(folder, dtype, bare=(outer / sentence_transformers.MODULES).is_file())
         tokenizer, problem = _tokenizer_of(folder, model, bare=True)
+        how, config["max_length"] = sentence_transformers.read(outer, getattr(model, "body", model))
+        config.update({} if how is None else {"embedding": how})
         return Loaded(model, tokenizer, config={"format_version": FORMAT_VERSION, **config}, dropped=dropped,
                       tokenizer_problem=problem)
     version = config.get("format_version")
@@ -261,7 +287,7 @@ def load(source, dtype=None):
     if missing:
         raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): get the folder again")
     model = read_archive(folder / "model.keras")
-    loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, "kept") if key in config})
+    loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, "kept", "embedding") if key in config})
     _check(loaded, folder / "config.json")
     loaded.tokenizer, loaded.tokenizer_problem = _tokenizer_of(folder, model)
     return loaded if dtype in (None, loaded.body.dtype_policy.name) else _cast(loaded, dtype)
@@ -278,6 +304,7 @@ def _check(loaded, path):
         raise DataError(f"{path}: labels is {shown(labels)}: allowed are null and a list of names")
     if not isinstance(config.get("kept", {}), dict):
         raise DataError(f"{path}: kept is {shown(config['kept'])}: allowed is an object")
+    sentence_transformers.checked(config.get("embedding", sentence_transformers.PLAIN), path)
     if not isinstance(config["model"], str) or not isinstance(config["settings"], dict) or (
             config["task"] is None) != (body is loaded.model):
         raise DataError(f"{path}: model is {shown(config['model'])}, task is {shown(config['task'])}, settings is "

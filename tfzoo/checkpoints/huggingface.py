@@ -9,6 +9,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from tfzoo.checkpoints import sentence_transformers
 from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, kept_words, words_of
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
@@ -118,12 +119,13 @@ def _family_of(config, path):
     return family
 
 
-def read(folder, dtype=None):
+def read(folder, dtype=None, bare=False):
     """Read a model.
 
     Args:
         folder: path with config.json and safetensors.
         dtype: str, the dtype policy to compute in; None is Keras' global one.
+        bare: bool, read the body alone, whatever architecture config.json names.
 
     Returns:
         (keras.Model, dict for `Loaded.config`, list of the tensors of other heads, which were dropped).
@@ -136,7 +138,7 @@ def read(folder, dtype=None):
     family = _family_of(config, path)
     reference = family.reference
     arguments = arguments_of(family, config, path)
-    task, head = _task_of(reference, config, path)
+    task, head = (None, None) if bare else _task_of(reference, config, path)
     labels = _labels_of(config, path) if task in tasks() and tasks()[task].labelled else None
     if head and head.activation not in (None, arguments["activation"]):
         raise DataError(f"{path}: the activation is {arguments['activation']}: {head.architecture}'s head always has "
@@ -287,6 +289,9 @@ def write(loaded, folder):
             loaded.tokenizer.pad_id in loaded.tokenizer.around[2]:
         raise ConfigError(f"{name}: the class is read at the token that ends a text, which is padding to Hugging "
                           f"Face's {head.architecture}: save it with format=\"tfzoo\", or fine-tune it again")
+    how = loaded.config.get("embedding")
+    if how and how["problem"]:
+        raise ConfigError(f"{how['problem']}: save it with format=\"tfzoo\"")
     config = words_of(family, body.config, head=head, loaded=loaded)
     again, there = config_of(family.name, **arguments_of(family, config)), canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]
@@ -299,6 +304,9 @@ def write(loaded, folder):
     for tensor, (variables, turned) in names.plan(loaded.model.weights).items():
         size = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
         tensors.append((tensor, size, lambda variables=variables, turned=turned: _joined(variables, turned)))
+    if how:
+        sentence_transformers.write(how, folder, width=body.config["hidden_dim"],
+                                    max_length=loaded.config["max_length"])
     write_tensors(folder, tensors)
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tfzoo.errors import DataError, reason_of, shown
-from tfzoo.files import once
+from tfzoo.files import names_in, once
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 JSON_BYTES, DEEPEST = 3_000_000, 20  # of settings, indexes and headers, which can take 50 times as much when read
@@ -24,20 +24,20 @@ CONVERT = ("convert it where it is trusted, with transformers: AutoModel.from_pr
            ".save_pretrained(NEW, safe_serialization=True)")
 
 
-def read_json(path):
-    """Return the dict of a JSON file, or raise DataError for one that is too large, too deep, or no JSON object."""
+def read_json(path, kind=dict):
+    """Return the dict (or list, as `kind` says) of a JSON file, or raise DataError: too large, too deep, another."""
     path = pathlib.Path(path)
     if path.stat().st_size > JSON_BYTES:
         raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {JSON_BYTES:,}; get it again")
-    return parse_json(path.read_bytes(), path)
+    return parse_json(path.read_bytes(), path, kind)
 
 
-def parse_json(content, path):
-    """Return the dict that bytes of JSON hold; errors as `read_json`."""
+def parse_json(content, path, kind=dict):
+    """Return the dict or list that bytes of JSON hold; errors as `read_json`."""
     try:
         found = json.loads(content.decode("utf-8"), object_pairs_hook=once)
-        if not isinstance(found, dict):
-            raise ValueError("not an object")
+        if not isinstance(found, kind):
+            raise ValueError("not an object" if kind is dict else "not a list")
         level = [found]
         for _ in range(DEEPEST):
             level = [one for outer in level for one in (outer.values() if isinstance(outer, dict) else outer)
@@ -181,7 +181,7 @@ def write_tensors(folder, tensors):
                                             for number in range(1, len(shards) + 1)]
     index = [INDEX] if len(shards) > 1 else []
     metadata = {"format": "pt", "writer": WRITER,
-                "files": json.dumps(sorted([*(path.name for path in folder.iterdir()), *names, *index]))}
+                "files": json.dumps(sorted([*names_in(folder), *names, *index]))}
     for file, shard in zip(names, shards):
         save_file({name: np.ascontiguousarray(get()) for name, _, get in shard}, folder / file, metadata)
     if index:

@@ -3,7 +3,6 @@ import collections
 import functools
 import hashlib
 import json
-import pathlib
 import re
 
 import numpy as np
