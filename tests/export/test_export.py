@@ -13,7 +13,7 @@ from tests.helpers import hostile_texts
 from tests.models.test_models import SMALL
 from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError
-from tfzoo.export import export
+from tfzoo.export import export, serving_function
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import learn_tokenizer, load_tokenizer
 
@@ -27,7 +27,7 @@ pairs = served.signatures["pair"](text=texts, text_pair=texts[::-1])
 assert not any(name.split(".")[0] == "tfzoo" for name in sys.modules)
 assert len(served.variables) == len(served.trainable_variables) == int(sys.argv[4])
 np.savez(sys.argv[3], label=answers["label"].numpy().astype("S"), probabilities=answers["probabilities"].numpy(),
-         pair=pairs["probabilities"].numpy())
+         pair=pairs["probabilities"].numpy(), cut=answers["cut"].numpy())
 """
 
 
@@ -73,7 +73,19 @@ def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
     assert served["label"].tolist() == [[b"no", b"yes"][row.argmax()] for row in answers]
     assert np.abs(served["pair"] - probabilities(live, texts, texts[::-1])[0]).max() < 1e-6
     assert len(set(np.round(answers[:, 0], 4))) > 100
+    lengths = live.tokenizer.encode(texts).row_lengths().numpy()
+    assert np.array_equal(served["cut"], np.maximum(lengths - live.tokenizer.room(20, 1), 0))
     assert json.loads((tmp_path / "served" / "assets.extra" / "labels.json").read_text()) == ["no", "yes"]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_what_is_served_counts_the_tokens_that_did_not_fit(paired):
+    live, texts = make(load_tokenizer("bytes")), ["", "x" * 18, "x" * 19, "ü" * 30]  # 20 with two or three around them
+    pairs = ["x"] * 4 if paired else None
+    served = serving_function(live)(tf.constant(texts), tf.constant(pairs) if paired else None)
+    assert served["cut"].dtype == tf.int32
+    assert served["cut"].numpy().tolist() == ([0, 2, 3, 44] if paired else [0, 0, 1, 42])
+    assert probabilities(live, texts, pairs)[1].cut == sum(served["cut"].numpy() > 0)
 
 
 def test_a_text_answers_alone_as_among_others():

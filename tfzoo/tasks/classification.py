@@ -110,7 +110,7 @@ class Classification(Task):
 
     def serve(self, predictions, batch):
         best = tf.argmax(predictions["probabilities"], -1)
-        return {"label": tf.gather(tf.constant(self.labels), best), **predictions}
+        return {"label": tf.gather(tf.constant(self.labels), best), **super().serve(predictions, batch)}
 
     def metrics(self, sums, answers=None, references=None):
         return {"loss": super().metrics(sums)["loss"], **confusion_metrics(sums["labels"], self.labels)}

@@ -130,10 +130,15 @@ class Task:
     def encode(self, tokenizer, texts, max_length, pairs=None):
         """Return the batch of texts inside a graph, as `features` would give it: dict of tensors.
 
+        With `cut` int32 [B], how many tokens of each row did not fit.
+
         Args:
             tokenizer: Tokenizer with `in_graph`; texts, pairs: tf.string [B]; max_length: int.
         """
-        return tokenizer(texts, pairs, max_length=max_length)
+        parts = [tokenizer.encode(part) for part in (texts, pairs) if part is not None]
+        lengths = tf.cast(tf.add_n([part.row_lengths() for part in parts]), tf.int32)
+        return {**tokenizer.join(parts, max_length),
+                "cut": tf.maximum(lengths - tokenizer.room(max_length, len(parts)), 0)}
 
     def serve(self, predictions, batch):
         """Return what a client gets, inside a graph: dict of dense tensors [B, ...].
@@ -141,7 +146,7 @@ class Task:
         Args:
             predictions: dict, what `predict` gave; batch: dict, what `encode` gave.
         """
-        return predictions
+        return {**predictions, "cut": batch["cut"]}
 
     def predict(self, model, batch, outputs):
         """Return what a client or a metric needs of each row, inside the graph: dict of dense tensors [B, ...].
