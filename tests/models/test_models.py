@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.helpers import check_body
 from tfzoo.errors import ConfigError
-from tfzoo.models import build_body, count_parameters, list_models
+from tfzoo.models import build_body, count_parameters, family_of, list_models
 
 # golden/make_counts.py writes them
 COUNTS = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "counts.json").read_text())["counts"]
@@ -131,3 +131,11 @@ def test_wrong_settings_are_refused_in_one_line(name, overrides, says):
     with pytest.raises(ConfigError) as error:
         build_body(name, **overrides)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_original_weights_are_listed_of_the_sizes_that_were_published_alone():
+    tiny = {name: family_of(name).origin_of(name)[0] for name in list_models() if "tiny" in name}
+    # Turc et al. 2019 call BERT of 2 layers and a width of 128 "tiny"; those of other families are ours.
+    assert {name for name, source in tiny.items() if source} == {"bert_tiny"} and len(tiny) > 10
+    assert family_of("bert_tiny").origin_of("bert_tiny") == family_of("bert_l2_h128").origin_of("bert_l2_h128")
+    assert family_of("albert_base_v2").origin_of("albert_base_v2") == ("hf:albert/albert-*", "Apache-2.0")

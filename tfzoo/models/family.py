@@ -16,7 +16,8 @@ class Family:
         body: type, a subclass of Body.
         reference: Reference in Hugging Face's transformers, or None.
         preset: Preset in keras-nlp, or None.
-        origins: dict of the begin of a name -> (where its original weights are, their licence).
+        origins: dict of the begin of a name -> (where its original weights are, their licence); tiny models are ours,
+            but for one whose whole name is there.
     """
 
     name: str
@@ -46,5 +47,6 @@ class Family:
 
     def origin_of(self, name):
         """Return (where a model's original weights are, their licence), (None, None) where none were published."""
-        begins = [begin for begin in self.origins if name.startswith(begin)]
-        return self.origins[max(begins, key=len)] if begins and not name.endswith("_tiny") else (None, None)
+        begins = [begin for begin in self.origins
+                  if name.startswith(begin) and (begin == name or "tiny" not in name.split("_"))]
+        return self.origins[max(begins, key=len)] if begins else (None, None)

@@ -13,7 +13,7 @@ SHAPES = {**WORDS, **{f"l{layers}_h{width}": (layers, width)
 SIZES = {f"bert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width, "num_heads": width // 64,
                           "ffn_dim": 4 * width, "max_length": 512}
          for size, (layers, width) in SHAPES.items()}
-ORIGINS = {"bert_": ("hf:google/bert_uncased_L-*", "Apache-2.0"),
+ORIGINS = {**dict.fromkeys(("bert_", "bert_tiny"), ("hf:google/bert_uncased_L-*", "Apache-2.0")),
            "bert_base": ("hf:google-bert/bert-base-*", "Apache-2.0"),
            "bert_large": ("hf:google-bert/bert-large-*", "Apache-2.0")}
 
