@@ -13,9 +13,30 @@ from tfzoo.errors import ConfigError, shown
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
 TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
 _UNFINISHED = re.compile(r"\.tmp-(.+?)-\d+(-old)?", re.DOTALL)  # the name that it would have had
+
+
+def writing_error(error, what):
+    """Return the OSError of a disk that could not be written, where another package's error comes of one, else None.
+
+    Args:
+        error: exception, perhaps raised from others; those of the network are OSErrors too.
+        what: str, what could not be written.
+    """
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        number = getattr(error, "errno", None)
+        found = re.search(r"\bos error (\d+)", str(error))  # as Rust has it
+        number = int(found[1]) if found and number is None else number
+        name = getattr(error, "filename", None)
+        if number in _UNWRITABLE or number in (errno.EACCES, errno.EPERM, errno.ENOTDIR) and name:
+            return OSError(number, f"{os.strerror(number)} ({what})", name)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def temporary_path(path):

@@ -1,4 +1,5 @@
 """Each backbone of keras-nlp that tfzoo has: the same numbers from its weights; a preset's folder, with a tokenizer."""
+import errno
 import json
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import tfzoo
+from experiments import app
 from tests.helpers import real_lines, vocab_dir
 from tests.text import kinds
 from tfzoo.checkpoints.keras_nlp import convert
@@ -159,3 +161,28 @@ def test_the_hub_is_asked_only_by_name_and_its_refusal_is_one_line(source, error
     with pytest.raises(error, match=says) as caught:
         tfzoo.load(source)
     assert "\n" not in str(caught.value)
+
+
+def _refusals():
+    full, closed = OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "no", "/cache/x")
+    wrapped = RuntimeError("cannot be fetched")
+    wrapped.__cause__ = full
+    offline = ConnectionError(errno.ECONNREFUSED, "Connection refused")
+    rust = RuntimeError("Data processing error: I/O error: No space left on device (os error 28)")
+    return [*((error, errno.ENOSPC) for error in (full, wrapped, rust)), (closed, errno.EACCES), (offline, None)]
+
+
+@pytest.mark.parametrize("raised, number", _refusals())
+@pytest.mark.parametrize("source, place", [("hf:someone/small", "huggingface_hub.snapshot_download"),
+                                           ("keras_nlp:small", "keras_nlp.models.Backbone.from_preset")])
+def test_a_cache_that_cannot_be_written_is_not_a_model_that_is_missing(raised, number, source, place, monkeypatch):
+    def fail(*arguments, **options):
+        raise raised
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(OSError) as caught:
+        tfzoo.load(source)
+    assert isinstance(caught.value, FileNotFoundError) == (number is None)
+    assert app._code_of(caught.value) == (app.EXIT_MISSING if number is None else app.EXIT_WRITE)
+    if number is not None:
+        assert caught.value.errno == number and source in app._line_of(caught.value)

@@ -2,6 +2,7 @@
 import pathlib
 import re
 
+from tfzoo import files
 from tfzoo.errors import ConfigError
 
 PREFIX = "hf:"
@@ -18,7 +19,8 @@ def download(source):
         source: str, "hf:ID" or "hf:ID@REVISION".
 
     Raises:
-        ConfigError: for an ID that is none. FileNotFoundError: no such model, or no network.
+        ConfigError: for an ID that is none. FileNotFoundError: no such model, or no network. OSError: the hub's cache
+        cannot be written.
     """
     name = source[len(PREFIX):]
     if not NAME.fullmatch(name):
@@ -28,6 +30,8 @@ def download(source):
     try:
         return pathlib.Path(snapshot_download(identity, revision=revision or None, allow_patterns=list(FILES)))
     except Exception as error:  # its own kinds, those of its network library, and OSError
+        if failed := files.writing_error(error, f"the cache for {source}, see HF_HOME"):
+            raise failed from None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
                                 "folder that is here") from None

@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 
+from tfzoo import files
 from tfzoo.errors import DataError
 from tfzoo.models import FAMILIES, build_body, config_of
 from tfzoo.models.reference import name_in
@@ -58,6 +59,8 @@ def read(source, dtype=None):
             warnings.simplefilter("ignore")  # T5's layers tell that they drop masks of Keras', which nobody gives them
             backbone = keras_nlp.models.Backbone.from_preset(preset, dtype="float32")
     except Exception as error:  # its own kinds, Kaggle's, and those of the network
+        if failed := files.writing_error(error, f"the cache for {source}"):
+            raise failed from None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
                                 "preset's folder that is here") from None

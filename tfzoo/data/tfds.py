@@ -2,6 +2,7 @@
 import os
 import pathlib
 
+from tfzoo import files
 from tfzoo.errors import ConfigError, DataError
 
 
@@ -44,6 +45,8 @@ def read_tfds(name, columns, splits, allow_download=False):
             builder = tfds.builder(name, data_dir=root)
             builder.download_and_prepare()
         except Exception as error:  # TFDS raises whatever its hosts and parsers raise
+            if failed := files.writing_error(error, f"tfds:{name} in {root}, see TFDS_DATA_DIR"):
+                raise failed from None
             raise DataError(f"tfds:{name} cannot be had: {str(error).strip().splitlines()[0]}") from error
     else:
         builder = tfds.builder_from_directory(folder)

@@ -39,9 +39,9 @@ def export(loaded, folder):
     """Write a SavedModel; it appears whole or not at all.
 
     Its signatures: `serving_default` takes `text` (strings [B]), and `pair` of a task of pairs `text` and `text_pair`.
-    Both give what the task serves: `label` and `probabilities`, or `tags`, `starts`, `ends` and `length`; and `cut`, how
-    many tokens did not fit. The labels in their order are also in `assets.extra/labels.json`. What `tf.saved_model.load` gives has `variables` and
-    `trainable_variables`.
+    Both give what the task serves: `label` and `probabilities`, or `tags`, `starts`, `ends` and `length`; and `cut`,
+    how many tokens did not fit. The labels in their order are also in `assets.extra/labels.json`. What
+    `tf.saved_model.load` gives has `variables` and `trainable_variables`.
 
     Args:
         loaded: Loaded, see serving_function.
