@@ -16,6 +16,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.export import export, serving_function
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import learn_tokenizer, load_tokenizer
+from tfzoo.text.byte import ByteTokenizer
 
 ASK = """
 import sys
@@ -96,6 +97,28 @@ def test_a_text_answers_alone_as_among_others():
     assert np.abs(together - alone).max() < 1e-5
     long = sum(len(text.decode("utf-8", "replace").encode()) > 18 for text in texts)
     assert predictor.cut == long > 0
+
+
+class Bare(ByteTokenizer):
+    """Bytes without special tokens: an empty text has no token at all, as with GPT-2's vocabulary elsewhere."""
+
+    around = [], [], []
+
+
+@pytest.mark.parametrize("name", ["gpt2_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "bert_tiny", "llama_tiny", "electra_tiny"))])
+def test_an_empty_text_answers_alone_as_among_others_and_no_text_gives_no_answer(name):
+    live = make(Bare(), name)
+    serve = tf.function(serving_function(live), input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    one = live.model({"token_ids": np.array([[live.tokenizer.pad_id]], np.int32)})["logits"]
+    for texts in ([""], ["a longer text", ""]):
+        answers = [list(answer["probabilities"].values()) for answer in live.predict(texts)]
+        assert np.abs(answers - serve(tf.constant(texts))["probabilities"]).max() < 1e-6
+        assert np.abs(answers[-1] - tf.nn.softmax(one)[0]).max() < 1e-6
+    assert live.predict([]) == [] and live.embed([]).shape == (0, live.body.config["hidden_dim"])
+    served = serve(tf.constant([], tf.string))
+    assert served["probabilities"].shape == (0, 2) and served["label"].shape == (0,)
+    assert live.model(live.tokenizer([]))["logits"].shape == (0, 2)
 
 
 def test_what_is_no_classifier_is_refused(tmp_path):

@@ -82,7 +82,7 @@ class TextBatches(Batches):
         self.max_length, self.room = max_length, tokenizer.room(max_length, len(encoded))
         if not len(encoded[0]):
             raise DataError("no examples: allowed is one or more")
-        lengths = sum(part.lengths for part in encoded) + max_length - self.room
+        lengths = np.maximum(sum(part.lengths for part in encoded) + max_length - self.room, 1)  # see row
         self.cut = int((lengths > max_length).sum())
         self.plan = BatchPlan(lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None,
                               multiple=multiple)
@@ -92,8 +92,13 @@ class TextBatches(Batches):
         return self.plan.batch(step)[1]
 
     def row(self, index):
-        """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int."""
-        return self.tokenizer.join_row([part[index] for part in self.encoded], self.max_length)
+        """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int.
+
+        One without any token, special ones included, is a padding token that the model sees: with nothing to see, its
+        answer would depend on how far the others are padded.
+        """
+        tokens, segments = self.tokenizer.join_row([part[index] for part in self.encoded], self.max_length)
+        return (tokens, segments) if tokens else ([self.tokenizer.pad_id], [0])
 
     def batch(self, step):
         """Return the inputs of a step: dict of int32 [B, T]."""

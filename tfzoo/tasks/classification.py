@@ -48,7 +48,7 @@ class ClassificationHead(keras.layers.Layer):
         """Return the last real position of each row of inputs of a shape (B, T), int32 [B, 1]."""
         columns, mask = ops.arange(shape[1], dtype="int32"), inputs.get("padding_mask")
         last = columns if mask is None else columns * ops.cast(mask, "int32")
-        return ops.max(ops.broadcast_to(last, shape), axis=1, keepdims=True)
+        return tf.reduce_max(ops.broadcast_to(last, shape), axis=1, keepdims=True)  # Keras' refuses a batch of no rows
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         vector = outputs.get("pooled")

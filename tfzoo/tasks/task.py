@@ -137,7 +137,11 @@ class Task:
         """
         parts = [tokenizer.encode(part) for part in (texts, pairs) if part is not None]
         lengths = tf.cast(tf.add_n([part.row_lengths() for part in parts]), tf.int32)
-        return {**tokenizer.join(parts, max_length),
+        batch = tokenizer.join(parts, max_length)
+        mask = batch["padding_mask"]
+        first = tf.range(tf.shape(mask)[1]) == 0
+        bare = tf.reduce_max(mask, axis=1, keepdims=True) == 0  # see TextBatches.row
+        return {**batch, "padding_mask": tf.where(first & bare, 1, mask),
                 "cut": tf.maximum(lengths - tokenizer.room(max_length, len(parts)), 0)}
 
     def serve(self, predictions, batch):
