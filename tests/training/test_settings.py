@@ -129,6 +129,28 @@ def test_what_is_given_replaces_the_record_and_what_it_excludes(given, changes):
     assert {name: new[name] for name in new if new[name] != there[name]} == changes
 
 
+@pytest.mark.parametrize("there, given", [
+    ("runs/bert", "runs/bert/"), ("runs/bert", "./runs/bert"), ("runs/bert", "runs/x/../bert"),
+    ("~/bert", "/home/me/bert"),
+    ("runs/bert", "/work/runs/bert"), ("runs/bert", "runs/bert/model")])
+def test_paths_that_mean_the_same_are_the_same(there, given, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr("os.getcwd", lambda: "/work")
+    recorded = record_of({**FINETUNE, "model": None, "tokenizer": None, "init": there})
+    assert resolve({"output_dir": "y", "init": given}, recorded).init == there
+    assert resolve({"output_dir": "y", "init": "runs/other"}, recorded).init == "runs/other"
+
+
+@pytest.mark.parametrize("given, changes", [
+    (["num_layers=2", "activation='relu'"], False), (["activation=relu", "num_layers=2"], False),
+    (["activation=relu", "num_layers=3", "num_layers=2"], False), (["activation=relu", "num_layers=3"], True),
+    (["num_layers=2"], True)])
+def test_overrides_that_mean_the_same_are_the_same(given, changes):
+    recorded = record_of({**FINETUNE, "override": ["num_layers=2", "activation=relu"]})
+    new = resolve({"output_dir": "y", "override": given}, recorded).override
+    assert new == (tuple(given) if changes else ("num_layers=2", "activation=relu"))
+
+
 @pytest.mark.parametrize("given, script", [
     (FINETUNE, finetune), ({**FINETUNE, "steps": 5, "override": ["num_layers=1", "num_heads=2"], "remat": True},
                            finetune), (PRETRAIN, pretrain), ({**PRETRAIN, "task": "causal_lm"}, pretrain)])

@@ -15,8 +15,7 @@ import pathlib
 
 
 def _declared(package):
-    """Return what the classes of a package with a `name` say of themselves, as their source has it: dict of name ->
-    dict of literal attributes, and `arguments`, those of the constructor."""
+    """Return what the classes of a package with a `name` say of themselves: dict of name -> dict of literals."""
     found = {}
     for path in sorted((pathlib.Path(__file__).parents[1] / package).glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -63,8 +62,7 @@ def setting(default, meaning, *, resumed=SAME, before=None, tasks=None, begins=N
         meaning: str, the text of --help.
         resumed: SAME, FREE or ANEW, in a run that goes on.
         before: what runs did before there was the setting, where release 0.1.0 did not have it.
-        tasks: tuple of the tasks that have it; None for all.
-        begins: str, the group of --help that begins with it.
+        tasks: tuple of the tasks that have it, None for all. begins: str, the group of --help that it begins.
         limits: `allowed`, a tuple of str; or `lower` and `upper`, numbers.
     """
     return dataclasses.field(default=default, metadata={"meaning": meaning, "resumed": resumed, "before": before,
@@ -225,9 +223,15 @@ class Settings:
         """Return what a run that goes on has of its record: all that nobody gave another value."""
         there = {**there, "override": tuple(there.get("override", ()))}
 
+        def meaning(name, value):  # however it is spelled
+            if name == "override":
+                return cls(override=value).overrides()
+            path = name in ("init", "tokenizer") and value  # of a run's folder its model/ is what is read
+            return os.path.realpath(os.path.expanduser(path)).removesuffix("/model") if path else value
+
         def is_new(name):
             is_open = name in UNDECIDED and given[name] == UNDECIDED[name] and name not in MAY_CHANGE
-            return not is_open and (name not in there or there[name] != given[name])
+            return not is_open and (name not in there or meaning(name, there[name]) != meaning(name, given[name]))
 
         new = {name for name in given if is_new(name)}
         replaced = {other for name in new & REPLACED.keys() for other in REPLACED[name]}
@@ -273,9 +277,7 @@ class Settings:
 
     @property
     def _own_rate(self):
-        if METHODS[self.method].get("learning_rate"):
-            return METHODS[self.method]["learning_rate"]
-        return RATE_FROM_INIT if self.init else RATE_FROM_SCRATCH
+        return METHODS[self.method].get("learning_rate") or (RATE_FROM_INIT if self.init else RATE_FROM_SCRATCH)
 
     def _decided(self):
         rate, epochs, power, pack = self.learning_rate, self.epochs, self.schedule_power, self.pack
@@ -380,9 +382,7 @@ def _plain(name, value):
     if value is None and field.default is None:
         return None
     right = isinstance(value, kinds) and (field.type is bool or not isinstance(value, bool))
-    if right and field.type is tuple:
-        right = all(isinstance(item, str) for item in value)
-    if right:
+    if right := right and (field.type is not tuple or all(isinstance(item, str) for item in value)):
         value = os.fspath(value) if field.type is str else field.type(value)
     if "allowed" in limits:
         right, allowed = right and value in limits["allowed"], " or ".join(limits["allowed"])
