@@ -1,0 +1,9 @@
+"""The comparisons that need no environment of their own, with few cases; python -m tests.differential has all."""
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize("part, count", [("data", 2), ("metrics", 10)])
+def test_random_cases_have_no_finding(part, count):
+    assert importlib.import_module(f"tests.differential.{part}").check(None, count, seed=1) == []
