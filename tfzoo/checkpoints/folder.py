@@ -21,7 +21,7 @@ from tfzoo.tasks.build import put_head
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import load_tokenizer
 from tfzoo.text.load import FILES as TOKENIZER_FILES, PAIRS
-from tfzoo.text.tokenizer import as_texts
+from tfzoo.text.tokenizer import as_texts, list_of
 
 FORMAT_VERSION = 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
@@ -81,15 +81,19 @@ class Loaded:
             list of dict: label and probabilities of classification; tokens, tags and entities of tagging.
 
         Raises:
-            ConfigError: for a model without a task that answers, or without a tokenizer.
+            ConfigError: for a model without a task that answers, or without a tokenizer; for one string, or what is
+                no string.
         """
         task = self.check_answers()
         if pairs is not None and not task.paired:
             raise ConfigError(f"{task.name} takes no pairs: give texts alone")
-        rows = [{"text": as_texts([text])[0]} if isinstance(text, (str, bytes)) else {"tokens": as_texts(text)}
-                for text in _list_of(texts)]
+        rows = [{"text": as_texts([text])[0]} if isinstance(text, (str, bytes)) else
+                {"tokens": as_texts(text, f"texts[{number}]")} for number, text in enumerate(list_of(texts))]
         if pairs is not None:
-            rows = [{**row, "text_pair": pair} for row, pair in zip(rows, as_texts(pairs), strict=True)]
+            pairs = as_texts(pairs, "pairs")
+            if len(pairs) != len(rows):
+                raise ConfigError(f"{len(rows)} texts and {len(pairs)} pairs: allowed is one pair a text")
+            rows = [{**row, "text_pair": pair} for row, pair in zip(rows, pairs)]
         if self._predictor is None:
             self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"])
         return [answer for first in range(0, len(rows), ANSWER_BATCH)
@@ -115,10 +119,10 @@ class Loaded:
 
         Raises:
             ConfigError: for an unknown pooling or prompt, a folder without a tokenizer, or with modules that tfzoo
-                does not compute.
+                does not compute; for one string, or what is none.
         """
         how, prompt = self._embedding(pooling, prompt_name)
-        texts = sentence_transformers.prepared(as_texts(_list_of(texts)), how, prompt)
+        texts = sentence_transformers.prepared(as_texts(texts), how, prompt)
         skipped = 0 if how["include_prompt"] or not prompt else self._length_of(prompt, how)
         found = np.zeros((len(texts), len(how["pooling"]) * self.body.config["hidden_dim"]), np.float32)
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
@@ -156,13 +160,6 @@ class Loaded:
         """Return how many tokens a prompt has, the one that ends a text not counted."""
         tokens = np.asarray(self.tokenizer(sentence_transformers.prepared([prompt], how))["token_ids"])[0]
         return len(tokens) - int(tokens[-1] in self.tokenizer.special_ids)
-
-
-def _list_of(texts):
-    """Return texts, a list or a string tensor, as a list; a single text is refused."""
-    if isinstance(texts, (str, bytes)):
-        raise ConfigError("texts is one string: allowed is a list of strings")
-    return texts.numpy().tolist() if tf.is_tensor(texts) else list(texts)
 
 
 def save(loaded, folder, format="tfzoo"):

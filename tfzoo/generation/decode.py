@@ -135,9 +135,12 @@ class _Texts:
     def __init__(self, prompts, window, source):
         if not len(prompts):
             raise ConfigError("there is no prompt: allowed is one row or more")
-        self.known = [np.asarray(prompt, np.int32)[-max(1, window - 1):] for prompt in prompts]
-        if not all(len(row) for row in self.known):
+        prompts = [np.asarray(prompt) for prompt in prompts]
+        if not all(len(row) if row.ndim else 1 for row in prompts):
             raise ConfigError("the prompt is empty: allowed is one token or more")
+        if not all(row.ndim == 1 and row.dtype.kind in "iu" for row in prompts):
+            raise ConfigError("a prompt is no row of ids: allowed is a list of lists of int")
+        self.known = [row[-max(1, window - 1):].astype(np.int32) for row in prompts]
         self.window, self.source = window, source
 
     def segment(self, left):

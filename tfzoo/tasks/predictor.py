@@ -3,6 +3,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
+from tfzoo.errors import ConfigError, shown
+from tfzoo.text.tokenizer import list_of
 
 MULTIPLE = 16  # padded lengths are multiples of it, so that few shapes are traced
 
@@ -36,8 +38,12 @@ class Predictor:
                 tokens of tagging.
 
         Raises:
-            DataError: for rows that differ in their columns.
+            DataError: for rows that differ in their columns. ConfigError: for what is no list of dict.
         """
+        rows = list_of(rows, "rows", "dict")
+        for row in rows:
+            if not isinstance(row, dict):
+                raise ConfigError(f"a row is {shown(row)}: allowed is a list of dict")
         if not rows:
             return []
         data = self.task.features(self.task.read(rows), self.tokenizer, batch_size=len(rows),

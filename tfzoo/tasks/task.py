@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfzoo.data.source import Source
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.models import config_of, family_of, list_models
+from tfzoo.text.tokenizer import as_texts
 
 
 def cross_entropy(logits, labels, weights):
@@ -125,7 +126,7 @@ class Task:
             raise DataError(f"row {bare} has {', '.join(rows[bare - 1]) or 'nothing'}: {self.name} takes text")
         if any(("text_pair" in row) != ("text_pair" in keys) for row in rows):
             raise DataError("some rows have a text_pair and some have none: allowed is all or none")
-        return Source("rows", {key: [row[key] for row in rows] for key in keys})
+        return Source("rows", {key: as_texts([row[key] for row in rows], key) for key in keys})
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
         """Return the batch of texts inside a graph, as `features` would give it: dict of tensors.

@@ -219,6 +219,8 @@ def learn_tokenizer(spec, texts, lowercase="auto"):
     Raises:
         ConfigError: for another spec.
     """
+    if isinstance(texts, (str, bytes, dict)):  # one string would teach letters
+        raise ConfigError(f"texts is {shown(texts)}: allowed is an iterable of strings")
     if spec == "bytes":
         return ByteTokenizer()
     words = spec.split(":")

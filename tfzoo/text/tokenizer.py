@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo import files
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, shown
 
 LEARNED = "learned.json"  # in a folder of `save_whole`, with the names of its files
 
@@ -22,24 +22,44 @@ def learned_in(folder):
         return None
 
 
-def as_strings(texts):
+def list_of(texts, name="texts", items="strings"):
+    """Return the items of what holds several: a list, tuple, iterator, array, series or eager tensor of one axis.
+
+    Args:
+        texts: as above. name, items: str, for the message.
+
+    Raises:
+        ConfigError: for one text, what has no order (a dict, a set), another number of axes, or no items.
+    """
+    axes = texts.shape.rank if tf.is_tensor(texts) else getattr(texts, "ndim", 1)
+    if isinstance(texts, (str, bytes, bytearray, dict, set, frozenset)) or axes != 1 or not hasattr(texts, "__iter__"):
+        one = "one string" if isinstance(texts, (str, bytes)) else f"{type(texts).__name__} of {axes} axes" \
+            if axes != 1 else shown(texts)
+        raise ConfigError(f"{name} is {one}: allowed is a list of {items}")
+    return texts.numpy().tolist() if tf.is_tensor(texts) else list(texts)
+
+
+def _checked(texts, name):
+    """Return the list of texts, each of which is str or bytes."""
+    texts = list_of(texts, name)
+    for number, text in enumerate(texts):
+        if not isinstance(text, (str, bytes)):
+            raise ConfigError(f"{name}[{number}] is {shown(text)}, no string: allowed is a list of strings")
+    return texts
+
+
+def as_strings(texts, name="texts"):
     """Turn a list of str or bytes, or a string tensor, into tf.string [B]; lone surrogates become U+FFFD."""
-    if isinstance(texts, (str, bytes)):
-        raise ConfigError("texts is one string: allowed is a list of strings")
-    if tf.is_tensor(texts):
+    if tf.is_tensor(texts) and texts.dtype == tf.string and texts.shape.rank in (1, None):
         return texts
-    return tf.constant([text.encode("utf-8", "replace") if isinstance(text, str) else text for text in texts],
-                       tf.string, shape=(len(texts),))
+    texts = [text.encode("utf-8", "replace") if isinstance(text, str) else text for text in _checked(texts, name)]
+    return tf.constant(texts, tf.string, shape=(len(texts),))
 
 
-def as_texts(texts):
+def as_texts(texts, name="texts"):
     """Turn what `encode` takes into a list of str; what is not valid UTF-8 becomes U+FFFD."""
-    if isinstance(texts, (str, bytes)):
-        raise ConfigError("texts is one string: allowed is a list of strings")
-    if tf.is_tensor(texts):
-        texts = texts.numpy().tolist()
     return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text.encode("utf-8", "replace").decode()
-            for text in texts]
+            for text in _checked(texts, name)]
 
 
 def class_of(config):
@@ -164,10 +184,18 @@ class Tokenizer:
 
         Args:
             ids: B rows of ids: lists, arrays, or a dense or ragged tensor.
+
+        Raises:
+            ConfigError: for one row, or what is no id.
         """
-        special = set(self.special_ids)
-        return [self._text_of([token for token in np.asarray(row).tolist()
-                               if 0 <= token < self.vocab_size and token not in special]) for row in ids]
+        if isinstance(ids, (str, bytes, dict)) or not (tf.is_tensor(ids) or hasattr(ids, "__iter__")):
+            raise ConfigError(f"ids is {shown(ids)}: allowed are rows of ids")
+        rows, special = [np.asarray(row) for row in ids], set(self.special_ids)
+        for number, row in enumerate(rows):
+            if row.ndim != 1 or row.size and (row.dtype.kind not in "iu" or row.min() < 0):
+                raise ConfigError(f"ids[{number}] is {shown(row.tolist())}: allowed is a row of ids from 0")
+        return [self._text_of([token for token in row.tolist() if token not in special and token < self.vocab_size])
+                for row in rows]
 
     def continuation(self, before, ids):
         """Return what `ids` add to the text of the ids `before` them: str, with the blank that parts the two, if any.
@@ -209,10 +237,9 @@ class Tokenizer:
         Raises:
             ConfigError: for a sentence that is one string.
         """
-        sentences = list(sentences)
-        if any(isinstance(words, (str, bytes)) for words in sentences):
-            raise ConfigError("a sentence is one string: allowed is a list of words")
-        words = as_texts([word for words in sentences for word in words])
+        sentences = list_of(sentences, "sentences", "words for each")
+        sentences = [list_of(words, "a sentence", "words") for words in sentences]
+        words = as_texts([word for words in sentences for word in words], "words")
         known = {word: number for number, word in enumerate(dict.fromkeys(words))}
         pieces = self.word_pieces(list(known))
         numbers, splits = np.array([known[word] for word in words], np.int64), pieces.row_splits.numpy()
@@ -243,7 +270,7 @@ class Tokenizer:
         """Make model inputs: [start] text [end] (pair [end]), cut longest first, padded to the longest.
 
         Args:
-            texts: list of str or bytes, or tf.string [B].
+            texts: list (tuple, iterator, array, series) of str or bytes, or tf.string [B].
             pairs: likewise, or None.
             max_length: int or None.
 
@@ -251,9 +278,13 @@ class Tokenizer:
             dict of int32 [B, T]: token_ids, padding_mask, segment_ids.
 
         Raises:
-            ConfigError: where max_length leaves no room beside the special tokens.
+            ConfigError: for one string or what is no string; for more or fewer pairs than texts; where max_length
+                leaves no room beside the special tokens.
         """
-        return self.join([self.encode(part) for part in (texts, pairs) if part is not None], max_length)
+        parts = [self.encode(part) for part in ((texts,) if pairs is None else (texts, pairs))]
+        if tf.executing_eagerly() and int(parts[0].nrows()) != int(parts[-1].nrows()):
+            raise ConfigError(f"{parts[0].nrows()} texts and {parts[-1].nrows()} pairs: allowed is one pair a text")
+        return self.join(parts, max_length)
 
     def join(self, parts, max_length=None):
         """Make model inputs of one or two results of `encode`; returns and errors as `__call__`."""
