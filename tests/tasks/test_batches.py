@@ -9,9 +9,11 @@ from tfzoo import build
 from tfzoo.data.encode import EncodedTexts
 from tfzoo.data.packing import PackedBatches
 from tfzoo.data.stream import StreamBatches
+from tfzoo.data.text_files import TextFiles
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.tasks import task_of
 from tfzoo.tasks.masked_lm import masked
+from tfzoo.text import load_tokenizer
 
 LENGTH = 20
 
@@ -166,6 +168,29 @@ def test_packed_batches_are_a_function_of_seed_and_step():
             assert np.array_equal(value, batches[step][key]), key
     assert not np.array_equal(other.batch(0)["token_ids"], batches[0]["token_ids"])
     assert not np.array_equal(data.batch(0)["token_ids"], data.batch(data.batches_per_epoch)["token_ids"])
+
+
+@pytest.mark.parametrize("task, settings", [("masked_lm", {}), ("masked_lm", {"pack": True}), ("causal_lm", {}),
+                                            ("masked_lm", {"next_sentence": True})])
+def test_the_examples_of_a_step_are_the_texts_that_a_user_has(tmp_path, monkeypatch, task, settings):
+    monkeypatch.setenv("TFZOO_CACHE", str(tmp_path / "cache"))
+    letters = "abcdefghijklmnopqrst"  # of one letter each, so that tokens say what text they are from
+    (tmp_path / "a.txt").write_text("\n".join(f"{letter * (1 + 7 * place)}. {letter * 5}" for place, letter in
+                                              enumerate(letters)))
+    for source in (whole := TextFiles([tmp_path / "a.txt"], "line"), whole.split(0.3, 1)[0]):
+        data = task_of(task, **settings).features(source, load_tokenizer("bytes"), batch_size=4, max_length=32, seed=3,
+                                                  training=True)
+        for step in range(2 * data.batches_per_epoch):
+            batch, numbers = data.batch(step), data.examples(step)
+            numbers = numbers if source.rows is None else source.rows[numbers]
+            seen, real = batch["labels"].copy(), batch["weights"] > 0
+            if task == "masked_lm":  # what was there before some of it was hidden
+                seen, (row, column) = batch["token_ids"].copy(), np.nonzero(real)
+                seen[row, batch["masked_positions"][row, column]] = batch["labels"][row, column]
+            seen = seen[real if task == "causal_lm" else batch["padding_mask"] > 0]
+            found = {letters.index(chr(token - 4)) for token in seen if token > 4 and chr(token - 4) in letters}
+            ends = (seen == 2).any() if task == "causal_lm" else 0  # of a text no letter may be in a window
+            assert found <= set(numbers.tolist()) and len(numbers) <= len(found) + 4 * ends
 
 
 def test_packing_wants_room_and_text_and_no_pairs():

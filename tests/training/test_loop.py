@@ -55,7 +55,8 @@ class Scripted:
 
 
 def run(folder, trainer, pace, loss=lambda step: 1.0):
-    data = types.SimpleNamespace(batch_size=4, loss=loss, examples=lambda step: [10 * step, 10 * step + 1])
+    data = types.SimpleNamespace(batch_size=4, loss=loss, numbers=None,
+                                 examples=lambda step: [10 * step, 10 * step + 1])
     with RunFolder(folder) as run_folder:
         state = run_folder.create("--x", {"x": 1})
         checkpoints = Checkpoints(folder / "checkpoints", 2)

@@ -12,9 +12,10 @@ class Batches:
         batch_size: int, B. batches_per_epoch: int.
         cut: int, texts that were cut at max_length.
         references: what the task's metrics need beside sums and answers, see the task; None for nothing.
+        numbers: int [N] or None, see Source: those of the texts in the data that they are a part of.
     """
 
-    cut, references = 0, None
+    cut, references, numbers = 0, None, None
 
     def batch(self, step):
         """Return the batch of a step counted from 0 over all epochs: dict of NumPy arrays, the first axis the row."""
@@ -25,7 +26,7 @@ class Batches:
         raise NotImplementedError(f"{type(self).__name__} has no rows")
 
     def examples(self, step):
-        """Return the numbers of the examples in the batch of a step, counted from 0: int64 [at most B]."""
+        """Return which of the source's texts are in the batch of a step, counted from 0: int64."""
         rows = self.rows(step)
         return rows[rows >= 0]
 
@@ -90,6 +91,11 @@ class TextBatches(Batches):
 
     def rows(self, step):
         return self.plan.batch(step)[1]
+
+    def examples(self, step):
+        rows = super().examples(step)
+        parts = [part.origin[rows] for part in self.encoded if part.origin is not None]
+        return np.unique(np.concatenate(parts)) if parts else rows
 
     def row(self, index):
         """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int.

@@ -23,10 +23,11 @@ class EncodedTexts:
     Args:
         tokens: integer [sum of lengths], all ids in order; may be a memory map.
         starts, ends: int64 [number of texts], where each text begins and ends.
+        origin: int [number of texts], of pieces the number of the text that each is from; None for whole texts.
     """
 
-    def __init__(self, tokens, starts, ends):
-        self.tokens, self.starts, self.ends = tokens, starts, ends
+    def __init__(self, tokens, starts, ends, origin=None):
+        self.tokens, self.starts, self.ends, self.origin = tokens, starts, ends, origin
 
     def __len__(self):
         return len(self.starts)
@@ -148,7 +149,8 @@ def split_long(encoded, room):
     text = np.repeat(np.arange(len(counts)), counts)
     number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
     starts, lengths, counts = encoded.starts[text], encoded.lengths[text], counts[text]
-    return EncodedTexts(encoded.tokens, starts + lengths * number // counts, starts + lengths * (number + 1) // counts)
+    return EncodedTexts(encoded.tokens, starts + lengths * number // counts,
+                        starts + lengths * (number + 1) // counts, text)
 
 
 def split_whole(encoded, room, max_length):
@@ -210,18 +212,20 @@ def sentence_pairs(sentences, documents, room, seed, name):
     Raises:
         ConfigError: where no document has two sentences.
     """
-    documents = documents[documents[:, 0] < documents[:, 1]]
+    numbers = np.flatnonzero(documents[:, 0] < documents[:, 1])
+    documents = documents[numbers]
     if not (documents[:, 1] - documents[:, 0] > 1).any():
         raise ConfigError(f"{name}: no document has two sentences, which --next_sentence needs: omit it, or "
                           "choose another --document")
     rng = np.random.default_rng(seed)
-    spans, elsewhere = array.array("q"), array.array("i")
+    spans, elsewhere, origins = array.array("q"), array.array("i"), array.array("q")
     for document, (begin, end) in enumerate(documents):
         while end - begin > 1:
             last = int(np.searchsorted(sentences.ends[begin:end], sentences.starts[begin] + room, side="right")) + begin
             last = min(max(last, begin + 2), end)
             middle = int(rng.integers(begin + 1, last))
             other = len(documents) > 1 and rng.random() < 0.5
+            far = document
             if other:
                 far = int(rng.integers(len(documents) - 1))
                 far += far >= document
@@ -231,7 +235,8 @@ def sentence_pairs(sentences, documents, room, seed, name):
                 second = (sentences.starts[middle], sentences.ends[last - 1])
             spans.extend(map(int, (sentences.starts[begin], sentences.ends[middle - 1], *second)))
             elsewhere.append(int(other))
+            origins.extend((document, far))
             begin = middle if other else last
-    spans = np.array(spans, np.int64).reshape(-1, 4)
-    return (EncodedTexts(sentences.tokens, spans[:, 0], spans[:, 1]),
-            EncodedTexts(sentences.tokens, spans[:, 2], spans[:, 3]), np.array(elsewhere, np.int32))
+    spans, origins = np.array(spans, np.int64).reshape(-1, 4), numbers[np.array(origins, np.int64)].reshape(-1, 2)
+    return (EncodedTexts(sentences.tokens, spans[:, 0], spans[:, 1], origins[:, 0]),
+            EncodedTexts(sentences.tokens, spans[:, 2], spans[:, 3], origins[:, 1]), np.array(elsewhere, np.int32))

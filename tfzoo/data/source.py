@@ -32,6 +32,7 @@ class Source:
     """
 
     raw_bytes = rows = None  # see TextFiles
+    numbers = None  # of the examples in the data that these are a part of, int [N]; None for all of them
 
     def __init__(self, name, columns, replaced=0, skipped=0):
         self.name, self.columns = name, columns
@@ -101,7 +102,9 @@ class Source:
     def take(self, rows, name=None):
         """Return a source of these rows, ints in any order."""
         columns = {key: [values[row] for row in rows] for key, values in self.columns.items()}
-        return type(self)(name or self.name, columns, replaced=self.replaced, skipped=self.skipped)
+        part = type(self)(name or self.name, columns, replaced=self.replaced, skipped=self.skipped)
+        part.numbers = np.asarray(rows) if self.numbers is None else self.numbers[rows]
+        return part
 
     def split(self, fraction, seed):
         """Divide into (training, evaluation), the latter a random share; raises ConfigError where one were empty."""

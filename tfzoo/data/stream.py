@@ -71,9 +71,10 @@ class StreamBatches(Batches):
         return np.pad(windows, (0, self.batch_size - len(windows)), constant_values=-1)
 
     def examples(self, step):
-        """Return where the windows of the batch of a step begin in the stream of tokens: int64 [at most B]."""
         rows, shift = self._windows(step)
-        return (rows * self.length + shift) % self.size
+        places = rows[:, None] * self.length + np.arange(self.length)
+        places = (places[places < self.size] + shift) % self.size
+        return np.unique(np.searchsorted(self.firsts, places, side="right") - 1)
 
     def batch(self, step):
         """Return the batch of a step: dict of NumPy arrays; weights are 0 beyond the end of the epoch."""

@@ -122,6 +122,11 @@ class TextFiles:
         return (list(whole_documents(self.pieces())),)
 
     @property
+    def numbers(self):
+        """Return the numbers of the texts in the files, see Source."""
+        return self.rows
+
+    @property
     def fingerprint(self):
         """Return the SHA-256 of all examples in order, as hex: that of a Source with the same texts."""
         rows = None if self.rows is None else hashlib.sha256(self.rows.tobytes()).hexdigest()

@@ -169,9 +169,11 @@ class Loop:
             return float(stop) > 0
         self.state["bad"] += 1
         examples = [int(number) for number in self.data.examples(step - 1)]
+        if self.data.numbers is not None:
+            examples = [int(self.data.numbers[number]) for number in examples]
         self.window.skipped.append({"step": step, "examples": examples})
-        tell(f"step {step}: loss or gradients are not finite, the update is skipped; its examples: "
-             f"{', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
+        tell(f"step {step}: loss or gradients are not finite, the update is skipped; its texts, numbered from 0 in "
+             f"the order of --data: {', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
         if self.state["bad"] >= self.pace.max_bad_steps:
             raise Diverged(f"{self.state['bad']} updates in a row by step {step} were not finite: lower "
                            "--learning_rate, raise --warmup_steps, or use --precision=float32; the last good "

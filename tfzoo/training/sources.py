@@ -51,6 +51,7 @@ def make_batches(settings, task, tokenizer, sources):
         training=training) for source, training in zip(sources, (True, False))]
     for source, data in zip(sources, made):
         if data is not None:
+            data.numbers = source.numbers
             tell_notes(source, data, settings.max_length)
     return made
 
