@@ -84,21 +84,28 @@ def shape_of(variables, turned):
 def _task_of(reference, config, path):
     """Return (task with its settings as our words have it, Head), both None for a body, from `architectures`."""
     named = config.get("architectures") or [reference.body]
-    named = named[0] if isinstance(named, list) and named else named
-    if named == reference.body:
+    named = named if isinstance(named, list) else [named]
+    named = list(dict.fromkeys(re.sub("^(TF|Flax)", "", name) if isinstance(name, str) else shown(name)
+                               for name in named))
+    if named == [reference.body]:
         return None, None
     for task, head in reference.heads.items():
-        if head.architecture == named:
+        if named == [head.architecture]:
             return task, head
     allowed = ", ".join([reference.body, *(head.architecture for head in reference.heads.values())])
-    raise DataError(f"{path}: the architecture is {shown(named)}: allowed are {allowed}")
+    if len(named) > 1:
+        raise DataError(f"{path}: architectures is {shown(named)}: allowed is one of {allowed}")
+    raise DataError(f"{path}: the architecture is {shown(named[0])}: allowed are {allowed}")
 
 
-def _labels_of(config, path):
-    if config.get("problem_type") not in (None, "single_label_classification"):
+def _labels_of(config, task, path):
+    if task == "classification" and config.get("problem_type") not in (None, "single_label_classification"):
         raise DataError(f"{path}: problem_type is {shown(config['problem_type'])}: allowed is "
                         "single_label_classification, one label of several")
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    names, count = config.get("id2label"), config.get("num_labels")
+    if names is None:  # transformers reads num_labels only then, and names nothing after label2id
+        count = checked(f"{path}: num_labels", 2 if count is None else count, ours="num_labels", reference=None)
+        names = {str(number): f"LABEL_{number}" for number in range(count)}
     try:
         labels = [str(names[key]) for key in sorted(names, key=int)]
         if sorted(map(int, names)) != list(range(len(names))) or len(set(labels)) != len(labels) or any(
@@ -139,7 +146,7 @@ def read(folder, dtype=None, bare=False):
     reference = family.reference
     arguments = arguments_of(family, config, path)
     task, head = (None, None) if bare else _task_of(reference, config, path)
-    labels = _labels_of(config, path) if task in tasks() and tasks()[task].labelled else None
+    labels = _labels_of(config, task, path) if task in tasks() and tasks()[task].labelled else None
     if head and head.activation not in (None, arguments["activation"]):
         raise DataError(f"{path}: the activation is {arguments['activation']}: {head.architecture}'s head always has "
                         f"{head.activation}, and both are one here")

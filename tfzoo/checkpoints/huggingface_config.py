@@ -2,9 +2,11 @@
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
 
-LARGEST = {"num_layers": 1000}  # beyond any model that was made; others 2 ** 24
+LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # beyond any model that was made; others 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
 FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1.001, 1e12)}
+FIXED = {"quantization_config": (None,), "pruned_heads": ({}, None), "tie_encoder_decoder": (False,),
+         "partial_rotary_factor": (1.0,)}  # of all families
 KEPT = ("pad_token_id", "bos_token_id", "eos_token_id")
 MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 then
 
@@ -16,13 +18,16 @@ def arguments_of(family, config, path="config.json"):
         DataError: for a size that is none, and for settings that this family does not compute.
     """
     reference = family.reference
-    config = {**reference.defaults, **_of_version_5(config, path)}
-    for key, allowed in reference.fixed.items():
+    config = {**reference.defaults, **_renamed(_of_version_5(config, path), reference.aliases, path)}
+    for key, allowed in {**FIXED, **reference.fixed}.items():
         if config.get(key, allowed[0]) not in allowed:
             raise DataError(f"{path}: {key} is {shown(config[key])}: allowed is {' or '.join(map(str, allowed))}")
     for one, other in reference.equal:
         if config.get(one) not in (None, config.get(other)):
             raise DataError(f"{path}: {one} is {shown(config[one])}: allowed is {other}'s {shown(config.get(other))}")
+    for key, expected in _implied(config).items():
+        if config.get(key, expected) != expected:
+            raise DataError(f"{path}: {key} is {shown(config[key])}: allowed here is {shown(expected)}")
     found = {key: value for key, value in family.common.items() if key not in reference.arguments}
     for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
         found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours=ours, reference=reference)
@@ -41,6 +46,29 @@ def arguments_of(family, config, path="config.json"):
     if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
         raise DataError(f"{path}: {found['max_length']} positions, {found['hidden_dim']} wide, {found['num_heads']} "
                         "heads: positions must be left, and the heads divide the width")
+    return found
+
+
+def _renamed(config, aliases, path):
+    """Return a config.json with each key by its first name."""
+    config = dict(config)
+    for alias, key in aliases.items():
+        if alias in config:
+            value = config.pop(alias)
+            if config.setdefault(key, value) != value:
+                raise DataError(f"{path}: {alias} is {shown(value)}, but {key} {shown(config[key])}: keep one of them")
+    return config
+
+
+def _implied(config):
+    """Return what keys must be that repeat others in another form: dict."""
+    found, layers = {}, config.get("layer_types")
+    if layers is not None:
+        found["layer_types"] = ["full_attention"] * len(layers if isinstance(layers, list) else ())
+    if isinstance(config.get("feed_forward_proj"), str):  # transformers' T5 computes by these two where they are there
+        *gated, activation = config["feed_forward_proj"].split("-")
+        activation = "gelu_new" if gated and activation == "gelu" else activation
+        found.update(is_gated_act=bool(gated), dense_act_fn=activation)
     return found
 
 
@@ -103,8 +131,10 @@ def _scaling_of(where, value):
         return None
     if not isinstance(value, dict):
         raise DataError(f"{where} is {shown(value)}: allowed are null and an object")
-    value = {**value, "rope_type": value.get("rope_type", value.get("type"))}
-    value.pop("type", None)
+    value = dict(value)
+    kind = value.pop("type", value.get("rope_type"))
+    if value.setdefault("rope_type", kind) != kind:
+        raise DataError(f"{where}: type is {shown(kind)}, but rope_type {shown(value['rope_type'])}: keep one of them")
     if value["rope_type"] == "default":
         return None
     try:

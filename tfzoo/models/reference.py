@@ -5,8 +5,13 @@ Only data: `tfzoo.checkpoints.huggingface` and `tfzoo.checkpoints.keras_nlp` rea
 import dataclasses
 import re
 
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu",
-               "silu": "silu", "swish": "silu"}  # theirs -> ours
+from tfzoo.layers.feed_forward import GATED
+
+ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+               "gelu_python_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "relu": "relu",
+               "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours, of several the first is written
+GATE_ACTIVATIONS = {theirs: gated for theirs, ours in ACTIVATIONS.items() for gated, of_gate in GATED.items()
+                    if of_gate == ours}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Reference:
         prefix: str, what stands before the body's names in a model with a head.
         arguments: dict of our argument -> the key of config.json.
         activations: dict of their activation -> ours.
-        defaults: dict of key -> value where config.json leaves it out.
+        defaults: dict of key -> value where config.json omits it.
+        aliases: dict of a second name of a key -> the key (transformers' attribute_map).
         fixed: dict of key -> the values that we compute, the default first; others are refused.
         equal: tuple of pairs of keys that must agree where both are there.
         names: dict of our path -> the name of its tensor or layer, with {n} for the number of the block; or two, the
@@ -60,6 +66,7 @@ class Reference:
     names: dict
     heads: dict
     defaults: dict = dataclasses.field(default_factory=dict)
+    aliases: dict = dataclasses.field(default_factory=dict)
     fixed: dict = dataclasses.field(default_factory=dict)
     equal: tuple = ()
     activations: dict = dataclasses.field(default_factory=lambda: ACTIVATIONS)

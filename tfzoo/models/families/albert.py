@@ -27,7 +27,8 @@ TIED = {"predictions.decoder.weight": "albert.embeddings.word_embeddings.weight"
 REFERENCE = Reference(
     model_type="albert", body="AlbertModel", prefix="albert.",
     arguments={**bert.ARGUMENTS, "embedding_dim": "embedding_size"},
-    defaults={**bert.DEFAULTS, "hidden_act": "gelu_new", "embedding_size": 128, "hidden_dropout_prob": 0.0},
+    defaults={**bert.DEFAULTS, "vocab_size": 30000, "hidden_size": 4096, "num_attention_heads": 64,
+              "intermediate_size": 16384, "hidden_act": "gelu_new", "embedding_size": 128, "hidden_dropout_prob": 0.0},
     fixed={**bert.FIXED, "num_hidden_groups": (1,), "inner_group_num": (1,)},
     names={**bert.EMBEDDINGS, "projection": "encoder.embedding_hidden_mapping_in",
            **below("block_{n}", GROUP, BLOCK), "pooler": "pooler"},

@@ -21,8 +21,9 @@ ARGUMENTS = {"vocab_size": "vocab_size", "num_layers": "num_hidden_layers", "hid
              "num_heads": "num_attention_heads", "ffn_dim": "intermediate_size",
              "max_length": "max_position_embeddings", "num_segments": "type_vocab_size", "activation": "hidden_act",
              "epsilon": "layer_norm_eps", "initializer_range": "initializer_range"}
-DEFAULTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "initializer_range": 0.02, "type_vocab_size": 2,
-            "hidden_dropout_prob": 0.1}
+DEFAULTS = {"vocab_size": 30522, "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12,
+            "intermediate_size": 3072, "max_position_embeddings": 512, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
+            "initializer_range": 0.02, "type_vocab_size": 2, "hidden_dropout_prob": 0.1}
 FIXED = {"position_embedding_type": ("absolute",), "is_decoder": (False,), "add_cross_attention": (False,),
          "tie_word_embeddings": (True,)}
 EMBEDDINGS = {"embeddings/token": "embeddings.word_embeddings.weight",

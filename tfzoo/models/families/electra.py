@@ -20,7 +20,9 @@ ORIGINS = {"electra_": ("hf:google/electra-*", "Apache-2.0")}
 
 REFERENCE = Reference(
     model_type="electra", body="ElectraModel", prefix="electra.",
-    arguments={**bert.ARGUMENTS, "embedding_dim": "embedding_size"}, defaults=bert.DEFAULTS, fixed=bert.FIXED,
+    arguments={**bert.ARGUMENTS, "embedding_dim": "embedding_size"}, fixed=bert.FIXED,
+    defaults={**bert.DEFAULTS, "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4,
+              "intermediate_size": 1024},
     names={**{path: name for path, name in bert.REFERENCE.names.items() if path != "pooler"},
            "projection": "embeddings_project"},
     heads={"masked_lm": Head("ElectraForMaskedLM", {"head/dense": "generator_predictions.dense",

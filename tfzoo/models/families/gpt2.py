@@ -20,12 +20,16 @@ BLOCK = {"attention_norm": "ln_1", "attention/query": "attn.c_attn", "attention/
          "attention/value": "attn.c_attn", "attention/output": "attn.c_proj", "feed_forward_norm": "ln_2",
          "feed_forward/up": "mlp.c_fc", "feed_forward/down": "mlp.c_proj"}
 HEAD_DROPOUTS = {"tagging": ("classifier_dropout", 0.1)}
+ALIASES = {"hidden_size": "n_embd", "max_position_embeddings": "n_positions", "num_attention_heads": "n_head",
+           "num_hidden_layers": "n_layer"}
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 REFERENCE = Reference(
     model_type="gpt2", body="GPT2Model", prefix="transformer.",
     arguments={**ARGUMENTS, "ffn_dim": "n_inner", "activation": "activation_function"},
-    defaults={"n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
-              "initializer_range": 0.02, "resid_pdrop": 0.1},
+    aliases=ALIASES,
+    defaults={"vocab_size": 50257, "n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024, "n_inner": None,
+              "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "initializer_range": 0.02,
+              "resid_pdrop": 0.1},
     fixed={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,), "add_cross_attention": (False,),
            "tie_word_embeddings": (True,)},
     names={"embeddings/token": "wte.weight", "embeddings/position": "wpe.weight",

@@ -4,7 +4,7 @@ Rotary positions, norms by the root mean square, gated feed-forward layers, shar
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family
-from tfzoo.models.reference import KERAS_NLP_BLOCK, Head, Reference, below, preset_of
+from tfzoo.models.reference import GATE_ACTIVATIONS, KERAS_NLP_BLOCK, Head, Reference, below, preset_of
 
 COMMON = {"activation": "swiglu", "norm": "rms", "positions": "rotary", "use_bias": False, "dropout": 0.0,
           "epsilon": 1e-5}
@@ -58,11 +58,13 @@ def reference_of(name, model_type, answers="", **own):
                       "head_dim": "head_dim", "ffn_dim": "intermediate_size", "max_length": "max_position_embeddings",
                       "activation": "hidden_act", "epsilon": "rms_norm_eps", "initializer_range": "initializer_range",
                       "rope_theta": "rope_theta", "rope_scaling": "rope_scaling", "tied": "tie_word_embeddings"},
-        "defaults": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "initializer_range": 0.02, "rope_theta": 10000.0,
+        "defaults": {"vocab_size": 32000, "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
+                     "intermediate_size": 11008, "max_position_embeddings": 2048, "hidden_act": "silu",
+                     "rms_norm_eps": 1e-6, "initializer_range": 0.02, "rope_theta": 10000.0,
                      "tie_word_embeddings": False, "attention_dropout": 0.0},
         "fixed": {"attention_bias": (False,), "mlp_bias": (False,), "pretraining_tp": (1,)}, **own}
     return Reference(
-        model_type=model_type, body=f"{name}Model", prefix="model.", activations={"silu": "swiglu"},
+        model_type=model_type, body=f"{name}Model", prefix="model.", activations=GATE_ACTIVATIONS,
         names={"embeddings/token": "embed_tokens.weight", **below("block_{n}", "layers.{n}", BLOCK), "norm": "norm"},
         heads={"causal_lm": Head(f"{name}ForCausalLM", {"head/table": "lm_head.weight"},
                                  tied={"lm_head.weight": "model.embed_tokens.weight"}),

@@ -13,6 +13,7 @@ ORIGINS = {"mistral_": ("hf:mistralai/Mistral-7B-*", "Apache-2.0")}
 
 REFERENCE = llama.reference_of(
     "Mistral", "mistral", arguments={**llama.REFERENCE.arguments, "window": "sliding_window"},
-    defaults={**llama.REFERENCE.defaults, "sliding_window": 4096}, fixed={})
+    defaults={**llama.REFERENCE.defaults, "intermediate_size": 14336, "num_key_value_heads": 8,
+              "max_position_embeddings": 131072, "sliding_window": 4096}, fixed={})
 PRESET = preset_of("MistralBackbone", block=llama.PRESET_BLOCK, names=llama.PRESET_NAMES)
 FAMILY = Family("mistral", SIZES, Decoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

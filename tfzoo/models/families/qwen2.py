@@ -21,7 +21,7 @@ ORIGINS = {"qwen2_": ("hf:Qwen/Qwen2-*", "Apache-2.0"), "qwen2.5_": ("hf:Qwen/Qw
 
 REFERENCE = llama.reference_of(
     "Qwen2", "qwen2", "transformer.",
-    arguments={ours: theirs for ours, theirs in llama.REFERENCE.arguments.items() if ours != "head_dim"},
-    fixed={"use_sliding_window": (False,)})
+    defaults={**llama.REFERENCE.defaults, "vocab_size": 151936, "intermediate_size": 22016, "num_key_value_heads": 32,
+              "max_position_embeddings": 32768}, fixed={"use_sliding_window": (False,)})
 PRESET = preset_of("QwenBackbone", block=llama.PRESET_BLOCK, names=llama.PRESET_NAMES)
 FAMILY = Family("qwen2", SIZES, Decoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

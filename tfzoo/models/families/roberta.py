@@ -15,8 +15,9 @@ ORIGINS = {"roberta_": ("hf:FacebookAI/roberta-*", "MIT")}
 
 TIED = {"lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"}
 REFERENCE = Reference(
-    model_type="roberta", body="RobertaModel", prefix="roberta.", arguments=bert.ARGUMENTS, defaults=bert.DEFAULTS,
-    fixed={**bert.FIXED, "pad_token_id": (1,)}, names=bert.REFERENCE.names,
+    model_type="roberta", body="RobertaModel", prefix="roberta.", arguments=bert.ARGUMENTS,
+    defaults={**bert.DEFAULTS, "vocab_size": 50265}, fixed={**bert.FIXED, "pad_token_id": (1,)},
+    names=bert.REFERENCE.names,
     heads={"masked_lm": Head("RobertaForMaskedLM", {"head/dense": "lm_head.dense", "head/norm": "lm_head.layer_norm",
                                                     "head/bias": "lm_head.bias"}, pooler=False, tied=TIED,
                              activation="gelu"),

@@ -7,7 +7,7 @@ feed-forward layer is left out: no other family has one.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.family import Family
-from tfzoo.models.reference import Head, Reference, below, preset_of
+from tfzoo.models.reference import ACTIVATIONS, GATE_ACTIVATIONS, Head, Reference, below, preset_of
 
 COMMON = {"vocab_size": 32128, "max_length": 512, "positions": "relative", "norm": "rms", "norm_first": True,
           "use_bias": False, "scaled": False, "scale_embeddings": False, "scaled_logits": True,
@@ -63,8 +63,11 @@ REFERENCE = Reference(
                "num_heads": "num_heads", "head_dim": "d_kv", "ffn_dim": "d_ff", "activation": "feed_forward_proj",
                "epsilon": "layer_norm_epsilon", "tied": "tie_word_embeddings",
                "buckets": "relative_attention_num_buckets", "max_distance": "relative_attention_max_distance"},
-    activations={"relu": "relu", "gated-gelu": "geglu_tanh", "gated-silu": "swiglu"},
-    defaults={"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "dropout_rate": 0.1,
+    activations={**ACTIVATIONS, **{f"gated-{theirs}": ours for theirs, ours in GATE_ACTIVATIONS.items()},
+                 "gated-gelu": "geglu_tanh"},  # their gated "gelu" is the tanh form
+    aliases={"hidden_size": "d_model", "num_attention_heads": "num_heads", "head_dim": "d_kv"},
+    defaults={"vocab_size": 32128, "num_layers": 6, "d_model": 512, "num_heads": 8, "d_kv": 64, "d_ff": 2048,
+              "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "dropout_rate": 0.1,
               "layer_norm_epsilon": 1e-6, "feed_forward_proj": "relu", "tie_word_embeddings": True},
     names={"embeddings/token": "shared.weight", "encoder_relative/table": _relative("encoder"),
            "decoder_relative/table": _relative("decoder"), **_block("encoder", 1), **_block("decoder", 2),
@@ -74,7 +77,7 @@ REFERENCE = Reference(
         "lm_head.weight": "shared.weight", "encoder.embed_tokens.weight": "shared.weight",
         "decoder.embed_tokens.weight": "shared.weight"})},
     fixed={"decoder_start_token_id": (0,), "is_encoder_decoder": (True,)},
-    equal=(("num_decoder_layers", "num_layers"),), dropouts=("dropout_rate",),
+    equal=(("num_decoder_layers", "num_layers"), ("num_hidden_layers", "num_layers")), dropouts=("dropout_rate",),
     known=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",))
 
 

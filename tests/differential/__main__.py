@@ -1,0 +1,33 @@
+"""Search, with random cases, for what tfzoo does otherwise than its reference implementations.
+
+python -m tests.differential --reference_python=PYTHON [--only=configs,tokenizers] [--count=200] [--seed=0]
+prints one finding a line, and exits with 1 where there is any.
+"""
+import importlib
+import sys
+
+from absl import app, flags
+
+PARTS = ("configs", "tokenizers", "data", "decoding", "metrics")
+FLAGS = flags.FLAGS
+flags.DEFINE_string("reference_python", None, "A Python that has the reference implementations.", required=True)
+flags.DEFINE_list("only", list(PARTS), f"Which of {', '.join(PARTS)}.")
+flags.DEFINE_integer("count", 200, "Cases of each part.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the cases.")
+flags.register_validator("only", lambda parts: set(parts) <= set(PARTS), f"allowed are {', '.join(PARTS)}")
+
+
+def main(words):
+    if words[1:]:
+        raise app.UsageError(f"got {words[1]!r}: allowed are flags alone")
+    findings = []
+    for part in FLAGS.only:
+        module = importlib.import_module(f"tests.differential.{part}")
+        for finding in module.check(FLAGS.reference_python, FLAGS.count, FLAGS.seed):
+            print(finding, flush=True)
+            findings.append(finding)
+    sys.exit(bool(findings))
+
+
+if __name__ == "__main__":
+    app.run(main)

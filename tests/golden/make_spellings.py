@@ -1,0 +1,33 @@
+"""Write what transformers computes where config.json says little: the defaults and second names of each family's keys,
+and the values of its activations, into spellings.json.
+
+Run where torch 2.13.0 and transformers 4.57.1 are: python tests/golden/make_spellings.py [OUT]
+"""
+import json
+import pathlib
+import sys
+
+import torch
+import transformers
+
+TYPES = ("bert", "roberta", "distilbert", "albert", "electra", "openai-gpt", "gpt2", "llama", "mistral", "qwen2", "t5")
+NO_NUMBERS = ("prelu", "xielu")  # which have weights
+
+
+def main():
+    classes = {name: transformers.CONFIG_MAPPING[name] for name in TYPES}
+    points = [-9.0, -3.0, -1.1, -0.4, 0.0, 0.2, 0.9, 2.5, 11.0]
+    functions = {name: transformers.activations.ACT2FN[name] for name in transformers.activations.ACT2CLS
+                 if name not in NO_NUMBERS}
+    found = {
+        "defaults": {name: kind().to_dict() for name, kind in classes.items()},
+        "aliases": {name: kind.attribute_map for name, kind in classes.items()},
+        "points": points,
+        "activations": {name: function(torch.tensor(points)).tolist() for name, function in functions.items()},
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__}}
+    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "spellings.json"
+    out.write_text(json.dumps(found, indent=1, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()
