@@ -268,7 +268,7 @@ def load(source, dtype=None):
                                 "of a finished run, its model/, or one of Hugging Face's transformers")
     config = read_json(folder / "config.json")
     if not (folder / "model.keras").is_file():
-        if "model_type" not in config and not any(folder.glob("*.safetensors")):
+        if "model_type" not in config and not any((*folder.glob("*.safetensors"), *folder.glob("*.h5"))):
             raise FileNotFoundError(f"{source} holds no model.keras: allowed is the folder of a finished run or its "
                                     "model/, or one of Hugging Face's transformers")
         model, config, dropped = huggingface.read(folder, dtype, bare=(outer / sentence_transformers.MODULES).is_file())

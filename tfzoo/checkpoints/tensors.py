@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from tfzoo.checkpoints.tensorflow_file import H5, H5File, as_torch, torch_name, torch_names, torch_shape
 from tfzoo.errors import DataError, reason_of, shown
 from tfzoo.files import names_in, once
 
@@ -50,11 +51,11 @@ def parse_json(content, path, kind=dict):
 
 
 class TensorFile:
-    """One safetensors file.
+    """One safetensors file; names and shapes are torch's where TensorFlow wrote it (the format "tf").
 
     Attributes:
         shapes: dict of name -> tuple of int; dtypes: dict of name -> str, as "F32".
-        metadata: dict, what its writer says of it.
+        metadata: dict, what its writer says of it. of_tensorflow: bool.
 
     Raises:
         DataError: for a header that is damaged, and tensors that overlap, leave gaps or end beyond the file.
@@ -69,9 +70,15 @@ class TensorFile:
             if length > min(JSON_BYTES, size - 8):
                 raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}: allowed are {JSON_BYTES:,}")
             header = parse_json(file.read(length), self.path)
-        self.metadata = header.pop("__metadata__", None) or {}
+        about = header.pop("__metadata__", None)
+        self.metadata = about if isinstance(about, dict) else {}
+        self.of_tensorflow = self.metadata.get("format") == "tf"
+        self._names = torch_names(header, self.path) if self.of_tensorflow else {name: name for name in header}
+        header = {name: header[stored] for name, stored in self._names.items()}
         try:
-            self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+            self._stored = {name: tuple(entry["shape"]) for name, entry in header.items()}
+            self.shapes = {name: torch_shape(self._names[name], shape) for name, shape in self._stored.items()} \
+                if self.of_tensorflow else self._stored
             self.dtypes = {name: entry["dtype"] for name, entry in header.items()}
             with safe_open(self.path, framework="np"):  # checks offsets, shapes and sizes
                 self._places = {name: [8 + length + place for place in entry["data_offsets"]]
@@ -94,14 +101,15 @@ class TensorFile:
         begin, end = self._places[name]
         # From a map of our own: the package's arrays are copies, as large as the tensor.
         view = np.memmap(self.path, np.uint8, "r")[begin:end].view(DTYPES[self.dtypes[name]])
-        return view.reshape(self.shapes[name])
+        value = view.reshape(self._stored[name])
+        return as_torch(self._names[name], value) if self.of_tensorflow else value
 
 
 class Tensors:
     """All tensors of a folder.
 
     Args:
-        folder: path with model.safetensors, or with shards and their index.
+        folder: path with model.safetensors, or with shards and their index, or with TensorFlow's tf_model.h5.
 
     Attributes:
         shapes: dict of name -> tuple of int.
@@ -117,18 +125,23 @@ class Tensors:
             names = [ONE]
         elif (folder / INDEX).is_file():
             names, where = _shards(folder / INDEX)
+        elif (folder / H5).is_file():
+            names = [H5]
         else:
             if next(folder.glob("*.bin"), None):
                 raise DataError(f"{folder} has pickled weights (.bin), which could run any code: {CONVERT}")
-            raise FileNotFoundError(f"{folder} has no weights: needed is {ONE}, or {INDEX} with its shards; what is "
-                                    "published as pickles (.bin) alone has to be converted")
+            raise FileNotFoundError(f"{folder} has no weights: needed is {ONE}, or {INDEX} with its shards, or {H5}; "
+                                    "what is published as pickles (.bin) alone has to be converted")
         self._file = {}
-        for file in (TensorFile(folder / name) for name in names):
+        files = [H5File(folder / name) if name == H5 else TensorFile(folder / name) for name in names]
+        for file in files:
             for name in file.shapes:
                 if name in self._file:
                     raise DataError(f"{shown(name)} is in two shards of {folder}: get the folder again")
                 self._file[name] = file
-        if len(names) > 1 or names != [ONE]:
+        if names not in ([ONE], [H5]):
+            if files[0].of_tensorflow:
+                where = {torch_name(name)[0]: shard for name, shard in where.items()}
             wrong = [name for name, shard in where.items()
                      if name not in self._file or self._file[name].path.name != shard]
             if wrong:
