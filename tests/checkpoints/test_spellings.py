@@ -18,17 +18,10 @@ REMOVED = object()
 
 
 def write(case, folder, **changes):
-    """Write a golden case with changes of its config.json; return its last inputs."""
+    """Write a golden case with changes of its config.json."""
     about, _ = parity.read_case(parity.GOLDEN / "families" / f"{case}.npz")
     config = {key: value for key, value in {**about["config"], **changes}.items() if value is not REMOVED}
     parity.write_folder({**about, "config": config}, folder)
-    return families.inputs_of(about["config"], about["seed"])[-1]
-
-
-def numbers(folder, inputs):
-    loaded = tfzoo.load(folder)
-    outputs = loaded.model(inputs)
-    return loaded, np.asarray(outputs.get("logits", outputs.get("sequence")))
 
 
 @pytest.mark.parametrize("model_type", REFERENCES)
@@ -75,13 +68,13 @@ CLASSIFIER = "bert-BertForSequenceClassification"
     ("albert-AlbertModel", {"hidden_act": "gelu_fast", "architectures": None}),
     (CLASSIFIER, {"architectures": ["TFBertForSequenceClassification"], "num_labels": 7})])
 def test_the_same_model_in_other_words(case, changes, tmp_path):
-    inputs = write(case, tmp_path / "one")
+    write(case, tmp_path / "one")
     config = json.loads((tmp_path / "one" / "config.json").read_text())
     changes = {key: config.get(value, value) if isinstance(value, str) else value for key, value in changes.items()}
     write(case, tmp_path / "two", **changes)
-    (one, expected), (two, found) = (numbers(tmp_path / name, inputs) for name in ("one", "two"))
+    one, two = tfzoo.load(tmp_path / "one"), tfzoo.load(tmp_path / "two")
     assert one.body.config == two.body.config and one.config["labels"] == two.config["labels"]
-    assert np.array_equal(found, expected)
+    assert all(np.array_equal(*pair) for pair in zip(one.model.weights, two.model.weights, strict=True))
 
 
 def test_the_width_of_a_head_need_not_divide_that_of_qwen2(tmp_path):

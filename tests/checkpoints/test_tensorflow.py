@@ -16,7 +16,8 @@ from tfzoo.checkpoints.tensors import Tensors
 
 NAMES = json.loads(gzip.decompress((CHECKOUT / "tests" / "golden" / "tensorflow.json.gz").read_bytes()))
 CASES = sorted(case for case in NAMES if case != "versions")
-LOADED = ("bert-BertForPreTraining", "gpt2-GPT2LMHeadModel", "t5_1.1-T5ForConditionalGeneration", "albert-AlbertModel")
+LOADED = [("bert-BertForPreTraining", "model.safetensors"), ("gpt2-GPT2LMHeadModel", "tf_model.h5"),
+          ("t5_1.1-T5ForConditionalGeneration", "tf_model.h5"), ("albert-AlbertModel", "model.safetensors")]
 
 
 def write(case, folder, file, names=None):
@@ -53,8 +54,7 @@ def test_tensors_are_those_of_the_torch_class(case, file, tmp_path):
         assert tensors.shapes[name] == value.shape and np.array_equal(tensors.get(name), value)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "tf_model.h5"])
-@pytest.mark.parametrize("case", LOADED)
+@pytest.mark.parametrize("case, file", LOADED)
 def test_a_folder_of_tensorflow_is_the_model_of_torch_s(case, file, tmp_path):
     about, _ = write(case, tmp_path / "tf", file)
     parity.write_folder(about, tmp_path / "torch")
