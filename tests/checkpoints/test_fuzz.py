@@ -10,7 +10,9 @@ def held(readers, count, folder):
     for reader, row in found.items():
         assert row["else"] == 0, (reader, row, sorted(folder.iterdir()))
         assert row["files"] == count == row["equal"] + row["unknown kind"] + row["refused"], (reader, row)
-        assert row["refused"] > 0 and row["MB"] < 500, (reader, row)
+        assert row["MB"] < 500, (reader, row)
+        # Few lines of vocab.txt are such that one without them is refused: those of the tokens around texts.
+        assert row["refused"] > 0 or (reader == "vocab.txt" and count < 100), (reader, row)
     assert sum(row["equal"] for row in found.values()) > count  # there is content to compare
 
 

@@ -15,6 +15,7 @@ from tests.helpers import refused, vocab_dir
 from tests.models.test_models import SMALL
 from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.text import load_tokenizer
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
 
 WORDS = [*SPECIALS, *"abcdefghij", *(f"##{letter}" for letter in "abcdefghij")]
@@ -47,14 +48,29 @@ def ours(saved, tmp_path):
 
 
 @pytest.mark.parametrize("words, says", [
-    ([*WORDS, "a"], "vocab.txt: the vocabulary has 'a' twice"),
-    (WORDS[1:], r"vocab.txt: the vocabulary has no \[PAD\]"), ([""], "vocab.txt: the vocabulary has no"),
-    ([*WORDS, LINES.replace("\n", ""), LINES.replace("\n", "")], "vocab.txt: the vocabulary has 'a"),
-    ([*WORDS, *(f"w{number}" for number in range(61))], "the tokenizer has 86 ids, but the model's table 61 rows")])
+    (WORDS[1:], r"vocab.txt: the vocabulary has no \[PAD\]"), ([""], "vocab.txt: the vocabulary has no")])
 def test_a_damaged_list_of_words_is_refused(bert, words, says):
     assert tfzoo.load(bert).tokenizer.vocab_size == len(WORDS)  # of the 61 rows
     (bert / "vocab.txt").write_text("\n".join(words))
     refused(bert, says)
+
+
+@pytest.mark.parametrize("more", [["a"], ["a", "b", "a"], ["", ""], [LINES.replace("\n", ""), LINES.replace("\n", "")]])
+def test_the_last_of_equal_lines_of_others_words_counts(bert, more):
+    (bert / "vocab.txt").write_text("\n".join([*WORDS, *more]) + "\n")
+    tokenizer = tfzoo.load(bert).tokenizer
+    ids = {word: number for number, word in enumerate([*WORDS, *more])}
+    assert tokenizer(["a b a"])["token_ids"].numpy().tolist() == [
+        [ids[word] for word in ("[CLS]", "a", "b", "a", "[SEP]")]]
+    with pytest.raises(DataError, match="twice"):  # a vocabulary to train with is nobody's yet
+        load_tokenizer(bert)
+
+
+def test_the_words_of_a_finished_run_are_there_once(ours):
+    (ours / "vocab.txt").write_text("\n".join([*WORDS, "a"]))
+    refused(ours, "vocab.txt: the vocabulary has 'a' twice")
+    (ours / "vocab.txt").write_text("\n".join([*WORDS, *(f"w{number}" for number in range(61))]))
+    refused(ours, "the tokenizer has 86 ids, but the model's table .* rows")
 
 
 PADDING = {"strategy": {"Fixed": 10 ** 9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
@@ -107,9 +123,18 @@ def test_an_enormous_vocabulary_is_not_read(bert):
     ({"tokenizer_config.json": {"tokenizer_class": "SorceryTokenizer"}, "vocab.txt": ""}, "not BERT's"),
     ({"tokenizer_config.json": {"tokenizer_class": ["a\nb"]}, "vocab.txt": ""}, "not BERT's"),
     ({"tokenizer_config.json": {"tokenizer_class": "a\nb"}, "tokenizer.model": ""}, r"that of 'a\\nb'"),
-    ({"vocab.json": {}}, "no merges")])
+    ({"vocab.json": {}}, "no merges"),
+    ({"vocab.txt": "\n".join([*WORDS, *(f"w{number}" for number in range(61))])},
+     "the tokenizer has 86 ids, but the model's table 61 rows"),
+    ({"vocab.txt": "<s> 0\n", "bpe.codes": "a b 9\n", "config.json": "BertweetTokenizer"}, "Bertweet.*not BERT's"),
+    ({"vocab.txt": "\n".join(WORDS), "added_tokens.json": {"[E1]": 40}}, r"'\[E1\]' has the id 40"),
+    ({"vocab.txt": "\n".join(WORDS), "added_tokens.json": {f"w{number}": 25 + number for number in range(61)}},
+     "the tokenizer has 86 ids, but the model's table 61 rows")])
 def test_a_tokenizer_of_a_kind_that_is_not_known_leaves_the_model(bert, files, says):
     (bert / "vocab.txt").unlink()
+    files = dict(files)
+    if "config.json" in files:  # where BerTweet's says it
+        change_config(bert, tokenizer_class=files.pop("config.json"))
     for name, content in files.items():
         (bert / name).write_text(content if isinstance(content, str) else json.dumps(content))
     loaded = tfzoo.load(bert)
@@ -118,10 +143,13 @@ def test_a_tokenizer_of_a_kind_that_is_not_known_leaves_the_model(bert, files, s
         loaded.embed(["a"])
 
 
-def test_a_sentencepiece_vocabulary_larger_than_the_table_is_refused(tmp_path):
+def test_a_sentencepiece_vocabulary_larger_than_the_table_is_not_used(tmp_path):
     write_case("t5-T5Model", tmp_path)
     shutil.copyfile(vocab_dir() / "t5" / "spiece.model", tmp_path / "spiece.model")
-    refused(tmp_path, "the tokenizer has 32,100 ids, but the model's table 61 rows")
+    loaded = tfzoo.load(tmp_path)
+    assert loaded.tokenizer is None
+    with pytest.raises(ConfigError, match="the tokenizer has 32,100 ids, but the model's table 61 rows"):
+        loaded.check_tokenizer()
 
 
 @pytest.mark.parametrize("change, says", [

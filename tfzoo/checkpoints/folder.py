@@ -20,6 +20,7 @@ from tfzoo.tasks import Task, TaskModel, task_of, tasks
 from tfzoo.tasks.build import put_head
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import load_tokenizer
+from tfzoo.text.added import FILES as SETTINGS_FILES
 from tfzoo.text.load import FILES as TOKENIZER_FILES, PAIRS
 from tfzoo.text.tokenizer import as_texts, list_of
 
@@ -29,7 +30,7 @@ VOCABULARY_BYTES = 100_000_000
 POOLINGS = {"mean": "mean", "first": "cls"}  # ours -> sentence-transformers'
 FORMATS = ("tfzoo", "huggingface")
 WEIGHTS = {"model.keras", ONE, INDEX, sentence_transformers.MODULES}
-VOCABULARIES = {*TOKENIZER_FILES, *PAIRS.values(), "tokenizer_config.json"}
+VOCABULARIES = {*TOKENIZER_FILES, *PAIRS.values(), *SETTINGS_FILES}
 EMBED_BATCH = 32  # texts, of like lengths
 ANSWER_BATCH = 32  # rows
 
@@ -66,9 +67,14 @@ class Loaded:
         if task is None or type(task).answers is Task.answers:
             has = f"was trained for {task.name}" if task else "has no head"
             raise ConfigError(f"the model {has}: needed here is one that experiments.finetune has taught a task")
+        self.check_tokenizer()
+        return task
+
+    def check_tokenizer(self):
+        """Return the tokenizer, or raise ConfigError with the reason why there is none."""
         if self.tokenizer is None:
             raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
-        return task
+        return self.tokenizer
 
     def predict(self, texts, pairs=None):
         """Answer texts.
@@ -143,8 +149,7 @@ class Loaded:
         """Return (how vectors are made, as PLAIN of sentence_transformers.py, the prompt)."""
         if pooling is not None and pooling not in POOLINGS:
             raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
-        if self.tokenizer is None:
-            raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
+        self.check_tokenizer()
         if self.body.traits.source:
             raise ConfigError("an encoder-decoder has no vector of a text: allowed are encoders and decoders")
         how = {**sentence_transformers.PLAIN, "pooling": [POOLINGS[pooling]]} if pooling else \
@@ -251,7 +256,7 @@ def load(source, dtype=None):
     Raises:
         FileNotFoundError: no such folder, or it holds no model. DataError: damaged (its vocabulary too), of another
             format version, or of an architecture that tfzoo does not have; where tfzoo does not know the kind of the
-            tokenizer, the model is loaded without one.
+            tokenizer, or others' has more ids than the model has rows, the model is loaded without one.
     """
     if str(source).startswith(keras_nlp.PREFIX):
         model, tokenizer, problem, config = keras_nlp.read(str(source), dtype)
@@ -327,7 +332,7 @@ def _check(loaded, path):
 
 def _tokenizer_of(folder, model, bare=False):
     """Return (the tokenizer of a folder or None, why there is none)."""
-    for path in (folder / name for name in (*TOKENIZER_FILES, "tokenizer_config.json")):
+    for path in (folder / name for name in sorted(VOCABULARIES)):
         if path.is_file() and path.stat().st_size > VOCABULARY_BYTES:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {VOCABULARY_BYTES:,}")
     try:
@@ -336,8 +341,11 @@ def _tokenizer_of(folder, model, bare=False):
         return None, str(error)
     rows = getattr(model, "body", model).config["vocab_size"]
     if tokenizer.vocab_size > rows:  # fewer are common: tables are padded
-        raise DataError(f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, but the model's table {rows:,} "
-                        "rows: allowed are as many or fewer ids; get both again")
+        problem = (f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, but the model's table {rows:,} rows: "
+                   "allowed are as many or fewer ids; get both again")
+        if bare:  # others' weights, which are right all the same
+            return None, problem
+        raise DataError(problem)
     return tokenizer, None
 
 

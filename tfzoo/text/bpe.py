@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.errors import DataError
+from tfzoo.errors import DataError, UnknownKind
 from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
 END, WORD_BEGINS = "<|endoftext|>", ("\u0120", "\u010a", "\u0109")
@@ -37,8 +37,6 @@ class BytePairTokenizer(Tokenizer):
     def __init__(self, ids, merges, bare=False):
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
-        if not isinstance(ids, dict) or not all(type(number) is int for number in ids.values()):
-            raise DataError("the vocabulary is no dict of tokens and whole numbers: get it again")
         self.style = next((style for style, tokens in SPECIALS.items() if ids.keys() >= set(tokens.values())), None)
         missing = [token for token in sorted(pre_tokenizers.ByteLevel.alphabet()) if token not in ids]
         if missing or self.style is None:
@@ -101,7 +99,11 @@ class BytePairTokenizer(Tokenizer):
 
 
 def read_merges(path):
-    """Return the merges of a merges.txt or vocab.bpe: list of (str, str)."""
+    """Return the merges of a merges.txt or vocab.bpe: list of (str, str).
+
+    Raises:
+        DataError: for a line that is no merge. UnknownKind: for a file that readers disagree about.
+    """
     merges = []
     try:
         text = path.read_text(encoding="utf-8")
@@ -114,6 +116,9 @@ def read_merges(path):
         if len(parts) != 2:
             raise DataError(f"{path} line {number}: allowed are two tokens with a blank between them")
         merges.append(tuple(parts))
+    if merges and not (text.startswith("#version") and text.endswith("\n")):
+        raise UnknownKind(f"{path} does not begin with a line #version and end with a newline: transformers skips its "
+                          "first and its last line, others do not; put there what is missing")
     return merges
 
 

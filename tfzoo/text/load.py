@@ -4,19 +4,20 @@ import contextlib
 import json
 
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
-from tfzoo.files import local_path, once
+from tfzoo.files import local_path
 from tfzoo.progress import tell
+from tfzoo.text.added import (DEFAULTS, LARGEST, LONGEST_WORD, WORDPIECES, class_of, is_plain, read_json,
+                              settings_of)
+from tfzoo.text.bpe import SPECIALS as BYTE_SPECIALS
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
-from tfzoo.text.package import LARGEST, PackageTokenizer, content_of_gpt
-from tfzoo.text.sentencepiece import STYLES, SentencePieceTokenizer
-from tfzoo.text.tokenizer import class_of
-from tfzoo.text.wordpiece import LONGEST_WORD, SPECIALS, WordPieceTokenizer
+from tfzoo.text.convert import backend_of, check_names, complete, of_bytes, of_gpt, of_wordpiece, template_of
+from tfzoo.text.package import PackageTokenizer
+from tfzoo.text.sentencepiece import STYLES, SentencePieceTokenizer, check_added
+from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
 
-WORDPIECES = {f"{name}Tokenizer{fast}" for name in ("Bert", "DistilBert", "Electra", "MobileBert")
-              for fast in ("", "Fast")}
-GPT2_SPECIALS = {"<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>"}
-BERT_S = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": LONGEST_WORD}
+BERT_S, GPT2_S, ROBERTA_S = (DEFAULTS[f"{name}Tokenizer"] for name in ("Bert", "GPT2", "Roberta"))
+WORDPIECE = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": LONGEST_WORD}
 BPE_SETTINGS = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
                 "ignore_merges")
 RARE = "\u16a0\ua000 \u0e01\U0001f600"
@@ -24,16 +25,6 @@ SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
 FILES = ("vocab.txt", *PAIRS, *SENTENCEPIECE, "tokenizer.json")
 SPECS = "bytes, learn:wordpiece:SIZE or learn:bpe:SIZE"
-
-
-def _read_json(path):
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
-        if not isinstance(found, dict):
-            raise ValueError("not an object")
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({reason_of(error, 100)}); get it again") from None
-    return found
 
 
 def load_tokenizer(source, lowercase="auto", bare=False):
@@ -58,34 +49,29 @@ def load_tokenizer(source, lowercase="auto", bare=False):
         return ByteTokenizer()
     path = local_path(source, "the tokenizer")
     folder = path if path.is_dir() else path.parent
-    config_file = folder / "tokenizer_config.json"
-    config = _read_json(config_file) if config_file.is_file() else {}
-    bare = bool(config.get("bare", bare))
-    if path.is_dir() and config.get("tokenizer_class") == "tfzoo.ByteTokenizer":
-        return ByteTokenizer()
+    settings = settings_of(folder)
+    bare = bool(settings.get("bare", bare))
+    if lowercase != "auto":
+        settings.update(do_lower_case=bool(lowercase), keep_accents=not lowercase, asked=True)
+    whole = folder / "tokenizer.json"
     if path.is_dir():
-        path = next((folder / name for name in _files(config) if (folder / name).is_file()), folder / FILES[0])
+        if settings["tokenizer_class"] == "tfzoo.ByteTokenizer":
+            return ByteTokenizer()
+        path = next((folder / name for name in _files(settings) if (folder / name).is_file()), folder / FILES[0])
+        if path.suffix == ".model" and whole.is_file():
+            try:
+                return _of_pieces(path, settings)
+            except DataError:  # tokenizer.json may say what the model of SentencePiece does not
+                path = whole
     if not path.is_file():
         raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
     if path.suffix == ".model":
-        if class_of(config) not in ("", *STYLES):
-            raise UnknownKind(f"{path} is that of {shown(config['tokenizer_class'])}: needed is tokenizer.json too")
-        if lowercase != "auto":
-            config = {**config, "do_lower_case": bool(lowercase), "keep_accents": not lowercase}
-        with _named(path):
-            return SentencePieceTokenizer(path.read_bytes(), config)
+        return _of_pieces(path, settings)
     if path.name == "tokenizer.json":
-        return _from_package(path, config, lowercase=lowercase, bare=bare)
+        return _from_package(path, settings, bare)
     if path.suffix == ".json":
-        with _named(path):
-            return _of_pair(path, folder / PAIRS.get(path.name, "merges.txt"), config=config, bare=bare)
-    if (class_of(config) or "BertTokenizer") not in WORDPIECES or config.get(
-            "tokenize_chinese_chars", True) is False or config.get("strip_accents") not in (
-            None, config.get("do_lower_case", True)):
-        raise UnknownKind(f"{config_file} asks for a WordPiece that is not BERT's: needed is tokenizer.json too")
-    text = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
-    with _named(path):
-        return _wordpiece((text[:-1] if text.endswith("\n") else text).split("\n"), config, lowercase)
+        return _of_pair(path, folder / PAIRS.get(path.name, "merges.txt"), settings=settings, bare=bare)
+    return _of_words(path, settings, bare)
 
 
 @contextlib.contextmanager
@@ -96,75 +82,123 @@ def _named(path):
     except DataError as error:
         message = reason_of(error, 300)
         raise type(error)(message if str(path.parent) in message else f"{path}: {message}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get it again") from None
 
 
-def _of_pair(path, merges, config, bare):
+def _of_pieces(path, settings):
+    if class_of(settings) not in ("", *STYLES):
+        raise UnknownKind(f"{path} is that of {shown(settings['tokenizer_class'])}: needed is tokenizer.json too")
+    whole = path.parent / "tokenizer.json"
+    with _named(path):
+        tokenizer = SentencePieceTokenizer(path.read_bytes(), settings)
+        added = read_json(whole).get("added_tokens") or () if whole.is_file() else ()
+        check_added(tokenizer, [*settings["added_tokens_decoder"].items(), *((token["id"], token) for token in added)],
+                    settings)
+    return tokenizer
+
+
+def _of_pair(path, merges, settings, bare):
     """Read a vocabulary with its merges: GPT's of 2018, known by its words' ends, or a byte-level one."""
     if not merges.is_file():
         raise FileNotFoundError(f"no merges at {merges}: needed beside {path.name}")
-    if config.get("add_prefix_space"):
-        raise UnknownKind(f"{path} is of a tokenizer with add_prefix_space: needed is tokenizer.json too, which knows "
-                          "it")
-    ids, pairs = _read_json(path), read_merges(merges)
+    ids, pairs, named = read_json(path), read_merges(merges), class_of(settings)
     gpt = "<unk>" in ids and ids.keys().isdisjoint(("<s>", "<|endoftext|>")) and any(
         token.endswith("</w>") for token in ids)
-    if class_of(config) == "OpenAIGPTTokenizer" or (gpt and not class_of(config)):
-        if not gpt:
-            raise DataError(f"{path} is no vocabulary of GPT's: needed are <unk> and tokens that end with </w>")
-        return PackageTokenizer(content_of_gpt(ids, pairs), config)
-    return BytePairTokenizer(ids, pairs, bare)
+    if named not in ("", "OpenAIGPTTokenizer", *BYTE_SPECIALS):
+        raise UnknownKind(f"{path} is that of {shown(settings['tokenizer_class'])}: needed is tokenizer.json too")
+    with _named(path):
+        if not all(type(number) is int for number in ids.values()):
+            raise DataError("the vocabulary is no dict of tokens and whole numbers: get it again")
+        if named == "OpenAIGPTTokenizer" or (gpt and not named):
+            if not gpt:
+                raise DataError("it is no vocabulary of GPT's: needed are <unk> and tokens that end with </w>")
+            return PackageTokenizer(of_gpt(ids, pairs, settings), settings)
+        roberta = named == "RobertaTokenizer" or (not named and ids.keys() >= set(ROBERTA_S.values()))
+        settings = {**settings, "tokenizer_class": "RobertaTokenizer" if roberta else "GPT2Tokenizer"}
+        if is_plain(settings, ids, ROBERTA_S if roberta else GPT2_S) and roberta == (
+                ids.keys() >= set(ROBERTA_S.values())) and not settings.get("add_prefix_space") and (
+                roberta or not settings.get("add_bos_token")):
+            try:
+                return BytePairTokenizer(ids, pairs, bare)
+            except DataError:
+                if not bare:
+                    raise
+        return PackageTokenizer(of_bytes(ids, pairs, settings, roberta), settings)
 
 
-def _wordpiece(vocabulary, config, lowercase):
-    if lowercase == "auto":
-        capitals = any(token != token.lower() for token in vocabulary if not token.startswith("["))
-        lowercase = bool(config.get("do_lower_case", not capitals))
-    return WordPieceTokenizer(vocabulary, lowercase)
+def _of_words(path, settings, bare):
+    """Read a vocab.txt; in that of others a line may stand there twice, as the last of them counts."""
+    if (class_of(settings) or "BertTokenizer") not in WORDPIECES or (path.parent / "bpe.codes").is_file():
+        raise UnknownKind(f"{path} is that of {shown(settings['tokenizer_class'])}, not BERT's: needed is "
+                          "tokenizer.json too")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    vocabulary = (text[:-1] if text.endswith("\n") else text).split("\n")
+    capitals = any(token != token.lower() for token in vocabulary if not token.startswith("["))
+    settings = {"do_lower_case": not capitals, **settings,
+                "tokenizer_class": settings["tokenizer_class"] or "BertTokenizer"}
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    with _named(path):
+        whole = len(ids) == len(vocabulary) and ids.keys() >= set(SPECIALS)
+        if (whole or not bare) and is_plain(settings, {**dict.fromkeys(SPECIALS), **ids}, BERT_S) \
+                and settings.get("tokenize_chinese_chars", True) is not False \
+                and settings.get("strip_accents") in (None, settings["do_lower_case"]):
+            return WordPieceTokenizer(vocabulary, bool(settings["do_lower_case"]))
+        return PackageTokenizer(of_wordpiece(ids, settings), settings)
 
 
-def _files(config):
+def _files(settings):
     """Return the names of vocabularies, the best first: tokenizer.json says most, SentencePiece runs in graphs."""
     first = {"": SENTENCEPIECE[:1], "T5Tokenizer": SENTENCEPIECE, "AlbertTokenizer": SENTENCEPIECE}
-    return [*first.get(class_of(config), ()), "tokenizer.json", *FILES]
+    return [*first.get(class_of(settings), ()), "tokenizer.json", *FILES]
 
 
-def _from_package(path, config, lowercase, bare):
+def _from_package(path, settings, bare):
     """Read a tokenizer.json of the `tokenizers` package."""
-    content = _read_json(path)
+    content = read_json(path)
     with _named(path):
-        try:
-            return _of_content(path, content, config=config, lowercase=lowercase, bare=bare)
-        except DataError:
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-            raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get it again") from None
+        text = path.read_text(encoding="utf-8")
+        return _of_content(complete(text, settings, _checked(text, content)), settings, bare)
 
 
-def _of_content(path, content, config, lowercase, bare):
-    text = path.read_text(encoding="utf-8")
-    _check_package(text, content)
+def _of_content(text, settings, bare):
+    content = json.loads(text)
     model, vocabulary = content["model"], content["model"]["vocab"]
-    kind, splitter, normalizer = model.get("type"), content.get("pre_tokenizer") or {}, content.get("normalizer") or {}
-    added = content.get("added_tokens") or ()
-    plain = all(token["special"] and token["content"] in vocabulary for token in added)
-    if kind == "WordPiece" and plain and _is_bert_s(model, normalizer, splitter):
-        return _wordpiece(sorted(vocabulary, key=vocabulary.get), {"do_lower_case": normalizer["lowercase"], **config},
-                          lowercase)
-    if kind == "BPE" and plain and splitter.get("type") == "ByteLevel" and not splitter["add_prefix_space"] \
-            and splitter.get("use_regex", True) and not normalizer and not any(model.get(key) for key in BPE_SETTINGS) \
-            and {token["content"] for token in added} <= GPT2_SPECIALS:
-        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        return BytePairTokenizer(vocabulary, merges, bare)
     if model.get("dropout"):
-        raise UnknownKind(f"{path} has dropout {shown(model['dropout'])}: allowed is what gives the same ids twice")
+        raise UnknownKind(f"it has dropout {shown(model['dropout'])}: allowed is what gives the same ids twice")
+    kind, splitter, normalizer = model.get("type"), content.get("pre_tokenizer") or {}, content.get("normalizer") or {}
+    added = {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
+    if kind == "WordPiece" and class_of(settings) in WORDPIECES:
+        check_names(settings, {**vocabulary, **added})
+    if kind == "WordPiece" and _is_bert_s(model, normalizer, splitter) and _adds_only(added, BERT_S, content, settings):
+        return WordPieceTokenizer(sorted(vocabulary, key=vocabulary.get), normalizer["lowercase"])
+    roberta = kind == "BPE" and vocabulary.keys() >= set(ROBERTA_S.values())
+    if kind == "BPE" and splitter.get("type") == "ByteLevel" and not splitter["add_prefix_space"] \
+            and splitter.get("use_regex", True) and not normalizer and not any(model.get(key) for key in BPE_SETTINGS) \
+            and _adds_only(added, ROBERTA_S if roberta else GPT2_S, content, settings):
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+        with contextlib.suppress(DataError):  # that of others may lack a byte
+            return BytePairTokenizer(vocabulary, merges, bare)
     try:
-        return PackageTokenizer(text, config)
+        return PackageTokenizer(text, settings)
     except DataError as error:  # the package reads it, so it is whole
         raise UnknownKind(str(error)) from None
 
 
-def _check_package(text, content):
-    """Raise DataError for a tokenizer.json that the package does not read, UnknownKind for what it does not know."""
+def _adds_only(added, names, content, settings):
+    """Return whether a tokenizer.json adds these special tokens alone to its vocabulary, and puts them around texts."""
+    ids = content["model"]["vocab"]
+    if not all(token in names.values() and ids.get(token) == number for token, number in added.items()) \
+            or not is_plain(settings, ids, names):
+        return False
+    if not content.get("post_processor") and names is BERT_S:
+        return True
+    start, end = ([ids[names[role]]] if role in names else [] for role in ("cls", "sep"))
+    return template_of(backend_of(json.dumps(content))) == (start, end * 2 if names is ROBERTA_S else end, end)
+
+
+def _checked(text, content):
+    """Return the backend of a tokenizer.json; DataError for a damaged one, UnknownKind for parts that it has not."""
     from tokenizers import Tokenizer as Backend
     try:
         backend = Backend.from_str(text)
@@ -179,6 +213,7 @@ def _check_package(text, content):
         raise kind(f"tokenizer.json cannot be read ({reason_of(error, 100)}): get it again") from None
     if largest >= LARGEST:
         raise DataError(f"tokenizer.json has the id {largest:,}: allowed are those below {LARGEST:,}; get it again")
+    return backend
 
 
 def _is_known(content):
@@ -198,7 +233,7 @@ def _is_bert_s(model, normalizer, splitter):
     """Return whether a WordPiece of tokenizer.json does what WordPieceTokenizer does."""
     return splitter.get("type") == "BertPreTokenizer" and normalizer.get("type") == "BertNormalizer" \
         and normalizer["strip_accents"] in (None, normalizer["lowercase"]) and normalizer["handle_chinese_chars"] \
-        and normalizer["clean_text"] and all(model.get(key, value) == value for key, value in BERT_S.items()) \
+        and normalizer["clean_text"] and all(model.get(key, value) == value for key, value in WORDPIECE.items()) \
         and sorted(model["vocab"].values()) == list(range(len(model["vocab"])))
 
 

@@ -11,15 +11,19 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from tfzoo.errors import DataError
-from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts, class_of, token_of
+from tfzoo.errors import DataError, UnknownKind, shown
+from tfzoo.text.added import LARGEST, class_of, content_of, named_tokens, token_of
+from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
-SENTINELS = 100  # T5's <extra_id_0> ... stand after the pieces, the last first
+SENTINELS = 100  # T5's <extra_id_0> ..., where extra_ids does not say; they stand after the pieces, the last first
 STYLES = {"AlbertTokenizer": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>", "unk": "<unk>", "mask": "[MASK]"},
           "T5Tokenizer": {"end": "</s>", "pad": "<pad>", "unk": "<unk>"},
           "LlamaTokenizer": {"start": "<s>", "end": "</s>", "unk": "<unk>", "byte": "<0x0A>"}}
 FILES = {"AlbertTokenizer": "spiece.model", "T5Tokenizer": "spiece.model", "LlamaTokenizer": "tokenizer.model"}
 WORDS = {"start": "bos", "end": "eos", "unk": "unk"}  # Llama's settings may name others
+ROLES = {"AlbertTokenizer": {"cls": "start", "sep": "end", "pad": "pad", "unk": "unk", "mask": "mask"},
+         "T5Tokenizer": {"eos": "end", "pad": "pad", "unk": "unk"},
+         "LlamaTokenizer": {"bos": "start", "eos": "end", "pad": "pad", "unk": "unk"}}
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -29,7 +33,8 @@ class SentencePieceTokenizer(Tokenizer):
         model: bytes of the model file.
         config: dict, of tokenizer_config.json: tokenizer_class (else the pieces tell); ALBERT's do_lower_case,
             keep_accents and clean_text (our own; false: the model's normalization alone, as in keras-nlp); Llama's
-            bos_token, eos_token, unk_token, pad_token (else the end pads), add_bos_token and add_eos_token.
+            bos_token, eos_token, unk_token, pad_token (else the end pads), add_bos_token and add_eos_token; T5's
+            extra_ids.
 
     Raises:
         DataError: for bytes that are no model, one without the tokens of T5, ALBERT or Llama, or add_prefix_space
@@ -61,7 +66,10 @@ class SentencePieceTokenizer(Tokenizer):
         self.clean = self.style == "AlbertTokenizer" and config.get("clean_text", True) is not False
         self.lowercase = self.clean and bool(config.get("do_lower_case", True))
         self.keep_accents = not self.clean or bool(config.get("keep_accents", False))
-        self.vocab_size = count + (SENTINELS if self.style == "T5Tokenizer" else 0)
+        self.sentinels = config.get("extra_ids", SENTINELS) if self.style == "T5Tokenizer" else 0
+        if type(self.sentinels) is not int or not 0 <= self.sentinels <= LARGEST:
+            raise DataError(f"tokenizer_config.json: extra_ids is {shown(self.sentinels)}: allowed are whole numbers")
+        self.vocab_size = count + self.sentinels
         self.special_ids = tuple(sorted({*(ids[token] for token in special.values()), self.pad_id,
                                          *range(count, self.vocab_size)}))
         self.starts_word = np.zeros(self.vocab_size, bool)
@@ -109,7 +117,8 @@ class SentencePieceTokenizer(Tokenizer):
     def identity(self):
         plain = self.style != "AlbertTokenizer" or (self.lowercase and not self.keep_accents)
         return [self.kind, self.style, self.lowercase, self.model.hex(),
-                *([] if plain else [self.keep_accents, self.clean])]
+                *([] if plain else [self.keep_accents, self.clean]),
+                *([self.sentinels] if self.sentinels not in (0, SENTINELS) else [])]
 
     def save(self, folder):
         """Write the model and tokenizer_config.json, which Hugging Face reads too, into a folder that exists."""
@@ -122,7 +131,7 @@ class SentencePieceTokenizer(Tokenizer):
                            for name, word in {**WORDS, "pad": "pad"}.items()})
             config.update(add_bos_token=self.adds[0], add_eos_token=self.adds[1])
         else:
-            config["extra_ids"] = SENTINELS
+            config["extra_ids"] = self.sentinels
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
 
 
@@ -137,3 +146,23 @@ def _style(ids, config):
             return style, {name: token for name, token in special.items() if name != "byte"}
     raise DataError("the SentencePiece model lacks special tokens: allowed are " + ", or ".join(
         f"{style}'s {' '.join(special.values())}" for style, special in allowed.items()) + "; get it again")
+
+
+def check_added(tokenizer, added, settings):
+    """Raise UnknownKind where a folder adds tokens that are no special tokens of a SentencePieceTokenizer.
+
+    Args:
+        tokenizer: SentencePieceTokenizer.
+        added: list of (id, dict of an added token).
+        settings: dict, see `tfzoo.text.added.settings_of`.
+    """
+    count = len(tokenizer.pieces)
+    ids = {tokenizer.pieces[number]: number for number in tokenizer.special_ids if number < count}
+    ids |= {f"<extra_id_{number}>": tokenizer.vocab_size - 1 - number for number in range(tokenizer.sentinels)}
+    other = [token for number, token in added if ids.get(token["content"]) != number]
+    other += [token for token in map(content_of, named_tokens(settings)) if token not in ids]
+    other += [token for role, name in ROLES[tokenizer.style].items() if (token := token_of(settings, role))
+              and ids.get(token) != getattr(tokenizer, f"{name}_id")]
+    if other:
+        raise UnknownKind(f"the token {shown(content_of(other[0]))} is added to the SentencePiece model: needed is "
+                          "tokenizer.json too")

@@ -62,18 +62,6 @@ def as_texts(texts, name="texts"):
             for text in _checked(texts, name)]
 
 
-def class_of(config):
-    """Return the name of a tokenizer_config.json's class, less the Fast at its end; "" where it names none."""
-    return str(config.get("tokenizer_class") or "").removesuffix("Fast")
-
-
-def token_of(config, name):
-    """Return a special token of a tokenizer_config.json, a str or a dict of one there, as str or None."""
-    value = config.get(f"{name}_token")
-    value = value.get("content") if isinstance(value, dict) else value
-    return value if isinstance(value, str) else None
-
-
 def encode_outside(texts, encode):
     """Return the ids of a tokenizer that encodes outside of graphs only: RaggedTensor int32 [B, None].
 

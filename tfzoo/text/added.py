@@ -1,0 +1,196 @@
+"""What a folder adds to a vocabulary, as the fast tokenizers of transformers 4.57 read it: names of special tokens and
+tokens beyond the vocabulary, from tokenizer_config.json, special_tokens_map.json and added_tokens.json.
+
+Where a folder adds something to a vocabulary, convert.py makes one tokenizer.json of both.
+"""
+import json
+import re
+
+from tfzoo.errors import DataError, UnknownKind, reason_of, shown
+from tfzoo.files import once
+
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # the order in which transformers adds them
+FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+LARGEST = 2 ** 24  # ids
+LONGEST_WORD = 100  # characters; a longer one is unknown to WordPiece
+END = "<|endoftext|>"
+ENDS = ("</s>", "<|end_of_text|>", END, "[SEP]", "<|im_end|>")  # where no settings say; then the unknown token
+_BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+WORDPIECES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
+# What a class calls its special tokens where no file does.
+DEFAULTS = {
+    **dict.fromkeys(WORDPIECES, _BERT),
+    "AlbertTokenizer": {**_BERT, "bos": "[CLS]", "eos": "[SEP]", "unk": "<unk>", "pad": "<pad>"},
+    "GPT2Tokenizer": {"bos": END, "eos": END, "unk": END},
+    "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+    "OpenAIGPTTokenizer": {"unk": "<unk>"},
+    "Qwen2Tokenizer": {"eos": END, "unk": END, "pad": END},
+    "RobertaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>",
+                         "mask": "<mask>"},
+    "T5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}}
+# The class of a model_type, where its vocabulary is there and no file names a class.
+CLASSES = {
+    "albert": ("AlbertTokenizer", "spiece.model"), "bert": ("BertTokenizer", "vocab.txt"),
+    "distilbert": ("DistilBertTokenizer", "vocab.txt"), "electra": ("ElectraTokenizer", "vocab.txt"),
+    "gpt2": ("GPT2Tokenizer", "vocab.json"), "llama": ("LlamaTokenizer", "tokenizer.model"),
+    "mistral": ("LlamaTokenizer", "tokenizer.model"), "openai-gpt": ("OpenAIGPTTokenizer", "vocab.json"),
+    "qwen2": ("Qwen2Tokenizer", "vocab.json"), "roberta": ("RobertaTokenizer", "vocab.json"),
+    "t5": ("T5Tokenizer", "spiece.model")}
+NAMES = {token for names in DEFAULTS.values() for token in names.values()}
+SENTINEL = re.compile(r"<extra_id_\d+>")
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
+
+
+def read_json(path):
+    """Return the object of a JSON file; DataError for what is none, or has a key twice."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({reason_of(error, 100)}); get it again") from None
+    return found
+
+
+def class_of(config):
+    """Return the name of a tokenizer_config.json's class, less the Fast at its end; "" where it names none."""
+    return str(config.get("tokenizer_class") or "").removesuffix("Fast")
+
+
+def content_of(token):
+    """Return the text of a token, a str or a dict of one; None for anything else."""
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) and token else None
+
+
+def token_of(config, name):
+    """Return a special token of a tokenizer_config.json, or its class's own where no file names one: str or None."""
+    default = DEFAULTS.get(class_of(config), {}).get(name)
+    return content_of(config.get(f"{name}_token", default))
+
+
+def settings_of(folder):
+    """Return the settings of a folder's tokenizer.
+
+    Args:
+        folder: path.
+
+    Returns:
+        dict of tokenizer_config.json, or else with special_tokens_map.json and added_tokens.json where it does not list
+        added tokens itself; `tokenizer_class` from config.json where it names none; `added_tokens_decoder`, dict of int
+        to dict; `configured`, whether there is a tokenizer_config.json; `asked`, False.
+    """
+    def found(name):
+        return read_json(folder / name) if (folder / name).is_file() else {}
+
+    config = found("tokenizer_config.json")
+    settings = {**config, "configured": bool(config), "asked": False}
+    if not config.get("tokenizer_class"):
+        model = found("config.json")
+        name, vocabulary = CLASSES.get(str(model.get("model_type")), (None, ""))
+        there = any((folder / file).is_file() for file in (vocabulary, "tokenizer.json") if file)
+        settings["tokenizer_class"] = model.get("tokenizer_class") or (name if there else None)
+    try:
+        if "added_tokens_decoder" in config:
+            listed = {int(number): dict(token) for number, token in config["added_tokens_decoder"].items()}
+        else:
+            extra = _list_of(settings.get("additional_special_tokens"))
+            settings.update(found("special_tokens_map.json"))
+            more = _list_of(settings.get("additional_special_tokens"))
+            settings["additional_special_tokens"] = extra + [token for token in more if token not in extra]
+            special = {content_of(token) for token in named_tokens(settings)}
+            listed = {number: {"content": token, "special": token in special}
+                      for token, number in found("added_tokens.json").items()}
+        settings["added_tokens_decoder"] = {number: _checked(token, number) for number, token in listed.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{folder}: the added tokens are damaged ({reason_of(error, 100)}): get the folder again"
+                        ) from None
+    return settings
+
+
+def _list_of(tokens):
+    return list(tokens) if isinstance(tokens, (list, tuple)) else []
+
+
+def _checked(token, number):
+    if content_of(token) is None or type(number) is not int or not 0 <= number < LARGEST:
+        raise ValueError(f"{shown(token)} has the id {shown(number)}")
+    return token
+
+
+def named_tokens(settings):
+    """Return what the settings name as special tokens, each a str or a dict, in the order in which they are added."""
+    default = DEFAULTS.get(class_of(settings), {})
+    roles = [settings.get(f"{role}_token", default.get(role)) for role in ROLES]
+    more = settings.get("extra_special_tokens")
+    return [token for token in (*roles, *_list_of(settings.get("additional_special_tokens")),
+                                *(more.values() if isinstance(more, dict) else ())) if content_of(token)]
+
+
+def _token(token, special):
+    from tokenizers import AddedToken
+    if isinstance(token, str):
+        return AddedToken(token, special=special)
+    flags = {flag: bool(token[flag]) for flag in FLAGS if flag in token}
+    return AddedToken(token["content"], **{**flags, "special": flags.get("special", False) or special})
+
+
+def add_tokens(backend, settings):
+    """Add to a backend of the `tokenizers` package what transformers adds to it, in its order.
+
+    A special token that the vocabulary has is left as it is: it is text where a text spells it.
+
+    Args:
+        backend: tokenizers.Tokenizer.
+        settings: dict, see `settings_of`.
+
+    Returns:
+        bool, whether there was something to add.
+
+    Raises:
+        UnknownKind: where a token gets another id than the settings give it, or one that another token has.
+    """
+    before, there = backend.get_vocab(), {token.content: token for token in backend.get_added_tokens_decoder().values()}
+    named, listed = named_tokens(settings), sorted(settings["added_tokens_decoder"].items())
+    special = {content_of(token) for token in named}
+    tokens = [_token(token, token["content"] in special) for _, token in listed]
+    tokens = [token for token in tokens if repr(token) != repr(there.get(token.content))]
+    known = {*there, *(token.content for token in tokens)}
+    more = [token for token in named if content_of(token) not in known]
+    given = {content_of(settings.get(f"{role}_token")) for role in ROLES}
+    while more and content_of(more[-1]) in NAMES - given and content_of(more[-1]) not in before:
+        more.pop()  # its class alone names it, and nothing gives it an id
+    tokens += [_token(token, True) for token in more]
+    tokens = [token for token in tokens if token.content not in before or not is_text(token.content, settings)]
+    backend.add_tokens(tokens)
+    ids, taken = backend.get_vocab(), set(before.values())
+    for number, token in listed:
+        if ids[token["content"]] != number:
+            raise UnknownKind(f"the added token {shown(token['content'])} has the id {number:,} in its file, but "
+                              f"{ids[token['content']]:,} where transformers adds it: allowed are ids that go on from "
+                              "the vocabulary's")
+    for token in tokens:
+        if token.content not in before and ids[token.content] in taken:
+            raise UnknownKind(f"the added token {shown(token.content)} gets the id {ids[token.content]:,} of another "
+                              "token, as the vocabulary has gaps: allowed are ids without gaps")
+    return bool(tokens)
+
+
+def is_text(token, settings):
+    """Return whether a text that spells a special token is text: one with a role, such as the end of a text."""
+    return token in NAMES or token in {token_of(settings, role) for role in ROLES} or bool(SENTINEL.fullmatch(token))
+
+
+def is_plain(settings, ids, names):
+    """Return whether settings add nothing to a vocabulary, and call its special tokens by these names.
+
+    Args:
+        settings: dict, see `settings_of`.
+        ids: dict of token to id, the vocabulary.
+        names: dict of role to token.
+    """
+    own = set(names.values())
+    listed = [(token["content"], number) for number, token in settings["added_tokens_decoder"].items()]
+    return all(token in own and ids.get(token) == number for token, number in listed) \
+        and all(content_of(token) in own & ids.keys() for token in named_tokens(settings)) \
+        and all(token_of(settings, role) in (None, token) for role, token in names.items())

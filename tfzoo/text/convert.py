@@ -1,0 +1,194 @@
+"""A folder's vocabulary with all that its settings ask for, as one tokenizer.json: what transformers 4.57 makes of it.
+
+Its converters of vocab.txt and of vocab.json with merges.txt, and what the classes of its fast tokenizers change in a
+tokenizer.json that they read.
+"""
+import contextlib
+import json
+
+import numpy as np
+
+from tfzoo.errors import DataError, UnknownKind, reason_of, shown
+from tfzoo.text.added import LONGEST_WORD, WORDPIECES, add_tokens, class_of, token_of
+
+
+@contextlib.contextmanager
+def _readable():
+    """Turn what the package raises into DataError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, DataError):
+        raise
+    except BaseException as error:  # its own kinds, and where Rust panics no Exception
+        raise DataError(f"tokenizer.json cannot be read ({reason_of(error, 100)}): get it again") from None
+
+
+def backend_of(content):
+    """Return the `tokenizers` package's Tokenizer of a tokenizer.json's content, str; DataError where it reads none."""
+    from tokenizers import Tokenizer
+    with _readable():
+        backend = Tokenizer.from_str(content)
+        backend.no_truncation()
+        backend.no_padding()
+    return backend
+
+
+def template_of(backend):
+    """Return what a backend puts around texts: ids before one, between two, after the last, three lists."""
+    with _readable():
+        one, two = backend.encode("a"), backend.encode("a", "a")
+    edges = np.flatnonzero(np.array([0, *one.special_tokens_mask, 0]) == 0)[1:-1] - 1
+    if not len(edges):
+        raise DataError("tokenizer.json gives the letter a no token: get it again")
+    before, after = one.ids[:edges[0]], one.ids[edges[-1] + 1:]
+    length = edges[-1] - edges[0] + 1
+    between = two.ids[len(before) + length:len(two.ids) - len(after) - length]
+    return list(before), list(between), list(after)
+
+
+def _normalization(settings):
+    return {"lowercase": bool(settings.get("do_lower_case", True)), "strip_accents": settings.get("strip_accents"),
+            "handle_chinese_chars": bool(settings.get("tokenize_chinese_chars", True))}
+
+
+def complete(content, settings, backend=None):
+    """Return a tokenizer.json, str, as the class of the settings changes it; the same str where it changes nothing.
+
+    Args:
+        content: str.
+        settings: dict, see `settings_of`.
+        backend: tokenizers.Tokenizer of the content, which is changed; None makes one.
+    """
+    from tokenizers import normalizers, pre_tokenizers
+    backend, state = backend or backend_of(content), json.loads(content)
+    changed = add_tokens(backend, settings)
+    normalizer, splitter = state.get("normalizer") or {}, state.get("pre_tokenizer") or {}
+    if normalizer.get("type") == "BertNormalizer":
+        wanted = dict(normalizer)
+        if settings["configured"] and class_of(settings) in WORDPIECES:
+            wanted.update(_normalization(settings))
+        elif settings["asked"] or class_of(settings) == "":
+            wanted["lowercase"] = bool(settings.get("do_lower_case", normalizer["lowercase"]))
+        if wanted != normalizer:
+            del wanted["type"]
+            _put_normalizer(backend, normalizers.BertNormalizer(**wanted))
+            changed = True
+    if not settings["configured"]:  # tokenizer.json alone says all
+        return backend.to_str() if changed else content
+    blank = bool(settings.get("add_prefix_space", False))
+    if splitter.get("type") == "ByteLevel" and splitter["add_prefix_space"] is not blank:
+        backend.pre_tokenizer, changed = pre_tokenizers.ByteLevel(
+            add_prefix_space=blank, use_regex=splitter.get("use_regex", True)), True
+    if class_of(settings) == "LlamaTokenizer":
+        changed |= _put_llama_s_template(backend, settings)
+    return backend.to_str() if changed else content
+
+
+def _put_normalizer(backend, normalizer):
+    # transformers changes it after the tokens are added, and looks for them as the one before left them; what it saves
+    # does not.
+    for token in backend.get_added_tokens_decoder().values():
+        if token.normalized and backend.normalizer.normalize_str(token.content) != normalizer.normalize_str(
+                token.content):
+            raise UnknownKind(f"the added token {shown(token.content)} is looked for in other texts after transformers "
+                              "has saved it again: save it again, or add it with normalized false")
+    backend.normalizer = normalizer
+
+
+def _put_llama_s_template(backend, settings):
+    from tokenizers import processors
+    adds = bool(settings.get("add_bos_token", True)), bool(settings.get("add_eos_token", False))
+    tokens = [token_of(settings, role) if there else None for role, there in zip(("bos", "eos"), adds)]
+    ids = {token: backend.token_to_id(token) for token in tokens if token}
+    if None in ids.values() or any(there and not token for token, there in zip(tokens, adds)):
+        raise UnknownKind(f"LlamaTokenizer puts {shown(tokens)} around a text: allowed are tokens of the vocabulary")
+    before, after = ([ids[token]] if token else [] for token in tokens)
+    if template_of(backend) == (before, after + before, after):
+        return False
+    one, two = ([part for part in (tokens[0], text, tokens[1]) if part] for text in ("$A", "$B"))
+    backend.post_processor = processors.TemplateProcessing(single=one, pair=one + two, special_tokens=list(ids.items()))
+    return True
+
+
+def check_names(settings, ids):
+    """Raise DataError where a WordPiece lacks a token that stands around texts, and no file of its folder adds it."""
+    listed = {token["content"] for token in settings["added_tokens_decoder"].values()}
+    missing = [str(token) for role in ("pad", "unk", "cls", "sep") if (token := token_of(settings, role)) not in ids
+               and token not in listed and not (token and settings.get(f"{role}_token"))]
+    if missing:
+        raise DataError(f"the vocabulary has no {', '.join(missing)}: get it again")
+
+
+def of_wordpiece(ids, settings):
+    """Return the tokenizer.json of a vocab.txt: str.
+
+    Args:
+        ids: dict of token to id.
+        settings: dict, see `settings_of`.
+
+    Raises:
+        DataError: where [UNK], [CLS], [SEP] or [PAD], or what the settings call them, has no id.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    check_names(settings, ids)
+    names = {role: token_of(settings, role) for role in ("unk", "cls", "sep")}
+    backend = Tokenizer(models.WordPiece(ids, unk_token=names["unk"], max_input_chars_per_word=LONGEST_WORD))
+    normalizer = normalizers.BertNormalizer(**_normalization(settings))
+    backend.normalizer = normalizer if settings.get("do_basic_tokenize", True) else normalizers.BertNormalizer(
+        handle_chinese_chars=False, strip_accents=False, lowercase=False)
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(prefix="##")
+    add_tokens(backend, settings)
+    _put_normalizer(backend, normalizer)
+    backend.post_processor = processors.BertProcessing(*(
+        (names[role], backend.token_to_id(names[role])) for role in ("sep", "cls")))
+    return backend.to_str()
+
+
+def of_bytes(ids, merges, settings, roberta):
+    """Return the tokenizer.json of a byte-level vocab.json with its merges: str.
+
+    Args:
+        ids: dict of token to id.
+        merges: list of (str, str).
+        settings: dict, see `settings_of`.
+        roberta: bool, whether RoBERTa's tokens stand around a text, else GPT-2's: none, or one before it.
+
+    Raises:
+        DataError: where the merges do not fit the vocabulary, or a token around a text has no id.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    try:
+        backend = Tokenizer(models.BPE(ids, merges, continuing_subword_prefix="", end_of_word_suffix="",
+                                       fuse_unk=False))
+    except Exception as error:  # the package raises its own kind
+        raise DataError(f"the merges do not fit the vocabulary: {reason_of(error, 100)}") from None
+    blank = bool(settings.get("add_prefix_space", False))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=blank), decoders.ByteLevel()
+    add_tokens(backend, settings)
+    roles = ("sep", "cls") if roberta else ("bos",) if settings.get("add_bos_token") else ()
+    names = {role: token_of(settings, role) for role in (*roles, "eos")}
+    missing = [name or role for role, name in names.items() if not name or backend.token_to_id(name) is None]
+    if missing:
+        raise DataError(f"the vocabulary has no {', '.join(missing)}: get it again")
+    around = [(names[role], backend.token_to_id(names[role])) for role in roles]
+    if roberta:
+        backend.post_processor = processors.RobertaProcessing(*around, add_prefix_space=blank)
+    elif around:
+        bos = names["bos"]
+        backend.post_processor = processors.TemplateProcessing(single=[bos, "$A"], pair=[bos, "$A", "$B"],
+                                                               special_tokens=around)
+    return backend.to_str()
+
+
+def of_gpt(ids, merges, settings):
+    """Return the tokenizer.json of GPT's vocabulary of 2018, as transformers' OpenAIGPTConverter makes it: str."""
+    unk = "<unk>"
+    return complete(json.dumps({
+        "version": "1.0",
+        "added_tokens": [{"id": ids[unk], "content": unk, "single_word": False, "lstrip": False, "rstrip": False,
+                          "normalized": False, "special": True}],
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": {"type": "BPEDecoder", "suffix": "</w>"},
+        "model": {"type": "BPE", "unk_token": unk, "end_of_word_suffix": "</w>", "fuse_unk": False, "vocab": ids,
+                  "merges": merges}}), settings)
