@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 import tfzoo
+from experiments import evaluate, generate
 from tests.checkpoints import parity
 from tests.checkpoints.test_hostile import DEEP, LINES, change_config
 from tests.helpers import refused, vocab_dir
@@ -17,6 +18,8 @@ from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.text import load_tokenizer
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
+from tfzoo.training.model import open_init
+from tfzoo.training.settings import Settings
 
 WORDS = [*SPECIALS, *"abcdefghij", *(f"##{letter}" for letter in "abcdefghij")]
 
@@ -141,6 +144,27 @@ def test_a_tokenizer_of_a_kind_that_is_not_known_leaves_the_model(bert, files, s
     assert loaded.tokenizer is None and loaded.tokenizer_problem.isprintable()
     with pytest.raises(ConfigError, match=says):
         loaded.embed(["a"])
+
+
+def test_whatever_needs_the_tokenizer_says_why_there_is_none(ours, bert, tmp_path):
+    (bert / "added_tokens.json").write_text('{"[E1]": 40}')
+    reason = r"this model has no tokenizer \(.*'\[E1\]' has the id 40 in its file, but 25"
+    with pytest.raises(ConfigError, match=reason):
+        tfzoo.load(bert).embed(["a"])
+    settings = Settings(output_dir="x", data="x", task="masked_lm", init=str(bert))
+    with pytest.raises(ConfigError, match=reason):
+        open_init(settings)
+    (ours / "vocab.txt").unlink()
+    for dtype in (None, "mixed_bfloat16"):
+        loaded = tfzoo.load(ours, dtype)
+        for ask in (loaded.predict, loaded.embed):
+            with pytest.raises(ConfigError, match=r"has no tokenizer \(no vocabulary at .*ours"):
+                ask(["a"])
+    with pytest.raises(ConfigError, match=r"has no tokenizer \(no vocabulary at .*ours"):
+        evaluate.run(evaluate.make_flags().parse([f"--init={ours}", "--data=x"]))
+    write_case("gpt2-GPT2LMHeadModel", tmp_path / "gpt2")
+    with pytest.raises(ConfigError, match=r"has no tokenizer \(no vocabulary at .*gpt2"):
+        generate.run(generate.make_flags().parse([f"--init={tmp_path / 'gpt2'}"]))
 
 
 def test_a_sentencepiece_vocabulary_larger_than_the_table_is_not_used(tmp_path):

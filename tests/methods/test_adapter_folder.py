@@ -21,7 +21,8 @@ ABOUT = {"model": "bert_tiny", "labels": LABELS, "settings": {}, "max_length": 2
 
 @pytest.fixture(scope="module")
 def base():
-    return Loaded(make("bert_tiny").body, None, {**ABOUT, "task": None, "labels": None})
+    return Loaded(make("bert_tiny").body, None, {**ABOUT, "task": None, "labels": None},
+                  tokenizer_problem="its kind is not known")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,7 @@ def test_an_adapter_goes_back_on_its_base_and_on_no_other(base, trained, tmp_pat
     again, found = read_adapter(base, tmp_path / "adapter")
     assert np.array_equal(logits_of(again.model), logits_of(loaded.model)) and found.settings == method.settings
     assert again.config["labels"] == LABELS and again.task.name == "classification" and not base.body.adapters
+    assert again.tokenizer_problem == "its kind is not known"
     other = Loaded(make("bert_tiny").body, TOKENIZER, base.config)
     table = other.body.embeddings.token
     table.assign(table + 1e-6)

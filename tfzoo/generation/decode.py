@@ -2,7 +2,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation.sampling import draw
 
 PROMPT, WHOLE = 32, 64  # columns of prompts and of caches are multiples of these, so that few shapes are traced
@@ -87,7 +87,8 @@ class Generator:
             int32 [B, N], N <= max_new_tokens; rows that ended repeat end_id.
 
         Raises:
-            ConfigError: for an empty prompt or max_new_tokens below 1.
+            ConfigError: for an empty prompt, ids that are none of the vocabulary's, or max_new_tokens below 1.
+            DataError: the model's outputs are no numbers.
         """
         texts = self._open(prompts, max_new_tokens, source)
         parts, made, ended = [], 0, np.zeros(len(texts.known), bool)
@@ -121,7 +122,7 @@ class Generator:
     def _open(self, prompts, max_new_tokens, source):
         if max_new_tokens < 1:
             raise ConfigError(f"--max_new_tokens={max_new_tokens}: allowed is 1 or more")
-        return _Texts(prompts, self.body.config["max_length"], source)
+        return _Texts(prompts, self.body.config["max_length"], self.body.config["vocab_size"], source)
 
 
 class _Texts:
@@ -130,17 +131,20 @@ class _Texts:
     Args:
         prompts, source: see Generator.generate.
         window: int, the most tokens that the body sees of a row.
+        vocab_size: int.
     """
 
-    def __init__(self, prompts, window, source):
+    def __init__(self, prompts, window, vocab_size, source):
         if not len(prompts):
             raise ConfigError("there is no prompt: allowed is one row or more")
-        prompts = [np.asarray(prompt) for prompt in prompts]
-        if not all(len(row) if row.ndim else 1 for row in prompts):
+        rows = [np.asarray(prompt) for prompt in prompts]
+        if not all(row.size if row.ndim else 1 for row in rows):
             raise ConfigError("the prompt is empty: allowed is one token or more")
-        if not all(row.ndim == 1 and row.dtype.kind in "iu" for row in prompts):
+        if not all(row.ndim == 1 and row.dtype.kind in "iu" for row in rows):
             raise ConfigError("a prompt is no row of ids: allowed is a list of lists of int")
-        self.known = [row[-max(1, window - 1):].astype(np.int32) for row in prompts]
+        if not all(0 <= row.min() <= row.max() < vocab_size for row in rows):
+            raise ConfigError(f"the prompt is not of this vocabulary: allowed are integers from 0 to {vocab_size - 1}")
+        self.known = [row[-max(1, window - 1):].astype(np.int32) for row in rows]
         self.window, self.source = window, source
 
     def segment(self, left):
@@ -157,4 +161,7 @@ class _Texts:
 
     def extend(self, tokens):
         """Take note of the next tokens, int32 [n, B]."""
+        if (tokens < 0).any():
+            raise DataError("the model's outputs are no numbers (NaN): its training diverged, or its weights are "
+                            "damaged; use another model")
         self.known = [np.concatenate([row, more]) for row, more in zip(self.known, tokens.T)]

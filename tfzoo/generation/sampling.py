@@ -2,12 +2,16 @@
 nucleus (Holtzman et al. 2019, arXiv:1904.09751).
 """
 import dataclasses
+import math
 
+import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import ConfigError
 
 NEVER = -1e30
+LEAST = float(np.finfo(np.float32).tiny)  # smaller numbers are zero on devices that flush them
+SEEDS = 2 ** 64 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Sampling:
         temperature: float; 0 takes the likeliest token, 1 the model's own distribution.
         top_k: int; only the k likeliest tokens, 0 for all.
         top_p: float; only the fewest likeliest tokens whose probabilities reach p together, 1 for all.
-        seed: int.
+        seed: int, from 0 to SEEDS.
 
     Raises:
         ConfigError: for a value out of range.
@@ -30,12 +34,14 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self):
-        if self.temperature < 0:
-            raise ConfigError(f"--temperature={self.temperature}: allowed is 0 or more")
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"--temperature={self.temperature}: allowed is a finite number from 0")
         if self.top_k < 0:
             raise ConfigError(f"--top_k={self.top_k}: allowed is 0 (all) or more")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"--top_p={self.top_p}: allowed is above 0, up to 1 (all)")
+        if not 0 <= self.seed <= SEEDS:
+            raise ConfigError(f"--seed={self.seed}: allowed is an integer from 0 to {SEEDS}")
 
 
 def keep_likeliest(logits, top_k, top_p):
@@ -54,7 +60,7 @@ def keep_likeliest(logits, top_k, top_p):
         ordered = tf.sort(logits, direction="DESCENDING")
         probabilities = tf.nn.softmax(ordered)
         before = tf.cumsum(probabilities, axis=-1, exclusive=True)
-        least = tf.reduce_min(tf.where(before < top_p, ordered, tf.float32.max), axis=-1, keepdims=True)
+        least = tf.reduce_min(tf.where(before < max(top_p, LEAST), ordered, tf.float32.max), axis=-1, keepdims=True)
         logits = tf.where(logits < least, NEVER, logits)
     return logits
 
@@ -68,10 +74,12 @@ def draw(logits, sampling, number):
         number: integer scalar tensor, counts the draws; with the seed it decides the draw.
 
     Returns:
-        int32 [B].
+        int32 [B]; -1 where the logits of a row are no numbers.
     """
-    if sampling.temperature == 0:
-        return tf.argmax(logits, -1, output_type=tf.int32)
+    broken = tf.reduce_any(tf.math.is_nan(logits), -1)
+    if sampling.temperature < LEAST:
+        return tf.where(broken, -1, tf.argmax(logits, -1, output_type=tf.int32))
+    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the likeliest one is 0 at any temperature, no other overflows
     logits = keep_likeliest(logits / sampling.temperature, sampling.top_k, sampling.top_p)
-    seed = tf.stack([tf.constant(sampling.seed, tf.int64), tf.cast(number, tf.int64)])
-    return tf.random.stateless_categorical(logits, 1, seed, dtype=tf.int32)[:, 0]
+    seed = tf.stack([tf.constant(np.uint64(sampling.seed).view(np.int64)), tf.cast(number, tf.int64)])
+    return tf.where(broken, -1, tf.random.stateless_categorical(logits, 1, seed, dtype=tf.int32)[:, 0])

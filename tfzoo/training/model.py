@@ -2,7 +2,7 @@
 from tfzoo import files
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation import Generator, Sampling
 from tfzoo.methods import method_of
 from tfzoo.models import family_of
@@ -140,7 +140,10 @@ def make_sampler(model, task, tokenizer):
     generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))
 
     def sample():
-        tokens = generator.generate([tokenizer.beginning()], SAMPLE_TOKENS)[0].tolist()
+        try:
+            tokens = generator.generate([tokenizer.beginning()], SAMPLE_TOKENS)[0].tolist()
+        except DataError:  # outputs that are no numbers; whether the run goes on is not the sample's to decide
+            return {}
         return {"sample": tokenizer.decode([tokens])[0]}
 
     return sample

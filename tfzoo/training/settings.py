@@ -36,10 +36,9 @@ TASKS, METHODS = _declared("tasks"), _declared("methods")  # a file there is all
 PRETRAINING, FINETUNING = (tuple(name for name, facts in TASKS.items() if facts.get("script") == script)
                            for script in ("pretrain", "finetune"))
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
-RATE_FROM_INIT, RATE_FROM_SCRATCH = 5e-5, 5e-4
-TARGETS = r"attention/(query|value)$"
+RATE_FROM_INIT, RATE_FROM_SCRATCH, SEEDS = 5e-5, 5e-4, 2 ** 64 - 1  # NumPy's Philox takes seeds up to SEEDS
+TARGETS, NO_DECAY = r"attention/(query|value)$", r"(bias|norm/gamma|norm/beta)$"
 EPOCHS, POWER, LENGTH, LONGEST, WARMUP_PART = 3.0, 2.0, 256, 1024, 10  # LONGEST as in transformers' scripts
-NO_DECAY = r"(bias|norm/gamma|norm/beta)$"
 # What stands for "decide it"; in a run that goes on it is decided already, but for what may change.
 UNDECIDED = {"learning_rate": None, "schedule_power": None, "warmup_steps": -1, "max_length": 0, "document": "auto",
              "pack": "auto", "eval_every": 0, "save_every": 0}
@@ -50,8 +49,9 @@ REPLACED = {"model": ("init",), "init": ("model", "tokenizer", "lowercase"), "st
             "task": ("document", "next_sentence", "whole_word", "pack")}
 # In a run that goes on: must be the same; may change, and is the recorded one if not given; is not recorded's at all.
 SAME, FREE, ANEW = "same", "free", "anew"
-_KINDS = {int: (numbers.Integral, "an integer"), float: (numbers.Real, "a number"), bool: (bool, "true or false"),
-          str: ((str, os.PathLike), "a string"), tuple: ((list, tuple), "a list of strings")}
+_KINDS = {int: (numbers.Integral, "an integer"), float: (numbers.Real, "a finite number"),
+          bool: (bool, "true or false"), str: ((str, os.PathLike), "a string"),
+          tuple: ((list, tuple), "a list of strings")}
 
 
 def setting(default, meaning, *, resumed=SAME, before=None, tasks=None, begins=None, **limits):
@@ -184,7 +184,7 @@ class Settings:
         allowed=("float32", "bfloat16"))
     xla: str = setting("auto", "Compile forward and backward. auto: on a GPU or TPU.", resumed=ANEW,
                        allowed=("auto", "on", "off"))
-    seed: int = setting(0, "Decides weights, order, masks and dropout.", lower=0)
+    seed: int = setting(0, "Decides weights, order, masks and dropout.", lower=0, upper=SEEDS)
     eval_every: int = setting(0, "Steps between evaluations; 0: once an epoch.", resumed=FREE, lower=0)
     save_every: int = setting(0, "Steps between checkpoints; 0: as often as evaluations.", resumed=FREE, lower=0)
     log_every: int = setting(50, "Steps between lines of metrics.jsonl.", resumed=FREE, lower=1)
@@ -387,9 +387,9 @@ def _plain(name, value):
     if "allowed" in limits:
         right, allowed = right and value in limits["allowed"], " or ".join(limits["allowed"])
     if "lower" in limits:
-        upper = limits.get("upper", math.inf)
-        right = right and limits["lower"] <= value <= upper and value != math.inf
-        allowed += f" from {limits['lower']}" + (f" to {upper}" if upper < math.inf else "")
+        upper = limits.get("upper")
+        right = right and limits["lower"] <= value < math.inf and (upper is None or value <= upper)
+        allowed += f" from {limits['lower']}" + ("" if upper is None else f" to {upper}")
     if not right:
         _refuse(f"--{name}={value}: allowed is {allowed}")
     return value
