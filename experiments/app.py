@@ -10,6 +10,7 @@ from absl import flags
 
 PATHS = ("init", "tokenizer", "data", "eval_data", "output_dir", "output")  # flags that may be one
 EXIT_FLAGS, EXIT_DATA, EXIT_MISSING, EXIT_INTERNAL, EXIT_WRITE, EXIT_INTERRUPTED = 1, 65, 66, 70, 74, 75
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Flags:
@@ -73,22 +74,26 @@ def given(values):
 
 
 def import_tensorflow():
-    """Import TensorFlow without its start-up lines, and let GPU memory grow.
+    """Import TensorFlow and tfzoo without TensorFlow's start-up lines, and let GPU memory grow.
 
-    They come from C++ before any log level holds, so the descriptor itself is turned away while the libraries load.
+    They come from C++ before any log level holds, so the descriptor itself is turned away while the libraries load. A
+    signal waits until then: amid an import it leaves modules that are half there, or becomes another error.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     os.dup2(nowhere, 2)
     try:
         import tfzoo.backend  # noqa: F401  first: whatever imports another backend of Keras would say less
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  it has start-up lines of its own
+        import tfzoo  # noqa: F401
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     tf.get_logger().setLevel("ERROR")  # notes on devices and traces are for its developers
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
@@ -123,12 +128,13 @@ def fail(name, line):
 
 def _code_of(error):
     """Return the exit code of an error that has one line, or None."""
+    if isinstance(error, KeyboardInterrupt):  # amid an import perhaps, after which tfzoo cannot be imported
+        return EXIT_INTERRUPTED
     from tfzoo import errors
     for kind, code in ((errors.ConfigError, EXIT_FLAGS), (errors.DataError, EXIT_DATA),
                        (FileNotFoundError, EXIT_MISSING), (errors.Diverged, EXIT_INTERNAL),
                        (errors.OutOfMemory, EXIT_INTERNAL), (errors.Interrupted, EXIT_INTERRUPTED),
-                       (errors.LostWorker, EXIT_INTERRUPTED), (KeyboardInterrupt, EXIT_INTERRUPTED),
-                       (OSError, EXIT_WRITE)):
+                       (errors.LostWorker, EXIT_INTERRUPTED), (OSError, EXIT_WRITE)):
         if isinstance(error, kind):
             return code
     return None

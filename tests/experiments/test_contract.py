@@ -1,9 +1,12 @@
 """The scripts' contract: results as the last line, exit codes, one line for each mistake, nothing half-written."""
+import builtins
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -268,6 +271,39 @@ def test_an_error_of_our_own_exits_70(capsys):
     script.group("g")
     assert app.execute(script, lambda values: 1 / 0, []) == 70
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", app.STOPPING)
+def test_a_signal_amid_the_imports_waits_for_their_end_and_is_one_line(number, capsys, monkeypatch):
+    done = []
+
+    def import_slowly(name, *rest):
+        if name == "tensorflow":
+            os.kill(os.getpid(), number)
+            try:
+                time.sleep(0.01)
+            except KeyboardInterrupt as error:  # as C extensions report it
+                raise ImportError("initialization failed") from error
+            done.append(name)
+        return real(name, *rest)
+
+    real, handler = builtins.__import__, signal.signal(signal.SIGTERM, signal.default_int_handler)
+    monkeypatch.setattr(builtins, "__import__", import_slowly)
+    try:
+        assert app.execute(app.Flags("x", "Do."), dict, []) == 75
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert done == ["tensorflow"]
+    assert capsys.readouterr().err.startswith("x: interrupted: run the same command again")
+
+
+def test_an_interrupt_after_which_tfzoo_cannot_be_imported_is_one_line(capsys, monkeypatch):
+    def run(values):
+        monkeypatch.setitem(sys.modules, "tfzoo", None)
+        raise KeyboardInterrupt
+
+    assert app.execute(app.Flags("x", "Do."), run, []) == 75
+    assert capsys.readouterr().err.startswith("x: interrupted: run the same command again")
 
 
 def test_a_real_process_is_quiet_and_exits_with_the_code(tmp_path):
