@@ -11,7 +11,8 @@ def make_flags():
     groups.shared(script, "max_length", "document", "max_bad_rows", "allow_download")
     script.group("running")
     script.add("integer", "batch_size", 32, "Examples of a batch.", lower_bound=1)
-    script.add("integer", "seed", 0, "Decides which words masked_lm hides.", lower_bound=0)
+    script.add("integer", "seed", 0, "Decides which words masked_lm hides.", lower_bound=0,
+               upper_bound=groups.SETTINGS.SEEDS)
     groups.computing(script)
     return script
 

@@ -16,7 +16,8 @@ def make_flags():
     script.add("integer", "top_k", 0, "Draw from the so many likeliest tokens; 0 from all.", lower_bound=0)
     script.add("float", "top_p", 1.0, "Draw from the likeliest tokens that reach this probability together.",
                lower_bound=0.0, upper_bound=1.0)
-    script.add("integer", "seed", 0, "Decides the draw.", lower_bound=0)
+    script.add("integer", "seed", 0, "Decides the draw.", lower_bound=0,
+               upper_bound=groups.SETTINGS.SEEDS)
     script.add("string", "output", None, "A file for the text, which appears when it is whole; without it stdout.")
     script.group("running")
     groups.precision(script)

@@ -76,7 +76,10 @@ def test_numbers_and_paths_become_plain_values():
     ({"steps": 0}, "an integer from 1"), ({"steps": 1.5}, "an integer from 1"),
     ({"batch_size": "many"}, "allowed is an integer from 1"), ({"batch_size": 8.0}, "an integer"),
     ({"batch_size": None}, "an integer"), ({"steps": True}, "an integer"), ({"remat": 1}, "true or false"),
-    ({"dropout": 1.0}, "a number from 0.0 to 0.99"), ({"clip_norm": float("nan")}, "a number from 0.0"),
+    ({"dropout": 1.0}, "a finite number from 0.0 to 0.99"), ({"clip_norm": float("nan")}, "a finite number from 0.0"),
+    *(({name: float("inf")}, f"--{name}=inf: allowed is a finite number from 0.0")
+      for name in ("epochs", "learning_rate", "schedule_power", "weight_decay", "clip_norm", "alpha")),
+    ({"seed": 2 ** 64}, "an integer from 0 to 18446744073709551615"),
     ({"optimizer": "sgd"}, "allowed is adamw or bert_adamw or lamb or adafactor"), ({"data": 5}, "a string"),
     ({"override": "num_layers=1"}, "a list of strings"), ({"override": [1]}, "a list of strings")])
 def test_a_wrong_name_or_value_is_refused_in_one_line(given, says):
