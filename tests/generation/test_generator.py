@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.models.test_models import SMALL
 from tfzoo import build
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation import Generator, Sampling
 from tfzoo.generation.sampling import draw, keep_likeliest
 
@@ -73,7 +73,37 @@ def test_draws_follow_the_distribution_and_the_seed():
     assert not np.array_equal(one, draw(logits, Sampling(seed=2), tf.constant(0)))
 
 
-@pytest.mark.parametrize("settings", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}])
+@pytest.mark.parametrize("settings", [{"temperature": 1e-4}, {"temperature": 1e-38}, {"temperature": 1e-45},
+                                      {"top_p": 1e-9}, {"top_p": 1e-45}, {"top_k": 1, "temperature": 1e30}])
+def test_the_limits_of_all_settings_are_the_likeliest_token(settings):
+    logits = tf.constant([[1.0, 5.0, 2.0], [-3e38, 3e38, 0.0]])
+    for number in range(5):
+        assert draw(logits, Sampling(**settings), tf.constant(number)).numpy().tolist() == [1, 1]
+
+
+def test_any_seed_of_64_bits_draws():
+    for seed in (2 ** 63, 2 ** 64 - 1):
+        assert draw(tf.zeros([1, 3]), Sampling(seed=seed), tf.constant(0)).numpy() in (0, 1, 2)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 2}, {"top_p": 0.5}])
+def test_outputs_that_are_no_numbers_are_refused(model, settings):
+    generator = Generator(model.body, lambda outputs: model.logits(outputs) * float("nan"), Sampling(**settings))
+    for run in (generator.generate, lambda *inputs: list(generator.stream(*inputs))):
+        for end_id in (None, 3):
+            with pytest.raises(DataError, match="no numbers"):
+                run([[5, 6], [7]], 4, end_id)
+
+
+@pytest.mark.parametrize("prompt", [[60], [-1], [2 ** 31], [1.5], ["a"], [[5]]])
+def test_a_prompt_of_another_vocabulary_is_refused(model, prompt):
+    generator = Generator(model.body, model.logits, Sampling())
+    with pytest.raises(ConfigError, match=f"allowed are integers from 0 to {model.body.config['vocab_size'] - 1}"):
+        generator.generate([[5], prompt], 2)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}, {"seed": -1},
+                                      {"seed": 2 ** 64}, {"temperature": float("nan")}, {"temperature": float("inf")}])
 def test_settings_out_of_range(settings):
     with pytest.raises(ConfigError, match="allowed"):
         Sampling(**settings)
