@@ -40,6 +40,9 @@ class Scripted:
 
     averages = contextlib.nullcontext
 
+    def is_finite(self):
+        return bool(np.isfinite(self.weights))
+
     def use_averages(self):
         return None
 
@@ -130,6 +133,16 @@ def test_updates_that_are_not_finite_end_the_run_and_keep_the_last_good_checkpoi
         run(tmp_path, trainer, Pace(20, 2, 2, 2, max_bad_steps=4), loss=lambda step: np.nan if step >= 5 else 1.0)
     assert Checkpoints(tmp_path / "checkpoints", 2).latest() == 4
     assert "step 5: loss or gradients are not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pace", [Pace(6, 6, 2, 2), Pace(7, 7, 0, 2), Pace(6, 6, 0, 2, max_bad_steps=9)])
+def test_weights_that_are_not_finite_end_the_run_and_are_never_saved_or_the_best(pace, tmp_path):
+    trainer = Scripted({2: 0.5, 4: 0.6, 6: 0.9, 7: 0.9})
+    trainer.is_finite = lambda: trainer.step < 5  # a last update may overflow, and no gradient says so
+    with pytest.raises(Diverged, match="the weights are not finite at step 6: lower --learning_rate"):
+        run(tmp_path, trainer, pace, loss=lambda step: np.nan if step > 5 and pace.max_bad_steps == 9 else 1.0)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    assert checkpoints.latest() == 4 and (not pace.eval_every or checkpoints.best()["step"] == 4)
 
 
 def test_single_bad_updates_are_logged_with_their_examples_and_the_run_goes_on(tmp_path):

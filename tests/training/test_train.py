@@ -15,7 +15,7 @@ from tests.experiments.conftest import write_reviews
 from tests.text import kinds
 from tests.training.kills import compare, left_by
 from tfzoo.checkpoints import Loaded
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation import Generator
 from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
@@ -106,6 +106,14 @@ def test_a_mistake_is_refused_before_the_folder_is_made(wrong, says, given, tmp_
     with pytest.raises(ConfigError) as caught:
         tfzoo.train(tmp_path / "run", **{**given, **wrong})
     assert says in str(caught.value) and "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_an_init_of_weights_that_are_not_finite_is_refused_before_the_data_are_read(whole, tmp_path):
+    loaded = tfzoo.load(whole[0])
+    loaded.body.weights[-1].assign(np.full(loaded.body.weights[-1].shape, np.nan))
+    tfzoo.save(loaded, tmp_path / "broken")
+    with pytest.raises(DataError, match="--init=.*broken has weights that are not finite"):
+        tfzoo.train(tmp_path / "run", task="classification", init=tmp_path / "broken", data="none.jsonl", steps=2)
 
 
 def test_a_run_of_other_settings_is_refused_by_the_field(whole, given):

@@ -225,6 +225,14 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_step():
     assert [name.rsplit("/", 1)[1] for name in changed] == ["iteration"] and trainer.step == 2
 
 
+def test_one_weight_beyond_float32_is_noticed():
+    trainer = shared_trainer()
+    assert trainer.is_finite()
+    bias = trainer.model.trainable_variables[-1]
+    bias.assign([np.inf, *bias.numpy()[1:]])
+    assert not trainer.is_finite()
+
+
 def test_averages_follow_the_weights_and_are_what_is_evaluated():
     trainer, data = make_trainer(made={"ema_decay": 0.75}, num_layers=1), make_data()
     average = {path: value.astype(np.float64) for path, value in trainer.arrays()["model"].items()}

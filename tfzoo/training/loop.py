@@ -19,6 +19,8 @@ from tfzoo.training.strategy import agree
 
 WAIT_TO_TELL = 0.02  # the share of the training's time above which waiting for data is worth a line
 MOST_SUMS = 32  # steps whose sums stay apart: those of many labels take memory
+ADVICE = ("lower --learning_rate, raise --warmup_steps, or use --precision=float32; the last good checkpoint, if any, "
+          "is kept")
 
 
 @dataclasses.dataclass
@@ -104,7 +106,8 @@ class Loop:
 
         Raises:
             Interrupted: a signal came; the state is saved.
-            Diverged: too many updates in a row were not finite; the last good checkpoint stays the newest.
+            Diverged: too many updates in a row were not finite, or the weights themselves are not; the last good
+                checkpoint stays the newest.
             OSError: the last checkpoint or record could not be written.
             DataError, FileNotFoundError: somebody damaged or deleted the best checkpoint.
         """
@@ -175,9 +178,7 @@ class Loop:
         tell(f"step {step}: loss or gradients are not finite, the update is skipped; its texts, numbered from 0 in "
              f"the order of --data: {', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
         if self.state["bad"] >= self.pace.max_bad_steps:
-            raise Diverged(f"{self.state['bad']} updates in a row by step {step} were not finite: lower "
-                           "--learning_rate, raise --warmup_steps, or use --precision=float32; the last good "
-                           "checkpoint is kept")
+            raise Diverged(f"{self.state['bad']} updates in a row by step {step} were not finite: {ADVICE}")
         return float(stop) > 0
 
     def _pause(self, step, log, evaluate, save, stop, stopped, bar):
@@ -185,6 +186,8 @@ class Loop:
         if log:
             self._log(step, bar)
             self.window = _Window()
+        if (evaluate or save or stop) and not self.trainer.is_finite():
+            raise Diverged(f"the weights are not finite at step {step}: {ADVICE}")
         owed, is_best = evaluate, False
         if evaluate and not stop:
             try:

@@ -1,4 +1,6 @@
 """What a run trains: the model of its settings, from scratch or from --init, with its tokenizer."""
+import numpy as np
+
 from tfzoo import files
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
@@ -22,10 +24,13 @@ def open_init(settings):
 
     Raises:
         ConfigError: an unknown model, one that cannot learn the task, or an --init without a tokenizer; see load too.
+        DataError: an --init whose weights are not finite.
     """
     loaded = load(settings.init) if settings.init else None
     if loaded is not None and loaded.tokenizer is None:
         raise ConfigError(f"--init={settings.init} has no tokenizer: needed is a folder with one")
+    if loaded is not None and not all(np.isfinite(weight.numpy()).all() for weight in loaded.model.weights):
+        raise DataError(f"--init={settings.init} has weights that are not finite: its training diverged; use another")
     name = loaded.config["model"] if loaded else settings.model
     family_of(name)
     if not tasks()[settings.task].labelled:

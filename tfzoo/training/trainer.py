@@ -170,6 +170,11 @@ class Trainer:
         for number, (batch, waited) in enumerate(prefetch(data.batch, range(start, until)), start + 1):
             yield number, *self.train_step(batch, stopped()), _count_tokens(batch), waited
 
+    def is_finite(self):
+        """Return whether all weights that train are finite; a finite gradient may still take them beyond float32."""
+        return all(bool(tf.reduce_all(tf.math.is_finite(variable.value)))
+                   for variable in self.model.trainable_variables)
+
     @contextlib.contextmanager
     def averages(self):
         """Put the moving averages into the model inside; without averages nothing changes."""
