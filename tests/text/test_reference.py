@@ -137,6 +137,41 @@ def test_decoding_never_takes_back_what_it_gave_and_has_no_text_for_ids_that_are
         for count in range(len(ids) + 1):
             before, text = text, tokenizer.decode([ids[:count]])[0]
             if not before.endswith("\ufffd") and not ("\ufffd" in text and name in ("llama2_json", "mistral_json")):
-                assert text.startswith(before)  # of bytes in a row the package replaces all, SentencePiece its own
+                assert text.startswith(before)  # of bytes in a row the package replaces all, SentencePiece some
         beyond = [*ids[:3], tokenizer.vocab_size, *ids[3:], tokenizer.vocab_size + 9]
         assert tokenizer.decode([np.array(beyond)]) == [text]
+
+
+ODD = [
+    "caf\u00e9 cafe\u0301 n\u0303", "\ufb01lm \ufb03 \u2122 \u33a2 \u00bd", "\uff26\uff49\uff4c\uff4d \uff11\uff12",
+    "a  b   c", "a\tb\nc\r\nd", " lead trail ", "\u4e2d\u6587\u7535\u5f71\u3002",
+    "x\U0001f600y \U0001f468\u200d\U0001f469", "zero\u200bwidth\ufeff join\u200der", "bad \ufffd here\ufffd",
+    "``quote'' and 'x'", "\u0130stanbul \u00df STRASSE \u1e9e \u039f\u03a3", "\u00a0nbsp\u3000wide\u2003em",
+    "\x00a\x01b", "", "  ", "\u0e01\u0e33 \ud55c\uae00", "e\u0301\u0301x", "\u2581a \u2581", "``\u0130'' ''``\t ``a"]
+
+
+def letters(text):
+    """Return what no tokenizer of these takes away of a text, in one form: without accents, blanks and case."""
+    text = "".join(mark for mark in unicodedata.normalize("NFKD", text).casefold()
+                   if unicodedata.category(mark)[0] not in "MCZ" and mark not in "\ufffd\u2581" and not mark.isspace())
+    return text.replace("``", '"').replace("''", '"')
+
+
+def test_offsets_point_into_the_text_as_it_was_given(kind):
+    name, tokenizer, _ = kind
+    texts = ODD + texts_of(name, 101)
+    for text, ids, places in zip(texts, tokenizer.encode(texts).to_list(), tokenizer.offsets(texts), strict=True):
+        assert len(ids) == len(places)
+        assert all(0 <= start <= end <= len(text) for start, end in places)
+        assert all(one[0] <= two[0] and one[1] <= two[1] for one, two in zip(places, places[1:]))
+        for token, (start, end) in zip(ids, places):
+            piece, there = tokenizer.decode([[token]])[0], text[start:end]
+            if "\ufffd" in piece:
+                assert there  # a part of a character has all of it
+            # The blank that Llama's texts begin with has the place of the first letter in the package.
+            elif token not in tokenizer.special_ids and (piece.strip() or start):
+                piece, there = letters(piece.removeprefix("##")), letters(there)
+                one = len(text[start:end].strip()) == 1  # a character that several tokens share
+                assert piece == there or (one and piece and piece in there), (text, token, start, end)
+        covered = {place for start, end in places for place in range(start, end)}
+        assert not letters("".join(mark for place, mark in enumerate(text) if place not in covered)), text

@@ -74,11 +74,22 @@ def test_in_a_graph_bytes_and_files(t5, albert, llama, tmp_path):
         assert load_tokenizer(folder).fingerprint == tokenizer.fingerprint
 
 
-def test_offsets_point_at_the_pieces(t5, llama):
+def test_offsets_point_at_the_pieces(t5, albert, llama):
     text = "Ein schöner Film."
     for tokenizer in (t5, llama):
-        pieces = [text[begin:end].strip() for begin, end in tokenizer.offsets([text])[0]]
-        assert "".join(pieces) == text.replace(" ", "")
+        pieces = [text[begin:end] for begin, end in tokenizer.offsets([text])[0]]
+        spelled = "".join(f"{tokenizer.pieces[token]}|" for token in tokenizer.encode([text]).to_list()[0])
+        assert pieces == spelled.replace("\u2581", " ")[1:-1].split("|")
+    text = "\u0130  ``Na\u0303\ufb01''"  # as it is cleaned: i "nafi"
+    assert [text[begin:end] for begin, end in merged(albert, text)] == ["\u0130", "  ``", "N", "a", "\ufb01", "''"]
+    assert llama.offsets(["a\U0001f600"]) == [[(0, 1), *[(1, 2)] * 4]]
+    assert t5.offsets(["x \ufb03"])[0][-3:] == [(2, 3)] * 3
+    assert t5.offsets([]) == [] and albert.offsets([""]) == [[]]
+
+
+def merged(tokenizer, text):
+    """Return the places of a text's tokens, those of a character that several share once."""
+    return list(dict.fromkeys(tokenizer.offsets([text])[0]))
 
 
 def test_a_model_without_its_special_tokens_is_refused(tmp_path, t5):

@@ -22,13 +22,13 @@ def _ordinary(vocab_size, special_ids):
 
 
 def _words(token_ids, maskable, tokenizer, budget):
-    """Return (the word of each token, counted in its row; whether it has more tokens than its row may hide)."""
+    """Return (the word of each token, counted in its row; bool [B, 1], rows whose words are all too long to hide)."""
     begins = tokenizer.starts_word[token_ids] | ~maskable
     begins[:, 0] = True
     units = np.cumsum(begins, axis=1) - 1
     flat = units + np.arange(len(units))[:, None] * units.shape[1]
     sizes = np.bincount(flat.ravel(), weights=maskable.ravel(), minlength=units.size)
-    return units, sizes[flat] > budget[:, None]
+    return units, (~maskable | (sizes[flat] > budget[:, None])).all(1, keepdims=True)
 
 
 def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE):
@@ -39,8 +39,8 @@ def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE
         maskable: bool [B, T], real tokens that are not special.
         tokenizer: gives mask_id, vocab_size, special_ids and starts_word.
         rng: NumPy generator.
-        whole_word: bool, choose words, and hide all the pieces of a chosen word. One of more pieces than a row may hide
-            is skipped; where all are (a text without blanks), single tokens are chosen.
+        whole_word: bool, choose words, and hide all the pieces of a chosen word. Where each has more than a row may
+            hide (a text without blanks), tokens are chosen.
         rate: float, the share of the maskable tokens of a row that are predicted (at least one).
 
     Returns:
@@ -55,14 +55,14 @@ def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE
     units, too_long = np.broadcast_to(np.arange(length), (batch, length)), np.False_
     if whole_word:
         units, too_long = _words(token_ids, maskable, tokenizer, budget)
-    draw = np.where(too_long, 1 + random, np.take_along_axis(random, units, axis=1))
+    draw = np.where(too_long, random, np.take_along_axis(random, units, axis=1))
     order = np.argsort(np.where(maskable, draw, 2.0), axis=1, kind="stable")
     chosen = np.arange(length)[None] < budget[:, None]
     if whole_word:
         ordered = np.take_along_axis(units, order, axis=1)
         after = np.take_along_axis(ordered, np.minimum(budget, length - 1)[:, None], axis=1)
         split = (ordered == after) & (budget < maskable.sum(1))[:, None]
-        kept = chosen & ~split & ~np.take_along_axis(too_long, order, axis=1)
+        kept = chosen & (~split | too_long)
         chosen = np.where(kept.any(1, keepdims=True), kept, chosen)
     positions = np.where(chosen, order, 0)[:, :width]
     weights = chosen[:, :width].astype(np.float32)

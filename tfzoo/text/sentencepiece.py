@@ -6,6 +6,7 @@ a special token is text.
 """
 import json
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,9 @@ STYLES = {"AlbertTokenizer": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>", 
           "T5Tokenizer": {"end": "</s>", "pad": "<pad>", "unk": "<unk>"},
           "LlamaTokenizer": {"start": "<s>", "end": "</s>", "unk": "<unk>", "byte": "<0x0A>"}}
 FILES = {"AlbertTokenizer": "spiece.model", "T5Tokenizer": "spiece.model", "LlamaTokenizer": "tokenizer.model"}
+BLANK = "\u2581"
+# What ALBERT's cleaning takes together: quotes of two characters, blanks in a row (RE2's \s and \pZ); else each alone.
+UNITS = re.compile("``|''|[\\t\\n\\f\\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|.", re.DOTALL)
 WORDS = {"start": "bos", "end": "eos", "unk": "unk"}  # Llama's settings may name others
 ROLES = {"AlbertTokenizer": {"cls": "start", "sep": "end", "pad": "pad", "unk": "unk", "mask": "mask"},
          "T5Tokenizer": {"eos": "end", "pad": "pad", "unk": "unk"},
@@ -73,7 +77,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.special_ids = tuple(sorted({*(ids[token] for token in special.values()), self.pad_id,
                                          *range(count, self.vocab_size)}))
         self.starts_word = np.zeros(self.vocab_size, bool)
-        self.starts_word[:count] = [piece.startswith("\u2581") for piece in self.pieces]
+        self.starts_word[:count] = [piece.startswith(BLANK) for piece in self.pieces]
         self._op = tf_text.SentencepieceTokenizer(model, out_type=tf.int32)
 
     @property
@@ -106,13 +110,29 @@ class SentencePieceTokenizer(Tokenizer):
         return self._package.decode(ids)
 
     def offsets(self, texts):
-        found = []
-        for text in as_texts(texts):
-            if self.clean:
-                text = self._cleaned([text]).numpy()[0].decode()
-            encoded = self._package.encode(text, return_type="proto")
-            found.append([(piece.begin, piece.end) for piece in encoded.pieces])
-        return found
+        texts = as_texts(texts)
+        cleaned = self._cleaned(texts)
+        found = self._op.tokenize_with_offsets(cleaned)  # which counts bytes of the cleaned texts
+        return [self._places(text, *parts) for text, *parts in zip(
+            texts, cleaned.numpy().tolist(), *(part.to_list() for part in found))]
+
+    def _places(self, text, cleaned, ids, starts, limits):
+        """Return the places of tokens in a text: of its parts, each is cleaned by itself, and knows its bytes then."""
+        parts = UNITS.findall(text) if self.clean else list(text)
+        unique = list(dict.fromkeys(parts))
+        sizes = dict(zip(unique, map(len, self._cleaned(unique).numpy())))
+        sizes, ends = [sizes[part] for part in parts], np.cumsum([len(part) for part in parts], dtype=int)
+        begins = [*np.repeat(ends - [len(part) for part in parts], sizes).tolist(), len(text)]
+        ends, places = np.repeat(ends, sizes).tolist(), []
+        after = None, None
+        for token, start, limit in reversed(list(zip(ids, starts, limits))):
+            # Of tokens that share a character (bytes, parts of a ligature), SentencePiece gives it to the last one.
+            without_letter = start == limit or self.pieces[token][0] == BLANK and not cleaned[start:limit].strip()
+            if without_letter and limit == after[0] and self.pieces[token] != BLANK:
+                limit = after[1]
+            after = start, limit
+            places.append((begins[start], ends[limit - 1] if limit > start else begins[start]))
+        return places[::-1]
 
     def identity(self):
         plain = self.style != "AlbertTokenizer" or (self.lowercase and not self.keep_accents)

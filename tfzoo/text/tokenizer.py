@@ -250,7 +250,8 @@ class Tokenizer:
 
         Returns:
             List of B lists of (int, int): the first character of each token and the one after its last, in the text
-            with invalid UTF-8 replaced.
+            as it was given, with invalid UTF-8 replaced. Tokens of one character (bytes, parts of a ligature) have all
+            of it; the blank before a word may belong to its token.
         """
         raise ConfigError(f"{type(self).__name__} has no offsets: use a tokenizer of tfzoo.text.load_tokenizer")
 
