@@ -23,6 +23,7 @@ from tfzoo.training import settings as module
 from tfzoo.training.model import get_tokenizer, make_sampler
 from tfzoo.training.run import _facts_of, _take_folder
 from tfzoo.training.run_folder import RunFolder
+from tfzoo.training.run import _results_of_finished
 from tfzoo.training.settings import Settings
 from tfzoo.training.sources import length_of, open_sources
 
@@ -95,6 +96,16 @@ def test_a_run_goes_on_to_the_bit_though_the_defaults_have_changed(whole, given,
 
 def test_a_finished_run_gives_its_results(whole, capsys):
     assert tfzoo.train(whole[0]) == whole[1] and "is finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps, planned", [(3, 120), (3, 150), (3, 3)])
+def test_a_run_that_stopped_early_says_so_and_never_goes_on(steps, planned, tmp_path, capsys):
+    results = {"steps": steps, "planned_steps": 120}
+    run = types.SimpleNamespace(path=tmp_path, results=lambda: results)
+    settings = types.SimpleNamespace(steps=planned, patience=2)
+    assert _results_of_finished(run, settings, resumes=True, strategy=None) == results
+    said = capsys.readouterr().err
+    assert "stopped early at step 3, as --patience=2 asks: give another --output_dir" in said and "more" not in said
 
 
 @pytest.mark.parametrize("wrong, says", [

@@ -145,10 +145,18 @@ def _take_folder(run, settings, facts, strategy):
 def _results_of_finished(run, settings, resumes, strategy):
     """Return the results of a run that has made its steps already, else None."""
     results = run.results() if resumes else None
-    if not agree(strategy, int(results is not None and results["planned_steps"] >= settings.steps)):
+    is_done = results is not None and (_stopped_early(results) or results["planned_steps"] >= settings.steps)
+    if not agree(strategy, int(is_done)):
         return None
-    tell(f"{run.path} is finished: give more --steps or another --output_dir to train on")
-    return results or run.results()
+    results = results or run.results()
+    tell(f"{run.path} stopped early at step {results['steps']}, as --patience={settings.patience} asks: give another "
+         "--output_dir to train on" if _stopped_early(results) else
+         f"{run.path} is finished: give more --steps or another --output_dir to train on")
+    return results
+
+
+def _stopped_early(results):
+    return results["steps"] < results["planned_steps"]
 
 
 def _make_optimizer(settings, model):
