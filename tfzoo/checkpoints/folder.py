@@ -15,7 +15,7 @@ from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.tensors import INDEX, ONE, files_of_ours, read_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
-from tfzoo.models import build_body, family_of
+from tfzoo.models import Body, build_body, family_of
 from tfzoo.tasks import Task, TaskModel, task_of, tasks
 from tfzoo.tasks.build import put_head
 from tfzoo.tasks.predictor import Predictor
@@ -177,13 +177,18 @@ def save(loaded, folder, format="tfzoo"):
         format: "tfzoo", or "huggingface": a folder that transformers loads.
 
     Raises:
-        ConfigError: an unknown format, or one that has no such model; a folder that holds something else, or a file of
+        ConfigError: an unknown format, or one that has no such model; a model that is not tfzoo's, or does not fit its
+            task and labels; a folder that holds something else, or a file of
             others that would be replaced or be read instead of the new ones.
         OSError: it could not be written. In either case what was there stays.
     """
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: allowed are {', '.join(FORMATS)}")
     loaded = loaded if isinstance(loaded, Loaded) else _loaded_of(loaded)
+    try:
+        _check(loaded, "the model")
+    except DataError as error:
+        raise ConfigError(f"it could not be loaded again ({reason_of(error, 200)}): make it with tfzoo.build") from None
     folder, ours = files.target_folder(files.local_path(folder, "folder"), _written_in)
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -234,7 +239,12 @@ def _check_others(folder, written, ours):
 def _loaded_of(model):
     """Return the Loaded of a model without a tokenizer: with the task that it carries."""
     body = model.body if isinstance(model, TaskModel) else model
-    family_of(body.name)  # refuses other names
+    if hasattr(body, "name"):
+        family_of(body.name)  # refuses other names
+    if not isinstance(body, Body):
+        raise ConfigError(f"it is a {type(model).__name__}: allowed is what tfzoo.build or tfzoo.load has made")
+    if body is not model and model.task is None:
+        raise ConfigError(f"{model.name} has a head, but no task: make it with tfzoo.build, or give TaskModel the task")
     task = None if body is model else model.task
     return Loaded(model, None, {
         "model": body.name, "task": task and task.name, "labels": task and task.labels,

@@ -37,7 +37,63 @@ class Traits:
     source: bool = False
 
 
-class Body(keras.Model):
+def check_inputs(body, inputs, embedded=None):
+    """Raise ConfigError, in one line, for inputs that would fail amid the layers.
+
+    Args:
+        body: Body; inputs, embedded: see its call arguments.
+    """
+    if not isinstance(inputs, dict):
+        raise ConfigError(f"inputs are a {type(inputs).__name__}: allowed is a dict of {', '.join(body.input_names)}")
+    for side in ("encoder_", "decoder_") if body.traits.source else ("",):
+        given = embedded.get(side[:-1]) if isinstance(embedded, dict) else embedded
+        if given is not None:
+            continue
+        name = f"{side}token_ids"
+        length = _length_of(name, inputs.get(name), inputs)
+        most = body.config["max_length"] if body.config["positions"] in ("learned", "sinusoidal") else None
+        if length and most and length > most and inputs.get("position_ids") is None:
+            raise ConfigError(f"{name} has {length} columns: allowed are the model's {most} positions (max_length); "
+                              "cut the texts, or build the model with a larger max_length")
+        for other in (f"{side}padding_mask", *(() if side else ("segment_ids", "position_ids", "document_ids"))):
+            columns = getattr(inputs.get(other), "shape", ())[-1:]
+            if length and columns and columns[0] not in (None, length):
+                raise ConfigError(f"{other} has {columns[0]} columns and {name} {length}: allowed are as many")
+
+
+def _length_of(name, ids, inputs):
+    """Return how many columns token ids have, None where a graph does not know; refuse what is none."""
+    shape, kind = getattr(ids, "shape", None), getattr(ids, "dtype", None)
+    if ids is None or shape is None:
+        got = f"{name} is a {type(ids).__name__}" if name in inputs else f"inputs have {', '.join(inputs) or 'nothing'}"
+        raise ConfigError(f"{got}: needed is {name}, an array or tensor of integers [B, T]")
+    known = getattr(shape, "rank", len(shape) if isinstance(shape, tuple) else None)
+    if known not in (None, 2) or "int" not in keras.backend.standardize_dtype(kind):
+        raise ConfigError(f"{name} has shape {list(shape)} and dtype {keras.backend.standardize_dtype(kind)}: allowed "
+                          "are integers [B, T]")
+    return shape[1] if known else None
+
+
+class DictModel(keras.Model):
+    """A model whose inputs are a dict, see Body and TaskModel: it refuses others in one line, and can be exported.
+
+    Subclasses have input_names, the inputs of an exported model: tuple of str.
+    """
+
+    def __call__(self, inputs, **options):
+        check_inputs(getattr(self, "body", self), inputs, options.get("embedded"))
+        return super().__call__(inputs, **options)
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **options):
+        """Export as keras.Model does; without input_signature a model takes its input_names, int32 [B, T]."""
+        if input_signature is None:
+            self._called = True  # Keras asks for it to know the inputs
+            input_signature = [{name: keras.InputSpec(dtype="int32", shape=(None, None), name=name)
+                                for name in self.input_names}]
+        super().export(filepath, format=format, verbose=verbose, input_signature=input_signature, **options)
+
+
+class Body(DictModel):
     """A model without a head.
 
     Its constructor takes plain values, which `config` keeps by name, and `dtype` and `name`. Low-rank adapters are
@@ -70,6 +126,13 @@ class Body(keras.Model):
     def pooled_arguments(cls, pooled):
         """Return the arguments with which a body has a pooler, or has none: dict; empty where it never has one."""
         return {}
+
+    @property
+    def input_names(self):
+        """Return the inputs that every text of this body has, tuple of str; segment_ids where there are segments."""
+        sides = ("encoder_", "decoder_") if self.traits.source else ("",)
+        segments = ("segment_ids",) if self.config.get("num_segments", 0) > 1 else ()
+        return (*(f"{side}{name}" for side in sides for name in ("token_ids", "padding_mask")), *segments)
 
     @property
     def traits(self):

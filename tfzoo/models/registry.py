@@ -3,6 +3,8 @@ import difflib
 import inspect
 import math
 
+import keras
+
 from tfzoo.errors import ConfigError
 from tfzoo.layers import shapes_only
 from tfzoo.models.families import (albert, bert, distilbert, electra, gpt, gpt2, gpt3, llama, mistral, qwen2, roberta,
@@ -21,6 +23,7 @@ def list_models():
 
 def family_of(name):
     """Return the Family of a model or of its own name ("bert"), or raise ConfigError with the nearest names."""
+    name = name if isinstance(name, str) else repr(name)
     for family in FAMILIES:
         if name in family.sizes or name == family.name:
             return family
@@ -56,9 +59,11 @@ def config_of(name, **overrides):
         fits = isinstance(value, (int, float) if wanted is float else wanted) or (wanted is dict and value is None)
         if not fits or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(f"{key} is {value!r}: allowed is a value of type {wanted.__name__}")
-        least = 0 if key in MAY_BE_ZERO else 1
-        if wanted is int and value < least:
+        least = 0 if key in MAY_BE_ZERO or wanted is float else 1
+        if wanted in (int, float) and not value >= least:
             raise ConfigError(f"{key} is {value}: allowed is {least} or more")
+        if key == "dropout" and value >= 1:
+            raise ConfigError(f"dropout is {value}: allowed is a rate from 0 to below 1")
         config[key] = value
     return config
 
@@ -77,7 +82,12 @@ def build_body(name, dtype=None, **overrides):
     Raises:
         ConfigError: see `config_of`.
     """
-    return family_of(name).body(**config_of(name, **overrides), dtype=dtype, name=name)
+    config = config_of(name, **overrides)
+    try:
+        dtype = keras.dtype_policies.get(dtype)
+    except (ValueError, TypeError):
+        raise ConfigError(f"dtype is {dtype!r}: allowed are Keras' policies, as float32, mixed_bfloat16") from None
+    return family_of(name).body(**config, dtype=dtype, name=name)
 
 
 def count_parameters(name, **overrides):

@@ -1,4 +1,5 @@
 """The way from names to models that answer."""
+from tfzoo.errors import ConfigError, shown
 from tfzoo.models import build_body, family_of
 from tfzoo.tasks.model import TaskModel
 from tfzoo.tasks.registry import task_of
@@ -41,5 +42,7 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
         TensorShape([1, 2])
     """
     if task is None:
+        if labels is not None:
+            raise ConfigError(f"labels are {shown(labels)}, but there is no task: give task too, or omit them")
         return build_body(name, dtype=dtype, **overrides)
     return build_for(name, task_of(task, labels), dtype, **overrides)

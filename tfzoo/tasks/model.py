@@ -1,11 +1,12 @@
 """A body with a head: an ordinary Keras model that answers, and knows what it was taught."""
 import keras
 
+from tfzoo.models import DictModel
 from tfzoo.tasks.registry import task_of
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class TaskModel(keras.Model):
+class TaskModel(DictModel):
     """Join a body and a head.
 
     Args:
@@ -33,6 +34,11 @@ class TaskModel(keras.Model):
         if not head.built:
             head.build()
         self.built = True
+
+    @property
+    def input_names(self):
+        """Return the inputs of an exported model, see Body."""
+        return self.body.input_names
 
     def call(self, inputs, *, only_read=False, embedded=None, keep=(), training=None):
         given = inputs  # `embedded` may be longer than the token ids that it stands in for

@@ -33,8 +33,7 @@ def open_init(settings):
         raise DataError(f"--init={settings.init} has weights that are not finite: its training diverged; use another")
     name = loaded.config["model"] if loaded else settings.model
     family_of(name)
-    if not tasks()[settings.task].labelled:
-        task_of(settings.task).check_family(name)
+    task_of(settings.task, ["0", "1"] if tasks()[settings.task].labelled else None).check_family(name)
     return loaded
 
 
