@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.layers import Block, Dropout, context, initial_weights, training_step
+from tfzoo.layers import Block, Dropout, blank_weights, context, initial_weights, training_step
 from tfzoo.models import build_body
 from tfzoo.models.stack import Stack
 
@@ -103,3 +103,24 @@ def test_initial_weights_are_a_function_of_seed_and_path_and_move_no_generator()
     flat = np.concatenate([value.ravel() for path, value in three.items() if path.endswith("kernel")])
     assert abs(flat.std() / 0.02 - 0.88) < 0.02 and np.abs(flat).max() <= 0.04
     assert abs(flat.mean()) < 5 * 0.0176 / flat.size ** 0.5
+
+
+def test_what_another_thread_builds_while_one_reads_weights_is_not_blank():
+    def build():
+        return build_body("bert_tiny", **{**SIZES, "num_layers": 1, "num_heads": 2, "max_length": 8})
+
+    def read(meet):
+        with blank_weights():
+            meet()
+            body = build()
+            meet()
+        return body
+
+    def make(meet):
+        meet()
+        body = build()
+        meet()
+        return body
+
+    blank, fresh = side_by_side(read, make)
+    assert not np.any(blank.embeddings.token) and np.std(fresh.embeddings.token) > 0.01
