@@ -21,9 +21,8 @@ from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
 from tfzoo.training import settings as module
 from tfzoo.training.model import get_tokenizer, make_sampler
-from tfzoo.training.run import _facts_of, _take_folder
+from tfzoo.training.run import _facts_of, _results_of_finished, _take_folder
 from tfzoo.training.run_folder import RunFolder
-from tfzoo.training.run import _results_of_finished
 from tfzoo.training.settings import Settings
 from tfzoo.training.sources import length_of, open_sources
 
