@@ -27,8 +27,9 @@ def run(values):
     from tfzoo.training.sources import length_of, tell_counts, tell_notes
     from tfzoo.training.strategy import choose_xla
     loaded = load(values.init, POLICIES[values.precision])
-    if loaded.task is None or loaded.tokenizer is None:
-        raise ConfigError(f"--init={values.init} has no task or no tokenizer: needed is the model of a finished run")
+    if loaded.task is None:
+        raise ConfigError(f"--init={values.init} has no task: needed is the model of a finished run")
+    loaded.check_tokenizer()
     source = open_source(values.data, loaded.task.columns, "eval",
                          document_of(loaded.task.name, values.document), values.max_bad_rows, values.allow_download)
     if source is None:

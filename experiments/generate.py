@@ -39,7 +39,7 @@ def run(values):
     output = app.output_path(values.output)
     sampling = Sampling(values.temperature, values.top_k, values.top_p, values.seed)
     prompt = sys.stdin.read() if values.prompt == "-" else values.prompt
-    tokens = loaded.tokenizer.beginning(loaded.tokenizer.encode([prompt])[0].numpy())
+    tokens = loaded.check_tokenizer().beginning(loaded.tokenizer.encode([prompt])[0].numpy())
     if len(tokens) >= loaded.model.body.config["max_length"]:
         tell(f"the prompt has {len(tokens):,} tokens, the model sees the last "
              f"{loaded.model.body.config['max_length'] - 1:,} of them")

@@ -132,7 +132,7 @@ def _pairs(folder, draw):
 def _whole(folder, draw):
     """Make a folder with a tokenizer.json: T5's (with its model of SentencePiece, or without), MiniLM's, GPT-2's."""
     kind = draw.choice(["t5", "minilm", "gpt2"])
-    config = {"tokenizer_class": draw.choice(["PreTrainedTokenizerFast", None])}
+    config = {"tokenizer_class": draw.choice(["PreTrainedTokenizerFast", None]), "model_max_length": 512}
     if kind == "t5":
         shutil.copy(vocab_dir() / "t5" / "tokenizer.json", folder)
         if draw.random() < 0.5:
@@ -146,7 +146,7 @@ def _whole(folder, draw):
                             ("tokenize_chinese_chars", [True, False])):
             if draw.random() < 0.4:
                 config[key] = draw.choice(values)
-        return "bert", {**config, "model_max_length": 512}, range(30522), kind
+        return "bert", config, range(30522), kind
     from tokenizers import ByteLevelBPETokenizer
     source = vocab_dir() / "gpt2"
     backend = ByteLevelBPETokenizer.from_file(str(source / "vocab.json"), str(source / "merges.txt"),

@@ -34,6 +34,9 @@ CASES = {
         "tokenizer_config.json": {"add_prefix_space": True, "add_bos_token": True},
         "special_tokens_map.json": {"pad_token": "<pad>", "additional_special_tokens": ["<ent>"]},
         "added_tokens.json": {"<pad>": 50257, "<ent>": 50258, "[E1]": 50259}}),
+    "flags": ("gpt2", "gpt2", {
+        "special_tokens_map.json": {"additional_special_tokens": [{**ADDED, "content": "<ent>", "rstrip": True}]},
+        "added_tokens.json": {"<ent>": 50257, "NewTok": 50258}}),
     "t5": ("t5", "t5", {"added_tokens.json": {"[E1]": 32100, "<ent>": 32101}, "tokenizer_config.json": {
         "tokenizer_class": "T5TokenizerFast", "extra_ids": 100}}),
     "a class over tokenizer.json": ("bert", "all-MiniLM-L6-v2/tokenizer.json", {"tokenizer_config.json": {

@@ -108,7 +108,7 @@ def read_adapter(base, folder, dtype=None):
                         "the training began with")
     settings = {"task": config["task"], "labels": config["labels"], "settings": config["task_settings"],
                 "max_length": config["max_length"]}
-    return Loaded(model, base.tokenizer, {**base.config, **settings}), method
+    return Loaded(model, base.tokenizer, {**base.config, **settings}, tokenizer_problem=base.tokenizer_problem), method
 
 
 def _fill(model, tensors, folder):

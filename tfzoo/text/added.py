@@ -38,6 +38,7 @@ CLASSES = {
     "t5": ("T5Tokenizer", "spiece.model")}
 NAMES = {token for names in DEFAULTS.values() for token in names.values()}
 SENTINEL = re.compile(r"<extra_id_\d+>")
+EARLIER = {"tokenizer_class", "bos_token", "eos_token", "pad_token", "unk_token", "mask_token"}
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 
@@ -78,13 +79,15 @@ def settings_of(folder):
     Returns:
         dict of tokenizer_config.json, or else with special_tokens_map.json and added_tokens.json where it does not list
         added tokens itself; `tokenizer_class` from config.json where it names none; `added_tokens_decoder`, dict of int
-        to dict; `configured`, whether there is a tokenizer_config.json; `asked`, False.
+        to dict; `configured`, whether there is a tokenizer_config.json of transformers; `asked`, False.
     """
     def found(name):
         return read_json(folder / name) if (folder / name).is_file() else {}
 
     config = found("tokenizer_config.json")
     settings = {**config, "configured": bool(config), "asked": False}
+    if config.get("tokenizer_class") == "PreTrainedTokenizerFast" and config.keys() <= EARLIER:
+        settings.update(configured=False, split_special_tokens=True)  # what an earlier release wrote encodes as it did
     if not config.get("tokenizer_class"):
         model = found("config.json")
         name, vocabulary = CLASSES.get(str(model.get("model_type")), (None, ""))
@@ -156,7 +159,9 @@ def add_tokens(backend, settings):
     tokens = [_token(token, token["content"] in special) for _, token in listed]
     tokens = [token for token in tokens if repr(token) != repr(there.get(token.content))]
     known = {*there, *(token.content for token in tokens)}
-    more = [token for token in named if content_of(token) not in known]
+    same = {repr(token) for token in (*tokens, *there.values())}  # one with flags of its own is added again, with these
+    more = [token for token in named if (token not in known if isinstance(token, str) else
+                                         repr(_token(token, True)) not in same)]
     given = {content_of(settings.get(f"{role}_token")) for role in ROLES}
     while more and content_of(more[-1]) in NAMES - given and content_of(more[-1]) not in before:
         more.pop()  # its class alone names it, and nothing gives it an id

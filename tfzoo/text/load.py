@@ -135,6 +135,9 @@ def _of_words(path, settings, bare):
     text = path.read_text(encoding="utf-8", errors="replace")
     vocabulary = (text[:-1] if text.endswith("\n") else text).split("\n")
     capitals = any(token != token.lower() for token in vocabulary if not token.startswith("["))
+    if bare and capitals and "do_lower_case" not in settings:
+        tell(f"{path} has capitals, and tokenizer_config.json has no do_lower_case: texts keep their case, which "
+             "transformers lower-cases; do_lower_case there decides")
     settings = {"do_lower_case": not capitals, **settings,
                 "tokenizer_class": settings["tokenizer_class"] or "BertTokenizer"}
     ids = {token: number for number, token in enumerate(vocabulary)}

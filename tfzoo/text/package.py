@@ -59,8 +59,8 @@ class PackageTokenizer(Tokenizer):
         for token in added:  # special to the backend is what it does not look for in a text
             token["special"] = token["id"] in around or is_text(token["content"], config) or (
                 token["special"] and self._splits)
-        same = flags == [token["special"] for token in added]
-        self._backend = plain if same else backend_of(json.dumps(state))
+        self._same = flags == [token["special"] for token in added]
+        self._backend = plain if self._same else backend_of(json.dumps(state))
         self._backend.encode_special_tokens = True
         self.starts_word = self._word_starts(ids, state["model"])
         if (state.get("pre_tokenizer") or {}).get("type") == "ByteLevel":  # GPT-2's and RoBERTa's; later ones have more
@@ -111,7 +111,7 @@ class PackageTokenizer(Tokenizer):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
     def identity(self):
-        return [self.kind, self.content]
+        return [self.kind, self.content, *([] if self._same else ["looks for added tokens"])]
 
     def save(self, folder):
         """Write tokenizer.json as it came and tokenizer_config.json, which Hugging Face reads too, into a folder."""
@@ -119,8 +119,7 @@ class PackageTokenizer(Tokenizer):
         (folder / "tokenizer.json").write_text(self.content, encoding="utf-8")
         config = {"tokenizer_class": "PreTrainedTokenizerFast",
                   **{f"{name}_token": token for name, token in self.tokens.items() if token}}
-        if self._splits:
-            config["split_special_tokens"] = True
+        config["split_special_tokens"] = self._splits
         if (self._state.get("pre_tokenizer") or {}).get("add_prefix_space"):  # which transformers takes from here
             config["add_prefix_space"] = True
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")

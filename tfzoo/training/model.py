@@ -27,8 +27,8 @@ def open_init(settings):
         DataError: an --init whose weights are not finite.
     """
     loaded = load(settings.init) if settings.init else None
-    if loaded is not None and loaded.tokenizer is None:
-        raise ConfigError(f"--init={settings.init} has no tokenizer: needed is a folder with one")
+    if loaded is not None:
+        loaded.check_tokenizer()
     if loaded is not None and not all(np.isfinite(weight.numpy()).all() for weight in loaded.model.weights):
         raise DataError(f"--init={settings.init} has weights that are not finite: its training diverged; use another")
     name = loaded.config["model"] if loaded else settings.model
