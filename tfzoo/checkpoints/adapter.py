@@ -10,7 +10,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from tfzoo import files
-from tfzoo.checkpoints.folder import Loaded, with_head
+from tfzoo.checkpoints.folder import with_head
+from tfzoo.checkpoints.loaded import Loaded
 from tfzoo.checkpoints.tensors import TensorFile, read_json
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.methods import hash_base, method_of
