@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -279,7 +280,7 @@ def test_a_signal_amid_the_imports_waits_for_their_end_and_is_one_line(number, c
 
     def import_slowly(name, *rest):
         if name == "tensorflow":
-            os.kill(os.getpid(), number)
+            signal.pthread_kill(threading.main_thread().ident, number)  # at the start of a script it is the only one
             try:
                 time.sleep(0.01)
             except KeyboardInterrupt as error:  # as C extensions report it
