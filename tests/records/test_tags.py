@@ -49,7 +49,7 @@ def test_what_are_tags_of_entities():
     assert are_entities({"O", "I-PER"}) and are_entities({"B-PER", "I-PER"}) and are_entities({"O"})
     assert are_entities({"B", "I", "O"}) and are_entities({"B", "M", "E", "S"})
     for classes in ({"NOUN", "ADJ", "X"}, {"O", "NOUN"}, {"PRP$", "-LRB-", ","}, {"O", "S"}, {"I", "O"}, set(),
-                    {"PERSON", "O"}, {"S-adj", "noun"}, {"B-"}, {"PER-B", "PER-I", "O"}, {"1", "0"}):
+                    {"PERSON", "O"}, {"S-adj", "noun"}, {"B-"}, {"1", "0"}):
         assert are_entities(classes) is False, classes
     with pytest.raises(DataError, match="'B_LOC' is among tags of entities such as 'B-PER'.*allowed are"):
         are_entities({"O", "B-PER", "B_LOC"})
@@ -80,3 +80,14 @@ def test_tags_are_put_into_the_scheme_of_labels(tags, in_io, in_iob2):
 def test_entities_that_no_tags_can_spell_are_refused(found):
     with pytest.raises(DataError, match="do not overlap"):
         tags_of(found, 3)
+
+
+@pytest.mark.parametrize("tags", [["O", "PER-B", "PER-I"], ["O", "B_PER", "I_PER"], ["o", "b-per"], ["O", "LOC_S"]])
+def test_tags_of_entities_in_another_spelling_are_refused(tags):
+    with pytest.raises(DataError, match="looks like an entity's in another spelling: allowed are O and one of B E I"):
+        are_entities(tags)
+
+
+@pytest.mark.parametrize("tags", [["PER-B", "PER-I"], ["O", "NN_S", "VERB"], ["O", "X"], ["o", "NOUN"], ["a-b", "O"]])
+def test_classes_stay_classes(tags):
+    assert not are_entities(tags)

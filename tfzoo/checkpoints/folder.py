@@ -5,6 +5,8 @@ Folders of Hugging Face's transformers are read and written too, see huggingface
 import json
 import shutil
 
+import numpy as np
+
 from tfzoo import files
 from tfzoo.checkpoints import huggingface, keras_nlp, sentence_transformers
 from tfzoo.checkpoints.archive import read_archive
@@ -125,10 +127,21 @@ def load(source, dtype=None):
         Loaded.
 
     Raises:
-        FileNotFoundError: no such folder, or it holds no model. DataError: damaged (its vocabulary too), of another
-            format version, or of an architecture that tfzoo does not have; where tfzoo does not know the kind of the
-            tokenizer, or others' has more ids than the model has rows, the model is loaded without one.
+        FileNotFoundError: no such folder, or it holds no model.
+        DataError: a damaged file (the vocabulary too), another format version, an unknown architecture, or weights that
+            are not finite. If only the tokenizer is of an unknown kind, or one of Hugging Face's has more ids than the
+            model has rows, the model is loaded without it.
     """
+    loaded = _read(source, dtype)
+    for weight in loaded.model.weights:
+        values = np.asarray(weight.value)
+        if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+            raise DataError(f"{source} has weights that are not finite ({weight.path}): its training diverged; use "
+                            "another checkpoint")
+    return loaded
+
+
+def _read(source, dtype):
     if str(source).startswith(keras_nlp.PREFIX):
         model, tokenizer, problem, config = keras_nlp.read(str(source), dtype)
         return Loaded(model, tokenizer, {"format_version": FORMAT_VERSION, **config}, tokenizer_problem=problem)

@@ -13,6 +13,7 @@ OUTSIDE = "O"
 BEGINS, INSIDE, ENDS = frozenset("BSU"), frozenset("IM"), frozenset("ELSU")
 MARKS = BEGINS | INSIDE | ENDS
 _TYPED = re.compile(rf"[{''.join(sorted(MARKS))}]-.", re.DOTALL)
+_MISSPELLED = re.compile(r".+[-_][BIMELSU]|[BIMELSU]_.+|[bimelsu][-_].+", re.DOTALL)  # PER-B, B_PER, b-per
 
 
 def are_entities(found):
@@ -26,7 +27,8 @@ def are_entities(found):
         several words (B, I, O); O alone counts as well.
 
     Raises:
-        DataError: where there are O and tags with a type, and a tag that is neither.
+        DataError: O and tags with a type occur beside a tag that is neither, or all tags but O spell a mark with a type
+            in another way (PER-B, B_PER, b-per).
 
     Example:
         >>> are_entities(["O", "I-PER"]), are_entities(["ADJ", "NOUN"])
@@ -38,6 +40,9 @@ def are_entities(found):
     if typed and others and OUTSIDE in found:
         raise DataError(f"the tag {shown(min(others))} is among tags of entities such as {shown(min(typed))}: allowed "
                         f"are O and one of {' '.join(sorted(MARKS))} with - and a type")
+    if others and found & {OUTSIDE, "o"} and all(map(_MISSPELLED.fullmatch, others - {"o"})) and not typed:
+        raise DataError(f"the tag {shown(max(others))} looks like an entity's in another spelling: allowed are O and "
+                        f"one of {' '.join(sorted(MARKS))} with - and a type, such as B-PER")
     bare = "B" in others and others & (INSIDE | {"E", "L"}) and others <= MARKS
     return bool(typed and not others) or found == {OUTSIDE} or bool(bare and not typed)
 

@@ -1,6 +1,4 @@
 """What a run trains: the model of its settings, from scratch or from --init, with its tokenizer."""
-import numpy as np
-
 from tfzoo import files
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
@@ -24,13 +22,10 @@ def open_init(settings):
 
     Raises:
         ConfigError: an unknown model, one that cannot learn the task, or an --init without a tokenizer; see load too.
-        DataError: an --init whose weights are not finite.
     """
     loaded = load(settings.init) if settings.init else None
     if loaded is not None:
         loaded.check_tokenizer()
-    if loaded is not None and not all(np.isfinite(weight.numpy()).all() for weight in loaded.model.weights):
-        raise DataError(f"--init={settings.init} has weights that are not finite: its training diverged; use another")
     name = loaded.config["model"] if loaded else settings.model
     family_of(name)
     task_of(settings.task, ["0", "1"] if tasks()[settings.task].labelled else None).check_family(name)
