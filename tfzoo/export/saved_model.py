@@ -1,6 +1,6 @@
-"""A model with its tokenizer inside, as a SavedModel that takes strings.
+"""Export a model with its tokenizer as a SavedModel that takes strings.
 
-Loading it needs `import tensorflow_text` first, for the tokenizer's ops, and nothing of tfzoo or Keras.
+To load it, `import tensorflow_text` first, which registers the tokenizer's ops; neither tfzoo nor Keras is needed.
 """
 import json
 import shutil
@@ -12,16 +12,16 @@ from tfzoo.errors import ConfigError
 
 
 def serving_function(loaded):
-    """Return the function that is served: strings to what the task's `serve` gives, the tokenizer included.
+    """Return the function to serve: tokenize strings, run the model, return the outputs of the task's `serve`.
 
     Args:
-        loaded: Loaded with a task that predicts, and a tokenizer that encodes in a graph.
+        loaded: Loaded, with a task that predicts and a tokenizer that encodes inside a graph.
 
     Returns:
-        Function of texts, tf.string [B] (and pairs, tf.string [B] or None) to dict of tensors [B, ...].
+        callable of texts, tf.string [B], and pairs, tf.string [B] or None -> dict of tensors [B, ...].
 
     Raises:
-        ConfigError: where the model has no such task or tokenizer.
+        ConfigError: the model has no such task or tokenizer.
     """
     task = loaded.check_answers()
     if not loaded.tokenizer.in_graph:
@@ -36,19 +36,20 @@ def serving_function(loaded):
 
 
 def export(loaded, folder):
-    """Write a SavedModel; it appears whole or not at all.
+    """Write a SavedModel atomically: complete, or not at all.
 
-    Its signatures: `serving_default` takes `text` (strings [B]), and `pair` of a task of pairs `text` and `text_pair`.
-    Both give what the task serves: `label` and `probabilities`, or `tags`, `starts`, `ends` and `length`; and `cut`,
-    how many tokens did not fit. The labels in their order are also in `assets.extra/labels.json`. What
-    `tf.saved_model.load` gives has `variables` and `trainable_variables`.
+    Signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, signature `pair` takes `text` and
+    `text_pair`. Both return the outputs of the task: `label` and `probabilities`, or `tags`, `starts`, `ends` and
+    `length`; and `cut`, the number of tokens truncated. `assets.extra/labels.json` lists the labels in order. The
+    object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 
     Args:
         loaded: Loaded, see serving_function.
-        folder: str or path; must not exist yet, or be empty.
+        folder: str or path; must be empty or not exist.
 
     Raises:
-        ConfigError: see serving_function; the folder holds something. OSError: it cannot be written.
+        ConfigError: see serving_function; or the folder is not empty.
+        OSError: the folder cannot be written.
     """
     folder, _ = files.target_folder(files.local_path(folder, "folder"), lambda _: None)
     serve = serving_function(loaded)
@@ -74,5 +75,5 @@ def export(loaded, folder):
 
 
 def _traced(function, *inputs):
-    # A concrete function is saved as it is; keras.export.ExportArchive traces each one twice.
+    # A concrete function is saved without retracing; keras.export.ExportArchive traces each one twice.
     return tf.function(function, autograph=False).get_concrete_function(*inputs)

@@ -1,4 +1,4 @@
-"""Models built of the zoo's layers, by family and size."""
+"""Model bodies built from tfzoo.layers, by family and size."""
 from tfzoo.models.body import Body, DictModel, Traits
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.encoder import Encoder

@@ -1,4 +1,4 @@
-"""The contract of every architecture: what a body takes, gives, and how it decodes."""
+"""The interface of every architecture: call arguments, outputs, cached decoding, low-rank adapters."""
 import dataclasses
 
 import keras
@@ -8,27 +8,27 @@ from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import Linear, Taps
 
 
-ADAPTER = ("rank", "alpha", "adapter_dropout")  # the values of a low-rank adapter, see Linear
+ADAPTER = ("rank", "alpha", "adapter_dropout")  # the settings of a low-rank adapter, see Linear
 
 
 def check_columns(column, count, length):
-    """Refuse to decode `count` columns from `column` on where there are `length`; see the errors of Body.step."""
+    """Raise if `count` more columns after the first `column` exceed `length`; errors: see Body.step."""
     if tf.is_symbolic_tensor(column):
-        tf.debugging.assert_less_equal(column + count, length, f"columns beyond the {length} of start")
+        tf.debugging.assert_less_equal(column + count, length, f"start reserved {length} columns")
     elif int(column) + count > length:
-        raise ConfigError(f"{int(column) + count} columns: allowed are the {length} that start was given; start with a "
-                          "greater length")
+        raise ConfigError(f"got {int(column) + count} columns: allowed are the {length} that start reserved; call "
+                          "start with a larger length")
 
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """What a body is, for those who need not know which.
+    """Capabilities of a body, for code that must not depend on its class.
 
     Attributes:
-        causal: bool, each position sees itself and what stands before it alone.
-        cached: bool, it decodes: `start`, `step` and `reorder`.
-        pooled: bool, it gives a vector of the whole text, `pooled`.
-        source: bool, it reads a source text beside its own.
+        causal: bool, each position attends only to itself and earlier positions.
+        cached: bool, it can decode with a key/value cache: `start`, `step` and `reorder`.
+        pooled: bool, it returns one vector for the whole text, `pooled`.
+        source: bool, it also takes a source text (encoder-decoder).
     """
 
     causal: bool
@@ -96,35 +96,35 @@ class DictModel(keras.Model):
 class Body(DictModel):
     """A model without a head.
 
-    Its constructor takes plain values, which `config` keeps by name, and `dtype` and `name`. Low-rank adapters are
-    added to a body that is there; `get_config` has them, so that a file keeps an unmerged model.
+    The constructor takes plain values, kept by name in `config`, plus `dtype` and `name`. Low-rank adapters are added
+    after construction; `get_config` includes them, so a saved file can hold an unmerged model.
 
     Call arguments:
-        inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids and what else
-            the class names; of encoder-decoders encoder_token_ids [B, S], decoder_token_ids [B, T] and their masks.
-        read: int32 [B, P], the only positions that are needed: nothing else is computed that only others need.
-            None: all.
-        embedded: float [B, T, E], what stands in for the rows of the token table (prompts, adversarial steps); then
-            token_ids may be missing. None looks them up.
+        inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids and any others
+            that the class documents; for encoder-decoders encoder_token_ids [B, S], decoder_token_ids [B, T] and
+            encoder_padding_mask, decoder_padding_mask.
+        read: int32 [B, P], the positions to return; work that only other positions need is skipped. None: all.
+        embedded: float [B, T, E], used instead of the rows of the token table (prompts, adversarial steps); token_ids
+            may then be missing. None: look token_ids up.
         keep: iterable of str, intermediates to return: "embeddings", "block_03", "block_03/attention/probabilities".
         training: bool.
 
     Returns:
-        dict: sequence float [B, T, D], or with `read` read [B, P, D]; pooled [B, D] where the body is pooled; and each
-        of `keep` by its name.
+        dict: "sequence" float [B, T, D], or with `read` "read" float [B, P, D]; "pooled" float [B, D] if the body is
+        pooled; and each name in `keep`.
 
     Raises:
-        ConfigError: for a name in `keep` that the body has not.
+        ConfigError: `keep` has a name that this body does not have.
     """
 
     @classmethod
     def traits_of(cls, config):
-        """Return the Traits of a body with this config."""
+        """Return the Traits of a body with this config (dict)."""
         raise NotImplementedError(f"{cls.__name__} has no traits")
 
     @classmethod
     def pooled_arguments(cls, pooled):
-        """Return the arguments with which a body has a pooler, or has none: dict; empty where it never has one."""
+        """Return the constructor arguments that add or omit the pooler (bool): dict, empty if there is no choice."""
         return {}
 
     @property
@@ -140,59 +140,59 @@ class Body(DictModel):
         return self.traits_of(self.config)
 
     def start(self, inputs, length):
-        """Begin to decode: run the prompts in one pass.
+        """Start decoding: run the prompts in one pass.
 
         Args:
-            inputs: as `call`, prompts of different lengths padded on the left (padding_mask).
-            length: int, columns in all, at least those of the prompts.
+            inputs: as in `call`; prompts of different lengths must be left-padded (padding_mask).
+            length: int, columns to reserve, those of the prompts included.
 
         Returns:
-            (dict with sequence float [B, 1, D], of each row's last column; state, a nest of tensors).
+            (dict with "sequence" float [B, 1, D], the last column of each row; state, a nest of tensors).
 
         Raises:
-            ConfigError: for a length that the prompts exceed, or a body that does not decode.
+            ConfigError: the prompts are longer than `length`, or this body does not decode.
         """
         raise ConfigError(f"{self.name} does not decode: allowed are decoders and encoder-decoders")
 
     def step(self, token_ids, state):
-        """Decode the next columns.
+        """Decode the next n columns.
 
         Args:
             token_ids: int32 [B, n].
-            state: of `start` or the step before.
+            state: from `start` or the previous `step`.
 
         Returns:
-            (dict with sequence float [B, n, D], state).
+            (dict with "sequence" float [B, n, D], state).
 
         Raises:
-            ConfigError: beyond the length of `start`; in a graph tf.errors.InvalidArgumentError, but where XLA has
-                compiled it, which knows no such errors: there the caller keeps count.
+            ConfigError: the columns exceed the length given to `start`. In a graph: tf.errors.InvalidArgumentError,
+                except that XLA drops assertions, so a compiled graph does not notice and the caller must count.
         """
         raise ConfigError(f"{self.name} does not decode: allowed are decoders and encoder-decoders")
 
     def reorder(self, state, rows):
-        """Return a state whose rows are those of these numbers, int32 [N], as a beam search needs it."""
+        """Return the state with its rows gathered by index, `rows` int32 [N], as beam search needs."""
         return tf.nest.map_structure(lambda value: value if value.shape.rank == 0 else tf.gather(value, rows), state)
 
     @property
     def linears(self):
-        """Return the projections of all parts: dict of path, as "block_00/attention/query" -> Linear."""
+        """Return all projections: dict of path, such as "block_00/attention/query" -> Linear."""
         linears = [layer for layer in self._flatten_layers(include_self=False) if isinstance(layer, Linear)]
         return {linear.path: linear for linear in sorted(linears, key=lambda linear: linear.path)}
 
     @property
     def adapters(self):
-        """Return the low-rank adapters: dict of the path of a Linear -> dict of rank, alpha and adapter_dropout."""
+        """Return the low-rank adapters: dict of Linear path -> dict of rank, alpha and adapter_dropout."""
         return {path: linear.adapter for path, linear in self.linears.items() if linear.rank}
 
     def add_adapters(self, adapters):
-        """Add low-rank adapters, which change no output yet.
+        """Add low-rank adapters; until trained they do not change the output.
 
         Args:
-            adapters: dict, as `adapters` gives it.
+            adapters: dict, as returned by `adapters`.
 
         Raises:
-            ConfigError: for a path that is no Linear's, one that has an adapter, or values that are none.
+            ConfigError: a path is not a Linear or already has an adapter, or its settings are invalid.
         """
         linears = self.linears
         if not isinstance(adapters, dict) or not all(isinstance(values, dict) and set(values) == set(ADAPTER)
@@ -206,7 +206,7 @@ class Body(DictModel):
             linears[path].add_adapter(**values)
 
     def merge_adapters(self):
-        """Add all low-rank adapters to their kernels, in float32, and remove them."""
+        """Merge all low-rank adapters into their kernels, in float32, and remove them."""
         for linear in self.linears.values():
             linear.merge_adapter()
 
@@ -225,7 +225,7 @@ class Body(DictModel):
 
 
 def kept(taps, allowed):
-    """Return what Taps have found, or raise ConfigError where a name found nothing."""
+    """Return what the Taps found, or raise ConfigError if a requested name was not found."""
     missing = taps.names - taps.found.keys()
     if missing:
         raise ConfigError(f"keep has {min(missing)!r}: allowed are {', '.join(allowed)}")
@@ -233,7 +233,7 @@ def kept(taps, allowed):
 
 
 def open_taps(keep):
-    """Return the Taps of the argument `keep`."""
+    """Return the Taps for the call argument `keep`."""
     if isinstance(keep, str):
         raise ConfigError(f"keep is {keep!r}: allowed is a list of names")
     return Taps(keep)

@@ -1,4 +1,4 @@
-"""A stack of causal blocks over embeddings, as in GPT-2 (Radford et al. 2019) and Llama (arXiv:2302.13971)."""
+"""Causal decoder blocks over embeddings, as in GPT-2 (Radford et al. 2019) and Llama (arXiv:2302.13971)."""
 import keras
 from keras import ops
 
@@ -13,17 +13,19 @@ from tfzoo.models.stack import Stack
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Decoder(Body):
-    """Encode each position from itself and what stands before it.
+    """Encode each position from itself and the positions before it.
 
     Args:
         vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length: int.
         activation, dropout, epsilon, initializer_range, norm_first: see Encoder.
-        position_range: float, standard deviation of the position table's initializer.
-        positions: "learned", or "rotary" with rope_theta: float and rope_scaling: dict, see rotary_frequencies.
-        num_kv_heads, head_dim, qkv_bias: see Attention. use_bias: bool, on all projections. norm: "layer" or "rms".
-        window: int, each position sees itself and the window - 1 before it (Jiang et al. 2023, Mistral,
-            arXiv:2310.06825); 0 is all.
-        tied: bool, whether a language model's head is the token table.
+        position_range: float, standard deviation of the position embeddings' initializer.
+        positions: "learned", or "rotary" with rope_theta (float) and rope_scaling (dict), see rotary_frequencies.
+        num_kv_heads, head_dim, qkv_bias: see Attention.
+        use_bias: bool, on all projections.
+        norm: "layer" or "rms".
+        window: int, sliding window: each position attends to itself and the window - 1 before it (Jiang et al. 2023,
+            Mistral, arXiv:2310.06825); 0: to all before it.
+        tied: bool, tie a language model's head to the token embeddings.
 
     Call arguments, returns: see Body.
     """
@@ -45,7 +47,7 @@ class Decoder(Body):
         check_scaling(rope_scaling)
         self.head_dim = head_dim or hidden_dim // num_heads
         if positions == "rotary" and self.head_dim % 2:
-            raise ConfigError(f"heads are {self.head_dim} wide: rotary positions need an even width")
+            raise ConfigError(f"head_dim is {self.head_dim}: rotary positions need an even one")
         policy = self.dtype_policy
         self.embeddings = Embeddings(
             vocab_size, hidden_dim, max_length, positions="learned" if positions == "learned" else "none",
@@ -68,7 +70,6 @@ class Decoder(Body):
         return Traits(causal=True, cached=True)
 
     def _decode(self, token_ids, *, visible, position_ids, embedded=None, caches=None, read=None, taps, training=None):
-        """Run embeddings, blocks and norm: float [B, T, D], or [B, P, D] of the positions read."""
         hidden = self.embeddings(token_ids, position_ids=position_ids, embedded=embedded, training=training)
         rotary = None
         if self.config["positions"] == "rotary":

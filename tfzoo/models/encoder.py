@@ -1,4 +1,4 @@
-"""A stack of encoder blocks over embeddings, as in BERT (Devlin et al. 2018, arXiv:1810.04805)."""
+"""Bidirectional encoder blocks over embeddings, as in BERT (Devlin et al. 2018, arXiv:1810.04805)."""
 import keras
 from keras import ops
 
@@ -11,25 +11,25 @@ from tfzoo.models.stack import Stack
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Encoder(Body):
-    """Encode texts in both directions.
+    """Encode each position from all positions of the text.
 
     Args:
         vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length: int.
-        num_segments: int, 0 for none.
+        num_segments: int, rows of the segment table; 0: no segments.
         activation: "gelu", "gelu_tanh" or "relu".
         dropout, epsilon, initializer_range: float.
         positions: "learned" or "sinusoidal".
-        norm_first: bool; then a final norm follows the blocks.
-        normalize_embeddings: bool.
-        pooler: bool, a projection of the first position, with pooler_activation after it: "tanh", "gelu" or "relu".
-        pooler_dropout: bool, drop before the projection too (RoBERTa's and ELECTRA's classifiers).
-        embedding_dim: int, width of the embeddings, which a projection then takes to hidden_dim (Lan et al. 2019,
-            arXiv:1909.11942); 0 is hidden_dim, without a projection.
-        shared_block: bool, apply one block num_layers times (the same).
-        position_offset: int; above 0, positions count the real tokens, the first being at this row of the table, and
-            padding at the one before it (RoBERTa's); max_length rows follow.
+        norm_first: bool, normalize before each sub-layer, with a final norm after the last block; else after each.
+        normalize_embeddings: bool, apply a norm to the embeddings.
+        pooler: bool, project the first position, followed by pooler_activation: "tanh", "gelu" or "relu".
+        pooler_dropout: bool, also apply dropout before that projection (classifiers of RoBERTa and ELECTRA).
+        embedding_dim: int, width of the embeddings, followed by a projection to hidden_dim (Lan et al. 2019, ALBERT,
+            arXiv:1909.11942); 0: hidden_dim, without a projection.
+        shared_block: bool, apply one block num_layers times (ALBERT).
+        position_offset: int; above 0, positions count real tokens only: the first one has this row of the position
+            table, padding the row before it (RoBERTa). The table has position_offset + max_length rows.
 
-    Call arguments, returns: see Body. Inputs may have segment_ids too; a pooler takes the first position that is read.
+    Call arguments, returns: see Body. Inputs may also have segment_ids; the pooler takes the first position of `read`.
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=512, num_segments=2,
@@ -77,7 +77,7 @@ class Encoder(Body):
         return {"pooler": pooled}
 
     def _positions(self, inputs, embedded):
-        """Return the rows of the position table, int32 [B, T], or None for the columns."""
+        # Rows of the position table, int32 [B, T]; None: the columns.
         offset, positions = self.config["position_offset"], inputs.get("position_ids")
         if not offset:
             return positions

@@ -1,4 +1,4 @@
-"""An encoder stack, and a causal decoder stack that attends to it (Vaswani et al. 2017, arXiv:1706.03762)."""
+"""An encoder and a causal decoder that attends to it (Vaswani et al. 2017, arXiv:1706.03762; T5, arXiv:1910.10683)."""
 import keras
 from keras import ops
 
@@ -12,23 +12,23 @@ from tfzoo.models.stack import Stack
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class EncoderDecoder(Body):
-    """Encode a source text in both directions, and a target text from left to right in sight of it.
+    """Encode a source text bidirectionally, and a target text causally with cross-attention to the source.
 
     Args:
-        vocab_size, num_layers (of each stack), hidden_dim, num_heads, ffn_dim, max_length: int.
+        vocab_size, num_layers (in each stack), hidden_dim, num_heads, ffn_dim, max_length: int.
         activation, dropout, epsilon, initializer_range, norm_first: see Encoder; with norm_first each stack ends in a
-            norm. initializer_range 0: by the fan-in of each projection, and 1 for the token table (T5's).
-        positions: "sinusoidal", "learned", or "relative" with buckets and max_distance: int, see RelativePositions.
+            norm. initializer_range 0: 1 / sqrt(fan-in) for each projection, 1 for the token table (T5).
+        positions: "sinusoidal", "learned", or "relative" with buckets and max_distance (int), see RelativePositions.
         norm, use_bias, head_dim, scaled: see Block.
         scale_embeddings: bool, multiply the token embedding by sqrt(hidden_dim).
-        tied: bool, whether the head is the token table; then with scaled_logits: bool, what it projects is divided by
-            sqrt(hidden_dim).
+        tied: bool, tie the head to the token embeddings.
+        scaled_logits: bool, if tied, divide the head's inputs by sqrt(hidden_dim).
 
-    Call arguments: see Body; `embedded` is a dict of encoder and decoder, or one of them, `read` of the decoder's. The
-    names of `keep` begin with encoder_ or decoder_.
+    Call arguments: see Body; `embedded` is a dict with "encoder", "decoder" or both; `read` selects decoder positions;
+    names in `keep` begin with encoder_ or decoder_.
 
     Returns:
-        dict: see Body, of the decoder; and encoder_sequence float [B, S, D].
+        dict: as Body, for the decoder; and "encoder_sequence" float [B, S, D].
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="relu",
@@ -63,7 +63,7 @@ class EncoderDecoder(Body):
                                          name=f"{name}_relative", dtype=policy) if relative else None
             if kind == "norm":
                 return make_norm(norm, epsilon, name=f"{name}_norm", dtype=policy) if norm_first else None
-            return Dropout(dropout, name=f"{name}_dropout", dtype=policy) if relative else None  # T5 has one at the end
+            return Dropout(dropout, name=f"{name}_dropout", dtype=policy) if relative else None  # T5's final dropout
 
         self.encoder_blocks, self.decoder_blocks = blocks("encoder", False), blocks("decoder", True)
         self.encoder_relative, self.encoder_norm, self.encoder_dropout = (
@@ -86,7 +86,6 @@ class EncoderDecoder(Body):
         return Traits(causal=True, cached=True, source=True)
 
     def _encode(self, inputs, *, embedded=None, taps=NO_TAPS, training=None):
-        """Return the result of a source, float [B, S, D]."""
         hidden = self.embeddings(inputs.get("encoder_token_ids"), embedded=embedded, training=training)
         columns, bias = ops.arange(ops.shape(hidden)[1]), None
         if self.encoder_relative:
@@ -96,7 +95,7 @@ class EncoderDecoder(Body):
 
     def _decode(self, token_ids, *, rows, columns, position_ids=None, padding_mask=None, embedded=None, source,
                 source_mask, caches=None, read=None, taps=NO_TAPS, training=None):
-        """Run the decoder on rows that see columns, int32 [T] and [S], in order: float [B, T, D] or [B, P, D]."""
+        # rows int32 [T], columns int32 [S]: the columns of the queries and keys, for causal order and relative bias.
         mask, order = _padding(padding_mask), in_order(rows, columns)
         bias = self.decoder_relative(rows, columns) if self.decoder_relative else None
         hidden = self.embeddings(token_ids, position_ids=position_ids, embedded=embedded, training=training)
@@ -116,7 +115,7 @@ class EncoderDecoder(Body):
         return {"sequence" if read is None else "read": hidden, "encoder_sequence": encoded, **kept(taps, names)}
 
     def start(self, inputs, length):
-        """Encode the source and decode decoder_token_ids, the start token of each row; else as Body.start."""
+        """Encode the source, then decode decoder_token_ids (a start token or a longer prompt); see Body.start."""
         token_ids, caches = inputs["decoder_token_ids"], [Cache(length) for _ in self.decoder_blocks]
         encoded, mask = self._encode(inputs), inputs.get("encoder_padding_mask")
         batch, count = ops.shape(token_ids)
@@ -148,5 +147,4 @@ class EncoderDecoder(Body):
 
 
 def _padding(mask):
-    """Return an attention mask of a padding mask int32 [B, S]: bool [B, 1, 1, S], or None."""
     return visible({"padding_mask": mask})

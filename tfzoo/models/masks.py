@@ -1,18 +1,18 @@
-"""Which positions may be seen from which: padding, documents of a packed row, causal order."""
+"""Attention masks: padding, packed documents, causal order, sliding window."""
 from keras import ops
 
 
 def visible(inputs, embedded=None, causal=False, window=0):
-    """Build the attention mask of a dict of inputs.
+    """Build the attention mask for a dict of inputs.
 
     Args:
         inputs: dict with token_ids int32 [B, T] and optionally padding_mask, document_ids int32 [B, T].
-        embedded: float [B, T, E], what may stand there instead of token_ids, or None.
-        causal: bool, a position sees itself and what stands before it.
-        window: int, with causal it sees up to this many of them, itself included; 0 is all.
+        embedded: float [B, T, E], embeddings given instead of token_ids, or None.
+        causal: bool, each position attends only to itself and earlier positions.
+        window: int, with causal, limits that to the last `window` positions, itself included; 0: no limit.
 
     Returns:
-        bool broadcastable to [B, H, T, T], or None where everything may be seen.
+        bool broadcastable to [B, H, T, T], True: may be attended to; None if everything may.
     """
     mask = None
     if inputs.get("padding_mask") is not None:
@@ -29,7 +29,7 @@ def visible(inputs, embedded=None, causal=False, window=0):
 
 
 def in_order(rows, columns, window=0):
-    """Return where rows, int [T], may see columns, int [S], in causal order, see `visible`: bool [1, 1, T, S]."""
+    """Return the causal mask of query columns `rows` int [T] and key columns `columns` int [S]: bool [1, 1, T, S]."""
     behind = rows[:, None] - columns[None, :]
     order = behind >= 0
     return (order & (behind < window) if window else order)[None, None]

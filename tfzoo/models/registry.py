@@ -1,4 +1,4 @@
-"""Models by name: sizes, builders and parameter counts of all families."""
+"""Models by name: list, configure, build and count the parameters of all families' sizes."""
 import difflib
 import inspect
 import math
@@ -17,12 +17,12 @@ MAY_BE_ZERO = ("num_segments", "embedding_dim", "position_offset", "num_kv_heads
 
 
 def list_models():
-    """Return the names that `build_body` knows, sorted by family and as each family lists its sizes."""
+    """Return the model names that `build_body` accepts, by family and in the order of its sizes: list of str."""
     return [name for family in FAMILIES for name in family.sizes]
 
 
 def family_of(name):
-    """Return the Family of a model or of its own name ("bert"), or raise ConfigError with the nearest names."""
+    """Return the Family of a model name or a family name ("bert"), or raise ConfigError with the closest names."""
     name = name if isinstance(name, str) else repr(name)
     for family in FAMILIES:
         if name in family.sizes or name == family.name:
@@ -35,14 +35,14 @@ def config_of(name, **overrides):
     """Return a model's full configuration.
 
     Args:
-        name: str, from `list_models`; or a family's own, which has no sizes but what all its sizes have alike.
-        overrides: arguments of the model's class that replace the size's own.
+        name: str, from `list_models`; or a family's name, which sets only the values that all its sizes share.
+        overrides: arguments of the body's class that replace those of the size.
 
     Returns:
         dict of plain values.
 
     Raises:
-        ConfigError: for an unknown name or argument, or a value of another type than the default's.
+        ConfigError: unknown name or argument, a family's name without its sizes, a value of the wrong type or range.
     """
     family = family_of(name)
     arguments = inspect.signature(family.body.__init__).parameters
@@ -51,7 +51,7 @@ def config_of(name, **overrides):
     config.update(family.sizes[name] if name in family.sizes else family.common)
     missing = [key for key in SIZED if key not in {**config, **overrides}]
     if missing:
-        raise ConfigError(f"{name} is a family and has no sizes: give {', '.join(missing)} too, or one of its models")
+        raise ConfigError(f"{name} is a family and sets no sizes: add {', '.join(missing)}, or name one of its models")
     for key, value in overrides.items():
         if key not in allowed:
             raise ConfigError(f"unknown argument {key!r} of {name}: allowed are {', '.join(sorted(allowed))}")
@@ -69,15 +69,15 @@ def config_of(name, **overrides):
 
 
 def build_body(name, dtype=None, **overrides):
-    """Build a model without a head, with fresh weights.
+    """Build a model without a head, with freshly initialized weights.
 
     Args:
         name: str, from `list_models`.
-        dtype: str or Keras dtype policy; None is Keras' global one.
+        dtype: str or Keras dtype policy; None: Keras' global policy.
         overrides: see `config_of`.
 
     Returns:
-        A keras.Model.
+        Body, a keras.Model.
 
     Raises:
         ConfigError: see `config_of`.
@@ -91,7 +91,7 @@ def build_body(name, dtype=None, **overrides):
 
 
 def count_parameters(name, **overrides):
-    """Count the parameters of a model without allocating them; arguments and errors as `build_body`."""
+    """Return the number of parameters of a model, without allocating them; arguments and errors as `build_body`."""
     layers = config_of(name, **overrides)["num_layers"]
 
     def count(num_layers):
@@ -100,4 +100,4 @@ def count_parameters(name, **overrides):
         return sum(math.prod(variable.shape) for variable in body.weights)
 
     one = count(1)
-    return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # all layers of a stack are alike
+    return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # every layer adds the same count

@@ -1,4 +1,4 @@
-"""Blocks one after the other: the one place that runs them, for encoders, decoders and encoder-decoders."""
+"""Run a sequence of blocks, for encoders, decoders and encoder-decoders, optionally rematerialized."""
 import dataclasses
 
 import tensorflow as tf
@@ -7,20 +7,20 @@ from tfzoo.layers import NO_TAPS, context
 
 
 class Stack:
-    """Run blocks.
+    """Run blocks one after another.
 
     Args:
-        blocks: list of Block, held by the body; one alone is run `count` times.
-        count: int, how many are run.
-        norm, dropout: layers that follow them, or None.
-        prefix: str, before the names of intermediates: "" or "encoder_".
+        blocks: list of Block, owned by the body; a single one is shared, applied `count` times.
+        count: int, number of block applications.
+        norm, dropout: layers applied after the last block, or None.
+        prefix: str, of the names of intermediates: "", "encoder_" or "decoder_".
     """
 
     def __init__(self, blocks, count, norm=None, dropout=None, prefix=""):
         self.blocks, self.count, self.norm, self.dropout, self.prefix = blocks, count, norm, dropout, prefix
 
     def names(self):
-        """Return the names of what `taps` can ask for."""
+        """Return the names of the intermediates that `taps` may request: list of str."""
         blocks = [f"{self.prefix}block_{number:02d}" for number in range(self.count)]
         attended = [f"{block}/{kind}/probabilities" for block in blocks for kind in ("attention", "cross_attention")
                     if getattr(self.blocks[0], kind) is not None]
@@ -28,15 +28,15 @@ class Stack:
 
     def __call__(self, hidden, *, visible=None, rotary=None, bias=None, source=None, source_visible=None, caches=None,
                  read=None, taps=NO_TAPS, training=None):
-        """Run all blocks.
+        """Run all blocks, then norm and dropout.
 
         Args:
             hidden: float [B, T, D], the embeddings.
             visible, rotary, bias, source_visible: see Block.
-            source: float [B, S, D], or a list of Keys, those of each block; None without cross-attention.
-            caches: list of Cache, one a block, or None.
-            read: int32 [B, P]; the last block computes these positions alone.
-            taps: Taps, of `embeddings`, `block_00` ... and what is inside of them.
+            source: float [B, S, D], or a list with the projected Keys of each block; None without cross-attention.
+            caches: list of Cache, one per block, or None.
+            read: int32 [B, P], the positions to return; the last block computes only these. None: all.
+            taps: Taps for any of `names()`.
             training: bool.
 
         Returns:
@@ -46,7 +46,7 @@ class Stack:
         for number in range(self.count):
             name, last = f"{self.prefix}block_{number:02d}", number + 1 == self.count
             inside = taps.below(name)
-            whole = inside or taps.wants(name)  # an intermediate has all positions
+            whole = inside or taps.wants(name)  # intermediates cover all positions
             hidden = self._run(number, hidden, bias=bias,
                                source=source[number] if isinstance(source, list) else source,
                                visible=visible, rotary=rotary, source_visible=source_visible,
@@ -60,7 +60,7 @@ class Stack:
 
     def _run(self, number, hidden, bias, source, *, cache, taps, **others):
         block = self.blocks[number % len(self.blocks)]
-        # A block that is shared drops others each time; the context holds for the gradients too, which trace it again.
+        # Give each reuse of a shared block its own dropout mask, in the backward pass too, where it is traced again.
         here = context.current()
         inside = dataclasses.replace(here, reuse=number) if len(self.blocks) < self.count else here
 
@@ -74,9 +74,18 @@ class Stack:
 
 
 def rematerialized(function, trained, *inputs):
-    """Call a function of tensors, some of them None; its inside is computed again for the gradients, and not kept.
+    """Call a function without storing its activations: recompute them in the backward pass.
 
-    Unlike tf.recompute_grad it takes the gradients of the Keras variables `trained` alone, of no others that are read.
+    Unlike tf.recompute_grad, it takes gradients only for the inputs and the variables in `trained`, not for frozen
+    variables that the function reads.
+
+    Args:
+        function: callable of `inputs`, returns a tensor.
+        trained: list of Keras variables that the function reads and that are trained.
+        inputs: tensors, each may be None.
+
+    Returns:
+        What the function returns.
     """
     def call(given):
         left = iter(given)
@@ -85,10 +94,10 @@ def rematerialized(function, trained, *inputs):
     @tf.custom_gradient
     def run(*given):
         def gradients(upstream, variables=()):
-            local = tf.distribute.get_strategy().experimental_local_results  # a replica reads a part of its own
+            local = tf.distribute.get_strategy().experimental_local_results  # a replica reads its local component
             known = {id(part) for variable in trained for part in (variable.value, *local(variable.value))}
             wanted = [variable for variable in variables if id(variable) in known]
-            # Not before the gradient from above is there, or all blocks would be computed again at once.
+            # Make the recomputation wait for the upstream gradient, or all blocks would be recomputed at once.
             first = tf.cast(tf.reshape(upstream, (-1,))[0], tf.float32)
             zero = tf.where(first == first, 0.0, float("nan"))
             again = [one + tf.cast(zero, one.dtype) for one in given]
