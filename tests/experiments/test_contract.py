@@ -61,7 +61,7 @@ def test_a_finished_run_prints_its_results_and_goes_on_with_more_steps(call, fin
     code, _, err = call("finetune", *words, "--steps=6", "--resume=never")
     assert code == 1 and "--resume=never" in err
     code, _, err = call("finetune", *words, "--steps=6", "--batch_size=4")
-    assert code == 1 and "batch_size (got 4, there 8)" in err
+    assert code == 1 and "batch_size (got 4, recorded 8)" in err
 
 
 @pytest.mark.parametrize("change, names", [

@@ -41,7 +41,7 @@ def test_a_run_of_0_1_0_prints_its_results_and_goes_on(call, older):
 def test_what_it_does_not_know_is_refused_where_it_is_not_the_default(call, older):
     _, words = older
     code, _, err = call("finetune", *words, "--steps=30", "--ema_decay=0.9")
-    assert code == 1 and "ema_decay (got 0.9, there 0.0)" in err.splitlines()[-1]
+    assert code == 1 and "ema_decay (got 0.9, recorded 0.0)" in err.splitlines()[-1]
 
 
 def test_another_format_is_refused_by_its_version(call, older):

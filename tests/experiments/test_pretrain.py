@@ -50,7 +50,7 @@ def test_a_run_from_before_packing_goes_on_without_it(call, corpus, tmp_path):
     assert config.pop("pack") == "off"
     path.write_text(json.dumps(config))
     code, _, err = call("pretrain", *words, "--steps=6")
-    assert code == 1 and 'pack (got "on", there "off")' in err.splitlines()[-1]
+    assert code == 1 and 'pack (got "on", recorded "off")' in err.splitlines()[-1]
     code, _, err = call("pretrain", *words, "--steps=6", "--pack=off")
     assert code == 0 and "going on from step 4 of 6" in err, err
 

@@ -72,7 +72,8 @@ def test_other_configuration_is_refused_and_nothing_is_touched(stopped):
     with RunFolder(stopped) as run, pytest.raises(ConfigError) as caught:
         run.create("--seed=7", other)
     message = str(caught.value)
-    assert "optimizer.learning_rate (got 0.0003, there 0.001)" in message and "seed (got 7, there absent)" in message
+    assert ("optimizer.learning_rate (got 0.0003, recorded 0.001)" in message
+            and "seed (got 7, recorded absent)" in message)
     assert "steps" not in message and "--output_dir" in message and "\n" not in message
     assert snapshot(stopped) == before
     with RunFolder(stopped) as run:

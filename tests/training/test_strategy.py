@@ -24,7 +24,7 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
     # Platforms' descriptions under which each machine trained alone: tensorflow#27058, kubeflow/trainer#1763 and #1798,
     # tensorflow#48065 (a sparse job), an evaluator beside the workers, a pool of Vertex AI.
     ("auto", '{"cluster": {"master": ["a:1"], "worker": ["b:1"]}, "task": {"type": "master", "index": 0}}',
-     "call master"),
+     "rename master"),
     ("auto", '{"sparseCluster": {"worker": {"1": "b:1"}, "ps": []}, "task": {"type": "worker", "index": 1}}',
      "sparseCluster"),
     ("auto", '{"cluster": {"worker": {"1": "b:1"}}, "task": {"type": "worker", "index": 1}}', "its worker is"),
@@ -35,7 +35,7 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
              '"index": 0}}', "'workerpool0'"),
     ("auto", '{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 1}}', "2 chiefs"),
     ("auto", '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 1}}', "a:1 twice"),
-    ("auto", '{"task": {"type": "worker", "index": 1}}', "of no cluster"),
+    ("auto", '{"task": {"type": "worker", "index": 1}}', "but no cluster"),
     ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "no worker 2")])
 def test_what_cannot_be_is_refused_in_one_line(kind, environment, says, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", environment)

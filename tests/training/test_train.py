@@ -128,8 +128,8 @@ def test_an_init_of_weights_that_are_not_finite_is_refused_before_the_data_are_r
 
 def test_a_run_of_other_settings_is_refused_by_the_field(whole, given):
     config = (whole[0] / "config.json").read_text()
-    for wrong, says in (({"learning_rate": 0.1}, "learning_rate (got 0.1, there 0.0005)"),
-                        ({"batch_size": 4}, "batch_size (got 4, there 8)"), ({"resume": "never"}, "--resume=never")):
+    for wrong, says in (({"learning_rate": 0.1}, "learning_rate (got 0.1, recorded 0.0005)"),
+                        ({"batch_size": 4}, "batch_size (got 4, recorded 8)"), ({"resume": "never"}, "--resume=never")):
         with pytest.raises(ConfigError) as caught:
             tfzoo.train(whole[0], **{**given, "steps": 8, **wrong})
         assert says in str(caught.value) and (whole[0] / "config.json").read_text() == config

@@ -1,6 +1,6 @@
-"""The cluster that a process belongs to, as its environment describes it.
+"""Read from the environment which cluster this process belongs to.
 
-A description that is not understood is refused: under a wrong one each machine would train alone, and end with exit 0.
+Anything not understood is an error: with a wrong description each machine would train alone and still exit with 0.
 """
 import json
 import os
@@ -8,24 +8,24 @@ import os
 from tfzoo.errors import ConfigError, shown
 
 _EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-_IGNORED = {"cluster", "task", "environment", "job", "rpc_layer", "model_dir"}  # beside them, what platforms write
+_IGNORED = {"cluster", "task", "environment", "job", "rpc_layer", "model_dir"}  # and what platforms add
 
 
 def workers_of_tf_config():
-    """Return how many workers TF_CONFIG names, an int; 0 without a cluster.
+    """Return the number of workers in TF_CONFIG: int, 0 without a cluster.
 
     Raises:
-        ConfigError: for a description that tf.distribute would not train together by, or that holds anything unknown.
+        ConfigError: TF_CONFIG has unknown keys, or describes a cluster that tf.distribute would not train as one.
     """
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        unknown = sorted(config.keys() - _IGNORED)  # such as Kubeflow's sparseCluster
+        unknown = sorted(config.keys() - _IGNORED)  # such as sparseCluster, by Kubeflow
         if unknown:
             raise ValueError(f"it has {shown(unknown[0])}")
         cluster, task = config.get("cluster") or {}, config.get("task") or {}
         if not cluster:
             if int(task.get("index", 0)) > 0 or task.get("type", "worker") not in ("worker", "chief"):
-                raise ValueError(f"it has a task {shown(task)} of no cluster")
+                raise ValueError(f"it has a task {shown(task)} but no cluster")
             return 0
         hosts = _hosts(cluster)
         if not 0 <= int(task["index"]) < len(cluster[task["type"]]):
@@ -39,11 +39,11 @@ def workers_of_tf_config():
 def _hosts(cluster):
     for job, hosts in cluster.items():
         if hosts and job == "ps":
-            raise ConfigError("TF_CONFIG names parameter servers (ps), which Keras 3 does not support: name workers "
-                              "only")
+            raise ConfigError("TF_CONFIG names parameter servers (ps), which Keras 3 does not support: name only "
+                              "workers")
         if hosts and job not in ("chief", "worker"):
-            raise ConfigError(f"TF_CONFIG names {len(hosts)} {shown(job)}: allowed are one chief, which older "
-                              "platforms call master, and worker")
+            raise ConfigError(f"TF_CONFIG names {len(hosts)} {shown(job)}: allowed are worker and one chief; rename "
+                              "master, as older platforms write it, to chief")
         if not isinstance(hosts, list) or not all(isinstance(host, str) and ":" in host for host in hosts):
             raise ValueError(f"its {job} is {shown(hosts)}")
     every = [host for hosts in cluster.values() for host in hosts]
@@ -55,15 +55,15 @@ def _hosts(cluster):
 
 
 def tasks_of_slurm():
-    """Return how many tasks Slurm's step has that this process is one of, an int; 0 outside of one."""
+    """Return the number of tasks in the Slurm step of this process: int, 0 outside Slurm."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 0
 
 
 def check_alone():
-    """Refuse to train alone where a launcher or a platform has started this process as one of several.
+    """Raise if a launcher or platform started this process as one of several.
 
     Raises:
-        ConfigError: names the variable that says so.
+        ConfigError: an environment variable, named in the message, counts several processes.
     """
     for name, count in (("OMPI_COMM_WORLD_SIZE", int), ("PMI_SIZE", int), ("WORLD_SIZE", int),
                         ("SM_HOSTS", lambda hosts: len(json.loads(hosts))),
@@ -72,7 +72,7 @@ def check_alone():
         try:
             processes = count(os.environ[name])
         except (ValueError, LookupError, AttributeError, TypeError):
-            continue  # not set, or not by the platform that this name is known of
+            continue  # not set, or set by something else that uses the same name
         if processes > 1:
             raise ConfigError(f"--strategy=auto: {name} says that this is one of {processes} processes, which would "
-                              f"each train alone; set TF_CONFIG to {_EXAMPLE}, or give another --strategy")
+                              f"each train alone; set TF_CONFIG to {_EXAMPLE}, or choose another --strategy")

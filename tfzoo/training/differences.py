@@ -1,4 +1,4 @@
-"""The configuration that a run recorded: what it meant then, and where another one differs from it."""
+"""Compare configurations with the one that a run recorded, and resolve what older releases left undecided."""
 import json
 
 _ABSENT = "absent"
@@ -15,9 +15,9 @@ def _flatten(config, prefix=""):
 
 
 def in_effect(recorded):
-    """Return config.json of an older release, which left some settings undecided, with what they stood for then.
+    """Return an older release's config.json with undecided settings replaced by that release's defaults.
 
-    They are those releases' defaults: they stay as they are when today's change.
+    These values are fixed: they do not change with today's defaults.
     """
     there = dict(recorded)
 
@@ -36,14 +36,15 @@ def in_effect(recorded):
 
 
 def differences(got, there, may_change):
-    """Return the fields that differ between two configurations.
+    """List the fields that differ between two configurations.
 
     Args:
-        got, there: dict of JSON values, nested too.
-        may_change: set of str, fields that may differ, dotted where nested; what lies in them may too.
+        got: dict of JSON values, may be nested: the new configuration.
+        there: dict of JSON values, may be nested: the recorded one.
+        may_change: set of str, fields that may differ, with everything nested in them; nested names are dotted.
 
     Returns:
-        list of str, a phrase for each: "optimizer.learning_rate (got 0.1, there 0.2)".
+        list of str, a phrase for each: "optimizer.learning_rate (got 0.1, recorded 0.2)".
     """
     got, there = _flatten(got), _flatten(there)
     phrases = []
@@ -52,7 +53,7 @@ def differences(got, there, may_change):
         if got.get(name, _ABSENT) == there.get(name, _ABSENT):
             continue
         if not any(".".join(parts[:length]) in may_change for length in range(1, len(parts) + 1)):
-            phrases.append(f"{name} (got {_show(got, name)}, there {_show(there, name)})")
+            phrases.append(f"{name} (got {_show(got, name)}, recorded {_show(there, name)})")
     return phrases
 
 
@@ -61,5 +62,5 @@ def _show(flat, name):
 
 
 def list_some(phrases, most=5):
-    """Return the first `most` phrases in a row, and how many more there are."""
+    """Join the first `most` phrases with commas, and add how many more there are."""
     return ", ".join(phrases[:most]) + (f" and {len(phrases) - most} more" if len(phrases) > most else "")

@@ -1,4 +1,4 @@
-"""Evaluation on any strategy: sums where sums do, else the predictions of all rows in the order of their examples."""
+"""Evaluate on any strategy: from metric sums if these suffice, else from all predictions in example order."""
 import contextlib
 
 import numpy as np
@@ -12,30 +12,42 @@ from tfzoo.training.strategy import local_value, place
 
 @contextlib.contextmanager
 def within_memory(model, batch, strategy, advice, optimizer=None, parts=1):
-    """Raise OutOfMemory, which says what takes the memory and what lowers it, where what runs inside does not fit."""
+    """Turn TensorFlow's out-of-memory errors inside this context into OutOfMemory, with sizes and advice.
+
+    Args:
+        model: TaskModel, whose weights are counted.
+        batch: dict of arrays [B, ...], the global batch.
+        strategy: tf.distribute.Strategy.
+        advice: str, what lowers the memory.
+        optimizer: Keras optimizer, whose state is counted, or None.
+        parts: int, microbatches.
+
+    Raises:
+        OutOfMemory: the computation does not fit into memory.
+    """
     try:
         yield
     except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, MemoryError) as error:
-        # A constant that TensorFlow has folded and finds no room for is an invalid argument
+        # Running out of memory for a folded constant is reported as an invalid argument.
         if isinstance(error, tf.errors.InvalidArgumentError) and "Cannot parse tensor from proto" not in str(error):
             raise
         parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
                              for variables in (model.weights, optimizer.variables if optimizer else ()))
         rows, length = next(value.shape for key, value in batch.items() if key.endswith("token_ids"))
         raise OutOfMemory(
-            f"out of memory: a batch of {rows} x {length} tokens in {parts} part(s) on "
-            f"{strategy.num_replicas_in_sync} device(s), beside {parameters:,.0f} bytes of parameters and {slots:,.0f} "
+            f"out of memory: a batch of {rows} x {length} tokens in {parts} microbatch(es) on "
+            f"{strategy.num_replicas_in_sync} device(s), plus {parameters:,.0f} bytes of parameters and {slots:,.0f} "
             f"of optimizer state on each; {advice}") from error
 
 
 class Evaluator:
-    """Score a task model.
+    """Evaluate a task model.
 
     Args:
         model: TaskModel, built in the scope of the strategy.
         task: Task of the model.
-        xla: bool, compile the forward pass.
-        strategy: tf.distribute.Strategy; None is TensorFlow's default one.
+        xla: bool, compile the forward pass with XLA.
+        strategy: tf.distribute.Strategy; None: TensorFlow's default.
     """
 
     def __init__(self, model, task, xla=False, strategy=None):
@@ -58,18 +70,18 @@ class Evaluator:
         context = tf.distribute.get_replica_context()
         sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
         if self.strategy.num_replicas_in_sync > 1 and predictions:
-            predictions = context.all_gather(predictions, axis=0)  # the replicas' rows in their order
+            predictions = context.all_gather(predictions, axis=0)  # rows in replica order
         return sums, predictions
 
     def evaluate(self, data, progress=None):
-        """Return the task's metrics over one pass of the data, each example counted once: dict of float.
+        """Return the task's metrics over one pass of the data, with each example counted once: dict of float.
 
         Args:
             data: Batches.
-            progress: callable of an iterable of batches and their count, which wraps it; None shows nothing.
+            progress: callable of an iterable of batches and their count, returns the wrapped iterable; None: no bar.
 
         Raises:
-            OutOfMemory: a batch does not fit.
+            OutOfMemory: a batch does not fit into memory.
         """
         totals, found, rows = {}, [], []
         steps = range(data.batches_per_epoch)

@@ -1,8 +1,8 @@
-"""Optimizers as the language models use them, and their schedules, from Keras' own parts.
+"""Optimizers and learning-rate schedules for language models, built on those of Keras.
 
-Keras' optimizers reduce, clip and apply replica by replica; ours take gradients that are already summed over the global
-batch, and leave everything as it was where they are not finite. No weight decay on biases and norms. `BertAdamW` leaves
-out Adam's bias correction, as Google's BERT code does (Devlin et al. 2018).
+Keras' optimizers reduce, clip and apply per replica; these take gradients already summed over the global batch, and
+skip the update if they are not finite. Biases and norms get no weight decay. `BertAdamW` omits Adam's bias correction,
+as Google's BERT code does (Devlin et al. 2018).
 """
 import functools
 import re
@@ -19,25 +19,25 @@ SCHEDULES = ("linear", "cosine", "polynomial", "inverse_sqrt", "constant")
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to the peak, then fall.
+    """Learning-rate schedule: linear warmup to the peak, then decay.
 
     Args:
-        peak: float, the highest learning rate.
-        steps: int, updates in all.
-        warmup_steps: int, updates of the rise; the first update has peak / warmup_steps.
+        peak: float, maximum learning rate.
+        steps: int, total updates.
+        warmup_steps: int, updates of the warmup; the first one has the rate peak / warmup_steps.
         kind: "linear", "cosine", "polynomial" (all three reach 0 after the last step), "inverse_sqrt" (Vaswani et al.
             2017, section 5.3: peak x sqrt(warmup_steps / step)) or "constant".
-        power: float, of polynomial: (the share of the steps that is left) ** power.
+        power: float, for polynomial: (remaining share of the steps after warmup) ** power.
 
     Raises:
-        ConfigError: for an unknown kind, or a warm-up longer than the run.
+        ConfigError: unknown kind, or a warmup longer than the run.
     """
 
     def __init__(self, peak, steps, warmup_steps=0, kind="linear", power=2.0):
         if kind not in SCHEDULES:
             raise ConfigError(f"schedule is {kind!r}: allowed are {', '.join(SCHEDULES)}")
         if not 0 <= warmup_steps <= steps:
-            raise ConfigError(f"warmup_steps is {warmup_steps}: allowed is 0 to the {steps} steps of the run")
+            raise ConfigError(f"warmup_steps is {warmup_steps}: allowed are 0 to {steps}, the steps of the run")
         self.peak, self.steps, self.warmup_steps, self.kind, self.power = peak, steps, warmup_steps, kind, power
 
     def __call__(self, step):
@@ -54,25 +54,25 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class GlobalUpdate:
-    """Give a Keras optimizer an `apply` for gradients that are summed over all replicas and clipped already.
+    """Mixin for a Keras optimizer: an `apply` for gradients that are already summed over all replicas.
 
-    Weight decay, the update and the moving average happen together for each variable, or not at all. `iterations`
-    counts the skipped updates too: it is the step of the run.
+    Weight decay, update and moving average are applied together to all variables, or skipped together. `iterations`
+    counts skipped updates too, so it is the step of the run.
     """
 
-    rate_scales = None  # for each variable by its index, what the learning rate is multiplied with
+    rate_scales = None  # by variable index, factors of the learning rate
 
     def apply(self, grads, trainable_variables=None, finite=True, scale=1.0):
-        """Update the variables that the optimizer was built with.
+        """Update the variables that the optimizer was built for.
 
         Args:
-            grads: list of tensors, one for each variable, the same on each replica.
-            trainable_variables: None, or the variables that the optimizer was built with (Keras' `fit` gives them).
-            finite: bool or bool scalar tensor, the same on each replica; False leaves all as it was.
-            scale: float or float scalar tensor, what the gradients are multiplied with first.
+            grads: list of tensors, one for each variable, the same on all replicas.
+            trainable_variables: ignored; Keras' `fit` passes the variables that the optimizer was built for.
+            finite: bool or bool scalar tensor, the same on all replicas; False skips the update.
+            scale: float or float scalar tensor, a factor of the gradients, for clipping.
         """
         variables, rate = [variable.value for variable in self._trainable_variables], self.learning_rate
-        # Once for all variables: tracing it for each took long.
+        # Computed once for all variables: tracing it for each one was slow.
         shared = self._corrected(rate), tf.convert_to_tensor(rate * (self.weight_decay or 0.0))
         tf.__internal__.distribute.interim.maybe_merge_call(
             self._update_all, self._distribution_strategy, variables, list(grads), *shared,
@@ -80,7 +80,6 @@ class GlobalUpdate:
         self._iterations.assign_add(1)
 
     def _corrected(self, rate):
-        """Return the rate of an update, float32 scalar."""
         return tf.convert_to_tensor(rate)
 
     def _update_all(self, distribution, variables, grads, rate, decay, scale, finite):
@@ -89,7 +88,7 @@ class GlobalUpdate:
                 distribution.extended.update(variable, self._update_one, (gradient, rate, decay, scale), group=False)
             return tf.constant(True)
 
-        # One condition around all: tracing one for each variable and device took most of a start's time.
+        # One condition around all variables: tracing one per variable and device took most of the startup time.
         finite = distribution.experimental_local_results(finite)[0]
         tf.cond(finite, update_all, lambda: tf.constant(False))
 
@@ -111,7 +110,7 @@ class GlobalUpdate:
 
 @functools.partial(tf.function, jit_compile=True, autograph=False)
 def _adam(variable, m, v, gradient, rate, scale, decay, beta_1, beta_2, epsilon):
-    """Update the variables of Adam, given by their handles, in place and in one pass over memory."""
+    # Updates the three variables, given as resource handles, in place and in one pass over memory.
     handles = (variable, m, v)
     old, old_m, old_v = (tf.raw_ops.ReadVariableOp(resource=handle, dtype=gradient.dtype) for handle in handles)
     gradient = gradient * scale
@@ -125,12 +124,12 @@ def _adam(variable, m, v, gradient, rate, scale, decay, beta_1, beta_2, epsilon)
 class AdamW(GlobalUpdate, keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv:1711.05101).
 
-    Keras' own update as one kernel: it takes a third of the time, and a test holds the two equal.
+    Keras' update compiled into one kernel, in a third of the time; a test checks that both are equal.
     """
 
     def _update_decayed(self, variable, gradient, rate, scale, decay):
         index = self._get_variable_index(variable)
-        # Handles, as tf.function traces once for all distributed variables of a shape, with the first one inside.
+        # Handles: tf.function has one trace for all distributed variables of a shape, which captures the first one.
         handles = [each.handle for each in (variable, self._momentums[index].value, self._velocities[index].value)]
         _adam(*handles, gradient, rate, scale, decay, self.beta_1, self.beta_2, self.epsilon)
 
@@ -146,30 +145,33 @@ class BertAdamW(AdamW):
 
 
 class Lamb(GlobalUpdate, keras.optimizers.Lamb):
-    """Adam scaled layer by layer for large batches (You et al. 2020, arXiv:1904.00962)."""
+    """Adam with layer-wise scaled updates, for large batches (You et al. 2020, arXiv:1904.00962)."""
 
 
 class Adafactor(GlobalUpdate, keras.optimizers.Adafactor):
-    """Factored second moments (Shazeer, Stern 2018, arXiv:1804.04235), with the schedule's rate as the largest one."""
+    """Factored second moments (Shazeer, Stern 2018, arXiv:1804.04235); the schedule caps the relative step size."""
 
 
 OPTIMIZERS = {"adamw": AdamW, "bert_adamw": BertAdamW, "lamb": Lamb, "adafactor": Adafactor}
 
 
 def rate_scales(paths, layer_decay):
-    """Return the factor of each variable's learning rate: layer_decay ** (number of layers above it).
+    """Return layer-wise learning-rate factors: layer_decay ** (number of layers above the variable).
 
-    The embeddings and the projection that widens them are the lowest layer. Blocks follow in order, those of a decoder
-    above those of its encoder, with a stack's relative positions in its first block and an encoder's final norm in its
-    last. All else (pooler, final norm, head) is the highest layer and keeps the full rate.
+    The lowest layer is the embeddings and the projection after them. Blocks follow in order, a decoder's above its
+    encoder's; a stack's relative position bias belongs to its first block, an encoder's final norm to its last block.
+    Everything else (pooler, final norm, head) is the top layer, with the full rate.
 
     Args:
-        paths: list of str, of all variables of the model.
+        paths: list of str, paths of all variables of the model.
         layer_decay: float in (0, 1].
 
     Returns:
-        dict of path -> float (Clark et al. 2020, ELECTRA, arXiv:2003.10555, appendix B; ELECTRA's code counts one more
-        layer below the head, which other code, such as BEiT's, does not).
+        dict of path -> float.
+
+    Reference:
+        Clark et al. 2020, ELECTRA, arXiv:2003.10555, appendix B. ELECTRA's code counts one more layer below the head;
+        other code, such as BEiT's, does not.
 
     Example:
         >>> rate_scales(["embeddings/token", "block_00/attention_norm/gamma", "head/dense/bias"], 0.5)
@@ -190,21 +192,24 @@ def rate_scales(paths, layer_decay):
 
 def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, epsilon=1e-6, no_decay=NO_DECAY,
                    layer_decay=1.0, ema_decay=0.0, paths=None):
-    """Return an optimizer for variables, to be called in the scope of their strategy.
+    """Build an optimizer; call this in the scope of the variables' strategy.
 
     Args:
         name: "adamw", "bert_adamw", "lamb" or "adafactor".
         schedule: float or a Keras schedule.
-        variables: list of Keras variables that will be trained.
-        weight_decay, beta_2, epsilon: float; Adafactor takes the first only.
-        no_decay: str, a regular expression; variables in whose path it is found do not decay.
+        variables: list of the trainable Keras variables.
+        weight_decay, beta_2, epsilon: float; Adafactor takes only weight_decay.
+        no_decay: str, a regular expression; variables with a match in their path get no weight decay.
         layer_decay: float in (0, 1], see `rate_scales`.
-        paths: list of str, of all weights of the model, where not all of them are trained: `layer_decay` counts layers
-            by them.
-        ema_decay: float in [0, 1), of the exponential moving average of the weights; 0 for none.
+        ema_decay: float in [0, 1), decay of the exponential moving average of the weights; 0: no average.
+        paths: list of str, paths of all weights of the model, from which `layer_decay` counts layers; needed if some
+            weights are frozen. None: the paths of `variables`.
+
+    Returns:
+        keras.optimizers.Optimizer with GlobalUpdate, built.
 
     Raises:
-        ConfigError: for an unknown name, or a regular expression that is none.
+        ConfigError: unknown name, or no_decay is not a valid regular expression.
     """
     if name not in OPTIMIZERS:
         raise ConfigError(f"optimizer is {name!r}: allowed are {', '.join(OPTIMIZERS)}")
@@ -216,13 +221,13 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
     if ema_decay:
         own.update(use_ema=True, ema_momentum=ema_decay)
     optimizer = OPTIMIZERS[name](schedule, weight_decay=weight_decay, name=name, **own)
-    # By variable: Keras searches names in another name on TensorFlow than the one it shows.
+    # By variable: on TensorFlow, Keras matches var_names against another name than the one it displays.
     optimizer.exclude_from_weight_decay(var_list=fixed)
     optimizer.build(variables)
     if layer_decay != 1:
         scales = rate_scales(paths or [v.path for v in variables], layer_decay)
         optimizer.rate_scales = [scales[v.path] for v in variables]
-    if ema_decay:  # Keras begins with zeros and replaces them at step 0, which may be skipped
+    if ema_decay:  # Keras starts from zeros and replaces them in the update at step 0, which may be skipped
         for variable, average in zip(variables, optimizer._model_variables_moving_average):
             average.assign(variable)
     return optimizer

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM of a run: the first lets it save and end, the second ends it at once."""
+"""Handle SIGINT and SIGTERM in a run: the first lets it save and stop, the second exits at once."""
 import contextlib
 import os
 import signal
@@ -9,14 +9,20 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def stop_requests():
-    """Catch SIGINT and SIGTERM: yields a function that says whether one has come; a second one ends at once."""
+    """Catch SIGINT and SIGTERM inside this context; a second one exits at once with 128 + its number.
+
+    Outside the main thread, where Python allows no handlers, catch nothing.
+
+    Yields:
+        callable -> bool, whether a signal was received.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     came, before = [], {number: signal.getsignal(number) for number in STOPPING}
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    # Python's handlers wait for the step to end, and two signals may become one call: bytes in a pipe do neither.
+    # Python delays handlers until the step returns and may merge two signals; bytes in the wakeup pipe do neither.
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watch = threading.Thread(target=_end_at_second, args=(reader,), daemon=True)
     watch.start()

@@ -1,4 +1,4 @@
-"""Where a run computes: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
+"""Choose where a run computes: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
 import contextlib
 import shutil
 import signal
@@ -9,25 +9,26 @@ import tensorflow as tf
 from tfzoo.errors import ConfigError, LostWorker
 from tfzoo.training.cluster import check_alone, tasks_of_slurm, workers_of_tf_config
 
-# What TensorFlow raises where another worker is gone; anything else is this worker's own.
+# What TensorFlow raises if another worker is lost; any other error is this worker's own.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(kind="auto", virtual_devices=0):
-    """Return the tf.distribute strategy of a name; to be called before TensorFlow makes its first tensor.
+    """Make a tf.distribute strategy; call this before TensorFlow creates its first tensor.
 
     Args:
-        kind: "one_device"; "mirrored", all GPUs of this machine or the virtual devices; "multi_worker", one process a
-            machine, from TF_CONFIG or Slurm's variables; "tpu"; or "auto": multi_worker where TF_CONFIG names several
-            workers or Slurm's step has several tasks, mirrored where there are several devices, else one_device.
-        virtual_devices: int, logical devices to divide the CPU into; 0 leaves it whole.
+        kind: "one_device"; "mirrored", all GPUs of this machine or the virtual devices; "multi_worker", one process
+            per machine, from TF_CONFIG or Slurm's variables; "tpu"; or "auto": multi_worker if TF_CONFIG names several
+            workers or the Slurm step has several tasks, mirrored if there are several devices, else one_device.
+        virtual_devices: int, number of logical devices to split the CPU into; 0: do not split.
 
     Returns:
-        tf.distribute.Strategy; for one device TensorFlow's default one.
+        tf.distribute.Strategy; for one device TensorFlow's default.
 
     Raises:
-        ConfigError: for an unknown kind, devices that are not there, or a cluster that is not described.
+        ConfigError: unknown kind, missing devices, or an invalid or missing description of the cluster.
+        LostWorker: the workers could not connect.
     """
     if "parameter" in kind or kind == "ps":
         raise ConfigError(f"--strategy={kind}: parameter servers update asynchronously, which Keras 3 does not support "
@@ -40,10 +41,10 @@ def make_strategy(kind="auto", virtual_devices=0):
     elif kind == "auto" and not workers:
         check_alone()
     if workers > 1 and kind != "multi_worker":
-        raise ConfigError(f"--strategy={kind}: TF_CONFIG names {workers} workers, which would train side by side in "
-                          "one folder; use --strategy=multi_worker, or unset TF_CONFIG")
+        raise ConfigError(f"--strategy={kind}: TF_CONFIG names {workers} workers, which would each train alone in the "
+                          "same folder; use --strategy=multi_worker, or unset TF_CONFIG")
     if virtual_devices and kind not in ("auto", "mirrored"):
-        raise ConfigError(f"--virtual_devices={virtual_devices} is for --strategy=mirrored: got {kind}")
+        raise ConfigError(f"--virtual_devices={virtual_devices} is for --strategy=mirrored: got --strategy={kind}")
     if kind == "multi_worker":
         return _multi_worker(workers)
     if kind == "tpu":
@@ -60,10 +61,13 @@ def make_strategy(kind="auto", virtual_devices=0):
 
 
 def choose_xla(choice):
-    """Return (whether to compile, a line that says so).
+    """Decide whether to compile with XLA.
 
     Args:
-        choice: "auto" (on a GPU or TPU; on CPUs the compiled matrix products measured slower), "on" or "off".
+        choice: "on", "off", or "auto": on for GPUs and TPUs, off for CPUs, where compiled matrix products are slower.
+
+    Returns:
+        (bool, str: a log line that reports the choice).
     """
     kind = next((kind for kind in ("TPU", "GPU") if tf.config.list_logical_devices(kind)), "CPU")
     xla = kind != "CPU" if choice == "auto" else choice == "on"
@@ -71,7 +75,7 @@ def choose_xla(choice):
 
 
 def check_batch(strategy, rows, parts):
-    """Raise ConfigError where the devices, each with so many microbatches, cannot divide a batch of so many rows."""
+    """Raise ConfigError unless devices x microbatches (`parts`) divides the rows of the global batch."""
     devices = strategy.num_replicas_in_sync
     if rows % (devices * parts):
         raise ConfigError(f"--batch_size={rows}: {devices} device(s) x --accumulate_steps={parts} must divide it; "
@@ -79,7 +83,7 @@ def check_batch(strategy, rows, parts):
 
 
 def place(strategy, batch):
-    """Return a batch, dict of arrays, as the strategy takes it: each replica gets the rows that are its own."""
+    """Return the global batch, a dict of arrays, as per-replica tensors: each replica gets its slice of rows."""
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return {key: tf.constant(value) for key, value in batch.items()}
@@ -93,12 +97,12 @@ def place(strategy, batch):
 
 
 def local_value(strategy, result):
-    """Return a nest of values that are the same on all replicas, as one of this process has it."""
+    """Return one local replica's copy of a nest of values that are equal on all replicas."""
     return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], result)
 
 
 def is_chief(strategy):
-    """Return whether this process writes the run's files: worker 0, or the only one."""
+    """Return whether this process writes the run's files: the chief, else worker 0, or the only process."""
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or not is_multi_worker(strategy):
         return True
@@ -108,12 +112,12 @@ def is_chief(strategy):
 
 
 def is_multi_worker(strategy):
-    """Return whether several processes train together."""
+    """Return whether the strategy trains with several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def agree(strategy, number):
-    """Return the number that worker 0 has, an int of up to 53 bits, after all workers have come here."""
+    """Return the chief's number, an int of up to 53 bits, on all workers; waits until all have called this."""
     if not is_multi_worker(strategy):
         return number
     mine = tf.constant(float(number) if is_chief(strategy) else 0.0, tf.float64)
@@ -123,22 +127,22 @@ def agree(strategy, number):
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))  # on this replica's device
 
     total = tf.function(lambda value: strategy.run(add, (value,)), autograph=False)(mine)
-    # Each of the chief's devices has added its number once.
+    # The sum has the chief's number once for each of its devices.
     return round(float(strategy.experimental_local_results(total)[0]) / len(strategy.extended.worker_devices))
 
 
 def leave(strategy):
-    """Wait until all workers are here and none of them needs this one any more.
+    """Wait until all workers have called this and none still needs this one.
 
     Args:
         strategy: tf.distribute.Strategy.
 
     Raises:
-        tf.errors.OpError: one of LOST, if another worker is gone before all are here.
+        tf.errors.OpError: one of LOST; another worker was lost before all had called this.
     """
     agree(strategy, 0)
-    # A worker may exit as soon as it has the sum, before the others have received it. Whoever enters a second round has
-    # completed the first, so a worker that is lost in the second has left in order.
+    # A worker may exit once it has the sum, before others have received it. A worker that enters the second round has
+    # completed the first, so one that is lost during the second has exited normally.
     with contextlib.suppress(*LOST):
         agree(strategy, 0)
 
@@ -154,8 +158,8 @@ def _virtual(count):
     except RuntimeError:
         there = len(tf.config.list_logical_devices("CPU"))
         if there != count:
-            raise ConfigError(f"--virtual_devices={count}: TensorFlow has started with {there} in this process; set "
-                              "them before anything is computed") from None
+            raise ConfigError(f"--virtual_devices={count}: TensorFlow has started with {there} CPU device(s) in this "
+                              "process; set it before anything is computed") from None
     return [f"CPU:{number}" for number in range(count)]
 
 
@@ -165,19 +169,19 @@ def _multi_worker(workers):
         tasks = tasks_of_slurm()
         if not tasks:
             raise ConfigError("--strategy=multi_worker: neither TF_CONFIG nor Slurm's variables describe the workers; "
-                              "start it by srun, by python -m experiments.launch, or set TF_CONFIG on each machine")
-        # TensorFlow counts tasks by GPUs, which it has from nvidia-smi: without any, each task stands for one.
+                              "start with srun or python -m experiments.launch, or set TF_CONFIG on each machine")
+        # TensorFlow derives tasks from the GPUs that nvidia-smi lists; without GPUs, count one per task.
         places = {} if shutil.which("nvidia-smi") else {"gpus_per_node": tasks, "gpus_per_task": 1}
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=not places, **places)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except LOST as error:
-        raise LostWorker(f"the workers did not come together ({error.message.strip().splitlines()[0][:200]}): start "
-                         "all of them again") from error
+        raise LostWorker(f"the workers could not connect ({error.message.strip().splitlines()[0][:200]}): restart all "
+                         "of them") from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # TensorFlow has put one of its own there
+            signal.signal(signal.SIGTERM, handler)  # undo TensorFlow's own handler
 
 
 def _tpu():

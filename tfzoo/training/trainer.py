@@ -1,8 +1,8 @@
-"""The training step on any strategy: forward and backward, summed over microbatches and replicas, clip, apply.
+"""The training step on any strategy: gradient accumulation, all-reduce over replicas, clipping, update.
 
-Each term of the loss is a sum over targets divided by their count over the global batch, and dropout is keyed by (seed,
-step, layer, row of the global batch), so one replica, N replicas and N microbatches give the same update. An update
-that is not finite changes nothing, on all replicas alike.
+Each loss term is a sum over targets divided by their count in the global batch, and dropout is keyed by (seed, step,
+layer, row of the global batch), so one replica, N replicas and N microbatches compute the same update. A non-finite
+update is skipped on all replicas.
 """
 import contextlib
 import functools
@@ -19,33 +19,35 @@ from tfzoo.training.strategy import check_batch, is_multi_worker, local_value, p
 
 
 class Trainer:
-    """Update a task model batch by batch.
+    """Train a task model batch by batch.
 
     Args:
         model: TaskModel, built in the scope of the strategy.
-        task: of the model, gives the objective and the metrics.
-        optimizer: one of tfzoo.training.optimizer, built for the model's variables in that scope; its `iterations` is
-            the step.
-        seed: int, of dropout.
-        clip_norm: float, the largest global norm of the gradient; 0 for no clipping.
-        microbatches: int, parts of a replica's rows that are computed one after the other.
-        xla: bool, compile forward and backward.
-        remat: bool, compute the blocks' insides again in the backward pass instead of keeping them.
-        strategy: tf.distribute.Strategy; None is TensorFlow's default one.
-        method: Method that has prepared the model, before the optimizer was built; None trains all weights.
+        task: Task of the model; provides the objective and the metrics.
+        optimizer: from tfzoo.training.optimizer, built in that scope for the trainable variables; its `iterations` is
+            the step. None to evaluate only.
+        seed: int, seed of dropout.
+        clip_norm: float, maximum global norm of the gradient; 0: no clipping.
+        microbatches: int, split each replica's rows into this many parts, computed one at a time (gradient
+            accumulation).
+        xla: bool, compile the forward and backward pass with XLA.
+        remat: bool, rematerialize: store block inputs, recompute activations in the backward pass.
+        strategy: tf.distribute.Strategy; None: TensorFlow's default.
+        method: Method, which prepared the model before the optimizer was built; None: train all weights.
 
     Raises:
-        ConfigError: for less than one microbatch. ValueError: the optimizer has slots for other variables than train.
+        ConfigError: microbatches is less than 1.
+        ValueError: the optimizer was built for variables other than the trainable ones.
     """
 
     def __init__(self, model, task, optimizer, seed=0, clip_norm=1.0, microbatches=1, xla=False, remat=False,
                  strategy=None, method=None):
         if microbatches < 1:
-            raise ConfigError(f"microbatches is {microbatches}: allowed is 1 or more")
+            raise ConfigError(f"microbatches is {microbatches}: it must be 1 or more")
         trained = [id(variable) for variable in model.trainable_variables]
         if optimizer is not None and [id(variable) for variable in optimizer._trainable_variables] != trained:
-            raise ValueError("the optimizer was built for other variables than train: let the method prepare the model "
-                             "first, then make the optimizer for model.trainable_variables")
+            raise ValueError("the optimizer was built for variables other than the trainable ones: let the method "
+                             "prepare the model first, then build the optimizer for model.trainable_variables")
         self.method = method or Method()
         self._objective = self.method.objective(task.objective)
         self.model, self.task, self.optimizer, self.seed = model, task, optimizer, seed
@@ -59,17 +61,17 @@ class Trainer:
 
     @property
     def step(self):
-        """Return the count of updates done, skipped ones included."""
+        """Return the number of updates so far, skipped ones included."""
         return int(self.optimizer.iterations.numpy())
 
     @functools.cached_property
     def base(self):
-        """Return the SHA-256 of the frozen weights, which no checkpoint holds: str, or None where all train."""
+        """Return the SHA-256 of the frozen weights, which checkpoints omit: str, or None if all are trainable."""
         return hash_base(self.model)
 
     @property
     def traces(self):
-        """Return how many shapes of batches the training step was traced for."""
+        """Return how many times the training step was traced, once per batch shape."""
         return self._step.experimental_get_tracing_count()
 
     def _backward(self, batch, step, first_row, counts):
@@ -79,7 +81,7 @@ class Trainer:
 
         with training_step(self.seed, step, first_row=first_row, remat=self.remat):
             trained = [variable.value for variable in self.model.trainable_variables]
-            # Keras' `trainable` is not TensorFlow's: a tape that watches by itself takes gradients of what is frozen.
+            # Keras' `trainable` is not TensorFlow's: an automatically watching tape would include frozen variables.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(trained)
                 terms, sums = self._objective(forward, batch)
@@ -108,7 +110,6 @@ class Trainer:
         return {key: tf.where(finite, value, tf.zeros_like(value)) for key, value in sums.items()}, norm, finite, stop
 
     def _accumulate(self, batch, step, first_row, counts):
-        """Return the gradients and sums of a replica's rows, one microbatch after the other."""
         parts = self.microbatches
         rows = next(iter(batch.values())).shape[0] // parts
         if parts == 1:
@@ -123,25 +124,25 @@ class Trainer:
             more, values = part_of(number)
             return number + 1, [a + b for a, b in zip(gradients, more)], {key: sums[key] + values[key] for key in sums}
 
-        # One after the other, or the microbatches would share the memory that they are there to save.
+        # One at a time: microbatches in parallel would need the memory that accumulation is meant to save.
         return tf.while_loop(lambda number, *_: number < parts, add, (tf.constant(1), *part_of(tf.constant(0))),
                              parallel_iterations=1)[1:]
 
     def train_step(self, batch, stop=False):
-        """Make one update.
+        """Run one update.
 
         Args:
-            batch: dict of arrays with the B rows of the global batch.
-            stop: bool, this process was told to stop.
+            batch: dict of arrays [B, ...], the global batch.
+            stop: bool, this process received a stop signal.
 
         Returns:
-            (dict of metric sums over the global batch, gradient norm before clipping, bool: finite, float: above 0
-            where any process was told to stop), tensors. Where it is not finite the sums are zero and nothing was
-            updated.
+            (dict of metric sums over the global batch; float, gradient norm before clipping; bool, finite; float,
+            above 0 if any process received a stop signal), as tensors. If not finite, the sums are zero and the
+            update was skipped.
 
         Raises:
-            ConfigError: where replicas and microbatches do not divide the batch, or no gradient reaches a weight.
-            OutOfMemory: the step does not fit.
+            ConfigError: replicas x microbatches does not divide the batch, or a trainable weight gets no gradient.
+            OutOfMemory: the step does not fit into memory.
         """
         check_batch(self.strategy, len(next(iter(batch.values()))), self.microbatches)
         counts = {name: tf.constant(count or 1.0, tf.float32) for name, count in self.task.counts(batch).items()}
@@ -153,18 +154,18 @@ class Trainer:
             return local_value(self.strategy, result)
 
     def train(self, data, until, stopped=bool):
-        """Make updates until a step, each on the batch that `data` gives for it.
+        """Run updates up to a step, prefetching batches.
 
-        The data go on where the step stands, so a resumed run sees what the uninterrupted one would have. Nothing is
-        read back from the device.
+        Batches are indexed by step, so a resumed run sees the same ones as an uninterrupted run. Nothing is read back
+        from the device.
 
         Args:
-            data: gives `batch(step)`, a dict of NumPy arrays.
-            until: int, the step to end with.
-            stopped: callable -> bool, whether this process was told to stop.
+            data: has `batch(step)`, which returns a dict of NumPy arrays.
+            until: int, the last step.
+            stopped: callable -> bool, whether this process received a stop signal.
 
         Yields:
-            (step, what `train_step` gives, real tokens in the batch, seconds waited for the batch).
+            (step, *results of `train_step`, number of real tokens in the batch, seconds spent waiting for it).
         """
         start = self.step
         for number, (batch, waited) in enumerate(prefetch(data.batch, range(start, until)), start + 1):
@@ -177,7 +178,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def averages(self):
-        """Put the moving averages into the model inside; without averages nothing changes."""
+        """Swap the moving averages of the weights into the model inside this context; without averages do nothing."""
         if not self.optimizer.use_ema:
             yield
             return
@@ -188,7 +189,7 @@ class Trainer:
             self._swap()
 
     def use_averages(self):
-        """Put the moving averages, if any, into the model for good; training cannot go on afterwards."""
+        """Swap the moving averages, if any, into the model for good; training cannot continue afterwards."""
         if self.optimizer.use_ema:
             self._swap()
 
@@ -202,12 +203,12 @@ class Trainer:
             self.strategy.extended.update(variable.value, swap, (average.value,), group=False)
 
     def arrays(self):
-        """Return copies of all that training changes: dict of groups of name -> array."""
+        """Return copies of all training state: dict of group ("model", "optimizer") -> dict of name -> array."""
         return {group: {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
                 for group, variables in self._groups().items()}
 
     def restore(self, arrays):
-        """Put back what `arrays` gave."""
+        """Restore the training state that `arrays` returned."""
         for group, variables in self._groups().items():
             for name, variable in variables.items():
                 variable.assign(arrays[group][name])
@@ -218,7 +219,6 @@ class Trainer:
 
 
 def _count_tokens(batch):
-    """Return how many real tokens a batch has, of source and target."""
     return sum(np.count_nonzero(value) for key, value in batch.items() if key.endswith("padding_mask"))
 
 
@@ -226,7 +226,7 @@ def _by_name(variables):
     named = {}
     for variable in variables:
         name, number = variable.path, 1
-        while name in named:  # Adafactor names all its rows and columns alike
+        while name in named:  # Adafactor gives all its rows and columns the same name
             number += 1
             name = f"{variable.path}#{number}"
         named[name] = variable
