@@ -1,4 +1,4 @@
-"""Measurements of tfzoo, beside its peers; each is run as `python -m benchmarks.NAME`."""
+"""Benchmarks of tfzoo and its peers; run each as `python -m benchmarks.NAME`."""
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the processes that they start begin with it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # inherited by the processes that they start

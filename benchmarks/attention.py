@@ -1,7 +1,7 @@
-"""Peak memory and time of attention, forward and backward, by length: in blocks of query rows, and plain.
+"""Peak memory and time of attention, forward and backward, by length: blockwise over query rows, and plain.
 
-Each variant lives in a process of its own; its memory is the peak above what it held before the first step, so what the
-compiler takes counts too.
+Each variant runs in its own process; memory is the peak above what was resident before the first step, so it includes
+the compiler's.
 """
 import itertools
 import json
@@ -15,24 +15,24 @@ from absl import app, flags
 from benchmarks.interleave import ROOT, report
 
 FLAGS = flags.FLAGS
-flags.DEFINE_multi_integer("length", [1024, 2048, 4096, 8192], "Tokens of a row; may be given several times.")
-flags.DEFINE_integer("num_heads", 12, "Heads, each 64 wide.", lower_bound=1)
-flags.DEFINE_float("dropout", 0.1, "Share of the probabilities to drop.", lower_bound=0, upper_bound=0.9)
-flags.DEFINE_float("gigabytes", 6, "The plain one is left out where five times its scores take more.")
-flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of computing.")
-flags.DEFINE_integer("rounds", 3, "Steps measured after the first.", lower_bound=1)
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
-flags.DEFINE_string("variant", None, "One variant, measured in this process; used by the benchmark itself.")
+flags.DEFINE_multi_integer("length", [1024, 2048, 4096, 8192], "Tokens per row; repeatable.")
+flags.DEFINE_integer("num_heads", 12, "Heads, of width 64.", lower_bound=1)
+flags.DEFINE_float("dropout", 0.1, "Dropout rate of the attention probabilities.", lower_bound=0, upper_bound=0.9)
+flags.DEFINE_float("gigabytes", 6, "Skip plain attention if five times its scores take more than this (GiB).")
+flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Compute dtype.")
+flags.DEFINE_integer("rounds", 3, "Measured steps, after a first one.", lower_bound=1)
+flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
+flags.DEFINE_string("variant", None, "Internal: measure this variant in this process.")
 
 
 def _memory(key):
-    """Return a figure of /proc/self/status in bytes; its peak, unlike getrusage's, is not inherited from the parent."""
+    # From /proc/self/status, in bytes: its peak, unlike getrusage's, is not inherited from the parent process.
     line = next(line for line in open("/proc/self/status") if line.startswith(f"{key}:"))
     return int(line.split()[1]) * 1024
 
 
 def measure(system, xla, length):
-    """Return the peak above what the libraries and the layer take, and the median time of a step."""
+    """Return the peak memory above that of the libraries and the layer, and the median time of a step: dict."""
     import numpy as np
     import tensorflow as tf
 

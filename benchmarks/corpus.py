@@ -1,7 +1,7 @@
-"""A text file of gigabytes, made by repetition: seconds and memory from the file to batches and training steps.
+"""Time and memory from a text file of gigabytes, made by repetition, to batches and training steps.
 
-What is measured lives in a process of its own, with an empty cache. Its anonymous memory (RssAnon; pages of memory maps
-are not in it) is read every 10 ms.
+The measurement runs in its own process, with an empty cache. Its anonymous memory (RssAnon, which excludes pages of
+memory-mapped files) is sampled every 10 ms.
 """
 import json
 import os
@@ -16,32 +16,31 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("megabytes", 2000, "Size of the file, 10^6 bytes each.", lower_bound=1)
-flags.DEFINE_string("text", None, "A text file to repeat; without it the docstrings of the installed Python.")
-flags.DEFINE_enum("task", "causal_lm", ["causal_lm", "masked_lm"], "Task; masked_lm packs.")
+flags.DEFINE_integer("megabytes", 2000, "Size of the file, in 10^6 bytes.", lower_bound=1)
+flags.DEFINE_string("text", None, "Text file to repeat [default: the docstrings of the installed Python].")
+flags.DEFINE_enum("task", "causal_lm", ["causal_lm", "masked_lm"], "Task; masked_lm packs rows.")
 flags.DEFINE_enum("document", "file", ["paragraph", "line", "file"], "What is one document.")
-flags.DEFINE_string("tokenizer", "bytes", "bytes, a vocabulary, or learn:wordpiece:SIZE or learn:bpe:SIZE.")
-flags.DEFINE_float("eval_fraction", 0.0, "Split off this share.", lower_bound=0.0, upper_bound=0.9)
-flags.DEFINE_integer("max_length", 256, "Tokens of a row.", lower_bound=8)
-flags.DEFINE_integer("batch_size", 16, "Rows.", lower_bound=1)
+flags.DEFINE_string("tokenizer", "bytes", "bytes, a vocabulary file, learn:wordpiece:SIZE or learn:bpe:SIZE.")
+flags.DEFINE_float("eval_fraction", 0.0, "Share split off for evaluation.", lower_bound=0.0, upper_bound=0.9)
+flags.DEFINE_integer("max_length", 256, "Tokens per row.", lower_bound=8)
+flags.DEFINE_integer("batch_size", 16, "Rows per batch.", lower_bound=1)
 flags.DEFINE_integer("batches", 200, "Batches to make.", lower_bound=1)
-flags.DEFINE_integer("steps", 5, "Training steps of a tiny model on them.", lower_bound=0)
-flags.DEFINE_string("folder", None, "Where the file and its tokens are for the time; without it the system's.")
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
-flags.DEFINE_string("measured", None, "The file, measured in this process; used by the benchmark itself.")
+flags.DEFINE_integer("steps", 5, "Training steps of a tiny model.", lower_bound=0)
+flags.DEFINE_string("folder", None, "Folder for the temporary file and its tokens [default: the system's].")
+flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
+flags.DEFINE_string("measured", None, "Internal: measure this file in this process.")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MEGABYTE = 10 ** 6
 
 
 def _anonymous():
-    """Return this process's anonymous resident bytes."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
 
 
 class _Peak:
-    """Follow the anonymous memory from a thread."""
+    # Samples the anonymous memory in a thread.
 
     def __init__(self):
         self.bytes, self._end = 0, threading.Event()
@@ -61,7 +60,7 @@ class _Peak:
 
 
 def _write_repeated(path, size):
-    """Write a text again and again, a paragraph apart, until the file has `size` bytes."""
+    # Repeats the text, with an empty line between copies, up to exactly `size` bytes.
     if FLAGS.text:
         text = pathlib.Path(FLAGS.text).read_bytes()
     else:
@@ -74,7 +73,7 @@ def _write_repeated(path, size):
 
 
 def _open(task):
-    """Return (source, batches, seconds of reading, of learning a vocabulary, of encoding)."""
+    # Returns (source, tokenizer, batches, [seconds of reading, of learning a vocabulary, of encoding]).
     from tfzoo.data.source import open_source
     from tfzoo.text import learn_tokenizer, load_tokenizer
     times = [time.perf_counter()]
@@ -92,7 +91,7 @@ def _open(task):
 
 
 def measure():
-    """Return a row: what it took from the file to batches and training steps."""
+    """Return a row, times and memory from the file to batches and training steps: dict."""
     import keras
     import numpy as np
 

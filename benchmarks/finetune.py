@@ -1,8 +1,8 @@
-"""Fine-tuning on the lengths of real sentences beside peers: examples a second, or seconds to an accuracy.
+"""Fine-tuning on sentences of real lengths, tfzoo against peers: examples per second, or seconds to an accuracy.
 
-The shape is MiniLM's (6 layers x 384) with random weights, the data $TFZOO_DATA/sentiment_rt. Each system does what its
-users would do about padding: tfzoo's batches have a few lengths, keras-nlp's preprocessor pads all to 128, PyTorch pads
-to the longest of each batch.
+The model has the shape of MiniLM (6 layers x 384) with random weights; the data is $TFZOO_DATA/sentiment_rt. Each
+system pads as its users would: tfzoo to a few bucket lengths, keras-nlp's preprocessor to 128, PyTorch to the longest
+text of each batch.
 """
 import sys
 import time
@@ -13,12 +13,12 @@ from benchmarks.interleave import (FLAGS, Worker, add_flags, add_ratios, command
                                    refuse_words, report, row_of, variants_of)
 
 add_flags(rounds=5, steps=25)
-flags.DEFINE_float("to_accuracy", None, "Instead, the time until this accuracy on the evaluation part, each system "
-                   "once, by default in bfloat16.", lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_integer("max_steps", 1500, "With --to_accuracy: the steps that the schedule is made for.", lower_bound=10)
+flags.DEFINE_float("to_accuracy", None, "Measure instead the time to this accuracy on the evaluation set, once per "
+                   "system, in bfloat16 unless --only is given.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_integer("max_steps", 1500, "With --to_accuracy: total steps of the schedule.", lower_bound=10)
 flags.DEFINE_integer("eval_every", 100, "With --to_accuracy: steps between evaluations.", lower_bound=2)
-flags.DEFINE_float("max_minutes", 30.0, "With --to_accuracy: a system is stopped after so long.", lower_bound=0.0)
-flags.DEFINE_float("learning_rate", 3e-4, "With --to_accuracy: the highest one, after a tenth of the steps.",
+flags.DEFINE_float("max_minutes", 30.0, "With --to_accuracy: time limit of a system.", lower_bound=0.0)
+flags.DEFINE_float("learning_rate", 3e-4, "With --to_accuracy: peak, after warmup over a tenth of the steps.",
                    lower_bound=0.0)
 
 SYSTEMS = {"tfzoo": ("bucketed",), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager",)}
@@ -28,7 +28,7 @@ MODULE = "benchmarks.finetune_worker"
 
 
 def recipe_of(**settings):
-    """Return what is trained and how, for the workers: dict."""
+    """Return the workers' recipe, data, model and hyperparameters: dict."""
     files = {split: str(data_folder(f"sentiment_rt/{split}.jsonl")) for split in ("train", "eval")}
     return {**files, "vocabulary": str(data_folder("../vocab/bert_uncased/vocab.txt")),
             "layers": 6, "width": 384, "heads": 12, "ffn": 1536, "length": 128, "batch": 32, "dropout": 0.1,
@@ -36,7 +36,7 @@ def recipe_of(**settings):
 
 
 def speed():
-    """Measure examples a second; every length is compiled before the first round."""
+    """Measure examples per second; every length is compiled before the first round."""
     recipe = recipe_of(rate=5e-5, steps=0, warmup=0, compile_first=True)
     rows = []
     for variant, result in measure_systems(MODULE, recipe, SYSTEMS).items():
@@ -49,10 +49,10 @@ def speed():
 
 
 def reach(variant, recipe):
-    """Train one system until it has the accuracy, the steps or the minutes; return its row, or None.
+    """Train one system until it reaches the accuracy, the steps or the time limit; return its row, None if it failed.
 
-    Its seconds are all from the start of its process: imports, data and model (start_seconds), compiling, training and
-    evaluating, which also compiles at its first time.
+    Seconds count from the start of its process: imports, data and model (start_seconds), compiling, training, and
+    evaluation, which includes compiling the first time.
     """
     begin = time.perf_counter()
     worker, spent, history = Worker(command_of(MODULE, recipe, variant)), {"train": 0.0, "evaluation": 0.0}, []
@@ -78,12 +78,12 @@ def reach(variant, recipe):
                           train_seconds=spent["train"] - compiling, evaluation_seconds=spent["evaluation"],
                           examples_per_second=done * recipe["batch"] / (spent["train"] - compiling),
                           peak_bytes=found["peak_bytes"], history=history)
-    print(f"{variant}: left out ({worker.problem})", file=sys.stderr)
+    print(f"{variant}: skipped ({worker.problem})", file=sys.stderr)
     return None
 
 
 def race():
-    """Measure the seconds to an accuracy, one system after the other."""
+    """Measure the seconds to an accuracy, one system after another."""
     recipe = recipe_of(rate=FLAGS.learning_rate, steps=FLAGS.max_steps, warmup=FLAGS.max_steps // 10,
                        compile_first=False)
     variants = [variant for variant in variants_of(SYSTEMS) if FLAGS.only or variant in ACCURACY]

@@ -1,10 +1,10 @@
-"""One system that learns to classify real texts, in a process of its own; benchmarks.worker is that for random tokens.
+"""Worker process: one system learns to classify real texts; benchmarks.worker does so with random tokens.
 
 Run as `python -m benchmarks.finetune_worker RECIPE SYSTEM VARIANT DTYPE`, with RECIPE the JSON of benchmarks.finetune.
-Each does what its own users would: tfzoo encodes up front and pads to a few lengths, keras-nlp encodes in tf.data and
-pads to the full length, PyTorch encodes in the loop and pads to the longest of the batch; it can also begin from a
-`checkpoint`. The schedule is one: up over `warmup` steps, then down to nothing at `steps`, or without `steps` constant.
-Imports nothing but its own system.
+Each system works as its users would: tfzoo encodes up front and pads to a few lengths, keras-nlp encodes in tf.data and
+pads to the full length, PyTorch encodes in the loop and pads to the longest text of the batch; PyTorch can also start
+from a `checkpoint`. All share one schedule: linear warmup over `warmup` steps, then linear decay to 0 at `steps`; with
+`steps` 0 the rate is constant. Imports only its own system.
 """
 import collections
 import csv
@@ -17,7 +17,7 @@ from benchmarks.worker import POLICIES, answer
 
 
 class Clock:
-    """Take the time of each step, by what is compiled anew for it (the padded length, or nothing)."""
+    """Time each step, grouped by what it is compiled for (the padded length, or None)."""
 
     def __init__(self):
         self.times, self.begin = collections.defaultdict(list), None
@@ -26,19 +26,19 @@ class Clock:
         self.begin = time.perf_counter()
 
     def stop(self, kind=None):
-        """End a step, and begin the next."""
+        """Record the time of a step and start the next."""
         now = time.perf_counter()
         self.times[kind].append(now - self.begin)
         self.begin = now
 
     @property
     def compiling(self):
-        """Return the seconds by which the first step of each kind was longer than the others of it."""
+        """Return the seconds of compiling: each kind's first step less the median of its others, summed."""
         return sum(max(0.0, times[0] - statistics.median(times[1:])) for times in self.times.values() if len(times) > 1)
 
 
 def rate_at(recipe, step):
-    """Return the learning rate of a step from 0."""
+    """Return the learning rate of a step, counted from 0."""
     if not recipe["steps"]:
         return recipe["rate"]
     if step < recipe["warmup"]:
@@ -47,7 +47,7 @@ def rate_at(recipe, step):
 
 
 def examples_of(file):
-    """Return (texts, numbers of their labels) of a .jsonl or .tsv file with text and label: two lists."""
+    """Return (texts, label indices) of a .jsonl or .tsv file with columns text and label: two lists."""
     with open(file, encoding="utf-8", newline="") as lines:
         rows = ([json.loads(line) for line in lines] if file.endswith(".jsonl") else
                 list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)))
@@ -56,7 +56,7 @@ def examples_of(file):
 
 
 def order_of(recipe, count):
-    """Return the examples of 20 shuffled epochs, int64."""
+    """Return the example indices of 20 shuffled epochs: int64 [20 x count]."""
     import numpy as np
     rng = np.random.default_rng(recipe["seed"])
     return np.concatenate([rng.permutation(count) for _ in range(20)])
@@ -128,7 +128,7 @@ def keras_nlp_steps(recipe, variant, dtype):
                   jit_compile=variant == "xla")
     texts, labels = (tf.constant(values) for values in examples_of(recipe["train"]))
     order, done = tf.constant(order_of(recipe, len(texts))), tf.Variable(0, dtype=tf.int64)
-    # `fit` makes a new iterator each time: `done` lets the order go on where the one before ended.
+    # `fit` makes a new iterator each time: `done` continues the order where the previous one ended.
     data = tf.data.Dataset.range(2 ** 60).map(lambda number: order[(done + number) % len(order)])
     data = data.map(lambda row: (texts[row], labels[row])).batch(batch, drop_remainder=True)
     data = data.map(prepare, num_parallel_calls=2).prefetch(2)
@@ -138,7 +138,7 @@ def keras_nlp_steps(recipe, variant, dtype):
     each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: clock.stop())
 
     def steps(count):
-        more = count + recipe["compile_first"]  # for speed without a first step, which waits for the pipeline to begin
+        more = count + recipe["compile_first"]  # the first step waits for the pipeline: do not count it
         clock.start()
         model.fit(data, steps_per_epoch=more, epochs=1, verbose=0, callbacks=[each])
         done.assign_add(more * batch)

@@ -1,7 +1,7 @@
-"""How the time and the memory of a training step grow with length, width, depth and vocabulary.
+"""Growth of a training step's time and memory with length, width, depth and vocabulary.
 
-The base is masked words with BERT of 4 layers x 256, 8 x 128 tokens, bfloat16 without XLA; each sweep changes one of
-them. --plot draws what was measured, or with --from what was measured before.
+The base is masked language modelling with BERT of 4 layers x 256, 8 x 128 tokens, bfloat16 without XLA; each sweep
+varies one of these. --plot draws the measurements, or with --from those of an earlier run.
 """
 import json
 import pathlib
@@ -13,9 +13,9 @@ from benchmarks.interleave import FLAGS, add_flags, measure, refuse_words, repor
 
 add_flags(rounds=5, steps=5, peers=False)
 flags.DEFINE_multi_enum("sweep", ["length", "width", "layers", "vocab"], ["length", "width", "layers", "vocab"],
-                        "What grows; may be given several times.")
-flags.DEFINE_string("plot", None, "Draw the figure into this file (.png or .svg); needs matplotlib.")
-flags.DEFINE_string("from", None, "The JSON of an earlier run, to draw without measuring again.")
+                        "What to vary; repeatable.")
+flags.DEFINE_string("plot", None, "Draw the figure to this file (.png or .svg); needs matplotlib.")
+flags.DEFINE_string("from", None, "JSON file of an earlier run, to draw without measuring.")
 
 BASE = {"family": "bert", "task": "masked_lm", "layers": 4, "width": 256, "heads": 4, "batch": 8, "length": 128,
         "masked": 19, "vocab": 30522, "positions": 512}
@@ -26,14 +26,14 @@ AXES = {"length": "length (tokens a row)", "width": "hidden width (numbers a tok
 
 
 def workload(sweep, value):
-    """Return the dict of a workload: the base with one thing changed, and what hangs on it."""
+    """Return a workload, the base with one value changed and those that depend on it: dict."""
     work = {**BASE, sweep: value}
     return {**work, "heads": max(1, work["width"] // 64), "masked": max(1, round(0.15 * work["length"])),
             "positions": max(BASE["positions"], work["length"])}
 
 
 def sweep_rows(sweep):
-    """Measure a sweep: list of rows."""
+    """Measure a sweep and return its rows: list of dict."""
     commands = {f"{sweep} {value}": [sys.executable, "-m", "benchmarks.worker", json.dumps(workload(sweep, value)),
                                      "tfzoo", "no_xla", "bfloat16"] for value in SWEEPS[sweep]}
     rows = []
@@ -49,21 +49,21 @@ def sweep_rows(sweep):
 
 
 def drawing():
-    """Return matplotlib's Figure, or end with one line where it is not installed."""
+    """Return matplotlib's Figure class, or exit with one line if it is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise SystemExit("--plot needs matplotlib, which is not installed: pip install matplotlib, or leave --plot "
-                         "away and draw later with --from=FILE, the --json of the run") from None
+        raise SystemExit("--plot needs matplotlib, which is not installed: pip install matplotlib, or omit --plot "
+                         "and draw later with --from=FILE, the --json of the run") from None
     return Figure
 
 
 def draw(rows, path):
-    """Draw time above memory, a column for each sweep."""
+    """Draw time above memory, one column per sweep."""
     figure = drawing()
     sweeps = [sweep for sweep in SWEEPS if any(row.get("sweep") == sweep for row in rows)]
     if not sweeps:
-        raise SystemExit("nothing to draw: needed is the --json of a run of benchmarks.growth")
+        raise SystemExit("nothing to draw: --from needs the --json of a run of benchmarks.growth")
     picture = figure(figsize=(3.4 * len(sweeps), 5.6), layout="constrained")
     axes = picture.subplots(2, len(sweeps), squeeze=False)
     for column, sweep in enumerate(sweeps):
@@ -88,11 +88,11 @@ def draw(rows, path):
 
 
 def earlier(path):
-    """Return the rows of an earlier run."""
+    """Return the rows of an earlier run: list of dict."""
     try:
         return json.loads(pathlib.Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json of a run") from None
+        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json of an earlier run") from None
 
 
 def main(argv):
@@ -103,7 +103,7 @@ def main(argv):
         draw(earlier(FLAGS["from"].value), FLAGS.plot)
         return
     if FLAGS.plot:
-        drawing()  # a refusal comes before the work
+        drawing()  # fail before measuring if matplotlib is missing
     rows = [row for sweep in FLAGS.sweep for row in sweep_rows(sweep)]
     report(rows, {"sweep": "{}", "value": "{:>}", "ms": "{:>.0f}", "tokens_per_second": "{:>,.0f}",
                   "built_bytes": "{:>,}", "peak_bytes": "{:>,}"}, FLAGS.json)

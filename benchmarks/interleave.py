@@ -1,7 +1,7 @@
-"""What the benchmarks share: a process for each variant, rounds over all of them in turn, medians, tables, JSON.
+"""Shared by the benchmarks: a process per variant, interleaved rounds, medians, tables, JSON.
 
-The rounds go over all variants in turn, so that the machine's moods fall on each alike, and the medians are compared.
-A variant is a line of three parts: the system, how it computes, and the dtype, as "keras-nlp no_xla bfloat16".
+Each round measures all variants in turn, so that drifts of the machine's speed affect all equally; compare the medians.
+A variant is a string of three parts, system, how it computes and dtype, such as "keras-nlp no_xla bfloat16".
 """
 import importlib.metadata
 import json
@@ -21,41 +21,43 @@ DTYPES = ("bfloat16", "float32")
 
 
 def add_flags(rounds=None, steps=None, peers=True):
-    """Define the flags of a benchmark, with these defaults, and with `peers` those that choose its variants.
+    """Define the flags of a benchmark.
 
-    Without `rounds` it measures no time in turns, and has no flags for that.
+    Args:
+        rounds, steps: int, defaults of --rounds and --steps; None: define neither, for a benchmark without `measure`.
+        peers: bool, also define --only and --pytorch_python, which choose variants.
     """
-    again = {"allow_override": True}  # one process may import several benchmarks, to test them
+    again = {"allow_override": True}  # tests import several benchmarks in one process
     if rounds is not None:
-        flags.DEFINE_integer("rounds", rounds, "How often each is measured.", lower_bound=1, **again)
-        flags.DEFINE_integer("steps", steps, "Steps of one measurement.", lower_bound=1, **again)
-    flags.DEFINE_string("json", None, "Also write the rows into this file.", **again)
+        flags.DEFINE_integer("rounds", rounds, "Measurements of each variant.", lower_bound=1, **again)
+        flags.DEFINE_integer("steps", steps, "Steps per measurement.", lower_bound=1, **again)
+    flags.DEFINE_string("json", None, "Also write the rows to this JSON file.", **again)
     if not peers:
         return
-    flags.DEFINE_list("only", [], "Leave out the variants whose line contains none of these, as 'tfzoo,keras-nlp xla'.",
+    flags.DEFINE_list("only", [], "Measure only variants that contain one of these, such as 'tfzoo,keras-nlp xla'.",
                       **again)
-    flags.DEFINE_string("pytorch_python", None, "A Python with torch and transformers; without it PyTorch is left out.",
+    flags.DEFINE_string("pytorch_python", None, "Python with torch and transformers; if omitted, skip PyTorch.",
                         **again)
 
 
 def refuse_words(argv):
-    """Raise app.UsageError where words are left over beside the flags."""
+    """Raise app.UsageError if there are arguments other than flags."""
     if len(argv) > 1:
         raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
 
 
 def data_folder(name):
-    """Return the path of a set of the development data ($TFZOO_DATA), or end with one line where it is absent."""
+    """Return the path of a data set in $TFZOO_DATA: pathlib.Path; exit with one line if it does not exist."""
     folder = pathlib.Path(os.environ.get("TFZOO_DATA", ROOT.parent / "shared" / "data")).resolve() / name
     if not folder.exists():
-        raise SystemExit(f"no data at {folder}: set TFZOO_DATA to the folder that has {name}")
+        raise SystemExit(f"no data at {folder}: set TFZOO_DATA to the folder that contains {name}")
     return folder
 
 
 def variants_of(systems):
-    """Return the variants of a dict of system -> how it computes, less those that --only or no PyTorch leaves out."""
+    """Return the chosen variants of a dict of system -> ways to compute: list of str; see --only, --pytorch_python."""
     if FLAGS.pytorch_python and not shutil.which(FLAGS.pytorch_python):
-        raise SystemExit(f"--pytorch_python={FLAGS.pytorch_python}: no such program; name a Python with torch and "
+        raise SystemExit(f"--pytorch_python={FLAGS.pytorch_python}: no such program; give a Python with torch and "
                          "transformers")
     variants = [f"{system} {how} {dtype}" for system, hows in systems.items() for how in hows for dtype in DTYPES
                 if system != "pytorch" or FLAGS.pytorch_python]
@@ -66,16 +68,16 @@ def variants_of(systems):
 
 
 def command_of(module, recipe, variant):
-    """Return the command of a variant's worker: MODULE, the JSON of RECIPE, system, how it computes, dtype."""
+    """Return the command of a variant's worker: list of str, with the recipe as JSON."""
     system, *how, dtype = variant.split()
     python = FLAGS.pytorch_python if system == "pytorch" else sys.executable
     return [python, "-m", module, json.dumps(recipe), system, " ".join(how), dtype]
 
 
 def measure_systems(module, recipe, systems):
-    """Measure the variants of a dict of system -> how it computes; what `measure` returns.
+    """Measure the variants of a dict of system -> ways to compute; returns as `measure`.
 
-    Those of one dtype are in turn with each other, and compared; all at once would need the memory for all.
+    Only variants of one dtype are interleaved, which are compared: all at once would need memory for all.
     """
     results, variants = {}, variants_of(systems)
     for dtype in DTYPES:
@@ -86,17 +88,18 @@ def measure_systems(module, recipe, systems):
 
 
 def row_of(workload, variant, **values):
-    """Return a row of a table, which begins with the parts of the variant."""
+    """Return a row of a table, the parts of the variant and then `values`: dict."""
     system, *how, dtype = variant.split()
     return {"workload": workload, "system": system, "variant": " ".join(how), "dtype": dtype, **values}
 
 
 def add_ratios(rows, rate):
-    """Add to our rows what they are of each peer's best one, and print it, the fastest of ours last.
+    """Add to tfzoo's rows, and print, their ratios to the best row of each peer.
 
     Args:
-        rows: list of dict as row_of gives them; ours get `ratios`, within their dtype, and `ratios_in_all`.
-        rate: str, the key of what is compared, more being better.
+        rows: list of dict, see row_of. tfzoo's rows get `ratios`, within their dtype; its fastest one also
+            `ratios_in_all`, to the best of any dtype.
+        rate: str, key of the value to compare, higher is better.
     """
     ours = [row for row in rows if row["system"] == "tfzoo"]
     for row in ours:
@@ -118,7 +121,7 @@ def _ratios(row, rows, rate, among):
 
 
 def machine():
-    """Return what the figures depend on: dict of machine, versions and commit."""
+    """Return what the results depend on, machine, versions and commit: dict."""
     try:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True,
                                 text=True).stdout.strip()
@@ -136,14 +139,14 @@ def machine():
 
 
 class Worker:
-    """A process that answers each line with a JSON line.
+    """A worker process that answers each line on stdin with a JSON line.
 
     Args:
         command: list of str.
-        environment: dict of str, what it has beside this process's variables.
+        environment: dict of str, variables added to this process's environment.
 
     Attributes:
-        problem: str, the last line of its error output where it did not begin; None where it did.
+        problem: str, the last line on its stderr if it ended instead of answering; else None.
     """
 
     def __init__(self, command, environment=None):
@@ -153,12 +156,12 @@ class Worker:
         self.problem = None
 
     def ask(self, line):
-        """Return the dict of its answer to a line, or None where it ended."""
+        """Send a line and return the answer: dict, or None if the process ended."""
         self.send(line)
         return self.receive()
 
     def send(self, line):
-        """Let it begin with a line."""
+        """Send a line, without waiting for the answer."""
         try:
             self.process.stdin.write(f"{line}\n")
             self.process.stdin.flush()
@@ -166,7 +169,7 @@ class Worker:
             pass
 
     def receive(self):
-        """Return the dict of its answer to the line that was sent, or None where it ended."""
+        """Return the answer to the line that was sent: dict, or None if the process ended."""
         answer = self.process.stdout.readline()
         while answer and not answer.startswith("{"):
             answer = self.process.stdout.readline()
@@ -184,24 +187,24 @@ class Worker:
 
 
 def measure(commands, rounds, steps, warm_up=4):
-    """Measure variants in turn.
+    """Measure variants, interleaved.
 
     Args:
         commands: dict of variant -> command of its worker.
-        rounds, steps: int, how often, and steps of one measurement.
-        warm_up: int, steps before the first round; the first builds and compiles.
+        rounds, steps: int, measurements of each variant, and steps per measurement.
+        warm_up: int, steps before the first round; the first one builds and compiles.
 
     Returns:
-        dict of variant -> dict of seconds (median of a step), rounds (each one's seconds), first_seconds (of the first
-        step), peak_bytes, and answers (all of each round). Variants that did not begin, or ended, are left out with a
-        line on stderr.
+        dict of variant -> dict of seconds (median per step), rounds (seconds per step in each round), first_seconds (of
+        the first step), peak_bytes and answers (of each round). Variants that fail to start, or end early, are skipped
+        with a line on stderr.
     """
     workers, first = {}, {}
     for variant, command in commands.items():
         worker = Worker(command)
         answer = worker.ask(1)
         if answer is None or worker.ask(warm_up - 1) is None:
-            print(f"{variant}: left out ({worker.problem})", file=sys.stderr)
+            print(f"{variant}: skipped ({worker.problem})", file=sys.stderr)
             continue
         workers[variant], first[variant] = worker, answer["seconds"]
         print(f"{variant}: ready", file=sys.stderr)
@@ -210,7 +213,7 @@ def measure(commands, rounds, steps, warm_up=4):
         for variant, worker in list(workers.items()):
             answer = worker.ask(steps)
             if answer is None:
-                print(f"{variant}: left out, ended in round {number + 1} ({worker.problem})", file=sys.stderr)
+                print(f"{variant}: skipped, ended in round {number + 1} ({worker.problem})", file=sys.stderr)
                 del workers[variant], answers[variant]
                 continue
             answers[variant].append(answer)
@@ -224,12 +227,12 @@ def measure(commands, rounds, steps, warm_up=4):
 
 
 def report(rows, columns, json_file=None):
-    """Print rows as a table and as JSON after a row about the machine.
+    """Print rows as a table, then as JSON after a row about the machine.
 
     Args:
         rows: list of dict.
-        columns: dict of the key of a row -> format of its value, as "{:>10.1f}".
-        json_file: str or None, also written there.
+        columns: dict of row key -> format of its value, such as "{:>10.1f}".
+        json_file: str, also write the JSON there, or None.
     """
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))

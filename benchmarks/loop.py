@@ -1,9 +1,9 @@
-"""What the training loop costs beside its steps, and how long the ready settings wait for data.
+"""Overhead of the training loop over its steps, and the time that the flagfiles' runs wait for data.
 
-First the whole loop as the scripts run it (batches made beside it, records, TensorBoard, a progress bar as on a
-terminal) beside the bare compiled step on one batch that lies where it is computed, step by step in turn. Then each
-flagfile of experiments/flags that trains, for a few steps through its script, and the share of the time that it waited
-for data, from its metrics.jsonl; the first record is left out, as the step is compiled in it.
+First, the whole loop as the scripts run it (batches made in the background, records, TensorBoard, a progress bar as on
+a terminal) against the bare compiled step on one batch already on the device, alternating step by step. Then, each
+flagfile of experiments/flags that trains, run for a few steps by its script: the share of time waiting for data, from
+its metrics.jsonl, without the first record, during which the step is compiled.
 """
 import contextlib
 import io
@@ -23,15 +23,15 @@ from absl import app, flags
 from benchmarks.interleave import ROOT, data_folder, refuse_words, report
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("rounds", 6, "Measurements of the loop, each of 50 steps.", lower_bound=1)
+flags.DEFINE_integer("rounds", 6, "Measurements of the loop, of 50 steps each.", lower_bound=1)
 flags.DEFINE_integer("steps", 30, "Steps of each flagfile's run.", lower_bound=10)
-flags.DEFINE_list("only", [], "Leave out the workloads and flagfiles whose names contain none of these.")
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
+flags.DEFINE_list("only", [], "Measure only workloads and flagfiles whose names contain one of these.")
+flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
 WORKLOADS = {"bert_tiny": (32, 64), "bert_l4_h256": (32, 128)}  # model -> rows and tokens of a batch
-VOCABULARY, RECORD = 8000, 50  # RECORD: steps between two records, as --log_every has it by default
-LONGEST_LOOP, LONGEST_WAIT = 0.03, 0.02  # wanted
-OURS = ("epochs", "steps", "log_every", "eval_every", "save_every", "warmup_steps")  # of a flagfile, replaced
+VOCABULARY, RECORD = 8000, 50  # RECORD: steps between records, the default of --log_every
+LONGEST_LOOP, LONGEST_WAIT = 0.03, 0.02  # targets
+OURS = ("epochs", "steps", "log_every", "eval_every", "save_every", "warmup_steps")  # replaced in flagfiles
 
 
 def is_chosen(name):
@@ -39,14 +39,14 @@ def is_chosen(name):
 
 
 class Terminal(io.StringIO):
-    """A stream that gets progress bars."""
+    """A stream that claims to be a terminal, so that progress bars are drawn."""
 
     def isatty(self):
         return True
 
 
 def make_parts(model, rows, length):
-    """Return (trainer, data, schedule) of masked language modelling on packed random texts, as `pretrain` has it."""
+    """Return (trainer, data, schedule) for masked language modelling on packed random texts, as in `pretrain`."""
     import numpy as np
 
     import tfzoo
@@ -62,7 +62,7 @@ def make_parts(model, rows, length):
     edges = np.cumsum([0, *lengths])
     texts = EncodedTexts(rng.integers(4, VOCABULARY, edges[-1]).astype(np.int32), edges[:-1], edges[1:])
     tokenizer = load_tokenizer("bytes")
-    tokenizer.vocab_size = VOCABULARY  # for the cost of masking
+    tokenizer.vocab_size = VOCABULARY  # so that masking costs as much as with a real vocabulary
     data = masked(PackedBatches(texts, tokenizer, rows, length, seed=0, shuffle=True), tokenizer, 0)
     built = tfzoo.build(model, task="masked_lm", vocab_size=VOCABULARY, dropout=0.1)
     schedule = WarmUp(1e-4, 1000, 100)
@@ -71,11 +71,11 @@ def make_parts(model, rows, length):
 
 
 def alternate(trainer, data, schedule, rounds):
-    """Run a loop with a bare step after each of its turns.
+    """Run a loop with a bare step after each of its iterations.
 
     Returns:
-        float [rounds, RECORD, 2], seconds of each turn and of the bare step after it; each round has one record. The
-        first turn, which begins a thread, and the last, which saves, are left out.
+        float [rounds, RECORD, 2], seconds of each iteration and of the bare step after it; each round has one record.
+        The first iteration, which starts a thread, and the last, which saves, are dropped.
     """
     import numpy as np
     import tensorflow as tf
@@ -92,7 +92,7 @@ def alternate(trainer, data, schedule, rounds):
         begin = time.perf_counter()
         for made in train(*inputs):
             yield made
-            done = time.perf_counter()  # the loop is through with what it was given, and asks for more
+            done = time.perf_counter()  # the loop has processed the step and asks for the next
             float(local_value(trainer.strategy, trainer._step(placed, count, stop))[1])
             end = time.perf_counter()
             times.append((done - begin, end - done))
@@ -109,7 +109,7 @@ def alternate(trainer, data, schedule, rounds):
 
 
 def measure_loop(model, rows, length):
-    """Return a row: what the loop takes beyond its steps, as a share of them."""
+    """Return a row with the loop's overhead as a share of its steps' time: dict."""
     import numpy as np
     trainer, data, schedule = make_parts(model, rows, length)
     print(f"{model}: {FLAGS.rounds} rounds of {RECORD} steps", file=sys.stderr)
@@ -117,11 +117,11 @@ def measure_loop(model, rows, length):
     loop, bare = 1000 * np.median(rounds, 0)
     return {"workload": f"{model}_{rows}x{length}", "measure": "loop beyond its steps",
             "value": float(np.median(rounds[:, 0] / rounds[:, 1])) - 1, "wanted": LONGEST_LOOP,
-            "detail": f"{loop:.2f} ms a step beside {bare:.2f}", "rounds_seconds": rounds.tolist()}
+            "detail": f"{loop:.2f} ms per step, {bare:.2f} bare", "rounds_seconds": rounds.tolist()}
 
 
 def command_in(text):
-    """Return (script, its words beside the flagfile) of the command that a flagfile begins with."""
+    """Return (script, its arguments but --flagfile) of the command in a flagfile's first comment."""
     lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
     command = re.search(r"python -m experiments\.(\w+)((?:.*\\\n)*.*)", "\n".join(lines))
     words = shlex.split(os.path.expandvars(command[2].replace("\\\n", " ")))
@@ -129,12 +129,12 @@ def command_in(text):
 
 
 def value_of(words, flag):
-    """Return the value that words give to a flag, or None."""
+    """Return the value of a flag in a list of arguments, or None."""
     return next((word.split("=", 1)[1] for word in words if word.startswith(f"--{flag}=")), None)
 
 
 def measure_flagfiles():
-    """Return a row for each flagfile that trains, those that begin from another's run after it."""
+    """Return a row for each flagfile that trains; a run that another one's --init needs comes first: list of dict."""
     os.environ.setdefault("TFZOO_DATA", str(data_folder("")))
     commands = {path: command_in(path.read_text()) for path in sorted((ROOT / "experiments" / "flags").glob("*.flags"))}
     commands = {path: command for path, command in commands.items() if command[0] in ("pretrain", "finetune")}
@@ -157,7 +157,7 @@ def measure_flagfiles():
 
 
 def run_flagfile(path, script, words, folder):
-    """Return a row: the share of the time of one flagfile's steps, run in `folder`, that was waiting for data."""
+    """Return a row with the share of time that a flagfile's steps, run in `folder`, wait for data: dict."""
     own = [line for line in path.read_text().splitlines()
            if line.startswith("--") and line[2:].split("=")[0] not in OURS]
     command = [sys.executable, "-m", f"experiments.{script}", *own, *words, f"--steps={FLAGS.steps}",
@@ -182,7 +182,7 @@ def main(argv):
            FLAGS.json)
     for row in rows:
         if row["value"] > row["wanted"]:
-            print(f"{row['workload']}: {row['measure']} {row['value']:.2%}, more than the {row['wanted']:.0%} wanted",
+            print(f"{row['workload']}: {row['measure']} {row['value']:.2%}, above the target of {row['wanted']:.0%}",
                   file=sys.stderr)
 
 

@@ -1,8 +1,8 @@
-"""A step of LoRA beside one of full tuning, in one process and in turn: the median of the paired ratios of their times.
+"""A training step with LoRA against full fine-tuning, interleaved in one process: the median of paired time ratios.
 
-Beside it what each keeps of the weights that train: gradients and the optimizer's slots. The batches of `minilm` are
-the first of an epoch of `sentiment_rt` of the development data, 32 rows each; those of `bert_base` have 8 x 128 random
-tokens. Weights are random: the time of a step does not depend on them.
+Also the memory for trainable weights: gradients and optimizer slots. Batches of `minilm` are the first of an epoch of
+$TFZOO_DATA/sentiment_rt, 32 rows each; those of `bert_base` are 8 x 128 random tokens. Weights are random: the time of
+a step does not depend on them.
 """
 import statistics
 import time
@@ -16,21 +16,21 @@ from experiments.app import import_tensorflow
 
 FLAGS = flags.FLAGS
 add_flags(rounds=20, steps=4, peers=False)
-flags.DEFINE_multi_enum("workload", ["minilm"], ["minilm", "bert_base"], "What is trained; may be given several times.")
-flags.DEFINE_multi_enum("dtype", list(DTYPES), DTYPES, "Dtypes to compute in.")
+flags.DEFINE_multi_enum("workload", ["minilm"], ["minilm", "bert_base"], "What to train; repeatable.")
+flags.DEFINE_multi_enum("dtype", list(DTYPES), DTYPES, "Compute dtype; repeatable.")
 flags.DEFINE_integer("rank", 8, "Rank of the adapters.", lower_bound=1)
-flags.DEFINE_string("targets", None, "Regular expression for the projections that are adapted; default: the method's.")
-flags.DEFINE_bool("xla", False, "Compile forward and backward.")
+flags.DEFINE_string("targets", None, "Regular expression of the projections to adapt [default: the method's].")
+flags.DEFINE_bool("xla", False, "Compile the forward and backward pass with XLA.")
 flags.DEFINE_bool("remat", False, "Rematerialize the blocks.")
 
 WORKLOADS = {"minilm": {"num_layers": 6, "hidden_dim": 384, "num_heads": 12, "ffn_dim": 1536, "batch": 32},
              "bert_base": {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "ffn_dim": 3072, "batch": 8}}
-BATCHES = 12  # of the epoch's; each of their lengths is traced and warmed up
+BATCHES = 12  # of the epoch; every length among them is traced during warm-up
 LABELS = ["negative", "positive"]
 
 
 def batches_of(name):
-    """Return batches: list of dict of arrays."""
+    """Return the batches of a workload: list of dict of arrays."""
     rows, rng = WORKLOADS[name]["batch"], np.random.default_rng(0)
     if name == "minilm":
         from tfzoo.data.source import open_source
@@ -47,7 +47,7 @@ def batches_of(name):
 
 
 def make_trainer(name, dtype, method):
-    """Return a Trainer by a Method."""
+    """Return a Trainer for a workload, with a Method."""
     import tfzoo
     from tfzoo.tasks import task_of
     from tfzoo.training.optimizer import make_optimizer
@@ -60,14 +60,14 @@ def make_trainer(name, dtype, method):
 
 
 def kept_bytes(trainer):
-    """Return the bytes of the gradients and of the optimizer's slots."""
+    """Return the bytes of gradients and optimizer slots: int."""
     gradients = 4 * sum(np.prod(variable.shape) for variable in trainer.model.trainable_variables)
     return int(gradients + sum(4 * np.prod(variable.shape) for variable in trainer.optimizer.variables
                                if variable.shape))
 
 
 def measure(trainers, batches, rounds, steps):
-    """Return the seconds of a step in each round, by method: dict of lists; the rounds go over both in turn."""
+    """Return the seconds per step in each round, interleaving the methods: dict of method -> list of float."""
     def run(trainer, count, first):
         begin = time.perf_counter()
         for number in range(first, first + count):
@@ -76,7 +76,7 @@ def measure(trainers, batches, rounds, steps):
         return (time.perf_counter() - begin) / count
 
     for trainer in trainers.values():
-        run(trainer, len(batches) + 1, 0)  # each length is traced
+        run(trainer, len(batches) + 1, 0)  # trace each length
     times = {name: [] for name in trainers}
     for number in range(rounds):
         for name in list(trainers)[::1 if number % 2 else -1]:

@@ -1,6 +1,6 @@
-"""Peak memory of training steps with and without --remat and --accumulate_steps, compiled or not.
+"""Peak memory of training steps with and without --remat, --accumulate_steps and XLA.
 
-Each variant lives in a process of its own; what is shown is its peak resident memory above that before the first step.
+Each variant runs in its own process; the result is its peak resident memory above that before the first step.
 """
 import json
 import os
@@ -13,11 +13,11 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", "bert_l12_h256", "Model.")
-flags.DEFINE_integer("batch_size", 32, "Rows.", lower_bound=1)
-flags.DEFINE_integer("length", 256, "Tokens of a row.", lower_bound=8)
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
-flags.DEFINE_string("variant", None, "One variant, measured in this process; used by the benchmark itself.")
+flags.DEFINE_string("model", "bert_l12_h256", "Model name.")
+flags.DEFINE_integer("batch_size", 32, "Rows per batch.", lower_bound=1)
+flags.DEFINE_integer("length", 256, "Tokens per row.", lower_bound=8)
+flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
+flags.DEFINE_string("variant", None, "Internal: measure this variant in this process.")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VARIANTS = [f"{xla} {remat} {parts}" for xla in ("no_xla", "xla")
@@ -29,7 +29,7 @@ def _resident():
 
 
 def measure(xla, remat, parts):
-    """Return a row: the peak above what the model, the optimizer and the libraries take, and the rate."""
+    """Return the peak memory above that of model, optimizer and libraries, examples per second, gradient norm: dict."""
     import keras
     import numpy as np
 
@@ -37,7 +37,7 @@ def measure(xla, remat, parts):
     from tfzoo.tasks import task_of
     from tfzoo.training.optimizer import make_optimizer
     from tfzoo.training.trainer import Trainer
-    keras.utils.set_random_seed(0)  # so that all variants show one gradient norm
+    keras.utils.set_random_seed(0)  # all variants must show the same gradient norm
     labels = ["0", "1"]
     model = tfzoo.build(FLAGS.model, task="classification", labels=labels)
     optimizer = make_optimizer("adamw", 1e-4, model.trainable_variables)

@@ -1,8 +1,8 @@
-"""Pretraining on real text beside peers: tokens a second that are no padding.
+"""Pretraining on real text, tfzoo against peers: tokens per second, padding excluded.
 
---corpus=python: masked words of docstrings (builtin:python), packed and bucketed, beside keras-nlp, which pads. All
-have one vocabulary, learned for the run, and the same texts; special tokens are counted. --corpus=bytes: a small GPT-2
-on the bytes of $TFZOO_DATA/lm_shakespeare, beside keras-nlp and PyTorch.
+--corpus=python: masked language modelling on docstrings (builtin:python), packed and bucketed, against keras-nlp, which
+pads. All use the same texts and one vocabulary, learned for the run; special tokens count. --corpus=bytes: a small
+GPT-2 on the bytes of $TFZOO_DATA/lm_shakespeare, against keras-nlp and PyTorch.
 """
 import json
 import os
@@ -16,9 +16,9 @@ from benchmarks.interleave import (FLAGS, ROOT, add_flags, add_ratios, data_fold
                                    report, row_of)
 
 add_flags(rounds=5, steps=20)
-flags.DEFINE_enum("corpus", "python", ["python", "bytes"], "What is learned.")
-flags.DEFINE_integer("layers", None, "Layers; without it 2 for python, 4 for bytes.", lower_bound=1)
-flags.DEFINE_integer("width", None, "Hidden width, 64 a head; without it 128 for python, 256 for bytes.",
+flags.DEFINE_enum("corpus", "python", ["python", "bytes"], "Training text.")
+flags.DEFINE_integer("layers", None, "Layers [default: 2 for python, 4 for bytes].", lower_bound=1)
+flags.DEFINE_integer("width", None, "Hidden width, 64 per head [default: 128 for python, 256 for bytes].",
                      lower_bound=64)
 
 MODULE = "benchmarks.pretrain_worker"
@@ -33,7 +33,7 @@ SYSTEMS = {
 
 
 def recipe_of(corpus, folder):
-    """Return what is trained and how, for the workers: dict."""
+    """Return the workers' recipe, data, model and hyperparameters: dict."""
     recipe = {**RECIPES[corpus], "folder": folder}
     recipe.update({name: FLAGS[name].value for name in ("layers", "width") if FLAGS[name].value is not None})
     if recipe["width"] % 64:
@@ -44,12 +44,12 @@ def recipe_of(corpus, folder):
 
 
 def prepare(recipe):
-    """Have the vocabulary learned and the texts encoded, in a process of its own."""
+    """Learn the vocabulary and encode the texts, in a separate process."""
     print("learning a vocabulary and encoding the texts", file=sys.stderr)
     done = subprocess.run([sys.executable, "-m", MODULE, json.dumps(recipe), "prepare"], cwd=ROOT, capture_output=True,
                           text=True)
     if done.returncode:
-        raise SystemExit(f"the texts could not be prepared: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+        raise SystemExit(f"cannot prepare the texts: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     found = json.loads(done.stdout.splitlines()[-1])
     print("{texts:,} texts, {pieces:,} pieces, {tokens:,} tokens".format(**found), file=sys.stderr)
 
@@ -58,7 +58,7 @@ def main(argv):
     refuse_words(argv)
     with tempfile.TemporaryDirectory() as folder:
         recipe = recipe_of(FLAGS.corpus, folder)
-        os.environ["TFZOO_CACHE"] = folder  # a vocabulary that is learned anew would fill the user's own
+        os.environ["TFZOO_CACHE"] = folder  # each run learns a new vocabulary: do not fill the user's cache
         if recipe["task"] == "masked_lm":
             prepare(recipe)
         results = measure_systems(MODULE, recipe, SYSTEMS[FLAGS.corpus])

@@ -1,12 +1,12 @@
-"""One system that learns from real text, in a process of its own; benchmarks.worker is that for random tokens.
+"""Worker process: one system pretrains on real text; benchmarks.worker trains on random tokens.
 
 Run as `python -m benchmarks.pretrain_worker RECIPE SYSTEM VARIANT DTYPE`, with RECIPE the JSON of benchmarks.pretrain.
-For the system `prepare` it makes the vocabulary and the pieces of text in the folder of RECIPE, once for all. Imports
-nothing but its own system.
+With SYSTEM `prepare` and nothing after it, write the vocabulary and the pieces of text to the folder of RECIPE, for all
+other workers. Imports only its own system.
 
-Masked words: tfzoo packs texts into rows, or pads pieces of them to a few lengths; keras-nlp pads the same pieces to
-the full length, and gets them as token ids, because its own preprocessor would cut long texts off and encode them again
-in each epoch. Bytes: rows of one width everywhere, tfzoo's from its stream, the others' from random places.
+Masked language modelling: tfzoo packs texts into rows, or pads pieces of them to a few lengths; keras-nlp pads the same
+pieces to the full length, given as token ids, because its preprocessor would truncate long texts and encode them again
+in each epoch. Bytes: all systems use rows of one length, tfzoo from its stream, the others from random offsets.
 """
 import json
 import pathlib
@@ -19,7 +19,7 @@ MASKED = 0.15
 
 
 def prepare(recipe):
-    """Write vocab.txt and pieces.npz (tokens, lengths) into the folder, and have the corpus encoded in the cache."""
+    """Write vocab.txt and pieces.npz (tokens, lengths) to the folder, and encode the corpus into the cache."""
     import numpy as np
 
     from tfzoo.data.corpus import open_corpus
@@ -36,12 +36,12 @@ def prepare(recipe):
 
 
 def vocabulary_of(recipe):
-    """Return the path of the vocabulary that was learned."""
+    """Return the path of the learned vocabulary: str."""
     return str(pathlib.Path(recipe["folder"]) / "vocab.txt")
 
 
 def tfzoo_steps(recipe, variant, dtype):
-    """Variants: packed or bucketed for masked words, stream for bytes; `xla` after it compiles."""
+    """Variants: packed or bucketed for masked language modelling, stream for bytes; followed by `xla`, compiled."""
     import keras
 
     import tfzoo
@@ -62,7 +62,7 @@ def tfzoo_steps(recipe, variant, dtype):
         num_heads=recipe["heads"], ffn_dim=4 * recipe["width"], max_length=recipe["positions"])
     optimizer = make_optimizer("adamw", RATE, model.trainable_variables, recipe["decay"])
     trainer = Trainer(model, task, optimizer, clip_norm=CLIP, xla=variant.endswith(" xla"))
-    if variant.startswith("bucketed"):  # every length is compiled before the first step
+    if variant.startswith("bucketed"):  # trace every length before measuring
         for step in {data.base.plan.batch(step)[0]: step for step in range(data.batches_per_epoch)}.values():
             trainer.train_step(data.batch(step))
 
@@ -77,7 +77,7 @@ def tfzoo_steps(recipe, variant, dtype):
 
 
 def keras_nlp_pieces(recipe, done):
-    """Return (dataset of masked pieces, callable of a count of steps -> real tokens of the next ones)."""
+    """Return (dataset of masked pieces, callable of a count of steps -> real tokens in the next steps)."""
     import keras_nlp
     import numpy as np
     import tensorflow as tf
@@ -100,20 +100,20 @@ def keras_nlp_pieces(recipe, done):
                   "padding_mask": token_ids != tokenizer.pad_token_id, "mask_positions": masked["mask_positions"]}
         return inputs, masked["mask_ids"], masked["mask_weights"]
 
-    # `fit` makes a new iterator each time: `done` lets the order go on where the one before ended.
+    # `fit` makes a new iterator each time: `done` continues the order where the previous one ended.
     places = tf.constant(order)
     data = tf.data.Dataset.range(2 ** 60).map(lambda number: places[(done + number) % len(order)])
     data = data.batch(batch, drop_remainder=True).map(prepare_rows, num_parallel_calls=2).prefetch(2)
 
     def tokens_of(count):
-        first = int(done) + batch  # after the step that is not measured
+        first = int(done) + batch  # skip the unmeasured first step
         return int((lengths[order[np.arange(first, first + count * batch) % len(order)]] + 2).sum())
 
     return data, tokens_of
 
 
 def keras_nlp_bytes(recipe, done):
-    """Return (dataset of windows at random places, callable of a count of steps -> their tokens)."""
+    """Return (dataset of windows at random offsets, callable of a count of steps -> their tokens)."""
     import numpy as np
     import tensorflow as tf
     batch, length = recipe["batch"], recipe["length"]
@@ -157,7 +157,7 @@ def keras_nlp_steps(recipe, variant, dtype):
 
 
 def pytorch_steps(recipe, variant, dtype):
-    """Variants: eager or compiled; bytes alone."""
+    """Variants: eager or compiled; bytes only."""
     import numpy as np
     import torch
     import transformers
@@ -176,7 +176,7 @@ def pytorch_steps(recipe, variant, dtype):
             begins = torch.randint(len(text) - length, (batch,))
             window = torch.stack([text[begin:begin + length] for begin in begins])
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-                loss = forward(input_ids=window, labels=window).loss  # which it moves by one itself
+                loss = forward(input_ids=window, labels=window).loss  # the model shifts the labels itself
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()

@@ -1,6 +1,6 @@
-"""Where the time of our training step goes, beside its floor (see benchmarks.train_step): TensorFlow's own profile.
+"""Profile a tfzoo training step by op with TensorFlow's profiler, next to its floor (see benchmarks.train_step).
 
-Each moment of a step belongs to the ops that run in it, in equal shares, so that the rows add up to the step.
+Each moment is divided equally among the ops running in it, so the rows add up to the time of the step.
 """
 import collections
 import pathlib
@@ -15,19 +15,19 @@ from experiments.app import import_tensorflow
 
 FLAGS = flags.FLAGS
 add_flags(rounds=1, steps=4, peers=False)
-flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "What is trained; may be given several times.",
+flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "Workload to train; repeatable.",
                         allow_override=True)
-flags.DEFINE_enum("dtype", "bfloat16", DTYPES, "What it computes in.")
+flags.DEFINE_enum("dtype", "bfloat16", DTYPES, "Compute dtype.")
 
-# These hold others, or wait for them.
+# Ops that contain other ops, or wait for them.
 HOLDERS = {"StatefulPartitionedCall", "PartitionedCall", "If", "While"}
 KINDS = {"MatMul": "matrix products", "Cast": "casts of weights and gradients"}
-# The last is a wait for a kernel's parts on other threads.
+# The last one waits for parts of a kernel on other threads.
 KERNELS = {"CpuExecutable::ExecuteAsyncOnStream", "BlockUntilReady"}
 
 
 def kind_of(event):
-    """Return what an event of the profile, "NAME:OP", counts as, or None where it is no op of the step."""
+    """Return the kind of op of a profile event "NAME:OP": str, or None if it is not an op of the step."""
     if event in KERNELS:
         return "compiled kernels"
     op = event.rpartition(":")[2]
@@ -37,10 +37,13 @@ def kind_of(event):
 
 
 def shares(events):
-    """Return dict of kind -> time, each moment in equal shares to the events that run in it; None: none does.
+    """Divide time among overlapping events: each moment in equal shares to all events running in it.
 
     Args:
         events: list of (kind, begin, end), numbers.
+
+    Returns:
+        dict of kind -> time; None -> time in which no event runs.
     """
     events = [event for event in events if event[1] < event[2]]
     moments = sorted([(begin, True, number) for number, (_, begin, _) in enumerate(events)]
@@ -57,7 +60,7 @@ def shares(events):
 
 
 def events_of(folder):
-    """Return the events of the ops in a profile's folder: list of (kind, begin, end), picoseconds."""
+    """Return the op events in a profile folder: list of (kind, begin, end), in picoseconds."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
     space, found = xplane_pb2.XSpace(), []
     space.ParseFromString(next(pathlib.Path(folder).rglob("*.xplane.pb")).read_bytes())
@@ -74,7 +77,7 @@ def events_of(folder):
 
 
 def profile(work, dtype, steps):
-    """Return dict of kind -> seconds of a step."""
+    """Profile steps of a workload; return dict of kind -> seconds per step."""
     import tensorflow as tf
     run = tfzoo_steps(work, "no_xla", dtype)
     run(4)

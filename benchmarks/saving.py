@@ -1,6 +1,6 @@
-"""How long a checkpoint of BERT-base (110 M parameters with AdamW: 1.3 GB) keeps the training waiting.
+"""Time that training waits for a checkpoint of BERT-base (110 M parameters with AdamW: 1.3 GB).
 
-Beside it: copying the state alone, writing it, and the steps while it is written.
+Also the time of copying the state alone, of writing it, and of steps while it is written.
 """
 import json
 import os
@@ -12,9 +12,9 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", "bert_base", "Model.")
-flags.DEFINE_integer("rounds", 3, "Checkpoints.", lower_bound=1)
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
+flags.DEFINE_string("model", "bert_base", "Model name.")
+flags.DEFINE_integer("rounds", 3, "Checkpoints to write.", lower_bound=1)
+flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
 
 def _timed(work):

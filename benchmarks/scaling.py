@@ -1,9 +1,9 @@
-"""Two workers of one core each beside one worker of one core, on the same global batch: what is gained and lost.
+"""Scaling efficiency: two workers of one core each against one worker of one core, on the same global batch.
 
-Efficiency is T1 / (2 x T2). Where a step of two workers spends its time is told by what is measured alone, on one core:
-forward and backward of half the batch; the clip and the update; how much slower half a batch is while the other core
-works on one too (memory, cache and clock are shared); and an all-reduce of gradients of the same sizes. What remains is
-waiting for each other, and what overlaps.
+Efficiency is T1 / (2 x T2). A step of two workers is broken down by separate measurements: forward and backward of half
+the batch on one core; clipping and update; how much slower half a batch is while the other core works on one too
+(memory, cache and clock are shared); and an all-reduce of gradients of the same sizes. The rest is waiting for each
+other, less what overlaps.
 """
 import json
 import os
@@ -16,11 +16,11 @@ from benchmarks.interleave import FLAGS, Worker, add_flags, refuse_words, report
 from benchmarks.worker import POLICIES, answer
 
 add_flags(rounds=5, steps=5, peers=False)
-flags.DEFINE_string("model", "bert_small", "Model.")
+flags.DEFINE_string("model", "bert_small", "Model name.")
 flags.DEFINE_integer("batch_size", 32, "Rows of the global batch.", lower_bound=2)
-flags.DEFINE_integer("length", 128, "Tokens of a row.", lower_bound=8)
-flags.DEFINE_enum("precision", "bfloat16", sorted(POLICIES), "What is computed with.")
-flags.DEFINE_string("worker", None, "The JSON of one worker; used by the benchmark itself.")
+flags.DEFINE_integer("length", 128, "Tokens per row.", lower_bound=8)
+flags.DEFINE_enum("precision", "bfloat16", sorted(POLICIES), "Compute dtype.")
+flags.DEFINE_string("worker", None, "Internal: be the worker with these settings, in JSON.")
 
 LABELS = ["0", "1"]
 PARTS = ("compute", "update", "contention", "all_reduce", "rest")
@@ -36,7 +36,7 @@ def make_batch(rows, length):
 
 
 def work(settings):
-    """Be one worker: answer `whole`, `half`, `gradients` and `all_reduce`, each with a count, until the lines end."""
+    """Run one worker: answer lines with a count, alone or after `half`, `gradients`, `all_reduce` or `size`."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {settings["core"]})
     import keras
@@ -82,7 +82,7 @@ def work(settings):
 
 
 def start(cores):
-    """Return (a lone worker on each of two cores, two workers of one cluster on the same)."""
+    """Start workers on two cores: return (one independent worker on each, two workers of a cluster)."""
     from experiments.launch import free_ports
     base = {"model": FLAGS.model, "policy": POLICIES[FLAGS.precision], "rows": FLAGS.batch_size,
             "length": FLAGS.length}
@@ -99,7 +99,7 @@ def start(cores):
 
 
 def together(workers, line):
-    """Let workers do the same at the same time; return the answer of the slowest."""
+    """Send a line to all workers at the same time; return the answer of the slowest: dict."""
     for worker in workers:
         worker.send(line)
     answers = [worker.receive() for worker in workers]
@@ -110,7 +110,7 @@ def together(workers, line):
 
 
 def breakdown(seconds):
-    """Return what a step of two workers is made of, and the efficiency: dict of float, from medians of all measured."""
+    """Return the parts of a step of two workers, and the efficiency, from the median seconds: dict of float."""
     parts = {"compute": seconds["gradients"], "update": seconds["half"] - seconds["gradients"],
              "contention": seconds["half beside"] - seconds["half"], "all_reduce": seconds["all_reduce"]}
     parts["rest"] = seconds["two workers"] - sum(parts.values())
@@ -118,11 +118,11 @@ def breakdown(seconds):
 
 
 def measure_all(alone, pair):
-    """Return (dict of what -> median seconds of a step, peak bytes of one of the pair, bytes of its gradients)."""
+    """Return (dict of measurement -> median seconds per step, peak bytes of a worker of the pair, gradient bytes)."""
     measurements = {"one worker": (alone[:1], ""), "two workers": (pair, ""), "gradients": (alone[:1], "gradients "),
                     "half": (alone[:1], "half "), "half beside": (alone, "half "), "all_reduce": (pair, "all_reduce ")}
     for workers, word in measurements.values():
-        together(workers, f"{word}2")  # builds and compiles
+        together(workers, f"{word}2")  # build and compile
     print("ready", file=sys.stderr)
     times = {name: [] for name in measurements}
     for number in range(FLAGS.rounds):
@@ -139,12 +139,12 @@ def main(argv):
     if FLAGS.worker:
         work(json.loads(FLAGS.worker))
         sys.stdout.flush()
-        os._exit(0)  # the end of a cluster waits for all of its workers, which end one after the other here
+        os._exit(0)  # a cluster shuts down only when all its workers do, but here they end one by one
     if FLAGS.batch_size % 2:
         raise SystemExit(f"--batch_size={FLAGS.batch_size}: allowed are even numbers, for two workers")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < 2:
-        raise SystemExit(f"{len(cores)} core(s) to pin workers to: needed are two, on Linux")
+        raise SystemExit(f"got {len(cores)} core(s) to pin workers to: two are needed, on Linux")
     alone, pair = start(cores[:2])
     seconds, peak, size = measure_all(alone, pair)
     for worker in (*alone, *pair):
@@ -158,7 +158,7 @@ def main(argv):
         row["examples_per_second"] = 1000 * FLAGS.batch_size / row["ms"]
     rows[1].update(efficiency=found["efficiency"], gradient_bytes=size, peak_bytes=peak)
     print(f"efficiency {found['efficiency']:.1%}: one worker {1000 * seconds['one worker']:.0f} ms, two "
-          f"{1000 * seconds['two workers']:.0f} ms a step of {workload}; gradients of {size / 1e6:.0f} MB")
+          f"{1000 * seconds['two workers']:.0f} ms per step of {workload}; gradients of {size / 1e6:.0f} MB")
     report(rows, {"variant": "{}", "dtype": "{}", "ms": "{:>.1f}"}, FLAGS.json)
 
 

@@ -1,9 +1,8 @@
-"""Seconds from the start of a Python process to the end of its first training step, beside keras-nlp.
+"""Seconds from the start of a Python process to the end of its first training step, against keras-nlp.
 
-BERT-base, 8 x 128 tokens, classification, AdamW. Each start is a process of its own, all variants in turn. tfzoo's
-imports are those of experiments.finetune. What is compared with is the faster of keras-nlp's ways: `xla` is what
-`compile` chooses by itself. Beside the seconds stand those that the processors worked for it (`cpu`), which swing less
-where the machine has other work.
+BERT-base, 8 x 128 tokens, classification, AdamW. Each start is a new process; variants are interleaved. tfzoo imports
+what experiments.finetune does. It is compared with the faster variant of keras-nlp, where `xla` is the default of
+`compile`. CPU seconds (`cpu`) are also shown: they vary less when the machine is busy.
 """
 import json
 import os
@@ -18,11 +17,11 @@ from benchmarks.interleave import ROOT, refuse_words, report
 from benchmarks.worker import SYSTEMS, WORKLOADS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("workload", "bert_base", sorted(WORKLOADS), "What is trained.")
-flags.DEFINE_list("only", [], "Leave out the variants whose line contains none of these, as 'tfzoo,keras-nlp no_xla'.")
+flags.DEFINE_enum("workload", "bert_base", sorted(WORKLOADS), "Workload to train.")
+flags.DEFINE_list("only", [], "Measure only variants that contain one of these, such as 'tfzoo,keras-nlp no_xla'.")
 flags.DEFINE_integer("rounds", 3, "Starts of each variant.", lower_bound=1)
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
-flags.DEFINE_string("variant", None, "One variant, started in this process; used by the benchmark itself.")
+flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
+flags.DEFINE_string("variant", None, "Internal: start this variant in this process.")
 
 VARIANTS = [f"{system} {how} {dtype}" for dtype in ("bfloat16", "float32")
             for system, how in (("tfzoo", "no_xla"), ("keras-nlp", "no_xla"), ("keras-nlp", "xla"))]
@@ -30,7 +29,7 @@ PARTS = ("python", "import", "build", "first step")  # build: model, optimizer, 
 
 
 def import_system(system):
-    """Import what the system's scripts do."""
+    """Import what the system's scripts import."""
     if system == "keras-nlp":
         import keras_nlp  # noqa: F401
         return
@@ -40,7 +39,7 @@ def import_system(system):
 
 
 def start(variant):
-    """Print a JSON list: the processors' seconds, then when each part of a variant's start was done, since 1970."""
+    """Print a JSON list: CPU seconds, then the time (seconds since 1970) before import and after each later part."""
     times = [time.time()]
     system, how, dtype = variant.split()
     import_system(system)
@@ -50,11 +49,11 @@ def start(variant):
     steps(1)
     times.append(time.time())
     print(json.dumps([time.process_time(), *times]), flush=True)
-    os._exit(0)  # TensorFlow's threads may hold an interpreter that ends by itself
+    os._exit(0)  # at a normal exit, TensorFlow's threads may hang the interpreter
 
 
 def seconds_of(variant):
-    """Return (the processors' seconds, list of the seconds of each part) of one start in a fresh process."""
+    """Start a variant in a new process; return (CPU seconds, list of seconds of each part)."""
     command = [sys.executable, "-m", "benchmarks.start", f"--variant={variant}", f"--workload={FLAGS.workload}"]
     begin = time.time()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -88,8 +87,8 @@ def main(argv):
         peers = [other["seconds"] for other in rows
                  if other["system"] == "keras-nlp" and other["dtype"] == row["dtype"]]
         if row["system"] == "tfzoo" and peers:
-            print(f"{row['dtype']}: tfzoo's start takes {row['seconds'] / min(peers):.2f} of keras-nlp's "
-                  "(wanted: at most 1)")
+            print(f"{row['dtype']}: tfzoo starts in {row['seconds'] / min(peers):.2f} x the time of keras-nlp "
+                  "(target: at most 1)")
 
 
 if __name__ == "__main__":

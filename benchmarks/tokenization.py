@@ -1,4 +1,4 @@
-"""Sentences encoded in a second: tfzoo's tokenizers beside the `tokenizers` package, in turn, medians of rounds."""
+"""Texts encoded per second: tfzoo's tokenizers against the `tokenizers` package, interleaved, medians of rounds."""
 import json
 import os
 import pathlib
@@ -8,11 +8,11 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "A file of rows with a text, as $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
-flags.DEFINE_string("vocabulary", None, "A vocab.txt of WordPiece, as $TFZOO_DATA/../vocab/bert_uncased/vocab.txt.",
+flags.DEFINE_string("data", None, "File of rows with a text, such as $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
+flags.DEFINE_string("vocabulary", None, "WordPiece vocab.txt, as $TFZOO_DATA/../vocab/bert_uncased/vocab.txt.",
                     required=True)
-flags.DEFINE_integer("rounds", 5, "How often each is measured.", lower_bound=1)
-flags.DEFINE_string("json", None, "Also write the rows into this file.")
+flags.DEFINE_integer("rounds", 5, "Measurements of each system.", lower_bound=1)
+flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
 BATCH = 2048
 

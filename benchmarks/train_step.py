@@ -1,7 +1,7 @@
-"""Training steps beside the same in keras-nlp and PyTorch: AdamW, dropout 0.1, random tokens, no padding.
+"""Training steps in tfzoo, keras-nlp and PyTorch: AdamW, dropout 0.1, random tokens, no padding.
 
-The floor of a step is the time of its matrix products at the best rate that the machine reaches at large ones, plus the
-bytes of the optimizer at the best rate that it updates an array with; both are measured here, at the start.
+The floor of a step is the time of its matrix products at the machine's peak rate for large ones, plus the optimizer's
+bytes at its peak rate of updating an array; both rates are measured first.
 """
 import time
 
@@ -13,7 +13,7 @@ from experiments.app import import_tensorflow
 
 FLAGS = flags.FLAGS
 add_flags(rounds=5, steps=6)
-flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "What is trained; may be given several times.")
+flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "Workload to train; repeatable.")
 
 SHAPES = ((2048, 2048, 2048), (4096, 512, 2048), (4096, 2048, 512))
 SYSTEMS = {"tfzoo": ("no_xla", "xla", "no_xla all"), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager", "compiled")}
@@ -30,7 +30,7 @@ def _best_seconds(function, repeats=20):
 
 
 def peaks():
-    """Return the machine's rates: FLOP/s of large matrix products by dtype, and bytes/s of an update of one array."""
+    """Measure the machine's peak rates: dict of dtype -> FLOP/s of large matrix products, and "bytes" -> bytes/s."""
     import tensorflow as tf
     rates = {}
     for dtype in ("bfloat16", "float32"):
@@ -47,13 +47,13 @@ def peaks():
 
 
 def floor(work, dtype, rates):
-    """Return (seconds that no step can be under, FLOP of the matrix products, bytes of the optimizer).
+    """Return (lower bound of a step's seconds, FLOP of its matrix products, bytes that the optimizer moves).
 
-    Of each projection's product there are three, one forward and two backward; of the last block only what the head
-    reads is computed, with one position not even the keys and values of the others.
+    Each projection takes three products, one forward and two backward. In the last block only what the head reads is
+    computed; with a single position, not even the keys and values of the others.
     """
     rows, width, length = work["batch"] * work["length"], work["width"], work["length"]
-    block = 12 * width ** 2 + 2 * length * width  # of a position, multiplications
+    block = 12 * width ** 2 + 2 * length * width  # multiplications per position
     if work["task"] == "classification":  # and the pooler
         last, head = 12 * width ** 2 + 2 * work["heads"] * length * width, width ** 2 + LABELS * width
     else:
@@ -71,7 +71,7 @@ def main(argv):
     import_tensorflow()
     rates, rows = peaks(), []
     print(f"matrix products: bfloat16 {rates['bfloat16'] / 1e9:.0f}, float32 "
-          f"{rates['float32'] / 1e9:.0f} GFLOP/s; an update of an array: {rates['bytes'] / 1e9:.1f} GB/s")
+          f"{rates['float32'] / 1e9:.0f} GFLOP/s; updating an array: {rates['bytes'] / 1e9:.1f} GB/s")
     for workload in FLAGS.workload:
         work, found = WORKLOADS[workload], []
         for variant, result in measure_systems("benchmarks.worker", work, SYSTEMS).items():

@@ -1,8 +1,8 @@
-"""One system of a benchmark in a process of its own: builds, then makes as many steps as each line of stdin asks for.
+"""Worker process: one system of a benchmark builds a model, then runs as many steps as each line of stdin asks for.
 
 Run by the benchmarks as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, with WORKLOAD a name below or the
-JSON of such a dict; imports nothing but its own system, so that PyTorch can have an environment of its own. Each answer
-is a JSON line: the seconds of the steps asked for, the largest resident memory so far, and that before the first step.
+JSON of such a dict. Imports only its own system, so that PyTorch can have its own environment. Each answer is a JSON
+line: the seconds of the steps, the peak resident memory so far, and that before the first step.
 """
 import json
 import resource
@@ -24,7 +24,7 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def make_batch(work):
-    """Return token ids int32 [B, T], labels ([B], of masked positions [B, P] or [B, T]) and positions [B, P]."""
+    """Return (token ids int32 [B, T]; labels int32 [B], [B, P] or [B, T]; masked positions int32 [B, P] or None)."""
     import numpy as np
     rng = np.random.default_rng(0)
     shape = (work["batch"], work["length"])
@@ -38,7 +38,7 @@ def make_batch(work):
 
 
 def tfzoo_steps(work, variant, dtype):
-    """Variants: xla or no_xla; `all` after it computes every position of the last block, read or not."""
+    """Variants: xla or no_xla; followed by `all`, compute every position of the last block, read or not."""
     import numpy as np
     import tfzoo
     from tfzoo.tasks import task_of
@@ -121,7 +121,7 @@ def pytorch_steps(work, variant, dtype):
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config(
             vocab_size=work["vocab"], n_layer=work["layers"], n_head=work["heads"], n_embd=work["width"],
             n_positions=work["positions"], resid_pdrop=DROPOUT, embd_pdrop=DROPOUT, attn_pdrop=DROPOUT))
-        labels = tokens  # which it moves by one itself
+        labels = tokens  # the model shifts the labels itself
     if places is not None:
         everywhere = np.full(tokens.shape, -100)
         np.put_along_axis(everywhere, places, labels, 1)
@@ -146,12 +146,12 @@ SYSTEMS = {"tfzoo": tfzoo_steps, "keras-nlp": keras_nlp_steps, "pytorch": pytorc
 
 
 def workload_of(name):
-    """Return the dict of a workload from its name or its JSON."""
+    """Return a workload from its name or its JSON: dict."""
     return json.loads(name) if name.startswith("{") else WORKLOADS[name]
 
 
 def fit_seconds(model, data, count):
-    """Return the seconds of steps of Keras' `fit` after a first one, which waits for the pipeline to begin."""
+    """Return the seconds of `count` steps of Keras' `fit`, after one that waits for the input pipeline."""
     import keras
     ends = []
     each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: ends.append(time.perf_counter()))
@@ -164,12 +164,12 @@ def _peak():
 
 
 def answer(steps, **others):
-    """Answer each line of stdin with a JSON line about the work that it asks for.
+    """Answer each line of stdin, "COUNT" or "WORD COUNT", with a JSON line.
 
     Args:
-        steps: callable of a count, which is the line; what it returns, a dict or None, is part of the answer, its own
-            `seconds` instead of those of the call.
-        others: further ones by the word that stands before the count.
+        steps: callable of the count for lines without a word; returns a dict or None. The dict is merged into the
+            answer: its `seconds`, if any, replace those measured around the call.
+        others: such callables by word.
     """
     built = _peak()
     for line in sys.stdin:

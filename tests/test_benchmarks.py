@@ -44,7 +44,7 @@ def test_variants_are_measured_in_turn_and_those_that_end_are_left_out(capsys):
     assert found["fast"]["rounds"] == [0.25, 0.25]
     assert [answer["tokens"] for answer in found["fast"]["answers"]] == [28, 28]
     lines = capsys.readouterr().err
-    assert "never: left out (no such system)" in lines and "ends: left out, ended in round 2 (no more)" in lines
+    assert "never: skipped (no such system)" in lines and "ends: skipped, ended in round 2 (no more)" in lines
 
 
 def test_ratios_are_to_each_peer_s_best_in_the_same_dtype_and_of_all(capsys):
