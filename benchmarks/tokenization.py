@@ -8,7 +8,7 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "File of rows with a text, such as $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
+flags.DEFINE_string("data", None, "File of rows with a text, as $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
 flags.DEFINE_string("vocabulary", None, "WordPiece vocab.txt, as $TFZOO_DATA/../vocab/bert_uncased/vocab.txt.",
                     required=True)
 flags.DEFINE_integer("rounds", 5, "Measurements of each system.", lower_bound=1)

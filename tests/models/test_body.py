@@ -1,4 +1,4 @@
-"""The contract of a body: what is read, kept, embedded by the caller, and decoded at different lengths."""
+"""The interface of a body: read, keep, embedded, and cached decoding of prompts of different lengths."""
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Published parameter counts, round trips, cached decoding and packing."""
+"""Parameter counts against published ones, the body contract, cached decoding, refused settings, origins."""
 import functools
 import json
 import pathlib
@@ -13,12 +13,12 @@ from tests.helpers import check_body
 from tfzoo.errors import ConfigError
 from tfzoo.models import build_body, count_parameters, family_of, list_models
 
-# golden/make_counts.py writes them
+# written by golden/make_counts.py
 COUNTS = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "counts.json").read_text())["counts"]
 
 SMALL = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20}
 
-# One for each thing that a family does on its own: a shared block, counted positions, rotary ones, a window, biases.
+# One for each special feature of a family: shared block, positions by real tokens, rotary, window, biases.
 SORTS = ["bert_tiny", "gpt2_tiny", "roberta_tiny", "albert_tiny_v1", "electra_tiny", "llama_tiny", "mistral_tiny",
          "qwen2_tiny"]
 OWN = {"mistral_tiny": {"window": 5}, "electra_tiny": {"embedding_dim": 10}, "albert_tiny_v1": {"embedding_dim": 10}}
@@ -27,7 +27,7 @@ OWN = {"mistral_tiny": {"window": 5}, "electra_tiny": {"embedding_dim": 10}, "al
 def small(name, **others):
     given = {**SMALL, **OWN.get(name, {}), **others}
     if name.startswith("t5"):
-        del given["max_length"]  # its positions are relative
+        del given["max_length"]  # relative positions have no max_length
     return build_body(name, **given)
 
 
@@ -44,13 +44,13 @@ def token_ids():
     ("roberta_base", {}, 124_645_632), ("roberta_large", {}, 355_359_744), ("distilbert_base", {}, 66_362_880),
     ("distilbert_base", {"vocab_size": 28996}, 65_190_912), ("albert_base_v1", {}, 11_683_584),
     ("albert_large_v2", {}, 17_683_968), ("albert_xlarge_v2", {}, 58_724_864), ("albert_xxlarge_v1", {}, 222_595_584),
-    # transformers' models of these sizes
+    # counts of transformers' models of these sizes
     ("electra_small", {}, 13_483_008), ("electra_base", {}, 108_891_648), ("electra_large", {}, 334_092_288),
     ("electra_base_generator", {}, 33_511_168), ("electra_large_generator", {}, 50_999_552),
     ("gpt_117m", {}, 116_534_784),
     ("t5_small", {}, 60_506_624), ("t5_base", {}, 222_903_552), ("t5_large", {}, 737_668_096),
     ("t5_3b", {}, 2_851_598_336), ("t5_11b", {}, 11_307_321_344),
-    # With a head of its own each has a table more
+    # published with an untied head: subtract its table
     ("t5_1.1_small", {}, 76_961_152 - 32128 * 512), ("t5_1.1_base", {}, 247_577_856 - 32128 * 768),
     ("t5_1.1_large", {}, 783_150_080 - 32128 * 1024), ("t5_1.1_xl", {}, 2_849_757_184 - 32128 * 2048),
     ("flan_t5_xxl", {}, 11_135_332_352 - 32128 * 4096),
@@ -73,7 +73,7 @@ def test_parameter_counts_are_those_of_transformers(name):
 
 
 @pytest.mark.parametrize("name, millions", [
-    # Brown et al. 2020, table 2.1; Vaswani et al. 2017, table 3, but for the base one: 63 here, 65 there
+    # Brown et al. 2020, table 2.1; Vaswani et al. 2017, table 3, except the base model: 63 here, 65 in the table
     ("gpt3_125m", 125), ("gpt3_350m", 350), ("gpt3_760m", 760), ("gpt3_1.3b", 1_300), ("gpt3_2.7b", 2_700),
     ("gpt3_6.7b", 6_700), ("gpt3_13b", 13_000), ("gpt3_175b", 175_000), ("transformer_big", 213)])
 def test_parameter_counts_are_near_those_of_papers_that_round_them(name, millions):
@@ -87,7 +87,7 @@ def test_every_size_is_counted_somewhere():
 def test_what_was_only_counted_never_takes_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert count_parameters("llama3.1_405b") > 4e11
-    keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x)])  # Keras gives values to all it has noted
+    keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x)])  # makes Keras allocate deferred variables
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 500_000  # kB
 
 
@@ -135,7 +135,7 @@ def test_wrong_settings_are_refused_in_one_line(name, overrides, says):
 
 def test_original_weights_are_listed_of_the_sizes_that_were_published_alone():
     tiny = {name: family_of(name).origin_of(name)[0] for name in list_models() if "tiny" in name}
-    # Turc et al. 2019 call BERT of 2 layers and a width of 128 "tiny"; those of other families are ours.
+    # Turc et al. 2019 call BERT with 2 layers of width 128 "tiny"; tiny models of other families are tfzoo's own.
     assert {name for name, source in tiny.items() if source} == {"bert_tiny"} and len(tiny) > 10
     assert family_of("bert_tiny").origin_of("bert_tiny") == family_of("bert_l2_h128").origin_of("bert_l2_h128")
     assert family_of("albert_base_v2").origin_of("albert_base_v2") == ("hf:albert/albert-*", "Apache-2.0")

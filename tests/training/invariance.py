@@ -1,8 +1,8 @@
-"""The same global batches on any split of them over devices, workers and microbatches, compiled or not.
+"""Train on the same global batches, split in every way over devices, workers and microbatches, with and without XLA.
 
-Run as `python -m tests.training.invariance FOLDER`, it trains the 24 settings in processes of their own and prints
-their largest differences; the slow test calls the same functions. A setting trains a small masked language model on
-unequal counts of hidden tokens, with dropout, clipping and weight decay, over a ragged last batch into a second epoch.
+`python -m tests.training.invariance FOLDER` trains the 24 settings in separate processes and prints their largest
+differences; the slow test calls the same functions. Each setting trains a small masked language model with unequal
+counts of masked tokens, dropout, clipping and weight decay, past an incomplete last batch into a second epoch.
 """
 import json
 import os
@@ -21,12 +21,12 @@ MICROBATCHES, COMPILED = (1, 2, 4), (False, True)
 
 
 def settings():
-    """Return the 24 settings: (devices, microbatches, compiled)."""
+    """Return the 24 settings: list of (devices, microbatches, compiled)."""
     return [(devices, parts, xla) for devices in DEVICES for parts in MICROBATCHES for xla in COMPILED]
 
 
 def run_settings(folder, devices, steps=STEPS):
-    """Train the six settings of one kind of devices in a process (or two workers); fills `folder` with their arrays."""
+    """Train the six settings of one kind of devices in one process (or two workers); write their arrays to `folder`."""
     kind = "multi_worker" if devices == "2 workers" else "mirrored" if devices != "1" else "one_device"
     command = [sys.executable, "-m", "tests.training.invariance", str(folder), devices, kind, str(steps)]
     environments = [{}]
@@ -43,24 +43,24 @@ def run_settings(folder, devices, steps=STEPS):
 
 
 def path_of(folder, devices, parts, xla):
-    """Return the file of a setting's arrays."""
+    """Return the path of the arrays of a setting: pathlib.Path."""
     return pathlib.Path(folder) / f"{devices.replace(' ', '_')}-{parts}-{'xla' if xla else 'plain'}.npz"
 
 
 def differences(folder, setting, reference=("1", 1, False)):
-    """Return the largest differences of a setting from the reference, relative to the largest value of their kind.
+    """Return the largest differences of a setting from the reference, relative to the largest value of each kind.
 
     Returns:
-        dict of float: first_momentum (the clipped gradient of the first step / 10), weights (each variable, and each
-        average, relative to its own largest value), momentum and velocity (after the last step), losses (loss and
-        gradient norm of each step), counts (hidden tokens of each step), evaluation.
+        dict of kind -> float: first_momentum (the first step's clipped gradient / 10), weights (variables and their
+        averages, each relative to its own largest value), momentum and velocity (after the last step), losses (loss
+        and gradient norm of each step), counts (masked tokens of each step), evaluation.
     """
     got, expected = np.load(path_of(folder, *setting)), np.load(path_of(folder, *reference))
     assert sorted(got.files) == sorted(expected.files)
     largest, worst = {}, {}
     for name in expected.files:
         kind = name.split(":")[0]
-        # Some gradients are zero but for rounding (a key's bias moves no softmax): they have no scale of their own.
+        # Some gradients are zero up to rounding (a key bias does not change the softmax) and have no own scale.
         scale = name if kind == "weights" else kind
         largest[scale] = max(largest.get(scale, 1e-12), float(np.abs(expected[name]).max()))
     for name in expected.files:
@@ -100,7 +100,7 @@ def make_setting(strategy, parts, xla):
 
 
 def train(folder, devices, strategy, steps):
-    """Train all microbatches and compilers on a strategy; the arrays of each go into a file."""
+    """Train all combinations of microbatches and XLA on a strategy; write the arrays of each to a file."""
     from tfzoo.training.strategy import is_chief
     for parts in MICROBATCHES:
         for xla in COMPILED:

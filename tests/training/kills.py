@@ -1,10 +1,11 @@
-"""Kill a training run at random moments and at every named point of a save, go on, and compare it with a whole run.
+"""Kill a training run at random moments and at named points, resume it, and compare it with an uninterrupted run.
 
     python -m tests.training.kills FOLDER --random=50 --named --controls --devices --disks
 
-Prints a JSON object a case. --disks lets the disk be full, read-only or limited for a while or to the end instead of
-killing; it mounts a small file system and so wants root. The runs are forks of a process that has imported TensorFlow
-and computed nothing. The controls lose one item of state at each resume, so their comparison must find a difference.
+Prints one JSON object per case. Instead of killing, --disks makes the disk full, read-only or limited in file size, for
+a while or until the end; it mounts a small file system and needs root. Runs are forks of a process that has imported
+TensorFlow but computed nothing. --controls drops one item of state on resume, so these comparisons must find a
+difference.
 """
 import argparse
 import json
@@ -25,10 +26,10 @@ import safetensors.numpy
 from experiments import app, finetune
 from tests.experiments.conftest import SMALL_MODEL, write_reviews
 
-TIMES = ("seconds", "data_wait")  # and all that ends in _per_second
+TIMES = ("seconds", "data_wait")  # and every key that ends in _per_second
 STEPS, CHAIN = 60, 5
-BAD = 27  # this update is not finite: skipped, and noted in the record of step 30, after the checkpoint of step 28
-# name of the point: module, attribute, which of its calls, whether after it
+BAD = 27  # non-finite update: skipped, and reported in the record of step 30, after the checkpoint of step 28
+# point: (module, attribute, number of the call, kill after it instead of before)
 POINTS = {
     "before a save": ("tfzoo.training.checkpointing", "Checkpoints.save", 3, False),
     "between two files of a save": ("tfzoo.files", "write_chunks", 10, False),
@@ -52,23 +53,23 @@ POINTS = {
     "after step 49 was saved": ("tfzoo.training.checkpointing", "Checkpoints._prune", 9, True)}
 CONTROLS = {item: "after step 28 was saved" for item in (
     "iterations", "a momentum", "an average", "a weight", "the sums since the last record", "the skipped updates")}
-CONTROLS["the best so far"] = "after step 49 was saved"  # it is that of step 45
+CONTROLS["the best so far"] = "after step 49 was saved"  # from step 45
 
 
 def words_of(folder, data, *more):
-    """Return the words of a fine-tuning run that uses all that has state."""
+    """Return the arguments of a fine-tuning run that uses every feature with state."""
     return ["--model=bert_tiny", *SMALL_MODEL, f"--data={data}", "--tokenizer=bytes", f"--steps={STEPS}",
             "--batch_size=8", "--max_length=32", "--eval_every=15", "--save_every=7", "--log_every=5",
             "--deterministic", "--eval_fraction=0.2", "--dropout=0.2", "--accumulate_steps=2", "--ema_decay=0.9",
-            "--learning_rate=0.01", "--seed=3",  # whose best evaluation is not the last one
+            "--learning_rate=0.01", "--seed=3",  # a seed whose best evaluation is not the last
             f"--output_dir={folder}", *more]
 
 
 def run(words, log, prepare=None):
-    """Train in a fork, after `prepare()` there, with its output in `log`; returns its exit code, negative by signal."""
+    """Train in a fork, after calling `prepare` there; append output to `log`; return the exit code, -N for signal N."""
     child = os.fork()
     if child == 0:
-        code = 99  # of an error that the script let through
+        code = 99  # if the script raises an error
         try:
             log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
@@ -92,7 +93,7 @@ def wrap(module, attribute, around):
 
 
 def die_at(point):
-    """Return what makes a process kill itself at a named point."""
+    """Return a function that makes its process kill itself at a named point."""
     module, attribute, number, after = POINTS[point]
     calls = [0]
 
@@ -112,7 +113,7 @@ def die_at(point):
 
 
 def die_after(seconds, first_step=True):
-    """Return what makes a process kill itself so many seconds after its first training step began, or its start."""
+    """Return a function that makes its process kill itself some seconds after its first training step or its start."""
     def begin():
         timer = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL))
         timer.daemon = True
@@ -130,7 +131,7 @@ def die_after(seconds, first_step=True):
 
 
 def poison(batch):
-    """Return Derived.batch, of TextBatches, with one training batch whose loss is not finite."""
+    """Wrap Derived.batch so that the loss of one training batch is not finite."""
     def call(self, step):
         made = batch(self, step)
         if self.base.plan.seed is not None and step == BAD - 1:
@@ -141,7 +142,7 @@ def poison(batch):
 
 
 def lose(item):
-    """Return what makes a process lose one item of the state that it resumes from."""
+    """Return a function that makes its process lose one item of state on resume."""
     def around(load):
         def call(self, step):
             arrays, state = load(self, step)
@@ -168,12 +169,12 @@ def lose(item):
 
 
 def refuse_writing(kind, folder, last):
-    """Return what makes the disk of `folder` refuse from the 20th training step on, and up to the `last`.
+    """Return a function that makes writes to the disk fail from the 20th training step until the `last`.
 
     Args:
-        kind: "full", "read-only" or "too large" (a limit of the size of files).
-        folder: str, where a small file system is mounted.
-        last: int.
+        kind: "full", "read-only" or "too large" (a limit on file size).
+        folder: str, mount point of a small file system.
+        last: int, the step at which writes succeed again.
     """
     filler, hard = os.path.join(folder, "filler"), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
@@ -186,7 +187,7 @@ def refuse_writing(kind, folder, last):
                 except OSError:
                     pass
         elif kind == "read-only":
-            # A second mount over the first: files that are open for writing would keep the first from changing.
+            # Mount again on top: files open for writing would prevent remounting the first one read-only.
             subprocess.run(["mount", "--bind", folder, folder], check=True)
             subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
         else:
@@ -216,7 +217,7 @@ def refuse_writing(kind, folder, last):
 
 
 def left_by(folder):
-    """Return all that a run left which must not depend on how often it was killed: dict of name to value or array."""
+    """Return what a run wrote that must not depend on kills: dict of name -> value or array."""
     folder, left = pathlib.Path(folder), {}
 
     def timeless(record):
@@ -240,7 +241,7 @@ def left_by(folder):
 
 
 def weights_of(folder):
-    """Return the arrays of the saved model, read by a fork: dict of path to array."""
+    """Return the weights of the saved model, read in a fork: dict of path -> array."""
     target = pathlib.Path(folder) / "weights.npz"
     child = os.fork()
     if child == 0:
@@ -253,7 +254,7 @@ def weights_of(folder):
 
 
 def compare(one, other):
-    """Return the names of what differs between two runs, and the largest difference of an array."""
+    """Return (names of what differs between two runs, largest difference of an array)."""
     different, largest = sorted(one.keys() ^ other.keys()), 0.0
     for name in one.keys() & other.keys():
         if not isinstance(one[name], np.ndarray):
@@ -269,7 +270,7 @@ def tell(**report):
 
 
 class Kills:
-    """The cases over one folder and the whole run in it."""
+    """Run cases in a folder and compare them with an uninterrupted run there."""
 
     def __init__(self, folder, seed):
         self.folder, self.random = pathlib.Path(folder), random.Random(seed)
@@ -280,7 +281,7 @@ class Kills:
         self.whole = {**left_by(self.folder / "whole"), **weights_of(self.folder / "whole")}
 
     def _measure(self):
-        """Make the whole run; return the seconds from its first step to its end."""
+        """Make the uninterrupted run; return the seconds from its first step to its end."""
         begun = self.folder / "begun"
 
         def note(function):
@@ -296,10 +297,10 @@ class Kills:
         return time.time() - float(begun.read_text())
 
     def case(self, name, kills, more=(), after=None):
-        """Start a run once for each of `kills`, and then until it is done; report how it differs from the whole one.
+        """Start a run once for each of `kills`, then to its end; print how it differs from the uninterrupted one.
 
         Returns:
-            int, how many of the runs were killed.
+            int, number of kills.
         """
         folder, codes = self.folder / "cut", []
         shutil.rmtree(folder, ignore_errors=True)
@@ -316,13 +317,13 @@ class Kills:
         return codes.count(-signal.SIGKILL)
 
     def disk(self, kind, last):
-        """Run while the disk refuses; then, where that was to the end, once more on a disk that takes all again."""
+        """Run with failing writes; if the run fails, run again on a disk that works."""
         folder = str(self.folder / "disk")
         os.makedirs(folder, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], check=True)
         try:
             run_folder = os.path.join(folder, "run")
-            self.log.write_text("")  # the limit of the size of files is its limit too
+            self.log.write_text("")  # the limit on file size applies to the log too
             words = words_of(run_folder, self.data)
             codes = [run(words, self.log, refuse_writing(kind, folder, last))]
             said = self.log.read_text()
@@ -340,7 +341,7 @@ class Kills:
             subprocess.run(["umount", "-l", folder], check=True)
 
     def run_random(self, count):
-        """Kill at so many random moments, up to CHAIN of them in one run; a quarter of them count from its start."""
+        """Kill at `count` random moments, up to CHAIN per run; a quarter count from its start, others from step 1."""
         while count > 0:
             moments = [(round(self.random.uniform(0, self.seconds), 3), self.random.random() > 0.25)
                        for _ in range(min(count, CHAIN))]
@@ -356,7 +357,7 @@ def main():
         parser.add_argument(f"--{name}", action="store_true")
     arguments = parser.parse_args()
     app.import_tensorflow()
-    import tfzoo.training.run  # noqa: F401  imported once, before the forks
+    import tfzoo.training.run  # noqa: F401  import once, before forking
     wrap("tfzoo.data.batches", "Derived.batch", poison)
     kills = Kills(arguments.folder, arguments.seed)
     kills.case("whole again", [])

@@ -1,9 +1,9 @@
-"""One update, however the global batch is divided: over devices, workers and microbatches, compiled or not."""
+"""The same update however the global batch is split over devices, workers and microbatches, with and without XLA."""
 import pytest
 
 from tests.training import invariance
 
-# Each is relative to the largest value of its kind; a float32 has 24 bits, 6e-8. Measured: see BUILD_NOTES.md.
+# Relative to the largest value of each kind; float32 has 24 bits, 6e-8. For measured values see BUILD_NOTES.md.
 BOUNDS = {"first_momentum": 2e-6, "weights": 1e-6, "momentum": 4e-6, "velocity": 4e-6, "losses": 1e-6, "counts": 0.0,
           "evaluation": 1e-6}
 

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment ends as if it had not been, to the bit; one that loses any state does not."""
+"""A run killed at any moment and resumed ends bit for bit like an uninterrupted one; one that loses state does not."""
 import json
 import os
 import subprocess
@@ -67,5 +67,5 @@ def test_a_disk_that_refuses_for_a_while_leaves_no_trace_and_to_the_end_exits_74
     assert report["lines"] and all("goes on and tries again" in line for line in report["lines"])
     report = reports[f"{kind} to the end"]
     assert report["codes"] == [74, 0] and not report["different"] and not report["traceback"], report
-    assert report["steps"] and max(report["steps"]) < "step_00000021"  # the last good ones stayed
+    assert report["steps"] and max(report["steps"]) < "step_00000021"  # the last good checkpoints are kept
     assert report["lines"][-1].startswith("finetune: ") and len(report["lines"]) > 1

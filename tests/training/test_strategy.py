@@ -1,4 +1,4 @@
-"""What each strategy refuses; and on two devices: an update that is bad on one of them changes nothing on either."""
+"""What each strategy refuses; and on two devices, a non-finite update on one is skipped on both."""
 import contextlib
 import json
 import os
@@ -21,8 +21,8 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
     ("one_device", '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}',
      "names 2 workers"),
     ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "lacks 'type'|lacks 'index'"), ("auto", "[]", "not describe"),
-    # Platforms' descriptions under which each machine trained alone: tensorflow#27058, kubeflow/trainer#1763 and #1798,
-    # tensorflow#48065 (a sparse job), an evaluator beside the workers, a pool of Vertex AI.
+    # Real descriptions under which each machine trained alone: tensorflow#27058, kubeflow/trainer#1763 and #1798,
+    # tensorflow#48065 (a sparse job), an evaluator besides the workers, a worker pool of Vertex AI.
     ("auto", '{"cluster": {"master": ["a:1"], "worker": ["b:1"]}, "task": {"type": "master", "index": 0}}',
      "rename master"),
     ("auto", '{"sparseCluster": {"worker": {"1": "b:1"}, "ps": []}, "task": {"type": "worker", "index": 1}}',

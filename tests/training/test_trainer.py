@@ -1,4 +1,4 @@
-"""The loop's promises: one update however the batch is cut or compiled, exact resume, no decay of biases and norms."""
+"""The trainer: updates independent of microbatches and compiler, exact resume, optimizers, averages, schedules."""
 import functools
 import time
 
@@ -54,7 +54,7 @@ def _shared():
 
 
 def shared_trainer():
-    """Return a trainer of `make_trainer()`, always the same one, at its beginning: its step is traced once."""
+    """Return the shared `make_trainer()` trainer, reset to its initial state, so that its step is traced only once."""
     trainer, beginning = _shared()
     trainer.restore(beginning)
     return trainer
@@ -69,7 +69,7 @@ def test_an_update_is_divided_by_its_weights_however_small_they_are():
 
 @functools.cache
 def one_update(task):
-    """Return (loss, gradient norm, optimizer's arrays) of an undivided, interpreted update."""
+    """Return (loss, gradient norm, optimizer arrays) of an update without microbatches or XLA."""
     trainer = shared_trainer() if task == "classification" else make_trainer(task)
     sums, norm, *_ = trainer.train_step(make_data(task).batch(0))
     return float(sums["loss"]), float(norm), trainer.arrays()["optimizer"]
@@ -121,7 +121,7 @@ def test_records_have_the_share_of_the_time_that_was_waiting_for_data(batch_seco
         Loop(trainer, data, run_folder, Checkpoints(tmp_path / "checkpoints", 2), Pace(20, 10, 0, 20)).run_to_end()
         waits = [record["data_wait"] for record in run_folder.records()]
     lines = [line for line in capsys.readouterr().err.splitlines() if "waiting for data" in line]
-    # The thread makes a batch in 30 ms, of which the step of 15 ms hides one half.
+    # The prefetch thread takes 30 ms per batch, half of which the step of 15 ms hides.
     assert waits == [pytest.approx(share, abs=0.1 if share else 0.02)] * 2
     assert len(lines) == (3 if share else 0) and (not share or "keep --data and $TFZOO_CACHE" in lines[-1])
 
@@ -198,7 +198,7 @@ def test_updates_are_those_of_keras_own_optimizer(name, own):
 
 
 def test_each_variable_of_a_strategy_has_an_update_of_its_own():
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])  # as several workers, it gives its own kind of variables
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])  # has distributed variables, like several workers
     with strategy.scope():
         mirrored = make_trainer(strategy=strategy)
     plain, data = shared_trainer(), make_data()
