@@ -1,4 +1,4 @@
-"""The check of Keras' backend, before anything of tfzoo is imported."""
+"""Check Keras' backend before anything else of tfzoo is imported."""
 import os
 
 _ASKED = os.environ.get("KERAS_BACKEND") or "the one in Keras' keras.json"
@@ -9,7 +9,7 @@ try:
 except (ImportError, ValueError) as error:
     if getattr(error, "name", None) in ("keras", "tensorflow") or _ASKED == "tensorflow":
         raise
-    _backend = _ASKED  # it is not installed, or there is none of this name
+    _backend = _ASKED  # not installed, or not the name of a backend
 
 if _backend != "tensorflow":
     raise ImportError(f"Keras' backend is {_backend}: tfzoo computes with TensorFlow; set KERAS_BACKEND=tensorflow "

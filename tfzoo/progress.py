@@ -1,11 +1,11 @@
-"""Lines beside progress bars."""
+"""Print lines without disturbing progress bars."""
 import sys
 
 from tqdm import tqdm
 
 
 def tell(line):
-    """Print a line to stderr, above any bar; where that is a log on a full disk, the work is worth more than the line.
+    """Print a line to stderr, above any progress bar; ignore write errors, as from a log on a full disk.
 
     Args:
         line: str.

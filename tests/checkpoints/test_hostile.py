@@ -73,13 +73,13 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 
 
 @pytest.mark.parametrize("case, change, says", [
-    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": []}}, "allowed are the kinds"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": []}}, "allowed are rope_types default, linear"),
     ("qwen2-Qwen2Model", {"rope_scaling": {**YARN, "beta_fast": "x"}}, "numbers above 0"),
     ("qwen2-Qwen2Model", {"rope_scaling": {**YARN, "factor": 0}}, "numbers above 0"),
-    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "allowed are the kinds"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "allowed are rope_types"),
     ("qwen2-Qwen2Model", {"rope_theta": 1}, "rope_theta"),
     ("qwen2-Qwen2Model", {"rope_scaling": LINES}, "rope_scaling is 'a"),
-    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": LINES}}, "allowed are the kinds"),
+    ("qwen2-Qwen2Model", {"rope_scaling": {"rope_type": LINES}}, "allowed are rope_types default, linear"),
     ("qwen2-Qwen2Model", {"rope_scaling": {**YARN, LINES: LINES}}, "numbers above 0"),
     ("t5-T5Model", {"num_decoder_layers": LINES}, "num_decoder_layers is 'a"),
     ("t5-T5Model", {"scale_decoder_outputs": LINES}, "scale_decoder_outputs is 'a"),

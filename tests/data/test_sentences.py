@@ -157,7 +157,7 @@ def test_parts_of_speech_stay_what_they_are(tmp_path):
     source = open_source(str(tmp_path / "a.conll"), COLUMNS)
     assert source.labels() == ["DET", "NOUN", "PRON"] and source.columns["tags"] == [["DET", "NOUN"], ["PRON"]]
     (tmp_path / "a.conll").write_text("a O\nbus NOUN\n\nI B-PER\n")
-    with pytest.raises(DataError, match=r"a\.conll: the tag 'NOUN' is among tags of entities"):
+    with pytest.raises(DataError, match=r"a\.conll: the tag 'NOUN' is mixed with entity tags"):
         open_source(str(tmp_path / "a.conll"), COLUMNS)
 
 

@@ -77,7 +77,7 @@ def test_classes_are_scored_by_words():
 
 
 def test_words_without_a_prediction_are_refused():
-    with pytest.raises(DataError, match="2 tags in sentence 2 and predictions for 1"):
+    with pytest.raises(DataError, match="got 2 tags in sentence 2 but predictions for 1"):
         word_accuracy([["O"], ["O", "O"]], [["O"], ["O"]])
     with pytest.raises(DataError, match="1 sentences"):
         entity_metrics([[]], [])

@@ -51,9 +51,9 @@ def test_what_are_tags_of_entities():
     for classes in ({"NOUN", "ADJ", "X"}, {"O", "NOUN"}, {"PRP$", "-LRB-", ","}, {"O", "S"}, {"I", "O"}, set(),
                     {"PERSON", "O"}, {"S-adj", "noun"}, {"B-"}, {"1", "0"}):
         assert are_entities(classes) is False, classes
-    with pytest.raises(DataError, match="'B_LOC' is among tags of entities such as 'B-PER'.*allowed are"):
+    with pytest.raises(DataError, match="'B_LOC' is mixed with entity tags such as 'B-PER'.*allowed are O"):
         are_entities({"O", "B-PER", "B_LOC"})
-    with pytest.raises(DataError, match="'NOUN'.*allowed are"):
+    with pytest.raises(DataError, match="'NOUN'.*allowed are O"):
         entities(["O", "NOUN"])
 
 
@@ -84,7 +84,7 @@ def test_entities_that_no_tags_can_spell_are_refused(found):
 
 @pytest.mark.parametrize("tags", [["O", "PER-B", "PER-I"], ["O", "B_PER", "I_PER"], ["o", "b-per"], ["O", "LOC_S"]])
 def test_tags_of_entities_in_another_spelling_are_refused(tags):
-    with pytest.raises(DataError, match="looks like an entity's in another spelling: allowed are O and one of B E I"):
+    with pytest.raises(DataError, match="looks like an entity tag in another spelling: allowed are O and one of B E I"):
         are_entities(tags)
 
 

@@ -1,6 +1,6 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-Separate query, key and value projections; the softmax is computed in float32 whatever the compute dtype.
+Separate query, key and value projections; the softmax is computed in float32 under any compute dtype.
 """
 import keras
 import tensorflow as tf
@@ -18,35 +18,35 @@ from tfzoo.layers.taps import NO_TAPS
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Attention(keras.layers.Layer):
-    """Attend from each position of a text to the positions of the same or another one.
+    """Attend from each position of a text to the positions of the same or another text.
 
     Args:
         num_heads, hidden_dim: int.
-        dropout: float, on the probabilities.
-        use_bias: bool, on the four projections.
-        initializer_range: float.
-        num_kv_heads: int, G, heads of keys and values, which groups of query heads share (Ainslie et al. 2023,
-            arXiv:2305.13245); 0 is num_heads.
-        head_dim: int, K; 0 is hidden_dim / num_heads.
+        dropout: float, rate for the probabilities.
+        use_bias: bool, add biases in the four projections.
+        initializer_range: float, see Linear.
+        num_kv_heads: int, G, key/value heads, each shared by a group of query heads (Ainslie et al. 2023,
+            arXiv:2305.13245); 0 for num_heads.
+        head_dim: int, K; 0 for hidden_dim / num_heads.
         scaled: bool, divide the scores by sqrt(K); T5 does not.
-        qkv_bias: bool, a bias on query, key and value even without use_bias.
+        qkv_bias: bool, add biases to query, key and value even without use_bias.
 
     Call arguments:
         query: float [B, T, D].
         source: float [B, S, D], or the Keys of `project_source`, for cross-attention; None attends to `query` itself.
-        visible: bool, True may be seen, broadcastable to [B, H, T, S]; None shows all.
-        rotary: (cosines, sines) of rotary_table for the queries, and without source_rotary for the keys; None: none.
+        visible: bool, broadcastable to [B, H, T, S], True where a key may be attended to; None for everywhere.
+        rotary: (cosines, sines) of rotary_table for the queries, and for the keys if source_rotary is None; or None.
         source_rotary: the same for the keys.
-        bias: float [1, H, T, S], added to the scores, see RelativePositions; None: nothing.
-        cache: Cache, which the new keys and values extend; None: no others are attended to.
-        taps: Taps, of `probabilities` float [B, H, T, S], none dropped.
+        bias: float [1, H, T, S], added to the scores, see RelativePositions; or None.
+        cache: Cache, which is extended by the new keys and values; None attends to these only.
+        taps: Taps, for `probabilities` float [B, H, T, S] before dropout.
         training: bool.
 
     Returns:
         float [B, T, D].
 
     Raises:
-        ConfigError: where num_heads does not divide hidden_dim, or num_kv_heads num_heads.
+        ConfigError: num_heads does not divide hidden_dim and head_dim is 0, or num_kv_heads does not divide num_heads.
     """
 
     def __init__(self, num_heads, hidden_dim, dropout=0.0, use_bias=True, initializer_range=0.02, num_kv_heads=0,
@@ -62,7 +62,7 @@ class Attention(keras.layers.Layer):
         self.num_heads, self.hidden_dim, self.head_dim = num_heads, hidden_dim, head_dim or hidden_dim // num_heads
         self.num_kv_heads = num_kv_heads or num_heads
         self.scale = self.head_dim ** -0.5 if scaled else 1.0
-        # Where scores are not divided and weights begin by their fan-in, what is left out begins in the query's.
+        # Unscaled scores, fan-in initialization: fold the missing 1 / sqrt(K) into the query's initializer.
         of_query = initializer_range or (hidden_dim ** -0.5 * (1 if scaled else self.head_dim ** -0.5))
         self.query, self.key, self.value = (
             Linear(heads * self.head_dim, use_bias or qkv_bias, spread, name=name, dtype=self.dtype_policy)
@@ -86,7 +86,7 @@ class Attention(keras.layers.Layer):
 
     def mix(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
             taps=NO_TAPS, training=None):
-        """Return what `output_projection` takes, the mixed values of all heads: float [B, T, H x K]."""
+        """Return the input of `output_projection`, the mixed values of all heads: float [B, T, H x K]."""
         drop = self.dropout.drop(training)
         if self._is_single(query, source, rotary=rotary, bias=bias, cache=cache, training=training):
             return self._mix_single(query, source, visible=visible, drop=drop, taps=taps, training=training)
@@ -113,12 +113,11 @@ class Attention(keras.layers.Layer):
         return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, length, self.query.units))
 
     def project_source(self, source, rotary=None, training=None):
-        """Return the Keys of a source float [B, S, D], turned by a table of rotary_table."""
+        """Return the Keys of a source float [B, S, D]; rotary, (cosines, sines) or None, rotates the keys."""
         key, value = project_heads(source, [self.key, self.value], width=self.head_dim, training=training)
         return Keys(kernels.rotate(key, rotary), value)
 
     def _project(self, query, source, rotary, source_rotary, training):
-        """Return the heads of the queries, float [B, H, T, K], and the Keys."""
         if source is None:
             heads, key, value = project_heads(query, [self.query, self.key, self.value], width=self.head_dim,
                                               training=training)
@@ -128,7 +127,7 @@ class Attention(keras.layers.Layer):
         return kernels.rotate(heads, rotary), keys
 
     def _grouped_product(self, heads, other, **transposed):
-        """Multiply [B, H, T, N] with [B, G, ...], whose heads groups of H / G share: [B, H, T, M]."""
+        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads serves H / G of the first.
         batch, count, length, width = ops.shape(heads)
         if count != self.num_kv_heads:
             heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))
@@ -136,16 +135,14 @@ class Attention(keras.layers.Layer):
         return ops.reshape(product, (batch, count, length, ops.shape(product)[-1]))
 
     def _is_single(self, query, source, rotary, bias, cache, training):
-        """Return whether one query a row attends to a source, which can do without keys and values of its own."""
+        # One query per row attends to a source whose keys and values need not be computed, see _mix_single.
         return query.shape[1] == 1 and source is not None and not isinstance(source, Keys) and \
             rotary is None and bias is None and cache is None and self.num_kv_heads == self.num_heads and \
             not self.key.drops(training) and not self.value.drops(training)
 
     def _mix_single(self, query, source, visible, drop, taps, training):
-        """Attend with one query a row [B, 1, D] without keys and values of the source [B, S, D]: [B, 1, H x K].
-
-        The query goes through the keys' kernel and meets the source itself; the mixed source goes through the values'.
-        """
+        # Instead of projecting every position of the source [B, S, D] to keys and values, multiply the one query by the
+        # key kernel and take its scores with the source itself, then multiply the mixed source by the value kernel.
         heads = tf.reshape(self.query(query, training=training), (-1, self.num_heads, self.head_dim))
         keys, values = (tf.reshape(projection.weight(), (-1, self.num_heads, self.head_dim))
                         for projection in (self.key, self.value))

@@ -1,9 +1,9 @@
-"""One encoder block and one decoder block for every family that differs in values only.
+"""One block, for encoders and decoders, of every family whose blocks differ in configuration values only.
 
-norm after (Vaswani et al. 2017, BERT)      norm first (GPT-2, T5, Llama)
+norm last (Vaswani et al. 2017, BERT)       norm first (GPT-2, T5, Llama)
     x = norm(x + attention(x))                  x = x + attention(norm(x))
     x = norm(x + feed_forward(x))               x = x + feed_forward(norm(x))
-A decoder block with cross-attention has it between the two, with a residual and a norm of its own.
+Cross-attention, if any, is a sub-layer between the two, with its own residual connection and norm.
 """
 import keras
 import tensorflow as tf
@@ -18,7 +18,7 @@ from tfzoo.layers.taps import NO_TAPS
 
 
 def _rows_of(tensor, positions):
-    """Return the rows of [B or 1, N, T, S], as an attention mask, at some query positions, int32 [B, P]."""
+    # Of a mask, bias or rotary table [B or 1, N, T, S], the rows at query positions int32 [B, P].
     if tensor is None or tensor.shape[2] == 1:
         return tensor
     _, heads, rows, columns = ops.shape(tensor)
@@ -28,17 +28,17 @@ def _rows_of(tensor, positions):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Block(keras.layers.Layer):
-    """Attend, then feed forward, each with residual, norm and dropout.
+    """Apply attention, then a feed-forward layer, each with dropout, residual connection and norm.
 
     Args:
         num_heads, hidden_dim, ffn_dim: int.
         activation: str, see FeedForward.
-        norm_first: bool, see the drawing above.
-        dropout: float, on the result of each sub-layer and on the attention probabilities.
+        norm_first: bool, normalize the input of each sub-layer instead of its sum with the result, see above.
+        dropout: float, rate for the result of each sub-layer and the attention probabilities.
         epsilon: float, of the norms.
-        use_bias: bool, on all projections.
-        initializer_range: float.
-        cross_attention: bool, attend to `source` too (decoder of an encoder-decoder).
+        use_bias: bool, add biases in all projections.
+        initializer_range: float, see Linear.
+        cross_attention: bool, also attend to `source` (decoder of an encoder-decoder).
         num_kv_heads, head_dim, scaled, qkv_bias: see Attention.
         norm: "layer" or "rms".
 
@@ -46,14 +46,14 @@ class Block(keras.layers.Layer):
         hidden: float [B, T, D].
         visible: bool broadcastable to [B, H, T, S], see Attention.
         rotary, bias: see Attention, for self-attention.
-        source, source_visible: float [B, S, D] or Keys, and what of it may be seen, for cross-attention.
+        source, source_visible: float [B, S, D] or Keys, and its mask as `visible`, for cross-attention.
         cache: Cache of self-attention, or None.
-        read: int32 [B, P], compute only the results at these positions; None computes all.
-        taps: Taps, below `attention` and `cross_attention`.
+        read: int32 [B, P], positions to compute; None computes all.
+        taps: Taps, for names below `attention` and `cross_attention`.
         training: bool.
 
     Returns:
-        float [B, T, D], or [B, P, D] at the positions read.
+        float [B, T, D], or [B, P, D] with `read`.
     """
 
     def __init__(self, num_heads, hidden_dim, ffn_dim, activation="gelu", norm_first=False, dropout=0.0,
@@ -102,7 +102,7 @@ class Block(keras.layers.Layer):
              read=None, taps=NO_TAPS, training=None):
         every, source_rotary = self._before(hidden, self.attention_norm), rotary
         normed = every
-        if read is not None:  # keys and values come from every position, all else from these alone
+        if read is not None:  # keys and values come from all positions, all else from these only
             visible, bias = _rows_of(visible, read), _rows_of(bias, read)
             rotary = rotary and [_rows_of(table, read) for table in rotary]
             normed, hidden = (tf.gather(part, read, axis=1, batch_dims=1) for part in (normed, hidden))
@@ -123,12 +123,10 @@ class Block(keras.layers.Layer):
                            norm=self.feed_forward_norm, training=training)
 
     def _before(self, hidden, norm):
-        """Return what goes into a sub-layer."""
         return norm.call(hidden) if self.norm_first else hidden
 
     def _after(self, hidden, inner, last, drop, norm, training):
-        """Add what `last`, a sub-layer's last projection, makes of `inner`, in one pass with bias, dropout and norm."""
-        result = last.product(inner, training)
+        result = last.product(inner, training)  # bias, dropout, residual connection and norm follow in one pass
         if self.norm_first:
             return kernels.add(hidden, result, bias=last.bias, drop=drop)
         return norm.add(hidden, result, bias=last.bias, drop=drop)

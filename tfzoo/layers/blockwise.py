@@ -1,6 +1,6 @@
-"""Attention of long texts for a block of query rows at a time, made again for the gradients.
+"""Attention over long texts, one block of query rows at a time, recomputed in the backward pass.
 
-Rabe & Staats 2021, arXiv:2112.05682, without their blocks of keys: memory grows with the length, not with its square.
+Rabe & Staats 2021, arXiv:2112.05682, without their key blocks: memory is linear in the length, not quadratic.
 """
 import math
 
@@ -8,22 +8,22 @@ import tensorflow as tf
 
 from tfzoo.layers import context
 
-LARGE = 2 ** 26  # more scores [B, H, T, S] than these (256 MB in float32) are made in blocks
-BLOCK = 64  # query rows in a block: with heads 64 wide its scores have as many elements as one of [B, S, D]
+LARGE = 2 ** 26  # scores [B, H, T, S] of more elements (256 MB in float32) are computed in blocks
+BLOCK = 64  # query rows per block: with 64-wide heads its scores have as many elements as [B, S, D]
 
 
 def is_large(queries, keys):
-    """Return whether the scores of queries [B, H, T, K] and keys [B, G, S, K] are better made in blocks."""
+    """Return whether to compute the scores of queries [B, H, T, K] and keys [B, G, S, K] in blocks."""
     shape = (*queries.shape[:3], keys.shape[2])
     return None not in shape and math.prod(shape) > LARGE
 
 
 def attend_in_blocks(mix, queries, keys, values, visible):
-    """Attend from one block of query rows after the other; the gradients compute each block again.
+    """Attend from one block of query rows at a time; the backward pass recomputes each block.
 
     Args:
         mix: callable (queries float [B, H, C, K], keys, values, visible bool or None, first row) -> float [B, H, C, K].
-        queries: float [B, H, T, K], of static shape; keys, values: float [B, G, S, K].
+        queries: float [B, H, T, K], with a static shape; keys, values: float [B, G, S, K].
         visible: bool broadcastable to [B, H, T, S], or None.
 
     Returns:
@@ -38,14 +38,14 @@ def attend_in_blocks(mix, queries, keys, values, visible):
 
     def mix_block(number, queries, keys, values):
         seen = visible
-        if visible is not None and visible.shape[2] != 1:  # what the padding sees is cut off, and no mask is padded
+        if visible is not None and visible.shape[2] != 1:  # padding rows, cut off below, reuse the last mask
             seen = tf.gather(visible, tf.minimum(number * rows + tf.range(rows), length - 1), axis=2)
-        with context.entered(here):  # the gradients may be traced elsewhere
+        with context.entered(here):  # the backward pass may be traced in another context
             return mix(queries, keys, values, seen, number * rows)
 
     @tf.custom_gradient
     def run(*inputs):
-        blocks, keys, values = map(tf.stop_gradient, inputs)  # or an eager tape would keep what is inside
+        blocks, keys, values = map(tf.stop_gradient, inputs)  # else an eager tape would store the activations inside
 
         def gradients(upstream):
             def add(number, of_blocks, *sums):
@@ -58,12 +58,12 @@ def attend_in_blocks(mix, queries, keys, values, visible):
                 return number + 1, of_blocks.write(number, of_block), *sums
 
             start = (tf.constant(0), tf.TensorArray(blocks.dtype, count, element_shape=blocks.shape[1:]),
-                     tf.zeros(keys.shape), tf.zeros(values.shape))  # float32: many blocks add to them
+                     tf.zeros(keys.shape), tf.zeros(values.shape))  # float32, as every block adds to them
             _, of_blocks, *sums = tf.while_loop(lambda number, *_: number < count, add, start, parallel_iterations=1,
                                                 maximum_iterations=count)
             return of_blocks.stack(), *(tf.cast(total, keys.dtype) for total in sums)
 
-        # One after the other, or the blocks would share the memory that they are there to save.
+        # Sequential: blocks in parallel would use the memory that blocking saves.
         return tf.map_fn(lambda given: mix_block(*given, keys, values), (tf.range(count), blocks),
                          fn_output_signature=blocks.dtype, parallel_iterations=1), gradients
 

@@ -1,4 +1,4 @@
-"""Keys and values that decoding keeps (the key/value cache), and those of a source that is read at every step."""
+"""The key/value cache of decoding, and the projected keys and values of a source that every step attends to."""
 import typing
 
 import tensorflow as tf
@@ -13,19 +13,19 @@ class Keys(typing.NamedTuple):
 
 
 class Cache:
-    """The keys and values of one attention layer while its text grows.
+    """Hold the keys and values of one attention layer while its text grows.
 
     Args:
-        length: int, columns in all.
-        keys: Keys of that many columns, as `keys` of the step before; None before the first one.
-        column: int or integer scalar tensor, where the next ones are written.
+        length: int, total number of columns S.
+        keys: Keys of `length` columns, the attribute `keys` after the previous step; None before the first step.
+        column: int or integer scalar tensor, where the next columns are written.
     """
 
     def __init__(self, length, keys=None, column=0):
         self.length, self.keys, self.column = length, keys, column
 
     def extend(self, new):
-        """Write the Keys of the next columns; returns the Keys to attend to: these alone at first, then all columns."""
+        """Write the Keys of the next columns; return the Keys to attend to: first only these, later all columns."""
         if self.keys is None:
             room = self.length - ops.shape(new.key)[2]
             self.keys = Keys(*(tf.pad(each, ((0, 0), (0, 0), (0, room), (0, 0))) for each in new))

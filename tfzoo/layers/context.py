@@ -1,7 +1,7 @@
-"""What a forward pass depends on beside its inputs: one thread-local value, so that threads do not disturb each other.
+"""What a forward pass depends on besides its inputs: one thread-local value, so that threads do not interfere.
 
-It keys the randomness (seed, step, first row, number of the pass, reuse of a shared layer), chooses the form of the
-kernels and of rematerialization, and keys the initial weights. Nothing else in the library is process-wide.
+It keys the randomness (seed, step, first row, number of the pass, reuse of a shared layer), selects fused kernels and
+rematerialization, and keys the initial weights. Nothing else in the library is process-wide.
 """
 import contextlib
 import dataclasses
@@ -13,17 +13,18 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """The value of one thread.
+    """The context of one thread.
 
     Attributes:
-        seed: int of the run, inside a training step; None elsewhere.
-        step, first_row: int or integer scalar tensor, the step and where this slice begins in the global batch.
-        draw: int, the number of the pass in the step: passes of another number drop other elements.
-        reuse: int, how often the layers that run now, which are shared, have run before in the pass.
+        seed: int, of the run, inside a training step; None elsewhere.
+        step, first_row: int or integer scalar tensor, the step and the index of this slice's first row in the global
+            batch.
+        draw: int, number of the pass in the step; each pass has its own dropout masks.
+        reuse: int, index of the block in the stack if its layers are shared, else 0; gives each reuse its own masks.
         fused: bool, compute in fused kernels, see kernels.py.
-        remat: bool, rematerialize: keep only what goes into a block and compute its inside again for the gradients.
-        initial: int or None, the seed of initial weights; None draws from Keras' own generator.
-        blank: bool, initial weights are zeros, as they will be read from a file.
+        remat: bool, rematerialize: store block inputs, recompute activations in the backward pass.
+        initial: int, seed of the initial weights; None draws them from Keras' own generator.
+        blank: bool, initialize weights with zeros, as they will be read from a file.
     """
 
     seed: int | None = None
@@ -51,7 +52,7 @@ def current():
 
 @contextlib.contextmanager
 def entered(value):
-    """Let a Context hold inside, as one that was `current` when a function was made that is traced again later."""
+    """Make a Context current inside, such as the one that was current when a function that is retraced was created."""
     before, _thread.value = _thread.value, value
     try:
         yield
@@ -60,46 +61,46 @@ def entered(value):
 
 
 def changed(**values):
-    """Let the fields of these names have other values inside."""
+    """Replace fields of the current Context inside."""
     return entered(dataclasses.replace(_thread.value, **values))
 
 
 def training_step(seed, step, first_row=0, remat=False):
-    """Key the dropout of the calls inside by step and row, and compute in fused kernels.
+    """Key the dropout inside by seed, step and row, and compute in fused kernels.
 
     Args:
-        seed: int of the run.
+        seed: int, of the run.
         step: int or integer scalar tensor.
-        first_row: int or integer scalar tensor, where this slice begins in the global batch.
+        first_row: int or integer scalar tensor, index of this slice's first row in the global batch.
         remat: bool, see Context (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174).
     """
     return changed(seed=seed, step=step, first_row=first_row, fused=True, remat=remat)
 
 
 def initial_weights(seed):
-    """Key the initial weights of what is built inside by (seed, variable path); no generator is asked or moved."""
+    """Key the initial weights of layers built inside by (seed, variable path); no random generator is used."""
     return changed(initial=seed)
 
 
 def blank_weights():
-    """Let the weights of what is built inside begin as zeros: they will be read from a file."""
+    """Initialize the weights of layers built inside with zeros, as they will be read from a file."""
     return changed(blank=True)
 
 
 def key_of(*parts):
-    """Return 64 bits that are a function of some values, as two int of 32 bits."""
+    """Return a 64-bit hash of some values as a list of two 32-bit int."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return [int.from_bytes(digest[place:place + 4], "little") for place in (0, 4)]
 
 
 def randomness_of(path):
-    """Return what keys the dropout of a layer inside a training step, as keep_mask takes it, else None.
+    """Return the randomness of a layer's dropout inside a training step; None elsewhere.
 
     Args:
-        path: str, the layer's.
+        path: str, of the layer.
 
     Returns:
-        [uint32 [2], step, first_row] or None.
+        [key uint32 [2], step, first_row], see keep_mask, or None.
     """
     value = _thread.value
     if value.seed is None:

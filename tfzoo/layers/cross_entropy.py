@@ -1,27 +1,30 @@
-"""The cross-entropy of a projection onto a vocabulary, without ever holding the logits of all rows."""
+"""Cross-entropy of a projection onto the vocabulary, without ever holding the logits of all rows."""
 import tensorflow as tf
 
 from tfzoo.layers.fusing import jitted, max_columns, sum_columns, sum_rows
 from tfzoo.layers.products import multiply
 
-CHUNK = 2 ** 26  # logits that are held at once
+CHUNK = 2 ** 26  # logits held at once
 
 
 def projected_cross_entropy(hidden, table, bias, labels, weights, training=False, trained=(True, True)):
-    """Sum the weighted cross-entropy of the logits `hidden @ table.T + bias`, chunk after chunk of rows.
+    """Sum the weighted cross-entropy of the logits `hidden @ table.T + bias`, one chunk of rows at a time.
 
-    While training, a chunk's gradients are computed while its logits are there, and scaled in the backward pass.
+    In training, a chunk's gradients are computed together with its logits, and scaled in the backward pass.
 
     Args:
         hidden: float [N, D], in the dtype of the products.
         table: float32 [V, D]; bias: float32 [V].
         labels: int32 [N]; weights: float32 [N].
-        training: bool, whether a gradient will be asked for.
-        trained: (bool, bool), whether one of the table, and of the bias, will; what is frozen costs none.
+        training: bool, whether a gradient will be needed.
+        trained: (bool, bool), whether the table and the bias need gradients; frozen ones cost nothing.
 
     Returns:
-        (summed loss in nats, summed weights of the rows whose largest logit, the first of equal ones, is the label's),
-        float32 scalars; gradients flow to hidden, table and bias from the loss.
+        (summed loss in nats, summed weights of the correct rows, where the label is the first of the largest logits),
+        float32 scalars; gradients flow from the loss to hidden, table and bias.
+
+    Raises:
+        ValueError: a gradient is taken with training=False.
     """
     chunks = -(-hidden.shape[0] * table.shape[0] // CHUNK)
 
@@ -33,7 +36,7 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
 
         def scaled(loss, right):
             if not training:
-                raise ValueError("the cross-entropy was computed with training=False: its gradient needs True")
+                raise ValueError("the cross-entropy has no gradient with training=False: pass training=True")
             wanted = [part for part, wants in zip((hidden, table, bias), (True, *trained)) if wants]
             found = iter([tf.cast(value, like.dtype) for value, like in zip(_scale(gradients, loss), wanted)])
             return [next(found) if wants else None for wants in (True, *trained)]
@@ -44,11 +47,11 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
 
 
 def _all_rows(hidden, table, bias, labels, weights, trained, chunks):
-    """Return (sums float32 [2], gradients of hidden, and of table and bias as they are trained); False: of none."""
+    # Returns (sums float32 [2], list of the gradients of hidden and of the trained ones of table and bias).
     if chunks <= 1:
         return _rows(hidden, table, bias=bias, labels=labels, weights=weights, trained=trained)
     rows = -(-hidden.shape[0] // chunks)
-    padding = rows * chunks - hidden.shape[0]  # rows that weigh nothing
+    padding = rows * chunks - hidden.shape[0]  # rows of weight 0
     hidden, labels, weights = (tf.pad(value, [[0, padding]] + [[0, 0]] * (value.shape.rank - 1))
                                for value in (hidden, labels, weights))
     parts = [tf.reshape(value, (chunks, rows, *value.shape[1:])) for value in (hidden, labels, weights)]
@@ -77,7 +80,7 @@ def _rows(hidden, table, bias, labels, weights, trained):
 
 @jitted
 def _losses(logits, bias, labels, weights, training):
-    """Return (sums float32 [2]: loss and right, gradient of the logits as their dtype or an empty tensor)."""
+    # Returns (sums float32 [2]: loss and correct weights, gradient of the logits in their dtype or, untrained, a 0).
     values = tf.cast(logits, tf.float32) + bias
     numbers, labels = tf.range(values.shape[1])[None], labels[:, None]
     largest = max_columns(values)
@@ -90,7 +93,7 @@ def _losses(logits, bias, labels, weights, training):
     sums = tf.stack([tf.tensordot(part[:, 0], weights, 1) for part in (total - own, right)])
     if not training:
         return sums, tf.zeros((), logits.dtype)
-    # From the powers that are there: to take them anew by the total costs a quarter more of all this.
+    # From the powers above: recomputing them from the total would make this function a quarter slower.
     slopes = powers * (weights[:, None] / summed) - tf.cast(numbers == labels, tf.float32) * weights[:, None]
     return sums, tf.cast(slopes, logits.dtype)
 

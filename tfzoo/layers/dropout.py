@@ -1,7 +1,7 @@
-"""Dropout whose bits are a function of (seed, step, layer) and of the row in the global batch.
+"""Dropout whose mask is a function of (seed, step, layer) and of the row in the global batch.
 
-Every split of a batch over replicas or microbatches draws the bits that the whole batch would draw, and a resumed run
-needs no saved random state. Under plain Keras (outside of `training_step`) a Keras seed generator keys them.
+However a batch is split over replicas or microbatches, the masks are those of the whole batch, and a resumed run needs
+no saved random state. Under plain Keras (outside `training_step`) a Keras seed generator keys the masks.
 """
 import keras
 import tensorflow as tf
@@ -11,17 +11,17 @@ from tfzoo.layers import context, kernels
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Dropout(keras.layers.Layer):
-    """Set a share of the elements to zero and scale the others up, in training only.
+    """Set a share of the elements to zero and scale up the others, in training only.
 
     Args:
-        rate: float in [0, 1), the share.
+        rate: float in [0, 1), the share to drop.
 
     Call arguments:
         inputs: float [B, ...].
         training: bool.
 
     Returns:
-        As the input.
+        float [B, ...], in the dtype of the inputs.
 
     Reference: Srivastava et al. 2014, Dropout.
     """
@@ -32,10 +32,10 @@ class Dropout(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(0) if rate else None
 
     def build(self, input_shape=None):
-        self.built = True  # Keras sets the path here, which keys the bits: the layer above must call it
+        self.built = True  # Keras sets the path, which keys the masks, here: the parent layer must call build
 
     def drop(self, training):
-        """Return the kernels.Drop of one call, for a kernel that drops by itself."""
+        """Return the kernels.Drop of one call, for a kernel that applies the dropout itself."""
         if not training or not self.rate:
             return kernels.NOTHING
         randomness = context.randomness_of(self.path)

@@ -1,6 +1,6 @@
 """Token, position and segment embeddings, and the projection tied to the token table.
 
-Learned positions as in BERT and GPT-2, sinusoidal ones as in Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
+Positions are learned as in BERT and GPT-2, or sinusoidal as in Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
 """
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ POSITIONS = ("learned", "sinusoidal", "none")
 
 
 def sinusoidal_positions(length, width):
-    """Return the sinusoids of the paper, float32 [length, width]: sine in even columns, cosine in odd ones."""
+    """Return the sinusoidal position table, float32 [length, width]: sines in even columns, cosines in odd ones."""
     angles = np.arange(length)[:, None] / 10000 ** (np.arange(0, width, 2) / width)[None]
     table = np.zeros((length, width), np.float32)
     table[:, 0::2] = np.sin(angles)
@@ -25,7 +25,7 @@ def sinusoidal_positions(length, width):
 
 
 def project(hidden, table, bias=None):
-    """Project onto a table of tokens, [V, D]: float [..., D] -> float32 logits [..., V]."""
+    """Project onto a token table [V, D]: float [..., D] -> float32 logits [..., V]; bias: [V] or None."""
     flat = ops.reshape(hidden, (-1, table.shape[1]))
     logits = ops.cast(multiply(flat, ops.cast(table, hidden.dtype), transpose_b=True), "float32")
     if bias is not None:
@@ -35,28 +35,29 @@ def project(hidden, table, bias=None):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Embeddings(keras.layers.Layer):
-    """Sum token, position and segment embeddings; normalize and drop.
+    """Sum token, position and segment embeddings; normalize and apply dropout.
 
     Args:
         vocab_size, hidden_dim, max_length: int.
-        num_segments: int, 0 for none; the only one of 1 is every token's, whatever segment_ids say.
+        num_segments: int, 0 for none; with 1, every token gets the only segment, whatever segment_ids are.
         positions: "learned", "sinusoidal" or "none".
-        normalize: bool, layer normalization of the sum (child `norm`).
-        scale: bool, multiply the token embedding by sqrt(hidden_dim).
+        normalize: bool, apply layer normalization to the sum (child `norm`).
+        scale: bool, multiply the token embeddings by sqrt(hidden_dim).
         dropout, epsilon: float.
-        initializer_range, position_range: float, standard deviations.
+        initializer_range: float, standard deviation of the initial tokens and segments.
+        position_range: float, standard deviation of the initial learned positions.
 
     Call arguments:
         token_ids: int32 [B, T], or None with `embedded`.
-        segment_ids, position_ids: int32 [B, T] or None (segment 0, columns counted from 0).
-        embedded: float [B, T, D], what stands in for the rows of the token table; None looks them up.
+        segment_ids, position_ids: int32 [B, T], or None for segment 0 and positions 0 to T - 1.
+        embedded: float [B, T, D], used in place of the token table's rows; None looks up token_ids.
         training: bool.
 
     Returns:
         float [B, T, D].
 
     Raises:
-        ConfigError: for an unknown kind of positions.
+        ConfigError: unknown kind of positions.
     """
 
     def __init__(self, vocab_size, hidden_dim, max_length, num_segments=0, positions="learned", normalize=False,
@@ -76,7 +77,7 @@ class Embeddings(keras.layers.Layer):
     def build(self, input_shape=None):
         config = self.config
         shape = (config["vocab_size"], self.hidden_dim)
-        # Not cast as a whole: only the rows that are looked up are.
+        # No autocast: it would cast the whole table, not just the rows that are looked up.
         self.token = self.add_weight(name="token", shape=shape, autocast=False,
                                      initializer=truncated_normal(config["initializer_range"], "token"))
         if config["positions"] == "learned":

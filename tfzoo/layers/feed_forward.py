@@ -10,23 +10,23 @@ from tfzoo.layers.linear import Linear
 
 
 def gelu(x):
-    """Give the exact GELU (Hendrycks, Gimpel 2016, arXiv:1606.08415); Keras' own, by erfc, takes twice the time."""
+    """Return the exact GELU (Hendrycks, Gimpel 2016, arXiv:1606.08415); Keras' own, by erfc, takes twice as long."""
     return x * 0.5 * (1 + ops.erf(x * 0.5 ** 0.5))
 
 
 def gelu_tanh(x):
-    """Give its approximation by tanh; Keras' own takes a power of 3, which is slower than two products."""
+    """Return the tanh approximation of GELU; Keras' own uses a power of 3, which is slower than two products."""
     return x * 0.5 * (1 + ops.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
 
 
 ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu, "silu": ops.silu, "tanh": ops.tanh}
 
 
-GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}  # -> the activation of the gate
+GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}  # name -> activation of its gate
 
 
 def activation_of(name):
-    """Return the function of an activation's name, or raise ConfigError."""
+    """Return the function of an activation, or raise ConfigError if there is none of this name."""
     if name not in ACTIVATIONS:
         raise ConfigError(f"activation is {name!r}: allowed are {', '.join([*ACTIVATIONS, *GATED])}")
     return ACTIVATIONS[name]
@@ -34,13 +34,13 @@ def activation_of(name):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class FeedForward(keras.layers.Layer):
-    """Project up, activate, project down; or activate a gate and multiply (Shazeer 2020, arXiv:2002.05202).
+    """Project up, activate or multiply by an activated gate (Shazeer 2020, arXiv:2002.05202), and project down.
 
     Args:
         ffn_dim, hidden_dim: int, F and D.
-        activation: "gelu" (exact), "gelu_tanh", "relu", "silu", "tanh"; or with a gate "swiglu", "geglu", "geglu_tanh".
-        initializer_range: float.
-        use_bias: bool.
+        activation: "gelu" (exact), "gelu_tanh", "relu", "silu", "tanh"; or, gated, "swiglu", "geglu", "geglu_tanh".
+        initializer_range: float, see Linear.
+        use_bias: bool, add biases in all projections.
 
     Call arguments:
         inputs: float [B, T, D].
@@ -71,7 +71,7 @@ class FeedForward(keras.layers.Layer):
         return self.down(self.activated(inputs, training), training=training)
 
     def activated(self, inputs, training=None):
-        """Return what `down` takes: float [B, T, F]."""
+        """Return the input of `down`: float [B, T, F]."""
         values = self.up.product(inputs, training)
         if self.gate is None:
             return kernels.activate(values, self.up.bias, self.activation)

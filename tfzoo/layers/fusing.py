@@ -1,7 +1,7 @@
-"""How a kernel is fused: an element-wise function compiled into one pass over memory, its gradient into another.
+"""Kernel fusion: an element-wise function compiled into one pass over memory, its gradient into another.
 
-Without it every addition, cast and mask of a GELU or a norm is a pass of its own, and all of their results are kept for
-the backward pass. Here the backward pass computes them again from what went in.
+Without it, every addition, cast and mask of a GELU or a norm is a pass of its own, and all their results are stored for
+the backward pass. Here the backward pass recomputes them from the inputs.
 """
 import functools
 import math
@@ -10,23 +10,25 @@ import tensorflow as tf
 
 
 def jitted(function):
+    """Compile a function of tensors with XLA."""
     return tf.function(function, jit_compile=True, autograph=False)
 
 
 def fused(sums):
-    """Make a decorator that compiles an element-wise function into one kernel and its gradient into another.
+    """Return a decorator that compiles an element-wise function into one kernel and its gradient into another.
 
-    The gradient starts from what went in. That of a vector, which is spread over all rows, is a sum over the rows;
-    frozen Keras variables cost none.
+    The gradient is computed from the inputs. A vector is broadcast over all rows, so its gradient is summed over them;
+    frozen Keras variables cost nothing.
 
     Args:
-        sums: dict of the place of a vector -> the place of the input whose gradient it sums, for vectors that are added
-            to an input; None sums what comes from above. Other vectors have sums of their own.
+        sums: dict of a vector's index in the inputs -> the index of the input whose gradient is summed for it, for
+            vectors that are added to an input; None sums the upstream gradient. Other vectors have gradients of their
+            own, which are computed and summed.
 
     Returns:
         Decorator of a function (list of float tensors, list of other tensors, *plain values) -> float tensor or list of
-        them, with vectors given in float32. What it makes is called the same, with Keras variables or None (zeros) as
-        vectors too; gradients flow to the float tensors and to the variables that train.
+        them, which receives vectors in float32. The decorated function takes the same arguments; a vector may also be
+        a Keras variable or None (zeros). Gradients flow to the float tensors and the trainable variables.
     """
     def decorate(function):
         @jitted
@@ -77,29 +79,29 @@ def _widen(value):
 def _sum_rows(tensors):
     def summed(tensor):
         flat = tf.cast(tf.reshape(tensor, (-1, tensor.shape[-1])), tf.float32)
-        parts = math.gcd(8, flat.shape[0])  # added first: XLA's sum of cast rows takes five times as long on a CPU
+        parts = math.gcd(8, flat.shape[0])  # added first: XLA takes five times as long to sum cast rows on a CPU
         return tf.reduce_sum(functools.reduce(tf.add, tf.unstack(tf.reshape(flat, (parts, -1, flat.shape[1])))), 0)
     return [summed(tensor) for tensor in tensors]
 
 
 def sum_rows(tensors):
-    """Sum each of some [..., N] to float32 [N]."""
+    """Sum each tensor [..., N] of a list to float32 [N]."""
     return _sum_rows(tensors) if tensors else []
 
 
 def sum_columns(values):
-    """Sum float32 [..., N] to [..., 1]."""
+    """Sum float32 [..., N] over the last axis: [..., 1]."""
     if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
-        return tf.reduce_sum(values, -1, keepdims=True)  # where a product might round its inputs
-    ones = tf.ones((values.shape[-1], 1))  # XLA adds up a row number by number on a CPU, but has a fast product
+        return tf.reduce_sum(values, -1, keepdims=True)  # on an accelerator a product might round its inputs
+    ones = tf.ones((values.shape[-1], 1))  # on a CPU, XLA sums a row number by number
     return tf.reshape(tf.matmul(tf.reshape(values, (-1, values.shape[-1])), ones), (*values.shape[:-1], 1))
 
 
 def max_columns(values):
-    """Find the largest of float32 [..., N]: [..., 1]."""
+    """Return the maximum of float32 [..., N] over the last axis: [..., 1]."""
     whole = values.shape[-1] // 16 * 16
     if not whole:
         return tf.reduce_max(values, -1, keepdims=True)
-    lanes = tf.reshape(values[..., :whole], (*values.shape[:-1], whole // 16, 16))  # side by side, for the same reason
+    lanes = tf.reshape(values[..., :whole], (*values.shape[:-1], whole // 16, 16))  # as in sum_columns
     lanes = tf.concat([tf.reduce_max(lanes, -2), values[..., whole:]], -1)
     return tf.reduce_max(lanes, -1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The initializer of every weight of the zoo."""
+"""Weight initializers, and building without values."""
 import contextlib
 
 import keras
@@ -7,14 +7,15 @@ from keras.src.backend.common.name_scope import current_path
 
 from tfzoo.layers import context
 
-NOTED = "uninitialized_variables"  # Keras' own name
+NOTED = "uninitialized_variables"  # Keras' own name for its list
 
 
 @contextlib.contextmanager
 def shapes_only():
-    """Let the layers that are built inside have shapes and no values, which take no memory.
+    """Give the weights of layers built inside shapes but no values, so that they take no memory.
 
-    Keras notes such variables and would give them values after the next symbolic call of any layer: the note goes.
+    Keras lists such variables and would initialize them after the next symbolic call of any layer; the list is restored
+    on exit.
     """
     before = list(global_state.get_global_attribute(NOTED) or [])
     try:
@@ -25,11 +26,11 @@ def shapes_only():
 
 
 def truncated_normal(stddev, name):
-    """Return a normal initializer of this standard deviation cut at two of them, so 0.88 of it, as TensorFlow 1's.
+    """Return a normal initializer truncated at two standard deviations, as in TensorFlow 1.
 
     Args:
-        stddev: float.
-        name: str, of the weight in the layer that is being built: with its path it keys the values, see
+        stddev: float, before truncation, which reduces it to 0.88 of this.
+        name: str, of the weight in the layer being built; with the layer's path it keys the values, see
             context.initial_weights.
     """
     return _keyed(name, lambda seed: keras.initializers.TruncatedNormal(stddev=stddev, seed=seed))

@@ -1,7 +1,8 @@
-"""Every formula between the matrix products, in a plain and in a fused form, which a test holds equal.
+"""Every formula between the matrix products, in a plain and a fused form that tests hold equal.
 
-Layers call the functions of this module; each picks its form by the context: fused inside a training step, plain
-elsewhere, where no XLA may be needed (a SavedModel) and shapes may be unknown. Both compute in float32 and round once.
+Layers call the functions of this module; each selects its form by the context: fused inside a training step, plain
+elsewhere, where XLA must not be required (SavedModels) and shapes may be unknown. Both forms compute in float32 and
+round once.
 """
 import functools
 import math
@@ -12,15 +13,15 @@ import tensorflow as tf
 from tfzoo.layers import context
 from tfzoo.layers.fusing import fused, max_columns, sum_columns
 
-MASKED = -1e9  # finite, so that a row with nothing to look at gives finite numbers
+MASKED = -1e9  # finite, so that the probabilities of a fully masked row are finite
 
 
 class Drop(typing.NamedTuple):
-    """What a dropout drops in one call.
+    """The dropout of one call.
 
     Attributes:
-        rate: float, the share.
-        randomness: [key, step, first_row], see keep_mask; [] where the rate is 0.
+        rate: float, the share of the elements to drop.
+        randomness: [key, step, first_row], see keep_mask; [] if the rate is 0.
     """
 
     rate: float = 0.0
@@ -35,38 +36,36 @@ def _fused():
 
 
 def _vector(variable):
-    """Return a Keras variable or tensor as float32."""
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
-def _plus(values, bias):
-    """Add a bias, a Keras variable or None: float32. Not by `+`: the gradient of this op takes half the time."""
+def _plus(values, bias):  # the gradient of bias_add takes half the time of that of `+`
     values = tf.cast(values, tf.float32)
     return values if bias is None else tf.nn.bias_add(values, _vector(bias))
 
 
 def _scramble(bits):
-    """Scramble uint32 so that each bit of the input moves half of the output's (the finalizer `lowbias32`)."""
+    # The finalizer lowbias32: each bit of the input flips half of the output's.
     shift, times = tf.bitwise.right_shift, tf.constant
     bits = (bits ^ shift(bits, times(16, tf.uint32))) * times(0x7FEB352D, tf.uint32)
     bits = (bits ^ shift(bits, times(15, tf.uint32))) * times(0x846CA68B, tf.uint32)
     return bits ^ shift(bits, times(16, tf.uint32))
 
 
-@functools.partial(tf.function, autograph=False)  # each kernel, and its gradient, would trace it again
+@functools.partial(tf.function, autograph=False)  # else each kernel and its gradient would trace it again
 def keep_mask(shape, rate, key, step, first_row, offset=None):
-    """Decide which elements of a slice of a global batch survive dropout, as a function of key, step, row and place.
+    """Compute the dropout mask of a slice of the global batch from key, step, row and place in the row.
 
     Args:
         shape: list of int or integer scalar tensors, rows first.
         rate: float, the share to drop, exact to 2 ** -32.
         key: uint32 [2], of the run and the layer.
-        step: integer scalar; first_row: integer scalar, where the slice begins in the global batch.
-        offset: uint32 broadcastable to the shape, to add to the places of a slice that has a part of each row; None
-            where it has the whole. Places count modulo 2 ** 32.
+        step: integer scalar; first_row: integer scalar, index of the slice's first row in the global batch.
+        offset: uint32 broadcastable to the shape, added to the places if the slice holds only a part of each row; None
+            if it holds whole rows. Places are modulo 2 ** 32.
 
     Returns:
-        bool of that shape.
+        bool of that shape, True for elements to keep.
     """
     key = _scramble(key ^ _scramble(tf.cast(step, tf.uint32) + tf.constant(0x9E3779B9, tf.uint32)))
     row = tf.cast(tf.cast(first_row, tf.int32) + tf.range(shape[0]), tf.uint32)
@@ -75,13 +74,12 @@ def keep_mask(shape, rate, key, step, first_row, offset=None):
     place = tf.reshape(tf.cast(tf.range(math.prod(shape[1:])), tf.uint32), (1, *shape[1:]))
     if offset is not None:
         place += offset
-    # Two words a row: rows whose sequences overlapped by the one would still differ by the other.
+    # Two hashes per row: rows whose places overlap under one still differ by the other.
     return _scramble(place ^ one) ^ other >= tf.constant(round(rate * 2 ** 32), tf.uint32)
 
 
 def _shape_of(values):
-    """Return the sizes of a tensor: list of int, and of scalar tensors where they are unknown."""
-    known, dynamic = values.shape, None
+    known, dynamic = values.shape, None  # int where the size is known, else scalar tensors
     if None in known.as_list():
         dynamic = tf.shape(values)
     return [dynamic[axis] if size is None else size for axis, size in enumerate(known)]
@@ -94,7 +92,7 @@ def _drop(values, rate, randomness, offset=None):
 
 
 def dropout(values, drop):
-    """Set a share of the elements of float [B, ...] to zero and scale the others up; drop: Drop."""
+    """Zero a share of the elements of float [B, ...] and scale up the others; drop: Drop."""
     if _fused() and drop.rate:
         return _fused_dropout([values], drop.randomness, drop.rate)
     return _drop(values, *drop)
@@ -106,7 +104,7 @@ def _fused_dropout(inputs, randomness, rate):
 
 
 def activate(values, bias, activation):
-    """Give activation(values + bias): float [..., F], Keras variable [F] or None -> float [..., F]."""
+    """Return activation(values + bias): float [..., F], Keras variable [F] or None -> float [..., F]."""
     if _fused():
         return _fused_activate([values, bias], [], activation)
     return tf.cast(activation(_plus(values, bias)), values.dtype)
@@ -119,7 +117,7 @@ def _fused_activate(inputs, others, activation):
 
 
 def gate(gates, gate_bias, values, bias, activation):
-    """Give activation(gates + gate_bias) x (values + bias), each as in `activate` (Shazeer 2020, arXiv:2002.05202)."""
+    """Return activation(gates + gate_bias) x (values + bias), each as `activate` (Shazeer 2020, arXiv:2002.05202)."""
     if _fused():
         return _fused_gate([gates, gate_bias, values, bias], [], activation)
     return tf.cast(activation(_plus(gates, gate_bias)) * _plus(values, bias), gates.dtype)
@@ -136,10 +134,10 @@ def split_heads(values, bias, heads, trained=True):
     """Add a bias and split projections into heads.
 
     Args:
-        values: float [B, T, sum of H x K], one projection beside the other.
+        values: float [B, T, sum of H x K], the projections concatenated.
         bias: Keras variable or float tensor [sum of H x K], or None.
         heads: tuple of int, H of each projection.
-        trained: bool, whether a bias that is a tensor wants a gradient.
+        trained: bool, whether a bias given as a tensor needs a gradient.
 
     Returns:
         List of float [B, H, T, K].
@@ -164,7 +162,7 @@ def _fused_split_heads(inputs, others, heads):
 
 
 def rotate(heads, table):
-    """Turn heads float [B, H, T, K] by a table of rotary_table, (cosines, sines); None changes nothing."""
+    """Rotate heads float [B, H, T, K] by (cosines, sines) of rotary_table; None leaves them unchanged."""
     if table is None:
         return heads
     if _fused():
@@ -172,7 +170,7 @@ def rotate(heads, table):
     return _rotated(heads, table)
 
 
-def _rotated(heads, table):  # Keras may have rounded the table on its way
+def _rotated(heads, table):  # Keras may have cast the table to the compute dtype
     return tf.cast(_turned(*(tf.cast(each, tf.float32) for each in (heads, *table))), heads.dtype)
 
 
@@ -187,18 +185,19 @@ def _fused_rotate(inputs, table):
 
 
 def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, length=None):
-    """Give the attention probabilities of scores, some dropped.
+    """Return the attention probabilities of scores, after dropout.
 
     Args:
-        scores: float [B, H, C, S].
-        scale: float, what they are multiplied with first.
-        visible: bool broadcastable to the scores, or None: all.
+        scores: float [B, H, C, S], of a block of C query rows.
+        scale: float, multiplied into the scores first.
+        visible: bool broadcastable to the scores, True where a key may be attended to; None for everywhere.
         bias: float [1, H, C, S], added to the scaled scores, or None.
         drop: Drop.
-        first: int or integer scalar tensor, which of the `length` query rows is the first of C; length: None is C.
+        first: int or integer scalar tensor, index of the block's first query row.
+        length: int, query rows of all blocks; None for C.
 
     Returns:
-        As the scores.
+        float [B, H, C, S], in the dtype of the scores.
     """
     if _fused():
         others = [tf.constant(True) if visible is None else visible, tf.convert_to_tensor(first), *drop.randomness]
@@ -213,9 +212,9 @@ def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, lengt
 
 
 def _drop_rows(values, drop, first, length):
-    """Drop of a block of query rows what the whole [H, T, S] would: places are the block's and those between heads."""
     if not drop.rate:
         return values
+    # Same mask as for the whole [H, T, S]: skip the rows before the block, and those between its parts of two heads.
     _, heads, rows, columns = _shape_of(values)
     skipped = tf.range(heads) * ((length or rows) - rows) + first
     offset = tf.reshape(tf.cast(skipped, tf.uint32) * tf.cast(columns, tf.uint32), (1, -1, 1, 1))
@@ -244,7 +243,16 @@ def _softmax(values):
 
 
 def add(hidden, result, bias, drop):
-    """Add the residual: hidden + dropped(result + bias), float [B, T, D] both, Keras variable [D] or None, Drop."""
+    """Add a residual connection: hidden + dropout(result + bias).
+
+    Args:
+        hidden, result: float [B, T, D].
+        bias: Keras variable [D] or None.
+        drop: Drop.
+
+    Returns:
+        float [B, T, D], in the dtype of `hidden`.
+    """
     if _fused():
         return _fused_add([hidden, result, bias], drop.randomness, drop.rate)
     return tf.cast(_total(hidden, result, bias=bias, drop=drop), hidden.dtype)
@@ -264,7 +272,7 @@ def _sum(hidden, result, bias, rate, randomness):
 
 
 def add_normalize(hidden, result, bias, drop, gamma, beta, epsilon):
-    """Normalize what `add` gives, see `normalize`."""
+    """Normalize the result of `add`, see `normalize`."""
     if _fused():
         return _fused_add_normalize([hidden, result, bias, gamma, beta], drop.randomness, drop.rate, epsilon)
     return tf.cast(normalize(_total(hidden, result, bias=bias, drop=drop), gamma=gamma, beta=beta, epsilon=epsilon),
@@ -311,7 +319,7 @@ def _normalized(values, epsilon):
 
 
 def rms_normalize(hidden, gamma, epsilon):
-    """Divide float [..., D] over the last axis by its root mean square, then scale by gamma, a Keras variable [D]."""
+    """Divide float [..., D] by the root mean square of the last axis, then scale by gamma, a Keras variable [D]."""
     if _fused():
         return _fused_rms_normalize([hidden, gamma], [], epsilon)
     values = tf.cast(hidden, tf.float32)

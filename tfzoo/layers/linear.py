@@ -1,6 +1,6 @@
 """A projection of the last axis as one two-dimensional matrix product, which is the fast path on a CPU in bfloat16.
 
-The only reader of kernels: what adapts, masks or rounds a kernel belongs here, and holds wherever the kernel is used.
+Only this module reads kernels: code that adapts, masks or rounds them belongs here, and takes effect everywhere.
 """
 import keras
 import tensorflow as tf
@@ -15,18 +15,18 @@ from tfzoo.layers.products import multiply
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Linear(keras.layers.Layer):
-    """Project the last axis: `inputs @ kernel + bias`, and what a low-rank adapter adds.
+    """Project the last axis: `inputs @ kernel + bias`, plus the output of a low-rank adapter if there is one.
 
-    An adapter adds alpha / rank x dropped(inputs) A B, with A [D, r] and B [r, units], which begins with zeros
-    (Hu et al. 2021, LoRA, arXiv:2106.09685). Both stay float32 whatever the policy, as Adam's moments need it.
+    An adapter adds alpha / rank x dropout(inputs) A B, with A [D, r] and B [r, units], initially zeros
+    (Hu et al. 2021, LoRA, arXiv:2106.09685). Both are float32 under any dtype policy, because Adam's moments need it.
 
     Args:
         units: int, width of the result.
-        use_bias: bool.
-        initializer_range: float, standard deviation of the truncated normal initializer; 0 is 1 / sqrt(D).
-        rank: int, r, of the adapter; 0 for none.
-        alpha: float.
-        adapter_dropout: float, on the adapter's inputs.
+        use_bias: bool, add a bias.
+        initializer_range: float, standard deviation of the truncated normal initializer; 0 for 1 / sqrt(D).
+        rank: int, r of the adapter; 0 for no adapter.
+        alpha: float, numerator of the adapter's scale alpha / rank.
+        adapter_dropout: float, dropout rate for the adapter's inputs.
 
     Call arguments:
         inputs: float [..., D]; with adapter_dropout [B, ..., D].
@@ -36,7 +36,7 @@ class Linear(keras.layers.Layer):
         float [..., units] in the compute dtype.
 
     Raises:
-        ConfigError: for a rank above the smaller side of the kernel, or values of an adapter that are none.
+        ConfigError: rank above the smaller side of the kernel, alpha not above 0, or adapter_dropout outside [0, 1).
     """
 
     def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0, **layer):
@@ -58,15 +58,15 @@ class Linear(keras.layers.Layer):
 
     @property
     def adapter(self):
-        """Return the values of the adapter, those of `add_adapter`: dict, empty without one."""
+        """Return the arguments with which `add_adapter` makes this adapter: dict, empty without an adapter."""
         return {"rank": self.rank, "alpha": self.alpha, "adapter_dropout": self.adapter_dropout} if self.rank else {}
 
     def add_adapter(self, rank, alpha=8.0, adapter_dropout=0.0):
-        """Add an adapter to a built layer, which changes no output yet; arguments and errors as the class."""
+        """Add an adapter, which does not change the output yet, to a built layer; arguments and errors as the class."""
         self.check_adapter(rank, alpha, adapter_dropout)
         self.rank, self.alpha, self.adapter_dropout = rank, float(alpha), float(adapter_dropout)
         inputs, locked = self.kernel.shape[0], self._tracker.locked
-        self._tracker.unlock()  # as Keras' own enable_lora does
+        self._tracker.unlock()  # as in Keras' own enable_lora
         with self._open_name_scope():
             self.lora_a, self.lora_b = (
                 self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float32", autocast=False)
@@ -78,19 +78,19 @@ class Linear(keras.layers.Layer):
             self._tracker.lock()
 
     def check_adapter(self, rank, alpha, adapter_dropout):
-        """Raise ConfigError where `add_adapter` would."""
+        """Raise the ConfigError that `add_adapter` would raise."""
         most = min(self.kernel.shape)
         if self.lora_a is not None:
-            raise ConfigError(f"{self.path} has an adapter of rank {self.rank} already: merge it first")
+            raise ConfigError(f"{self.path} already has an adapter of rank {self.rank}: merge it first")
         if type(rank) is not int or not 1 <= rank <= most:
             raise ConfigError(f"rank is {shown(rank)}: allowed is 1 to {most}, the smaller side of {self.path}/kernel")
         if not _is_number(alpha) or alpha <= 0:
             raise ConfigError(f"alpha is {shown(alpha)}: allowed is a number above 0")
         if not _is_number(adapter_dropout) or not 0 <= adapter_dropout < 1:
-            raise ConfigError(f"adapter_dropout is {shown(adapter_dropout)}: allowed is 0 or more and below 1")
+            raise ConfigError(f"adapter_dropout is {shown(adapter_dropout)}: allowed is a number from 0 to below 1")
 
     def merge_adapter(self):
-        """Add the adapter to the kernel, in float32, and remove it; without one nothing changes."""
+        """Merge the adapter into the kernel, in float32, and remove it; do nothing without an adapter."""
         if self.lora_a is None:
             return
         self.kernel.assign_add(self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b))
@@ -107,26 +107,26 @@ class Linear(keras.layers.Layer):
         return product if self.bias is None else tf.nn.bias_add(product, tf.cast(self.bias, product.dtype))
 
     def base(self):
-        """Return the kernel of the products, to which `delta` is added: float [D, units] in the compute dtype."""
+        """Return the kernel without the adapter: float [D, units] in the compute dtype."""
         return ops.cast(self.kernel, self.compute_dtype)
 
     def weight(self):
-        """Return the effective kernel, the adapter in it, none of its inputs dropped: as `base`."""
+        """Return the kernel with the adapter merged in, without adapter dropout: shape and dtype as `base`."""
         if self.lora_a is None:
             return self.base()
         low_rank = self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b)
         return tf.cast(tf.cast(self.base(), tf.float32) + low_rank, self.compute_dtype)
 
     def drops(self, training):
-        """Return whether a call drops inputs of the adapter, which `weight` does not."""
+        """Return whether a call applies adapter dropout, which `weight` leaves out."""
         return bool(training and self.rank and self.adapter_dropout)
 
     def delta(self, inputs, training=None):
-        """Return what the adapter adds to the product of float [B, ..., D]: float [..., units], None without one."""
+        """Return what the adapter adds to the product of float [B, ..., D]: float [..., units], or None without one."""
         return _deltas(inputs, [self], training)
 
     def product(self, inputs, training=None):
-        """Return the result without the bias, for a caller that hands both to a kernel of `kernels`."""
+        """Return the result without the bias, for callers that pass both to a function of `kernels`."""
         return project(inputs, [self], training)
 
     def compute_output_shape(self, input_shape):
@@ -142,15 +142,15 @@ def _is_number(value):
 
 
 def project(inputs, linears, training=None):
-    """Multiply inputs with the kernels of several Linear at once, without their biases.
+    """Apply several Linear layers, with their adapters but without their biases, as one product.
 
     Args:
         inputs: float [..., D].
-        linears: list of Linear of this D.
+        linears: list of Linear with input width D.
         training: bool.
 
     Returns:
-        float [..., sum of units], one result beside the other.
+        float [..., sum of units], the results concatenated.
     """
     weights = [linear.base() for linear in linears]
     weight = weights[0] if len(weights) == 1 else tf.concat(weights, 1)
@@ -161,16 +161,13 @@ def project(inputs, linears, training=None):
 
 
 def _deltas(inputs, linears, training):
-    """Return what the adapters of several Linear add, one beside the other: float [..., sum of units], or None.
-
-    Two thin products for all: the A stand side by side, the B in the blocks of a diagonal.
-    """
+    # Two thin products for all adapters: the A are concatenated, the B form a block diagonal.
     adapted = [linear for linear in linears if linear.rank]
     if not adapted:
         return None
     dtype, width, units = inputs.dtype, inputs.shape[-1], sum(linear.units for linear in linears)
     downs = [tf.cast(linear.lora_a * (linear.alpha / linear.rank), dtype) for linear in adapted]
-    if any(linear.drops(training) for linear in adapted):  # each drops inputs of its own
+    if any(linear.drops(training) for linear in adapted):  # each has its own dropout mask
         dropped = [linear.dropout(inputs, training=training) for linear in adapted]
         low = tf.concat([multiply(ops.reshape(each, (-1, width)), down) for each, down in zip(dropped, downs)], 1)
     else:
@@ -184,9 +181,10 @@ def _deltas(inputs, linears, training):
 
 
 def project_heads(inputs, linears, width, training=None):
-    """Project to heads of a width K: list of float [B, H, T, K], one for each Linear.
+    """Project to heads of width K: list of float [B, H, T, K], one for each Linear.
 
-    One product for all is faster where there are many rows; elsewhere joining the kernels would cost more.
+    In a training step, with its many rows, one product for all is faster; elsewhere concatenating the kernels would
+    cost more.
     """
     if not context.current().fused:
         return [kernels.split_heads(linear.product(inputs, training), linear.bias, (linear.units // width,))[0]

@@ -1,6 +1,6 @@
-"""Layer normalization (Ba et al. 2016, arXiv:1607.06450), and by the root mean square (Zhang, Sennrich 2019).
+"""Layer normalization (Ba et al. 2016, arXiv:1607.06450) and RMSNorm (Zhang, Sennrich 2019, arXiv:1910.07467).
 
-For the second see arXiv:1910.07467. Both compute in float32.
+Both compute in float32.
 """
 import keras
 
@@ -19,7 +19,7 @@ class LayerNorm(keras.layers.Layer):
         inputs: float [..., D].
 
     Returns:
-        As the input.
+        float [..., D], in the dtype of the inputs.
     """
 
     def __init__(self, epsilon=1e-12, **layer):
@@ -27,7 +27,7 @@ class LayerNorm(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
-        # Not rounded to the compute dtype, as Keras' own norm has it.
+        # Not cast to the compute dtype, as in Keras' own norm.
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros", autocast=False)
         self.built = True
@@ -46,12 +46,12 @@ class LayerNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class RMSNorm(keras.layers.Layer):
-    """Divide the last axis by its root mean square, then scale by gamma.
+    """Divide by the root mean square of the last axis, then scale by gamma.
 
     Args:
         epsilon: float, added to the mean square.
 
-    Call arguments, returns: as LayerNorm.
+    Call arguments and returns: see LayerNorm.
     """
 
     def __init__(self, epsilon=1e-6, **layer):
@@ -77,7 +77,7 @@ NORMS = {"layer": LayerNorm, "rms": RMSNorm}
 
 
 def make_norm(kind, epsilon, name, dtype):
-    """Return a norm of a kind, "layer" or "rms", or raise ConfigError."""
+    """Return a LayerNorm or RMSNorm by its kind, "layer" or "rms"; raise ConfigError for any other kind."""
     if kind not in NORMS:
         raise ConfigError(f"norm is {kind!r}: allowed are {', '.join(NORMS)}")
     return NORMS[kind](epsilon=epsilon, name=name, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Positions inside attention: rotary ones turn queries and keys, relative ones add a learned number to each score.
+"""Positions inside attention: rotary embeddings rotate queries and keys, relative position bias is added to scores.
 
 Su et al. 2021, RoFormer, arXiv:2104.09864, with the halves of a head paired as in Llama; Raffel et al. 2020, T5,
 arXiv:1910.10683, section 2.1.
@@ -12,7 +12,7 @@ from keras import ops
 from tfzoo.errors import ConfigError, shown
 from tfzoo.layers.initializers import truncated_normal
 
-SCALINGS = {  # kind -> its settings
+SCALINGS = {  # rope_type -> required settings
     "linear": {"factor"},
     "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
     "yarn": {"factor", "original_max_position_embeddings"}}
@@ -21,18 +21,18 @@ YARN = {"beta_fast": 32, "beta_slow": 1, "attention_factor": None, "mscale": Non
 
 
 def check_scaling(scaling):
-    """Raise ConfigError for a scaling of rotary positions that is none, see rotary_frequencies."""
+    """Raise ConfigError for an invalid scaling of rotary positions, see rotary_frequencies."""
     kind = scaling.get("rope_type") if scaling else None
     if not scaling or kind == "default":
         return
     if not isinstance(kind, str) or kind not in SCALINGS:
-        raise ConfigError(f"rope_scaling is {shown(scaling)}: allowed are the kinds {', '.join(SCALINGS)}")
+        raise ConfigError(f"rope_scaling is {shown(scaling)}: allowed are rope_types default, {', '.join(SCALINGS)}")
     missing = SCALINGS[kind] - scaling.keys()
     strange = scaling.keys() - SCALINGS[kind] - ({*YARN, "rope_type"} if kind == "yarn" else {"rope_type"})
     wrong = [key for key in {*SCALINGS[kind], *YARN} & scaling.keys() if not _is_right(key, scaling[key])]
     if missing or strange or wrong:
-        raise ConfigError(f"rope_scaling of kind {kind} needs {', '.join(sorted(SCALINGS[kind]))}, numbers above 0: "
-                          f"got {shown(scaling, 120)}")
+        raise ConfigError(f"rope_scaling with rope_type {kind} needs {', '.join(sorted(SCALINGS[kind]))}, numbers "
+                          f"above 0, and no unknown keys: got {shown(scaling, 120)}")
 
 
 def _is_right(key, value):
@@ -43,13 +43,20 @@ def _is_right(key, value):
 
 
 def rotary_frequencies(width, theta, scaling=None):
-    """Return (radians a position for each pair, float32 [K / 2]; what turned heads are multiplied with).
+    """Return the frequencies of rotary positions and the factor of rotated heads.
 
     Args:
         width: int, K, even.
         theta: float, the base.
         scaling: dict or None: rope_type "linear" (Chen et al. 2023, arXiv:2306.15595), "llama3" (Llama 3.1's) or
-            "yarn" (Peng et al. 2023, arXiv:2309.00071) with their settings as transformers' config.json has them.
+            "yarn" (Peng et al. 2023, arXiv:2309.00071) with their settings, named as in transformers' config.json;
+            "default" is None.
+
+    Returns:
+        (float32 [K / 2], radians per position for each pair; float, multiplied into rotated heads).
+
+    Raises:
+        ConfigError: unknown rope_type or setting, missing setting, or value out of range.
     """
     check_scaling(scaling)
     plain = (1.0 / theta ** (np.arange(0, width, 2, dtype=np.float32) / width)).astype(np.float32)
@@ -64,7 +71,7 @@ def rotary_frequencies(width, theta, scaling=None):
 
 
 def _llama3(plain, scaling):
-    """Leave short waves as they are, stretch long ones, and go over from one to the other between."""
+    # Keep short wavelengths, stretch long ones by the factor, and interpolate in between.
     lengths = 2 * math.pi / plain
     low, high, seen = (scaling[key] for key in ("low_freq_factor", "high_freq_factor",
                                                 "original_max_position_embeddings"))
@@ -93,7 +100,7 @@ def _yarn(plain, width, theta, scaling):
 
 
 def rotary_table(positions, width, theta, scaling=None):
-    """Return (cosines, sines) of positions, int32 [B, T] or [1, T]: float32 [B, 1, T, K]."""
+    """Return (cosines, sines) of positions int32 [B, T] or [1, T]: float32 [B or 1, 1, T, K] each."""
     frequencies, factor = rotary_frequencies(width, theta, scaling)
     angles = ops.cast(positions, "float32")[:, None, :, None] * np.concatenate([frequencies, frequencies])
     return ops.cos(angles) * factor, ops.sin(angles) * factor
@@ -101,15 +108,17 @@ def rotary_table(positions, width, theta, scaling=None):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class RelativePositions(keras.layers.Layer):
-    """Give each pair of a query's and a key's column a number for each head, by their distance.
+    """Look up the relative position bias: a learned number per head, bucketed by query-key distance.
 
-    Distances are put in buckets: one each up to a quarter or half of them, then ever wider ones up to max_distance.
+    In each direction, the first half of the buckets hold one distance each, the others ever wider ranges up to
+    max_distance.
 
     Args:
         num_heads: int.
-        bidirectional: bool, keys after the query have buckets of their own; else they share that of distance 0.
+        bidirectional: bool, half of the buckets are for keys after the query; otherwise those share the bucket of
+            distance 0.
         buckets, max_distance: int.
-        initializer_range: float.
+        initializer_range: float, standard deviation of the initial table.
 
     Call arguments:
         rows: int32 [T], the columns of the queries; columns: int32 [S], those of the keys.
@@ -130,7 +139,7 @@ class RelativePositions(keras.layers.Layer):
         self.built = True
 
     def buckets_of(self, distances):
-        """Return the bucket of each key's column less the query's, int32."""
+        """Return the buckets, int32, of distances: the key's column minus the query's."""
         count, found = self.config["buckets"], 0
         if self.config["bidirectional"]:
             count //= 2

@@ -1,7 +1,7 @@
-"""Matrix products that round as the dtype says.
+"""Matrix products that round their result to its dtype.
 
-A CPU without bfloat16 instructions multiplies in float32, and TensorFlow then cuts digits off where it should round:
-twice the error, for no time saved. There the same is done here with rounding.
+On a CPU without bfloat16 instructions, TensorFlow multiplies in float32 and then truncates where it should round: twice
+the error, for no time saved. There, this module multiplies in float32 too, and rounds.
 """
 import functools
 
@@ -11,22 +11,19 @@ import tensorflow as tf
 
 @functools.lru_cache(maxsize=1)
 def rounds_bfloat16():
-    """Return whether TensorFlow rounds products of bfloat16 on this machine."""
+    """Return whether TensorFlow rounds bfloat16 products on this machine."""
     if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
-        return True  # of accelerators all do
+        return True  # all accelerators round
     left, right = np.zeros((16, 16), np.float32), np.zeros((16, 16), np.float32)
-    left[:, :2], right[:2] = (1, 0.75 * 2 ** -7), 1  # three quarters of the way from 1 to the next number
+    left[:, :2], right[:2] = (1, 0.75 * 2 ** -7), 1  # product: three quarters of the way from 1 to the next number
     with tf.init_scope():
         product = tf.matmul(tf.constant(left, tf.bfloat16), tf.constant(right, tf.bfloat16))
         return bool(product.numpy()[0, 0] > 1)
 
 
 def _rounded(left, right, *, transpose_a, transpose_b):
-    """Multiply in float32 and round once.
-
-    Neither is widened before both are there: else a step would widen all its kernels, which wait for nothing, at its
-    beginning, and keep them for the backward pass.
-    """
+    # Cast neither input before both are ready: otherwise a step would cast all kernels, which depend on nothing, at its
+    # start, and keep the copies for the backward pass.
     with tf.control_dependencies([left, right]):
         wide = [tf.cast(each, tf.float32) for each in (left, right)]
     return tf.cast(tf.matmul(*wide, transpose_a=transpose_a, transpose_b=transpose_b), tf.bfloat16)
@@ -37,7 +34,7 @@ def multiply(left, right, transpose_a=False, transpose_b=False):
 
     Args:
         left: float [..., N, K], or [..., K, N] with `transpose_a`.
-        right: float [..., K, M], or [..., M, K] with `transpose_b`, of its dtype and its leading axes.
+        right: float [..., K, M], or [..., M, K] with `transpose_b`, of the same dtype and leading axes.
         transpose_a, transpose_b: bool.
 
     Returns:
@@ -47,7 +44,7 @@ def multiply(left, right, transpose_a=False, transpose_b=False):
         return tf.matmul(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
 
     @tf.custom_gradient
-    def run(left, right):  # so that the inputs are kept in bfloat16
+    def run(left, right):  # so that the inputs are stored in bfloat16 for the backward pass
         def gradients(upstream):
             if transpose_a:
                 of_left = _rounded(right, upstream, transpose_a=transpose_b, transpose_b=True)

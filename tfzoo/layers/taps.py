@@ -1,14 +1,14 @@
-"""Intermediates that a caller asks for by name: `block_03`, `block_03/attention/probabilities`."""
+"""Intermediates that a caller requests by name: `block_03`, `block_03/attention/probabilities`."""
 
 
 class Taps:
-    """Take note of the intermediates of some names.
+    """Record the intermediates of some names.
 
     Args:
-        names: iterable of str, "/" between the names of parts.
+        names: iterable of str, the names of nested parts joined by "/".
 
     Attributes:
-        found: dict of name -> tensor, what was noted so far.
+        found: dict of name -> tensor, recorded so far.
     """
 
     def __init__(self, names=(), found=None, prefix=""):
@@ -18,7 +18,7 @@ class Taps:
         return bool(self.names)
 
     def below(self, part):
-        """Return the Taps of the names that begin with a part, which note into the same `found`."""
+        """Return Taps for the names below a part, which record into the same `found`."""
         if not self.names:
             return self
         inside = f"{part}/"
@@ -26,11 +26,11 @@ class Taps:
                     self.prefix + inside)
 
     def wants(self, name):
-        """Return whether a name of this part was asked for."""
+        """Return whether a name of this part is requested."""
         return name in self.names
 
     def note(self, name, value):
-        """Keep a value where its name was asked for; returns the value."""
+        """Record a value if its name is requested; return the value."""
         if name in self.names:
             self.found[self.prefix + name] = value
         return value

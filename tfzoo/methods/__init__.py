@@ -1,14 +1,14 @@
-"""Ways to train a model: what trains, and what an update does beside the task's own."""
+"""Training methods: which weights train, and what an update does besides the task's objective."""
 from tfzoo.errors import ConfigError
 from tfzoo.methods.lora import LoRA
 from tfzoo.methods.method import Method, hash_base, hash_weights
 from tfzoo.tasks.registry import named
 
-METHODS = named(__name__, Method)  # each module of this package that defines a Method with a name is one
+METHODS = named(__name__, Method)  # all Methods with a name in the modules of this package
 
 
 def method_of(name, **settings):
-    """Return the method of a name, with its class's arguments; ConfigError for an unknown name."""
+    """Make the method of a name; settings: arguments of its class. Raise ConfigError for an unknown name."""
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}: allowed are {', '.join(METHODS)}")
     return METHODS[name](**settings)

@@ -1,7 +1,7 @@
-"""Low-rank adaptation (Hu et al. 2021, LoRA, arXiv:2106.09685): frozen kernels, to which thin products are added.
+"""Low-rank adaptation (Hu et al. 2021, LoRA, arXiv:2106.09685): frozen kernels plus trained low-rank products.
 
-What adapters compute is `layers/linear.py`'s, how a body keeps them `models/body.py`'s. The head trains in full, and
-with it the pooler, which is fresh wherever the reference counts it into the head (RoBERTa, ELECTRA, DistilBERT).
+`layers/linear.py` computes the adapters, `models/body.py` holds them. The head trains in full, and so does the pooler,
+which is new wherever the reference counts it as part of the head (RoBERTa, ELECTRA, DistilBERT).
 """
 import collections
 import re
@@ -9,7 +9,7 @@ import re
 from tfzoo.errors import ConfigError
 from tfzoo.methods.method import Method, compiled, count_weights, freeze, split
 
-TARGETS = r"attention/(query|value)$"  # searched in the paths of the body's projections; cross-attention's too
+TARGETS = r"attention/(query|value)$"  # searched in the paths of the body's projections, also of cross-attention
 TRAIN = r"^(head|pooler)/"  # searched in the paths of variables
 ADAPTERS = re.compile(r"/lora_[ab]$")
 
@@ -19,14 +19,15 @@ class LoRA(Method):
 
     Args:
         rank: int, r.
-        alpha: float; what an adapter computes is scaled by alpha / rank.
-        adapter_dropout: float, on the adapters' inputs.
-        targets: str, a regular expression that is searched in the paths of the body's Linear layers.
-        train: str, a regular expression that is searched in the paths of variables: those that train in full, unless
-            their layer is adapted.
+        alpha: float; the output of an adapter is scaled by alpha / rank.
+        adapter_dropout: float, dropout rate for the adapters' inputs.
+        targets: str, regular expression that is searched in the paths of the body's Linear layers to select those to
+            adapt.
+        train: str, regular expression that is searched in the paths of variables to select those that train in full,
+            unless their layer is adapted.
 
     Raises:
-        ConfigError: for a regular expression that is none.
+        ConfigError: targets or train is not a valid regular expression.
 
     Example:
         >>> from tfzoo import build
@@ -38,7 +39,7 @@ class LoRA(Method):
     """
 
     name, learning_rate, pretrained = "lora", 5e-4, True
-    about = "low-rank adapters of frozen projections train, and the head; needs --init."
+    about = "train low-rank adapters of frozen projections, and the head; needs --init."
 
     def __init__(self, rank=8, alpha=8.0, adapter_dropout=0.0, targets=TARGETS, train=TRAIN):
         self.settings_of_adapter = {"rank": rank, "alpha": alpha, "adapter_dropout": adapter_dropout}
@@ -49,11 +50,11 @@ class LoRA(Method):
         return {**self.settings_of_adapter, "targets": self.targets.pattern, "train": self.train.pattern}
 
     def prepare(self, model):
-        """See Method.prepare; adapters that are there already, with the same values, go on.
+        """Add the adapters, or keep existing ones with the same settings, and freeze the rest; see Method.prepare.
 
         Raises:
-            ConfigError: for targets that match no Linear, or a token table; a rank below 1 or above the smaller side of
-                a kernel; a model with other adapters.
+            ConfigError: targets match no Linear, or the token table; rank below 1 or above the smaller side of a
+                kernel; alpha or adapter_dropout out of range; the model has other adapters.
         """
         body = model.body
         wanted = {path: self.settings_of_adapter for path in body.linears if self.targets.search(path)}
@@ -61,19 +62,20 @@ class LoRA(Method):
         if not body.adapters:
             body.add_adapters(wanted)
         elif body.adapters != wanted:
-            raise ConfigError(f"the model has other adapters ({len(body.adapters)}, as {next(iter(body.adapters))}): "
-                              "merge them first, or name their rank, alpha, adapter_dropout and targets")
+            raise ConfigError(f"the model has other adapters ({len(body.adapters)}, such as "
+                              f"{next(iter(body.adapters))}): merge them first, or pass their rank, alpha, "
+                              "adapter_dropout and targets")
         freeze(model, lambda path: ADAPTERS.search(path) or (
             self.train.search(path) and path.rpartition("/")[0] not in wanted))
 
     def _check(self, body, wanted):
         table = body.embeddings.token.path
-        if self.targets.search(table) and not self.targets.search(""):  # all of a model is fine
-            raise ConfigError(f"targets is {self.targets.pattern!r}, which names {table}, a token table that a head "
-                              f"may share: allowed are projections, as {', '.join(list(body.linears)[:4])}")
+        if self.targets.search(table) and not self.targets.search(""):  # targets that match everything are fine
+            raise ConfigError(f"targets is {self.targets.pattern!r}, which matches {table}, a token table that a head "
+                              f"may share: match projections only, such as {', '.join(list(body.linears)[:4])}")
         if not wanted:
-            raise ConfigError(f"targets is {self.targets.pattern!r}, which matches no projection of the body: allowed "
-                              f"are regular expressions for {', '.join(list(body.linears)[:6])} ...")
+            raise ConfigError(f"targets is {self.targets.pattern!r}, which matches no projection of the body: match "
+                              f"some of {', '.join(list(body.linears)[:6])} ...")
 
     def merge(self, model):
         model.body.merge_adapters()

@@ -1,7 +1,7 @@
-"""The contract of a method: hooks around one training loop. The method of this file, `full`, trains all weights.
+"""The interface of a training method: hooks around one training loop. The default one, `full`, trains all weights.
 
-A method prepares a model before its optimizer is made, so that what is frozen has no slot there; the trainer calls the
-hooks; `merge` leaves the model that the family's config describes.
+A method prepares a model before its optimizer is created, so that frozen weights have no slots there; the trainer calls
+the hooks; `merge` leaves the model that the family's config describes.
 """
 import hashlib
 import math
@@ -16,12 +16,14 @@ class Method:
     """Train all weights.
 
     Attributes:
-        name: str. about: str, the text of --help. pretrained: bool, it needs --init.
-        learning_rate: float, the peak that suits it where the task's own does not; None for the task's.
+        name: str.
+        about: str, the text of --help.
+        pretrained: bool, whether it needs --init.
+        learning_rate: float, its default peak learning rate; None for the task's.
     """
 
     name, learning_rate, pretrained = "full", None, False
-    about = "all weights train."
+    about = "train all weights."
 
     @property
     def settings(self):
@@ -29,68 +31,69 @@ class Method:
         return {}
 
     def prepare(self, model):
-        """Add to a built TaskModel what the method needs, and freeze what does not train.
+        """Add what the method needs to a built TaskModel, and freeze what does not train.
 
-        To be called once, in the scope of the strategy, before the optimizer is made for `model.trainable_variables`;
-        entered `initial_weights`, what is added begins as the seed says.
+        Call it once, in the scope of the strategy, before the optimizer is created for `model.trainable_variables`, and
+        inside `initial_weights` to initialize added weights from a seed.
         """
 
     def objective(self, inner):
-        """Return what takes the place of the task's objective: a callable as `inner`, which it may call more often.
+        """Return the objective to train with: a callable like `inner`, which it may call several times.
 
         Args:
-            inner: callable (forward, batch) as Task.objective; gives its terms, not divided by their counts, and sums.
+            inner: callable (forward, batch) like Task.objective: returns its terms, not divided by their counts, and
+                its sums.
         """
         return inner
 
     def after_gradients(self, gradients, step):
-        """Return the gradients that are clipped and applied.
+        """Return the gradients to clip and apply.
 
-        Called on each replica with the same values, once an update.
+        Called once per update, on each replica, with the same values.
 
         Args:
             gradients: list of float32 tensors, one for each of `model.trainable_variables`, summed over the global
                 batch.
-            step: int64 scalar tensor, updates done.
+            step: int64 scalar tensor, updates so far.
         """
         return gradients
 
     def merge(self, model):
-        """Turn a trained model into one of the family's own form, in float32, all of which trains again."""
+        """Convert a trained model to the family's own form, in float32, with all weights trainable again."""
         unfreeze(model)
 
     def report(self, model):
-        """Return one line about a prepared model: what was added, what trains, what is frozen."""
+        """Summarize a prepared model in one line: what was added, what trains, what is frozen."""
         trained, frozen = (count_weights(weights) for weights in split(model))
         return f"{self.name}: {trained:,} weights train, {frozen:,} are frozen"
 
 
 def split(model):
-    """Return (list of the weights of a model that train, list of the frozen ones)."""
+    """Return (list of the trainable weights of a model, list of the frozen ones)."""
     return ([weight for weight in model.weights if weight.trainable],
             [weight for weight in model.weights if not weight.trainable])
 
 
 def count_weights(variables):
-    """Return how many numbers variables hold: int."""
+    """Return the total number of elements of variables: int."""
     return sum(math.prod(variable.shape) for variable in variables)
 
 
 def freeze(model, trains):
-    """Freeze the weights of a model for whose path `trains`, a callable, gives False."""
+    """Freeze the weights of a model for whose path the callable `trains` returns a false value."""
     for variable in model.trainable_variables:
         variable.trainable = bool(trains(variable.path))
 
 
 def unfreeze(model):
-    """Let all weights of a model train that were made to."""
+    """Make all weights of a model trainable that were created as trainable."""
     for layer in model._flatten_layers():
         for variable in layer._trainable_variables:
             variable.trainable = True
 
 
 def hash_weights(weights):
-    """Return the SHA-256 of Keras variables, by path: their paths, dtypes, shapes and values, in hexadecimal."""
+    """Return the SHA-256, in hexadecimal, of the paths, dtypes, shapes and values of variables, in path order."""
     digest = hashlib.sha256()
     for weight in sorted(weights, key=lambda weight: weight.path):
         value = np.ascontiguousarray(weight.numpy())
@@ -100,13 +103,13 @@ def hash_weights(weights):
 
 
 def hash_base(model):
-    """Return the SHA-256 of the frozen weights of a model, on which what trains depends; None where all train."""
+    """Return the SHA-256 of the frozen weights of a model, on which the trained ones depend; None if all train."""
     frozen = split(model)[1]
     return hash_weights(frozen) if frozen else None
 
 
 def compiled(name, pattern):
-    """Return the compiled regular expression of a setting, or raise ConfigError."""
+    """Compile the regular expression of a setting; raise ConfigError if it is not a valid one."""
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:

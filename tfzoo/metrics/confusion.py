@@ -1,21 +1,21 @@
-"""Accuracy, precision, recall and F1 of classes, equal to scikit-learn's macro averages."""
+"""Accuracy and macro-averaged precision, recall and F1 of classes, equal to scikit-learn's."""
 import numpy as np
 
-MOST_REPORTED = 100  # labels; the F1 of each of thousands would fill metrics.jsonl and TensorBoard
+MOST_REPORTED = 100  # labels; thousands of F1 scores would clutter metrics.jsonl and TensorBoard
 
 
 def confusion_metrics(counts, labels):
-    """Turn the margins of a confusion matrix into the usual metrics.
+    """Compute classification metrics from the margins of a confusion matrix.
 
     Args:
-        counts: [3, C], counts or sums of weights: how often each label was predicted correctly (the matrix's diagonal),
-            was the true one (row sums) and was predicted (column sums).
+        counts: [3, C], counts or sums of weights: for each label, the correct predictions (the matrix's diagonal), the
+            true occurrences (row sums) and the predictions (column sums).
         labels: list of C str.
 
     Returns:
-        dict of float: accuracy; f1, precision and recall averaged over the labels that are true or predicted somewhere,
-        as scikit-learn averages them; and, for up to 100 labels, f1/LABEL for each of those. A ratio with nothing to
-        divide by is 0.
+        dict of float: accuracy; f1, precision and recall averaged over the labels that occur in truth or predictions,
+        as in scikit-learn; and, for up to 100 labels, f1/LABEL of each that occurs. A ratio with a zero denominator is
+        0.
     """
     counts = np.asarray(counts, np.float64)
     present = np.flatnonzero(counts[1:].any(0))

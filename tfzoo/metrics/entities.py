@@ -1,6 +1,6 @@
-"""Precision, recall and F1 of entities as conlleval counts them (Tjong Kim Sang, De Meulder 2003, arXiv:cs/0306050).
+"""Precision, recall and F1 of entities, counted as by conlleval (Tjong Kim Sang, De Meulder 2003, arXiv:cs/0306050).
 
-An entity is right where its type, its first word and its end are. Sums are over all sentences (micro average).
+An entity is correct if its type, first word and end are. Counts are summed over all sentences (micro average).
 """
 import collections
 
@@ -20,18 +20,19 @@ def _scores(right, true, predicted):
 
 
 def entity_metrics(true, predicted, types=()):
-    """Score entities.
+    """Score predicted entities.
 
     Args:
-        true, predicted: sequences of N collections of (type, first word, the one after the last), one collection a
-            sentence, see `records.tags.entities`.
-        types: iterable of str, types to report even where none is there.
+        true, predicted: sequences of N collections of (type, first word, end), one collection per sentence; end is the
+            word after the last, see `records.tags.entities`.
+        types: iterable of str, types to report even if they do not occur.
 
     Returns:
-        dict of float: f1, precision and recall, and f1/TYPE of each type, sorted. What has nothing to divide by is 0.
+        dict of float: f1, precision and recall, and f1/TYPE of each type, sorted (f1/_ for an empty type). A ratio with
+        a zero denominator is 0.
 
     Raises:
-        DataError: where they are not of the same count of sentences.
+        DataError: true and predicted differ in their number of sentences.
 
     Example:
         >>> entity_metrics([[("PER", 0, 2), ("LOC", 3, 4)]], [[("PER", 0, 2), ("LOC", 2, 4)]])
@@ -51,13 +52,13 @@ def entity_metrics(true, predicted, types=()):
 
 
 def word_accuracy(true, predicted):
-    """Return the share of words whose tag is right, as a float; 0 where there is no word.
+    """Return the share of words with the correct tag: float, 0 if there are no words.
 
     Args:
         true, predicted: sequences of N sequences of str, the tags of each sentence.
 
     Raises:
-        DataError: where a sentence has another count of tags than of predictions.
+        DataError: true and predicted differ in their number of sentences, or of tags in a sentence.
     """
     pairs = list(_words(true, predicted))
     return _ratio(sum(one == other for one, other in pairs), len(pairs))
@@ -68,13 +69,13 @@ def class_metrics(true, predicted, labels):
 
     Args:
         true, predicted: see `word_accuracy`.
-        labels: list of C str, of all tags there are.
+        labels: list of C str, all possible tags.
 
     Returns:
         dict of float, see `confusion_metrics`: accuracy; macro f1, precision and recall; f1/LABEL.
 
     Raises:
-        DataError: as `word_accuracy`, and for a tag that is not in `labels`.
+        DataError: as `word_accuracy`, or a tag is not in `labels`.
     """
     index, counts = {label: number for number, label in enumerate(labels)}, np.zeros((3, len(labels)), np.int64)
     for pair, count in collections.Counter(_words(true, predicted)).items():
@@ -97,4 +98,4 @@ def _words(true, predicted):
 
 def _same(one, other, what):
     if one != other:
-        raise DataError(f"{one} {what} and predictions for {other}: needed are as many")
+        raise DataError(f"got {one} {what} but predictions for {other}: the numbers must be equal")

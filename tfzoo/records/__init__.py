@@ -1,1 +1,1 @@
-"""Records of tasks in plain Python: what their answers and references consist of."""
+"""Plain-Python records of which the predictions and references of tasks consist."""

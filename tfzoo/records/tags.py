@@ -1,9 +1,9 @@
-"""Entities and the tags of words that spell them (Tjong Kim Sang and De Meulder 2003, arXiv:cs/0306050).
+"""Entities and the word tags that encode them (Tjong Kim Sang and De Meulder 2003, arXiv:cs/0306050).
 
 IO, IOB1, IOB2, BIOES, BILOU and BMES are all read by one rule, conlleval's, which accepts any sequence of tags: an
-entity goes on until a tag ends it, begins another, or names another type. Training and prediction use IOB2, but IO
-where a data set is in IO: its entities of one type never touch, and half of the labels learn with fewer examples. A
-type is what follows the first "-", so that B-creative-work is of the type creative-work.
+entity continues until a tag ends it, begins another, or has another type. Training and prediction use IOB2, or IO for a
+data set in IO: its entities of one type never touch, and half as many labels are learned from fewer examples. The type
+is everything after the first "-": B-creative-work has the type creative-work.
 """
 import re
 
@@ -17,18 +17,18 @@ _MISSPELLED = re.compile(r".+[-_][BIMELSU]|[BIMELSU]_.+|[bimelsu][-_].+", re.DOT
 
 
 def are_entities(found):
-    """Tell tags of entities from plain classes such as NOUN, which are not to be read as entities.
+    """Return whether tags are entity tags, not plain classes such as NOUN, which must not be read as entities.
 
     Args:
         found: iterable of str, the tags that occur in a data set, or its labels.
 
     Returns:
-        bool: True where each is O or a mark with a type (B-PER), or each is O or a bare mark and there are entities of
-        several words (B, I, O); O alone counts as well.
+        bool: True if each is O or a mark with a type (B-PER), or if each is O or a bare mark and the marks can encode
+        entities of several words (B, I, O). O alone counts too.
 
     Raises:
-        DataError: O and tags with a type occur beside a tag that is neither, or all tags but O spell a mark with a type
-            in another way (PER-B, B_PER, b-per).
+        DataError: besides O and tags with a type, some tag is neither, or all tags but O spell a mark with a type in
+            another way (PER-B, B_PER, b-per).
 
     Example:
         >>> are_entities(["O", "I-PER"]), are_entities(["ADJ", "NOUN"])
@@ -38,37 +38,37 @@ def are_entities(found):
     typed = {tag for tag in found if _TYPED.match(tag)}
     others = found - typed - {OUTSIDE}
     if typed and others and OUTSIDE in found:
-        raise DataError(f"the tag {shown(min(others))} is among tags of entities such as {shown(min(typed))}: allowed "
-                        f"are O and one of {' '.join(sorted(MARKS))} with - and a type")
+        raise DataError(f"the tag {shown(min(others))} is mixed with entity tags such as {shown(min(typed))}: "
+                        f"allowed are O and one of {' '.join(sorted(MARKS))} followed by - and a type")
     if others and found & {OUTSIDE, "o"} and all(map(_MISSPELLED.fullmatch, others - {"o"})) and not typed:
-        raise DataError(f"the tag {shown(max(others))} looks like an entity's in another spelling: allowed are O and "
-                        f"one of {' '.join(sorted(MARKS))} with - and a type, such as B-PER")
+        raise DataError(f"the tag {shown(max(others))} looks like an entity tag in another spelling: allowed are O and "
+                        f"one of {' '.join(sorted(MARKS))} followed by - and a type, such as B-PER")
     bare = "B" in others and others & (INSIDE | {"E", "L"}) and others <= MARKS
     return bool(typed and not others) or found == {OUTSIDE} or bool(bare and not typed)
 
 
 def entities(tags):
-    """Return the entities of a sentence, as conlleval reads its tags.
+    """Return the entities that the tags of a sentence encode, read as by conlleval.
 
     Args:
         tags: sequence of str, of one sentence.
 
     Returns:
-        List of (str, int, int): type, first word, and the one after the last; in order.
+        List of (str, int, int): type, first word, end (the word after the last), in order.
 
     Raises:
-        DataError: for a tag that is not one of entities.
+        DataError: a tag is not an entity tag.
 
     Example:
         >>> entities(["B-PER", "I-PER", "O", "I-LOC"])
         [('PER', 0, 2), ('LOC', 3, 4)]
     """
-    found, first, current, ended = [], 0, None, False  # current: the type of the entity that is open
+    found, first, current, ended = [], 0, None, False  # current: type of the open entity
     for place, tag in enumerate([*tags, OUTSIDE]):
         mark, _, kind = tag.partition("-")
         if mark != OUTSIDE and mark not in MARKS:
-            raise DataError(f"{shown(tag)} is no tag of an entity: allowed are O and one of "
-                            f"{' '.join(sorted(MARKS))} with - and a type")
+            raise DataError(f"{shown(tag)} is not an entity tag: allowed are O and one of "
+                            f"{' '.join(sorted(MARKS))} followed by - and a type")
         if current is not None and (ended or mark == OUTSIDE or mark in BEGINS or kind != current):
             found.append((current, first, place))
             current = None
@@ -82,14 +82,14 @@ def tags_of(found, length):
     """Return the IOB2 tags of entities.
 
     Args:
-        found: iterable of (type, first word, the one after the last), see `entities`.
-        length: int, words of the sentence.
+        found: iterable of (type, first word, end), see `entities`.
+        length: int, number of words in the sentence.
 
     Returns:
         List of `length` str.
 
     Raises:
-        DataError: for entities that overlap, are empty or lie outside of the sentence.
+        DataError: entities overlap, are empty or lie outside the sentence.
 
     Example:
         >>> tags_of([("PER", 0, 2)], 3)
@@ -98,8 +98,8 @@ def tags_of(found, length):
     tags = [OUTSIDE] * length
     for kind, first, end in found:
         if not 0 <= first < end <= length or tags[first:end] != [OUTSIDE] * (end - first):
-            raise DataError(f"an entity has the words {first} to {end} of {length}: allowed are entities of one word "
-                            "or more that lie in the sentence and do not overlap")
+            raise DataError(f"an entity spans words {first} to {end} of {length}: allowed are entities of at least one "
+                            "word that lie within the sentence and do not overlap")
         suffix = f"-{kind}" if kind else ""
         tags[first:end] = [f"B{suffix}", *[f"I{suffix}"] * (end - first - 1)]
     return tags
@@ -116,10 +116,10 @@ def to_iob2(tags):
 
 
 def is_io(found):
-    """Tell tags that only say inside or outside of an entity (IO) from those that mark its beginning or end.
+    """Return whether entity tags only mark inside and outside (IO), not where entities begin or end.
 
     Args:
-        found: iterable of str, the tags of entities that occur, or labels.
+        found: iterable of str, the entity tags that occur, or labels.
     """
     marks = {tag.partition("-")[0] for tag in found}
     return bool(marks & INSIDE) and not marks & (BEGINS | ENDS)
@@ -137,7 +137,7 @@ def to_scheme(tags, labels):
 
 
 def types_of(found):
-    """Return the types of entities that tags name, sorted: list of str."""
+    """Return the entity types of tags, sorted: list of str."""
     return sorted({tag.partition("-")[2] for tag in found if tag != OUTSIDE})
 
 
@@ -148,7 +148,7 @@ def labels_of(found):
         found: iterable of str, the tags that occur.
 
     Returns:
-        List of str: O, then B and I of each type, sorted by type, of IO I alone; plain classes sorted.
+        List of str: O, then B and I (for IO, only I) of each type, sorted by type; or plain classes, sorted.
 
     Raises:
         DataError: see `are_entities`.
