@@ -1,4 +1,4 @@
-"""Attention in blocks of query rows equals the plain one and drops the same; its memory grows with the length."""
+"""Blockwise attention equals plain attention, dropout included; its memory is linear in the length."""
 import json
 import math
 import os
@@ -18,7 +18,7 @@ BATCH, HEADS, WIDTH = 2, 4, 16
 
 @pytest.fixture
 def in_blocks(monkeypatch):
-    """Return a function that makes attention run in blocks of at most 4 query rows, or plain."""
+    """Return a function that selects attention in blocks of at most 4 query rows, or plain attention."""
     def choose(chosen=True):
         monkeypatch.setattr(blockwise, "LARGE", 0 if chosen else math.inf)
         monkeypatch.setattr(blockwise, "BLOCK", 4)
@@ -42,7 +42,7 @@ def make_mask(kind, queries, keys):
 
 
 def results_of(layer, length, mask, training=True, keyed=True, source_length=None, jit=False, eager=False):
-    """Return the output of a layer and the gradients of what goes in and of its variables, as float32 arrays."""
+    """Return the output of a layer and the gradients of its inputs and variables, as float32 arrays."""
     rng = np.random.default_rng(1)
     given = [tf.constant(rng.standard_normal((BATCH, size, WIDTH)), layer.compute_dtype)
              for size in (length, source_length) if size]
@@ -55,7 +55,7 @@ def results_of(layer, length, mask, training=True, keyed=True, source_length=Non
             output = layer(*given, visible=None if visible is None else tf.constant(visible), training=training)
             loss = tf.reduce_sum(tf.cast(output, tf.float32) * weight)
         variables = [variable.value for variable in layer.trainable_variables if variable is not layer.key.bias]
-        gradients = tape.gradient(loss, [*given, *variables])  # that of the keys' bias is zero but for rounding
+        gradients = tape.gradient(loss, [*given, *variables])  # the key bias's is zero, apart from rounding
         return [tf.cast(value, tf.float32) for value in (output, *gradients)]
 
     def keyed_run(*given):
@@ -102,7 +102,7 @@ def test_blocks_equal_plain_cross_attention(in_blocks, mask, keyed):
     assert_close(plain, results_of(layer, 11, mask, source_length=7, keyed=keyed))
 
 
-@pytest.mark.parametrize("settings, length", [  # 3 blocks, 256: sums over them must not be kept in bfloat16
+@pytest.mark.parametrize("settings, length", [  # 3 blocks; 256: their sums need float32
     ({"training": False}, 11), ({"keyed": False}, 11), ({"dropout": 0.3}, 11), ({"keyed": False}, 1024),
     *(pytest.param(settings, 1024, marks=pytest.mark.slow) for settings in ({"training": False}, {"dropout": 0.3}))],
     ids=str)
@@ -138,7 +138,7 @@ def test_blocks_drop_what_the_whole_does_at_any_size():
 
 def test_without_a_key_both_passes_drop_the_same_and_steps_differ(in_blocks):
     layer = make(0.5)
-    layer.query.kernel.assign(tf.zeros_like(layer.query.kernel))  # then the output is linear in what goes in
+    layer.query.kernel.assign(tf.zeros_like(layer.query.kernel))  # then the output is linear in the inputs
     for projection in (layer.query, layer.key, layer.value, layer.output_projection):
         projection.bias.assign(tf.zeros_like(projection.bias))
     in_blocks()
@@ -189,12 +189,12 @@ def test_memory_grows_with_the_length_and_not_its_square(xla):
     def peak(system, length):
         done = subprocess.run([sys.executable, "-m", "benchmarks.attention", f"--variant={system} {xla} {length}",
                                "--num_heads=4", "--rounds=1"], cwd=CHECKOUT, capture_output=True, text=True,
-                              env={**os.environ, "TF_XLA_FLAGS": ""})  # to keep what was compiled takes memory too
+                              env={**os.environ, "TF_XLA_FLAGS": ""})  # a compilation cache takes memory too
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.splitlines()[-1])["peak_bytes"]
 
     peaks = [peak("blocks", length) for length in (2048, 4096, 8192)]
     assert peaks[1] < 2.6 * peaks[0] and peaks[2] < 2.6 * peaks[1], peaks
-    # XLA's compiler takes half of the peak or more, which depends on the machine and not on the length.
+    # XLA's compiler takes at least half of the peak; this depends on the machine, not on the length.
     compiler = peak("blocks", 256) if xla == "xla" else 0
     assert peaks[1] - compiler < (peak("plain", 4096) - compiler) / 4, peaks

@@ -1,4 +1,4 @@
-"""The context belongs to a thread: who builds, trains or draws beside another gets what it would get alone."""
+"""The context is per thread: building, training and dropout give the same results beside other threads as alone."""
 import random
 import threading
 
@@ -14,7 +14,7 @@ SIZES = {"vocab_size": 20, "hidden_dim": 16, "num_heads": 2, "ffn_dim": 16}
 
 
 def side_by_side(*functions):
-    """Run functions in threads of their own that all go through each `meet`; returns their results."""
+    """Run functions in threads that wait for each other at each `meet`; return their results."""
     barrier, results = threading.Barrier(len(functions), timeout=60), [None] * len(functions)
 
     def run(number):
@@ -82,7 +82,7 @@ def test_a_shared_block_drops_others_each_time_and_the_same_when_it_is_remateria
             output = Stack([block], 3)(hidden, training=True)
             squared = tf.reduce_sum(output ** 3)
         results.append([output, tape.gradient(squared, hidden)])
-    assert set(np.unique(results[0][0])) == {0, 2, 4, 6}  # the same ones three times would give 0 and 6 alone
+    assert set(np.unique(results[0][0])) == {0, 2, 4, 6}  # the same mask three times would give only 0 and 6
     assert all(np.array_equal(one, other) for one, other in zip(*results))
 
 

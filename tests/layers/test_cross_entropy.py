@@ -1,4 +1,4 @@
-"""The cross-entropy in chunks equals the plain one of all logits, gradients too, and holds no more than a chunk."""
+"""Chunked cross-entropy equals that of all logits, gradients included, and never holds more than one chunk."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,7 +22,7 @@ def inputs(dtype, seed=0):
     rng = np.random.default_rng(seed)
     hidden, table = rng.standard_normal((ROWS, WIDTH)), rng.standard_normal((WORDS, WIDTH)).astype(np.float32)
     labels = rng.integers(0, WORDS, ROWS).astype(np.int32)
-    labels[::3] = (hidden @ table.T).argmax(1)[::3]  # some right answers
+    labels[::3] = (hidden @ table.T).argmax(1)[::3]  # some correct predictions
     weights = (rng.integers(0, 3, ROWS) / 2).astype(np.float32)
     return (tf.cast(hidden, dtype), tf.constant(table), tf.constant(rng.standard_normal(WORDS).astype(np.float32)),
             tf.constant(labels), tf.constant(weights))
@@ -37,7 +37,7 @@ def gradients_of(function, hidden, table, bias, *targets):
 
 
 @pytest.mark.parametrize("dtype, bound", [("float32", 2e-6), ("bfloat16", 2e-2)])
-@pytest.mark.parametrize("rows_at_once", [ROWS, 11, 5, 1])  # in chunks that are whole, and a rest
+@pytest.mark.parametrize("rows_at_once", [ROWS, 11, 5, 1])  # with and without a partial last chunk
 def test_chunks_give_what_all_logits_give(monkeypatch, rows_at_once, dtype, bound):
     monkeypatch.setattr(cross_entropy, "CHUNK", rows_at_once * WORDS)
     values = inputs(dtype)
@@ -91,7 +91,7 @@ def test_a_language_model_gives_the_sums_of_its_own_logits(name, task, dtype):
     if task == "masked_lm":
         batch["masked_positions"] = np.array([[1, 8], [3, 0], [0, 0]], np.int32)
     batch.update(labels=rng.integers(5, 53, targets).astype(np.int32),
-                 weights=rng.random(targets).astype(np.float32))  # which bfloat16 would round
+                 weights=rng.random(targets).astype(np.float32))  # not exact in bfloat16
     with_logits, sums = model(batch), model(batch, only_read=True)
     assert "logits" not in sums
     one, other = (task_of(task, None).objective(lambda inputs: outputs, batch)[1] for outputs in (with_logits, sums))

@@ -1,4 +1,4 @@
-"""Dropout's bits: a function of seed, step, layer and row, whatever the split of the batch and the compiler."""
+"""Dropout masks: a function of seed, step, layer and row, independent of how the batch is split and compiled."""
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Products of bfloat16 are rounded once, and so are their gradients, on machines that would cut digits off too."""
+"""bfloat16 products and their gradients are rounded once, also on machines that would truncate them."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,7 +19,7 @@ def test_no_kernel_is_widened_before_its_product_is_due(monkeypatch):
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("leading", [(), (2, 3)])
 def test_product_and_gradients_are_the_exact_ones_rounded(monkeypatch, here, transpose_a, transpose_b, leading):
-    if not here:  # as on a machine whose own products cut digits off
+    if not here:  # as on a machine that truncates
         monkeypatch.setattr(products, "rounds_bfloat16", lambda: False)
     rng = np.random.default_rng(0)
     shapes = ((5, 4) if transpose_a else (4, 5)), ((3, 5) if transpose_b else (5, 3)), (4, 3)
@@ -35,5 +35,5 @@ def test_product_and_gradients_are_the_exact_ones_rounded(monkeypatch, here, tra
                 of_other.swapaxes(-1, -2) if transpose_b else of_other]
     for value, exact in zip(found, expected):
         assert value.dtype == tf.bfloat16
-        half = 2 ** -9 * 2 ** np.ceil(np.log2(np.abs(exact)))  # of the last of 8 bits
-        assert (np.abs(tf.cast(value, tf.float64) - exact) <= half + 1e-6).all()  # and what sums in float32 lose
+        half = 2 ** -9 * 2 ** np.ceil(np.log2(np.abs(exact)))  # half of the last of 8 bits
+        assert (np.abs(tf.cast(value, tf.float64) - exact) <= half + 1e-6).all()  # plus the error of sums in float32

@@ -1,4 +1,4 @@
-"""Adapters in files: unmerged models go round, adapters are bound to their base."""
+"""Adapters in files: unmerged models survive saving and loading, and adapters are bound to their base."""
 import json
 
 import keras
@@ -27,7 +27,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def trained(base):
-    """Return (Loaded, LoRA) as after training, on the base with a fresh head."""
+    """Return (Loaded, LoRA) as after training the base with a new head."""
     model, fresh, _ = with_head(base, task_of("classification", LABELS))
     assert {path.split("/")[0] for path in fresh} == {"head"}
     method = LoRA(rank=3, alpha=6.0, adapter_dropout=0.1)
@@ -45,7 +45,7 @@ def test_an_unmerged_model_goes_round(trained, tmp_path):
     assert np.abs(logits_of(tfzoo.load(tmp_path / "model", dtype="mixed_bfloat16").model) - expected).max() < 0.1
     plain = keras.models.load_model(tmp_path / "model" / "model.keras", safe_mode=True)
     assert np.array_equal(plain(inputs_of(plain))["logits"], expected.astype(np.float32))
-    model, fresh, dropped = with_head(again, task_of("classification", LABELS))  # its adapters go on
+    model, fresh, dropped = with_head(again, task_of("classification", LABELS))  # keeps its adapters
     assert not fresh and not dropped and np.array_equal(logits_of(model), expected)
     method.prepare(model)
     assert hash_base(model) == hash_base(loaded.model)

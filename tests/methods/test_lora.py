@@ -1,4 +1,4 @@
-"""LoRA: one function whichever way it is computed; frozen weights cost nothing; one update however it is split."""
+"""LoRA computes one function in all its forms, frozen weights cost nothing, and splitting keeps an update the same."""
 import functools
 import json
 import subprocess
@@ -38,7 +38,7 @@ MADE = {}
 
 
 def make(name, dtype=None, dropout=0.0, **sizes):
-    """Return a task model with large weights; the models of a name are the same."""
+    """Return a task model with large weights, always the same for a name."""
     task, small = FAMILIES[name]
     labels = ["a", "b"] if task == "classification" else None
     with initial_weights(3):
@@ -69,7 +69,7 @@ def logits_of(model, fused=False):
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in FAMILIES for kind in KINDS[name]])
 def test_training_plain_and_merged_are_one_function(name, kind):
     model = MADE.setdefault(name, make(name))
-    fill(model.weights)  # the model of the kinds before, merged
+    fill(model.weights)  # the merged model of the previous kind
     method = LoRA(rank=3, alpha=6.0, targets=kind)
     check_method(method, model, logits_of)
     method.prepare(model)
@@ -116,7 +116,7 @@ def test_one_step_on_a_linear_is_the_one_derived_by_hand():
             assert np.abs(one - other).max() < 1e-5
     assert np.abs(linear.weight() - (w + 1.5 * a @ b)).max() < 1e-6
     assert np.abs(linear.delta(inputs) - 1.5 * x @ a @ b).max() < 1e-5
-    linear.lora_a.assign_sub(0.1 * found[1])  # one step of SGD, merged, is the step of the effective kernel
+    linear.lora_a.assign_sub(0.1 * found[1])  # an SGD step, merged, is a step of the effective kernel
     linear.lora_b.assign_sub(0.1 * found[2])
     linear.merge_adapter()
     assert np.abs(linear.kernel - (w + 1.5 * (a - 0.1 * expected[1]) @ (b - 0.1 * expected[2]))).max() < 1e-5
@@ -171,7 +171,7 @@ def test_what_is_frozen_has_no_gradient_and_no_slot_and_stays(remat):
 
 
 def products_of(trainer, batch):
-    """Return the shapes of the matrix products of a step that reach what it gives: list of tuples."""
+    """Return the shapes of the matrix products that contribute to the results of a step: list of tuples."""
     batch = {key: tf.constant(value) for key, value in batch.items()}
     graph = tf.function(trainer._backward, autograph=False).get_concrete_function(
         batch, tf.constant(0, tf.int64), tf.constant(0, tf.int64), {"loss": tf.constant(8.0)}).graph
@@ -203,7 +203,7 @@ def make_trainer_of_all(remat):
 
 @functools.cache
 def one_update():
-    """Return (loss, gradient norm, optimizer's arrays, a merged kernel) of an undivided, interpreted update."""
+    """Return (loss, gradient norm, optimizer arrays, a merged kernel) of an update without splits or XLA."""
     trainer = make_trainer(targets=".*")
     sums, norm, *_ = trainer.train_step(make_data().batch(0))
     optimizer = trainer.arrays()["optimizer"]
@@ -263,7 +263,7 @@ def test_other_refusals():
         method_of("dora")
     model = make("bert_tiny")
     LoRA(rank=2).prepare(model)
-    LoRA(rank=2).prepare(model)  # the same goes on
+    LoRA(rank=2).prepare(model)  # the same adapters are kept
     with pytest.raises(ConfigError, match="other adapters .*: merge them first"):
         LoRA(rank=3).prepare(model)
     with pytest.raises(ValueError, match="other variables than train"):
@@ -275,7 +275,7 @@ def test_hooks_are_called_where_they_say():
         def objective(self, inner):
             def objective(forward, batch):
                 terms, sums = inner(forward, batch)
-                again, _ = inner(lambda inputs: forward(inputs, draw=1), batch)  # another pass drops others
+                again, _ = inner(lambda inputs: forward(inputs, draw=1), batch)  # another pass has other masks
                 assert model.body.embeddings.dropout.rate == 0  # so that both are the same here
                 return {name: terms[name] + again[name] for name in terms}, sums
             return objective
@@ -341,7 +341,7 @@ def test_logits_are_peft_s(name, task, prefix):
         if linear.rank:
             layer, _ = name_in(family_of(name).reference.names, f"{path}/kernel")
             a, b = (golden[f"{name}:base_model.model.{prefix}{layer}.lora_{side}.default.weight"].T for side in "AB")
-            linear.lora_a.assign(a)  # GPT-2's one A is that of query, key and value; each has its columns of B
+            linear.lora_a.assign(a)  # in GPT-2, query, key and value share A; each has its columns of B
             place = ["query", "key", "value"].index(path.split("/")[-1]) if layer.endswith("c_attn") else 0
             linear.lora_b.assign(b[:, place * linear.units:(place + 1) * linear.units])
     real = golden["padding_mask"].astype(bool) if task == "causal_lm" else slice(None)

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1 against counts done by hand and against scikit-learn."""
+"""Accuracy, precision, recall and F1, compared with hand counts and scikit-learn."""
 import time
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Entity scores against seqeval's, against conlleval's chunks counted apart, and where there is nothing to count."""
+"""Entity scores, compared with seqeval's and with independently counted conlleval chunks; scores without entities."""
 import doctest
 import json
 import warnings
@@ -70,7 +70,7 @@ def test_a_type_is_counted_by_its_whole_name_and_a_bare_one_has_a_name():
 def test_classes_are_scored_by_words():
     metrics = class_metrics([["NOUN", "VERB"], ["ADJ"]], [["NOUN", "ADJ"], ["ADJ"]], ["ADJ", "NOUN", "VERB", "X"])
     assert metrics["accuracy"] == pytest.approx(2 / 3) and metrics["f1/NOUN"] == 1 and metrics["f1/VERB"] == 0
-    # The mean of three: "X" is neither true nor predicted, as scikit-learn counts.
+    # The mean of three, as in scikit-learn: "X" is neither true nor predicted.
     assert metrics["f1"] == pytest.approx((2 / 3 + 1 + 0) / 3) and "f1/X" not in metrics
     with pytest.raises(DataError, match="'X' is unknown: allowed are NOUN"):
         class_metrics([["NOUN"]], [["X"]], ["NOUN"])

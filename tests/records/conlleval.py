@@ -1,6 +1,6 @@
-"""conlleval's chunks by its two tables, for what is compared with it; written from the Perl script, not from tfzoo.
+"""Extract chunks by conlleval's two tables, as a reference; written from the Perl script, not from tfzoo.
 
-The script knows B, I, E and O. S, a chunk of one word, and a chunk that ends before the B after an E are as in seqeval
+The script knows B, I, E and O. S, a chunk of one word, and the end of a chunk before a B after an E follow seqeval
 1.2.2, whose default mode is what papers report for BIOES.
 """
 import random
@@ -12,7 +12,7 @@ SCHEMES = {"IO": "I", "IOB": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BM
 
 
 def chunks(tags):
-    """Return the set of (type, first word, the one after the last)."""
+    """Return the chunks: set of (type, first word, end), where end is the word after the last."""
     found, begin, last, last_type = set(), 0, "O", ""
     for place, tag in enumerate(list(tags) + ["O"]):
         mark, kind = (tag[0], tag[2:]) if tag != "O" else ("O", "")
@@ -26,7 +26,7 @@ def chunks(tags):
 
 
 def random_sentences(scheme, count, seed, types=("PER", "LOC", "creative-work")):
-    """Return sentences of up to 12 tags of a scheme, well-formed or not."""
+    """Return random sentences of up to 12 tags of a scheme, well-formed or not."""
     draw = random.Random(f"{scheme} {seed}")
     tags = ["O"] + [f"{mark}-{kind}" for mark in SCHEMES[scheme] for kind in types]
     return [[draw.choice(tags) if draw.random() < 0.7 else "O" for _ in range(draw.randrange(13))]
