@@ -1,6 +1,6 @@
 """One block, for encoders and decoders, of every family whose blocks differ in configuration values only.
 
-norm last (Vaswani et al. 2017, BERT)       norm first (GPT-2, T5, Llama)
+post-norm (Vaswani et al. 2017, BERT)       pre-norm (GPT-2, T5, Llama)
     x = norm(x + attention(x))                  x = x + attention(norm(x))
     x = norm(x + feed_forward(x))               x = x + feed_forward(norm(x))
 Cross-attention, if any, is a sub-layer between the two, with its own residual connection and norm.
@@ -33,7 +33,7 @@ class Block(keras.layers.Layer):
     Args:
         num_heads, hidden_dim, ffn_dim: int.
         activation: str, see FeedForward.
-        norm_first: bool, normalize the input of each sub-layer instead of its sum with the result, see above.
+        norm_first: bool, pre-norm instead of post-norm, see above.
         dropout: float, rate for the result of each sub-layer and the attention probabilities.
         epsilon: float, of the norms.
         use_bias: bool, add biases in all projections.

@@ -62,7 +62,7 @@ def keep_mask(shape, rate, key, step, first_row, offset=None):
         key: uint32 [2], of the run and the layer.
         step: integer scalar; first_row: integer scalar, index of the slice's first row in the global batch.
         offset: uint32 broadcastable to the shape, added to the places if the slice holds only a part of each row; None
-            if it holds whole rows. Places are modulo 2 ** 32.
+            if it holds whole rows. Places wrap modulo 2 ** 32.
 
     Returns:
         bool of that shape, True for elements to keep.
