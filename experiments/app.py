@@ -174,11 +174,11 @@ def execute(script, run, words, results_to=None):
         fail(script.name, " ".join(str(error).split()))
         return EXIT_FLAGS
     try:
-        import_tensorflow()
-    except ImportError as error:
-        fail(script.name, " ".join(str(error).split()))
-        return EXIT_FLAGS
-    try:
+        try:
+            import_tensorflow()
+        except ImportError as error:  # another backend of Keras, or a package that is missing
+            fail(script.name, " ".join(str(error).split()))
+            return EXIT_FLAGS
         _check_paths(values)
         results = run(values)
         print(json.dumps(results), file=results_to or sys.stdout, flush=True)

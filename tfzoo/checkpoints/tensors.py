@@ -197,10 +197,21 @@ def write_tensors(folder, tensors):
                 "files": json.dumps(sorted([*names_in(folder), *names, *index]))}
     for file, shard in zip(names, shards):
         save_file({name: np.ascontiguousarray(get()) for name, _, get in shard}, folder / file, metadata)
+        _sort_metadata(folder / file)
     if index:
         index = {"metadata": {"total_size": sum(size for _, size, _ in tensors)},
                  "weight_map": {name: file for file, shard in zip(names, shards) for name, _, _ in shard}}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _sort_metadata(path):
+    # safetensors writes them in another order each time, and equal models should have equal files.
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length))
 
 
 def files_of_ours(folder):
