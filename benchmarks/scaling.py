@@ -57,7 +57,7 @@ def work(settings):
     whole = make_batch(settings["rows"], settings["length"])
     half = {key: value[:len(value) // 2] for key, value in whole.items()}
     inputs = ({key: tf.constant(value) for key, value in half.items()}, tf.constant(0, tf.int64),
-              tf.constant(0, tf.int64), tf.constant(float(len(half["weights"]))))
+              tf.constant(0, tf.int64), {"loss": tf.constant(float(len(half["weights"])))})
     sums = [tf.zeros(variable.shape) for variable in model.trainable_variables]
 
     def reduce(*tensors):
