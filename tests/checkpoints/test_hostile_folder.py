@@ -102,7 +102,7 @@ def wordpiece(vocabulary, **model):
     ("tokenizer_config.json", b"[]", "tokenizer_config.json: not JSON"),
     ("vocab.json", b'{"a": 0}', "vocab.json: the vocabulary has no"), ("vocab.json", b'{"a\\n": "b"}', "no dict of"),
     ("vocab.json", b'{"a": 0, "a": 1}', "'a' is there twice"), ("vocab.json", b"\xff", "vocab.json: not JSON"),
-    ("spiece.model", b"none", "spiece.model: this is no SentencePiece model")])
+    ("spiece.model", b"none", "spiece.model: this is not a SentencePiece model")])
 def test_a_damaged_vocabulary_is_refused(bert, name, content, says):
     if name != "tokenizer_config.json":
         (bert / "vocab.txt").unlink()

@@ -57,8 +57,8 @@ def test_an_added_token_that_is_a_word_has_no_blank_before_it(tmp_path):
     ("bert_uncased", {"added_tokens": {"[E1]": 30530}}, "'.E1.' has the id 30,530 in its file, but 30,522"),
     ("bert_uncased", {"added_tokens": {"new": 30522}}, "'new' has the id 30,522 in its file, but 2,047"),
     ("bert_uncased", {"config": {"model_type": "roberta", "tokenizer_class": "BertweetTokenizer"}}, "'BertweetTok"),
-    ("gpt2", {"config": {"model_type": "qwen2"}}, "'Qwen2Tokenizer': needed is tokenizer.json too"),
-    ("gpt2", {"tokenizer_config": {"tokenizer_class": "CLIPTokenizer"}}, "'CLIPTokenizer': needed is"),
+    ("gpt2", {"config": {"model_type": "qwen2"}}, "'Qwen2Tokenizer': provide its tokenizer.json too"),
+    ("gpt2", {"tokenizer_config": {"tokenizer_class": "CLIPTokenizer"}}, "'CLIPTokenizer': provide its"),
 ])
 def test_what_cannot_be_done_as_in_transformers_is_refused(name, files, says, tmp_path):
     with pytest.raises(UnknownKind, match=says):
@@ -148,7 +148,7 @@ def test_llama_s_settings_decide_what_stands_around_texts(tmp_path):
 def test_merges_that_readers_disagree_about_are_refused(change, tmp_path):
     folder = copied(tmp_path, "gpt2")
     (folder / "merges.txt").write_text(change((folder / "merges.txt").read_text()))
-    with pytest.raises(UnknownKind, match="merges.txt does not begin with a line #version and end with a newline"):
+    with pytest.raises(UnknownKind, match="merges.txt does not begin with a #version line and end with a newline"):
         load_tokenizer(folder)
 
 

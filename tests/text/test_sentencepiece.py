@@ -107,5 +107,5 @@ def test_a_model_without_its_special_tokens_is_refused(tmp_path, t5):
 
 def test_what_is_no_model_is_refused(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"\x00\x01 nothing")
-    with pytest.raises(DataError, match="no SentencePiece model"):
+    with pytest.raises(DataError, match="not a SentencePiece model"):
         load_tokenizer(tmp_path)

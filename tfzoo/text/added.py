@@ -1,7 +1,7 @@
-"""What a folder adds to a vocabulary, as the fast tokenizers of transformers 4.57 read it: names of special tokens and
-tokens beyond the vocabulary, from tokenizer_config.json, special_tokens_map.json and added_tokens.json.
+"""Tokens that a folder adds to a vocabulary, read as the fast tokenizers of transformers 4.57 read them.
 
-Where a folder adds something to a vocabulary, convert.py makes one tokenizer.json of both.
+Names of special tokens and tokens beyond the vocabulary come from tokenizer_config.json, special_tokens_map.json and
+added_tokens.json. If there are any, convert.py merges them and the vocabulary into one tokenizer.json.
 """
 import json
 import re
@@ -11,13 +11,13 @@ from tfzoo.files import once
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # the order in which transformers adds them
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-LARGEST = 2 ** 24  # ids
+LARGEST = 2 ** 24  # ids must be below it
 LONGEST_WORD = 100  # characters; a longer one is unknown to WordPiece
 END = "<|endoftext|>"
-ENDS = ("</s>", "<|end_of_text|>", END, "[SEP]", "<|im_end|>")  # where no settings say; then the unknown token
+ENDS = ("</s>", "<|end_of_text|>", END, "[SEP]", "<|im_end|>")  # tried in order, before unk, if no setting names one
 _BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 WORDPIECES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
-# What a class calls its special tokens where no file does.
+# Special tokens of each class if no file names them.
 DEFAULTS = {
     **dict.fromkeys(WORDPIECES, _BERT),
     "AlbertTokenizer": {**_BERT, "bos": "[CLS]", "eos": "[SEP]", "unk": "<unk>", "pad": "<pad>"},
@@ -28,7 +28,7 @@ DEFAULTS = {
     "RobertaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>",
                          "mask": "<mask>"},
     "T5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}}
-# The class of a model_type, where its vocabulary is there and no file names a class.
+# model_type -> (class, vocabulary file), if no file names a class and the vocabulary exists.
 CLASSES = {
     "albert": ("AlbertTokenizer", "spiece.model"), "bert": ("BertTokenizer", "vocab.txt"),
     "distilbert": ("DistilBertTokenizer", "vocab.txt"), "electra": ("ElectraTokenizer", "vocab.txt"),
@@ -43,7 +43,17 @@ FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 
 def read_json(path):
-    """Return the object of a JSON file; DataError for what is none, or has a key twice."""
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: pathlib.Path.
+
+    Returns:
+        dict.
+
+    Raises:
+        DataError: not JSON, not an object, or a duplicate key.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
         if not isinstance(found, dict):
@@ -54,32 +64,36 @@ def read_json(path):
 
 
 def class_of(config):
-    """Return the name of a tokenizer_config.json's class, less the Fast at its end; "" where it names none."""
+    """Return the class named in a tokenizer_config.json (dict), without its Fast suffix; "" if none is named."""
     return str(config.get("tokenizer_class") or "").removesuffix("Fast")
 
 
 def content_of(token):
-    """Return the text of a token, a str or a dict of one; None for anything else."""
+    """Return the text of a token given as str or dict; None for anything else or an empty text."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) and token else None
 
 
 def token_of(config, name):
-    """Return a special token of a tokenizer_config.json, or its class's own where no file names one: str or None."""
+    """Return a special token of a tokenizer_config.json, by default that of its class: str or None."""
     default = DEFAULTS.get(class_of(config), {}).get(name)
     return content_of(config.get(f"{name}_token", default))
 
 
 def settings_of(folder):
-    """Return the settings of a folder's tokenizer.
+    """Read the settings of a folder's tokenizer.
 
     Args:
-        folder: path.
+        folder: pathlib.Path.
 
     Returns:
-        dict of tokenizer_config.json, or else with special_tokens_map.json and added_tokens.json where it does not list
-        added tokens itself; `tokenizer_class` from config.json where it names none; `added_tokens_decoder`, dict of int
-        to dict; `configured`, whether there is a tokenizer_config.json of transformers; `asked`, False.
+        dict, the content of tokenizer_config.json; if it does not list added tokens itself, special_tokens_map.json and
+        added_tokens.json are merged in. Also set are `tokenizer_class`, from config.json if none is named;
+        `added_tokens_decoder`, dict of int to dict; `configured`, bool, whether transformers' tokenizer_config.json
+        exists; `asked`, False (load_tokenizer sets it if its caller chooses the case).
+
+    Raises:
+        DataError: a damaged file.
     """
     def found(name):
         return read_json(folder / name) if (folder / name).is_file() else {}
@@ -87,7 +101,7 @@ def settings_of(folder):
     config = found("tokenizer_config.json")
     settings = {**config, "configured": bool(config), "asked": False}
     if config.get("tokenizer_class") == "PreTrainedTokenizerFast" and config.keys() <= EARLIER:
-        settings.update(configured=False, split_special_tokens=True)  # what an earlier release wrote encodes as it did
+        settings.update(configured=False, split_special_tokens=True)  # saved by an earlier tfzoo: keep its encoding
     if not config.get("tokenizer_class"):
         model = found("config.json")
         name, vocabulary = CLASSES.get(str(model.get("model_type")), (None, ""))
@@ -106,7 +120,7 @@ def settings_of(folder):
                       for token, number in found("added_tokens.json").items()}
         settings["added_tokens_decoder"] = {number: _checked(token, number) for number, token in listed.items()}
     except (TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder}: the added tokens are damaged ({reason_of(error, 100)}): get the folder again"
+        raise DataError(f"{folder}: its added tokens are damaged ({reason_of(error, 100)}): get the folder again"
                         ) from None
     return settings
 
@@ -122,7 +136,7 @@ def _checked(token, number):
 
 
 def named_tokens(settings):
-    """Return what the settings name as special tokens, each a str or a dict, in the order in which they are added."""
+    """Return the special tokens that the settings name, each a str or dict, in the order of their addition."""
     default = DEFAULTS.get(class_of(settings), {})
     roles = [settings.get(f"{role}_token", default.get(role)) for role in ROLES]
     more = settings.get("extra_special_tokens")
@@ -139,19 +153,19 @@ def _token(token, special):
 
 
 def add_tokens(backend, settings):
-    """Add to a backend of the `tokenizers` package what transformers adds to it, in its order.
+    """Add the tokens that transformers adds to a backend of the `tokenizers` package, in the same order.
 
-    A special token that the vocabulary has is left as it is: it is text where a text spells it.
+    A special token with a role that the vocabulary already has is not added, so that a text spelling it stays text.
 
     Args:
-        backend: tokenizers.Tokenizer.
+        backend: tokenizers.Tokenizer, modified in place.
         settings: dict, see `settings_of`.
 
     Returns:
-        bool, whether there was something to add.
+        bool, whether any token was added.
 
     Raises:
-        UnknownKind: where a token gets another id than the settings give it, or one that another token has.
+        UnknownKind: a token would get an id other than the one in the settings, or the id of another token.
     """
     before, there = backend.get_vocab(), {token.content: token for token in backend.get_added_tokens_decoder().values()}
     named, listed = named_tokens(settings), sorted(settings["added_tokens_decoder"].items())
@@ -159,12 +173,12 @@ def add_tokens(backend, settings):
     tokens = [_token(token, token["content"] in special) for _, token in listed]
     tokens = [token for token in tokens if repr(token) != repr(there.get(token.content))]
     known = {*there, *(token.content for token in tokens)}
-    same = {repr(token) for token in (*tokens, *there.values())}  # one with flags of its own is added again, with these
+    same = {repr(token) for token in (*tokens, *there.values())}  # a token named with other flags is added again
     more = [token for token in named if (token not in known if isinstance(token, str) else
                                          repr(_token(token, True)) not in same)]
     given = {content_of(settings.get(f"{role}_token")) for role in ROLES}
     while more and content_of(more[-1]) in NAMES - given and content_of(more[-1]) not in before:
-        more.pop()  # its class alone names it, and nothing gives it an id
+        more.pop()  # only the defaults of its class name it, and it has no id
     tokens += [_token(token, True) for token in more]
     tokens = [token for token in tokens if token.content not in before or not is_text(token.content, settings)]
     backend.add_tokens(tokens)
@@ -172,22 +186,22 @@ def add_tokens(backend, settings):
     for number, token in listed:
         if ids[token["content"]] != number:
             raise UnknownKind(f"the added token {shown(token['content'])} has the id {number:,} in its file, but "
-                              f"{ids[token['content']]:,} where transformers adds it: allowed are ids that go on from "
-                              "the vocabulary's")
+                              f"{ids[token['content']]:,} as transformers adds it: allowed are ids that continue those "
+                              "of the vocabulary")
     for token in tokens:
         if token.content not in before and ids[token.content] in taken:
             raise UnknownKind(f"the added token {shown(token.content)} gets the id {ids[token.content]:,} of another "
-                              "token, as the vocabulary has gaps: allowed are ids without gaps")
+                              "token because the vocabulary's ids have gaps: allowed are ids without gaps")
     return bool(tokens)
 
 
 def is_text(token, settings):
-    """Return whether a text that spells a special token is text: one with a role, such as the end of a text."""
+    """Return whether a special token is encoded as text if a text spells it: any with a role, and T5's sentinels."""
     return token in NAMES or token in {token_of(settings, role) for role in ROLES} or bool(SENTINEL.fullmatch(token))
 
 
 def is_plain(settings, ids, names):
-    """Return whether settings add nothing to a vocabulary, and call its special tokens by these names.
+    """Return whether settings add nothing to a vocabulary and keep these names of its special tokens.
 
     Args:
         settings: dict, see `settings_of`.

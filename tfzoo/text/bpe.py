@@ -1,7 +1,7 @@
 """Byte-level byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019), through `tokenizers`.
 
-It encodes outside of graphs only; tf-text has no such op. A text that spells a special token is text: nothing in it can
-end a document.
+It encodes outside graphs only, as tf-text has no such op. A special token spelled in a text is encoded as text, so no
+input can end a document.
 """
 import json
 import pathlib
@@ -13,23 +13,23 @@ from tfzoo.errors import DataError, UnknownKind
 from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
 END, WORD_BEGINS = "<|endoftext|>", ("\u0120", "\u010a", "\u0109")
-# The tokens around texts, by where they come from: RoBERTa's where a vocabulary has them all, else GPT-2's one.
+# Special tokens by class: RoBERTa's if the vocabulary has all of them, else GPT-2's single one.
 SPECIALS = {"RobertaTokenizer": {"start": "<s>", "end": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"},
             "GPT2Tokenizer": {"start": END, "end": END, "pad": END}}
 
 
 class BytePairTokenizer(Tokenizer):
-    """Encode texts by a vocabulary of merged bytes.
+    """Encode texts with a byte-level BPE vocabulary.
 
     Args:
-        ids: dict of token to id, <|endoftext|> or <s>, </s>, <pad>, <unk> and <mask> among them (RoBERTa's, which puts
-            two </s> between the texts of a pair); each byte has a token.
-        bare: bool, put no token around texts with <|endoftext|>, as OpenAI's and Hugging Face's code do; the
+        ids: dict of token to id, with a token for every byte and the special tokens of GPT-2 (<|endoftext|>) or RoBERTa
+            (<s>, </s>, <pad>, <unk> and <mask>; two </s> separate the texts of a pair).
+        merges: list of (str, str), the merges in order.
+        bare: bool, GPT-2 only: put no <|endoftext|> around texts, as in OpenAI's and Hugging Face's code; the
             classifiers that tfzoo trains have it on both sides.
-        merges: list of (token, token), the merges in their order.
 
     Raises:
-        DataError: where the special tokens or a byte are missing, or ids are not 0 to V - 1.
+        DataError: a byte or the special tokens are missing, ids are not 0 to V - 1, or the merges do not fit them.
     """
 
     kind, lossless, in_graph, word_prefix = "bpe", True, False, " "
@@ -44,7 +44,8 @@ class BytePairTokenizer(Tokenizer):
             raise DataError(f"the vocabulary has no {', '.join(missing[:5])}: needed are every byte, and {END} or "
                             f"{', '.join(SPECIALS['RobertaTokenizer'].values())}")
         if sorted(ids.values()) != list(range(len(ids))):
-            raise DataError(f"the ids of the vocabulary are not 0 to {len(ids) - 1}, each once")
+            raise DataError(f"the vocabulary has gaps or duplicates in its ids: allowed are 0 to {len(ids) - 1}, each "
+                            "exactly once; get it again")
         self.ids, self.merges = dict(ids), [tuple(merge) for merge in merges]
         self.vocab_size = len(ids)
         special = {name: ids[token] for name, token in SPECIALS[self.style].items()}
@@ -57,7 +58,7 @@ class BytePairTokenizer(Tokenizer):
         self.starts_word[[number for token, number in ids.items() if token.startswith(WORD_BEGINS)]] = True
         try:
             self._backend = Backend(models.BPE(self.ids, self.merges))
-        except Exception as error:  # the package raises its own kind
+        except Exception as error:  # the package raises its own type
             raise DataError(f"the merges do not fit the vocabulary: {error}") from None
         self._backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
         self._backend.decoder = decoders.ByteLevel()
@@ -70,7 +71,7 @@ class BytePairTokenizer(Tokenizer):
     def opening(self):
         return self.around[0]
 
-    @tf.autograph.experimental.do_not_convert  # so that its error stays what it is
+    @tf.autograph.experimental.do_not_convert  # autograph would rewrite its error
     def encode(self, texts):
         return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
 
@@ -84,7 +85,7 @@ class BytePairTokenizer(Tokenizer):
         return [self.kind, self.ids, self.merges, *(["bare"] if self.bare else [])]
 
     def save(self, folder):
-        """Write vocab.json, merges.txt and tokenizer_config.json, which Hugging Face reads too, into a folder."""
+        """Write vocab.json, merges.txt and tokenizer_config.json to an existing folder; Hugging Face reads them too."""
         folder = pathlib.Path(folder)
         (folder / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = "".join(f"{one} {two}\n" for one, two in self.merges)
@@ -99,10 +100,17 @@ class BytePairTokenizer(Tokenizer):
 
 
 def read_merges(path):
-    """Return the merges of a merges.txt or vocab.bpe: list of (str, str).
+    """Read the merges of a merges.txt or vocab.bpe.
+
+    Args:
+        path: pathlib.Path.
+
+    Returns:
+        List of (str, str), in order.
 
     Raises:
-        DataError: for a line that is no merge. UnknownKind: for a file that readers disagree about.
+        DataError: not UTF-8, or a line that is not a merge.
+        UnknownKind: a file that readers disagree about, without a #version line or a final newline.
     """
     merges = []
     try:
@@ -114,16 +122,16 @@ def read_merges(path):
             continue
         parts = line.split(" ")
         if len(parts) != 2:
-            raise DataError(f"{path} line {number}: allowed are two tokens with a blank between them")
+            raise DataError(f"{path} line {number}: not a merge: allowed are two tokens separated by one space")
         merges.append(tuple(parts))
     if merges and not (text.startswith("#version") and text.endswith("\n")):
-        raise UnknownKind(f"{path} does not begin with a line #version and end with a newline: transformers skips its "
-                          "first and its last line, others do not; put there what is missing")
+        raise UnknownKind(f"{path} does not begin with a #version line and end with a newline: transformers skips its "
+                          "first and last lines, other readers do not; add what is missing")
     return merges
 
 
 def learn_merges(size, texts):
-    """Return a BytePairTokenizer of `size` tokens learned from an iterable of str."""
+    """Learn a BytePairTokenizer of up to `size` tokens from an iterable of str."""
     from tokenizers import ByteLevelBPETokenizer
     learner = ByteLevelBPETokenizer()
     learner.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False, special_tokens=[END])

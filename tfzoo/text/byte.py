@@ -1,4 +1,4 @@
-"""Bytes as tokens: ids 0 to 3 are padding, start, end and mask; byte b is b + 4."""
+"""Bytes as tokens: ids 0 to 3 are padding, start, end and mask; byte b has the id b + 4."""
 import json
 import pathlib
 
@@ -11,7 +11,7 @@ OFFSET = 4
 
 
 class ByteTokenizer(Tokenizer):
-    """Encode the UTF-8 bytes of a text, invalid ones replaced by U+FFFD; runs in a graph."""
+    """Encode the UTF-8 bytes of texts, with invalid ones replaced by U+FFFD; runs in a graph."""
 
     kind, vocab_size = "bytes", 256 + OFFSET
     pad_id, start_id, end_id, mask_id, unk_id = 0, 1, 2, 3, None
@@ -19,7 +19,7 @@ class ByteTokenizer(Tokenizer):
     lossless, word_prefix = True, " "
 
     def __init__(self):
-        self.starts_word = np.zeros(self.vocab_size, bool)  # a blank begins the word that follows it
+        self.starts_word = np.zeros(self.vocab_size, bool)  # whitespace starts the word that follows it
         self.starts_word[[OFFSET + byte for byte in b" \t\n\r"]] = True
 
     def encode(self, texts):
@@ -36,6 +36,6 @@ class ByteTokenizer(Tokenizer):
                 for text in as_texts(texts)]
 
     def save(self, folder):
-        """Write tokenizer_config.json into a folder that exists."""
+        """Write tokenizer_config.json to an existing folder."""
         config = {"tokenizer_class": "tfzoo.ByteTokenizer"}
         (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""A folder's vocabulary with all that its settings ask for, as one tokenizer.json: what transformers 4.57 makes of it.
+"""Conversion of a folder's vocabulary and settings into one tokenizer.json, as transformers 4.57 does it.
 
-Its converters of vocab.txt and of vocab.json with merges.txt, and what the classes of its fast tokenizers change in a
-tokenizer.json that they read.
+It covers transformers' converters of vocab.txt and of vocab.json with merges.txt, and the changes that its fast
+tokenizer classes make to a tokenizer.json when they load it.
 """
 import contextlib
 import json
@@ -14,17 +14,26 @@ from tfzoo.text.added import LONGEST_WORD, WORDPIECES, add_tokens, class_of, tok
 
 @contextlib.contextmanager
 def _readable():
-    """Turn what the package raises into DataError."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, DataError):
         raise
-    except BaseException as error:  # its own kinds, and where Rust panics no Exception
+    except BaseException as error:  # the package raises its own types; a Rust panic is not an Exception
         raise DataError(f"tokenizer.json cannot be read ({reason_of(error, 100)}): get it again") from None
 
 
 def backend_of(content):
-    """Return the `tokenizers` package's Tokenizer of a tokenizer.json's content, str; DataError where it reads none."""
+    """Load the content of a tokenizer.json into the `tokenizers` package, without truncation and padding.
+
+    Args:
+        content: str.
+
+    Returns:
+        tokenizers.Tokenizer.
+
+    Raises:
+        DataError: the package cannot read it.
+    """
     from tokenizers import Tokenizer
     with _readable():
         backend = Tokenizer.from_str(content)
@@ -34,12 +43,22 @@ def backend_of(content):
 
 
 def template_of(backend):
-    """Return what a backend puts around texts: ids before one, between two, after the last, three lists."""
+    """Return the special tokens that a backend puts around texts.
+
+    Args:
+        backend: tokenizers.Tokenizer.
+
+    Returns:
+        Three lists of int: the ids before the first text, between two texts, and after the last.
+
+    Raises:
+        DataError: the backend cannot encode the letter a.
+    """
     with _readable():
         one, two = backend.encode("a"), backend.encode("a", "a")
     edges = np.flatnonzero(np.array([0, *one.special_tokens_mask, 0]) == 0)[1:-1] - 1
     if not len(edges):
-        raise DataError("tokenizer.json gives the letter a no token: get it again")
+        raise DataError("tokenizer.json has no token for the letter a: get it again")
     before, after = one.ids[:edges[0]], one.ids[edges[-1] + 1:]
     length = edges[-1] - edges[0] + 1
     between = two.ids[len(before) + length:len(two.ids) - len(after) - length]
@@ -52,12 +71,19 @@ def _normalization(settings):
 
 
 def complete(content, settings, backend=None):
-    """Return a tokenizer.json, str, as the class of the settings changes it; the same str where it changes nothing.
+    """Apply to a tokenizer.json what the class named in the settings changes in it.
 
     Args:
-        content: str.
+        content: str, of the tokenizer.json.
         settings: dict, see `settings_of`.
-        backend: tokenizers.Tokenizer of the content, which is changed; None makes one.
+        backend: tokenizers.Tokenizer of the content, modified in place; None creates one.
+
+    Returns:
+        str, a tokenizer.json; `content` itself if nothing changes.
+
+    Raises:
+        DataError: content that cannot be read.
+        UnknownKind: added tokens or tokens around texts that transformers would treat in another way.
     """
     from tokenizers import normalizers, pre_tokenizers
     backend, state = backend or backend_of(content), json.loads(content)
@@ -73,7 +99,7 @@ def complete(content, settings, backend=None):
             del wanted["type"]
             _put_normalizer(backend, normalizers.BertNormalizer(**wanted))
             changed = True
-    if not settings["configured"]:  # tokenizer.json alone says all
+    if not settings["configured"]:  # tokenizer.json alone decides
         return backend.to_str() if changed else content
     blank = bool(settings.get("add_prefix_space", False))
     if splitter.get("type") == "ByteLevel" and splitter["add_prefix_space"] is not blank:
@@ -85,13 +111,13 @@ def complete(content, settings, backend=None):
 
 
 def _put_normalizer(backend, normalizer):
-    # transformers changes it after the tokens are added, and looks for them as the one before left them; what it saves
-    # does not.
+    # transformers replaces the normalizer after adding the tokens and still matches them as the old one normalized
+    # them; the tokenizer that it saves matches them as the new one does.
     for token in backend.get_added_tokens_decoder().values():
         if token.normalized and backend.normalizer.normalize_str(token.content) != normalizer.normalize_str(
                 token.content):
-            raise UnknownKind(f"the added token {shown(token.content)} is looked for in other texts after transformers "
-                              "has saved it again: save it again, or add it with normalized false")
+            raise UnknownKind(f"the added token {shown(token.content)} matches other texts once transformers has saved "
+                              "and reloaded it: save it again with transformers, or add it with normalized false")
     backend.normalizer = normalizer
 
 
@@ -111,7 +137,15 @@ def _put_llama_s_template(backend, settings):
 
 
 def check_names(settings, ids):
-    """Raise DataError where a WordPiece lacks a token that stands around texts, and no file of its folder adds it."""
+    """Check that a WordPiece vocabulary or its folder has the padding, unknown, [CLS] and [SEP] tokens.
+
+    Args:
+        settings: dict, see `settings_of`.
+        ids: dict of token to id.
+
+    Raises:
+        DataError: one of them is in neither.
+    """
     listed = {token["content"] for token in settings["added_tokens_decoder"].values()}
     missing = [str(token) for role in ("pad", "unk", "cls", "sep") if (token := token_of(settings, role)) not in ids
                and token not in listed and not (token and settings.get(f"{role}_token"))]
@@ -120,14 +154,17 @@ def check_names(settings, ids):
 
 
 def of_wordpiece(ids, settings):
-    """Return the tokenizer.json of a vocab.txt: str.
+    """Convert a vocab.txt to a tokenizer.json.
 
     Args:
         ids: dict of token to id.
         settings: dict, see `settings_of`.
 
+    Returns:
+        str.
+
     Raises:
-        DataError: where [UNK], [CLS], [SEP] or [PAD], or what the settings call them, has no id.
+        DataError: [UNK], [CLS], [SEP] or [PAD], or their names in the settings, have no id.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     check_names(settings, ids)
@@ -145,22 +182,25 @@ def of_wordpiece(ids, settings):
 
 
 def of_bytes(ids, merges, settings, roberta):
-    """Return the tokenizer.json of a byte-level vocab.json with its merges: str.
+    """Convert a byte-level vocab.json and its merges to a tokenizer.json.
 
     Args:
         ids: dict of token to id.
         merges: list of (str, str).
         settings: dict, see `settings_of`.
-        roberta: bool, whether RoBERTa's tokens stand around a text, else GPT-2's: none, or one before it.
+        roberta: bool, put RoBERTa's tokens around a text; else as GPT-2, none or one before it.
+
+    Returns:
+        str.
 
     Raises:
-        DataError: where the merges do not fit the vocabulary, or a token around a text has no id.
+        DataError: the merges do not fit the vocabulary, or a token around a text has no id.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     try:
         backend = Tokenizer(models.BPE(ids, merges, continuing_subword_prefix="", end_of_word_suffix="",
                                        fuse_unk=False))
-    except Exception as error:  # the package raises its own kind
+    except Exception as error:  # the package raises its own type
         raise DataError(f"the merges do not fit the vocabulary: {reason_of(error, 100)}") from None
     blank = bool(settings.get("add_prefix_space", False))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=blank), decoders.ByteLevel()
@@ -181,7 +221,16 @@ def of_bytes(ids, merges, settings, roberta):
 
 
 def of_gpt(ids, merges, settings):
-    """Return the tokenizer.json of GPT's vocabulary of 2018, as transformers' OpenAIGPTConverter makes it: str."""
+    """Convert GPT's vocabulary (2018) to a tokenizer.json, as transformers' OpenAIGPTConverter does.
+
+    Args:
+        ids: dict of token to id.
+        merges: list of (str, str).
+        settings: dict, see `settings_of`.
+
+    Returns:
+        str.
+    """
     unk = "<unk>"
     return complete(json.dumps({
         "version": "1.0",

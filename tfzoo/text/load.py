@@ -1,4 +1,4 @@
-"""Tokenizers from files and folders, and vocabularies learned from texts."""
+"""Load tokenizers from files and folders, and learn vocabularies from texts."""
 import collections
 import contextlib
 import json
@@ -33,17 +33,18 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     Args:
         source: "bytes"; a vocabulary file: vocab.txt (Google's, Hugging Face's), vocab.json with merges.txt beside it
             (byte-level, or GPT's of 2018), encoder.json with vocab.bpe (OpenAI's), spiece.model or tokenizer.model
-            (SentencePiece, T5's, ALBERT's or Llama's), tokenizer.json (Hugging Face's); or a folder with one of them.
-        lowercase: bool, or "auto": tokenizer_config.json, else whether the vocabulary holds no capitals.
-        bare: bool, see BytePairTokenizer: for models that others have trained, where tokenizer_config.json of a folder
-            that tfzoo wrote does not say.
+            (SentencePiece of T5, ALBERT or Llama), tokenizer.json (Hugging Face's); or a folder with one of them.
+        lowercase: bool; "auto" follows tokenizer_config.json, else lower-cases if the vocabulary has no capitals.
+        bare: bool, True for models not trained by tfzoo, see BytePairTokenizer; a `bare` in tokenizer_config.json, as
+            tfzoo writes it, takes precedence.
 
     Returns:
         A Tokenizer.
 
     Raises:
-        FileNotFoundError: where there is no vocabulary. UnknownKind: for one of a kind that tfzoo does not read.
-        DataError: for one that is damaged.
+        FileNotFoundError: no vocabulary there.
+        UnknownKind: a kind of tokenizer that tfzoo does not support.
+        DataError: a damaged file.
     """
     if str(source) == "bytes":
         return ByteTokenizer()
@@ -61,7 +62,7 @@ def load_tokenizer(source, lowercase="auto", bare=False):
         if path.suffix == ".model" and whole.is_file():
             try:
                 return _of_pieces(path, settings)
-            except DataError:  # tokenizer.json may say what the model of SentencePiece does not
+            except DataError:  # tokenizer.json may hold what the SentencePiece model lacks
                 path = whole
     if not path.is_file():
         raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
@@ -76,7 +77,6 @@ def load_tokenizer(source, lowercase="auto", bare=False):
 
 @contextlib.contextmanager
 def _named(path):
-    """Name the file in errors about what is in it."""
     try:
         yield
     except DataError as error:
@@ -88,7 +88,7 @@ def _named(path):
 
 def _of_pieces(path, settings):
     if class_of(settings) not in ("", *STYLES):
-        raise UnknownKind(f"{path} is that of {shown(settings['tokenizer_class'])}: needed is tokenizer.json too")
+        raise UnknownKind(f"{path} belongs to {shown(settings['tokenizer_class'])}: provide its tokenizer.json too")
     whole = path.parent / "tokenizer.json"
     with _named(path):
         tokenizer = SentencePieceTokenizer(path.read_bytes(), settings)
@@ -99,20 +99,20 @@ def _of_pieces(path, settings):
 
 
 def _of_pair(path, merges, settings, bare):
-    """Read a vocabulary with its merges: GPT's of 2018, known by its words' ends, or a byte-level one."""
+    # GPT's vocabulary (2018) marks word ends with </w>; all others are byte-level.
     if not merges.is_file():
-        raise FileNotFoundError(f"no merges at {merges}: needed beside {path.name}")
+        raise FileNotFoundError(f"no merges at {merges}: put them beside {path.name}")
     ids, pairs, named = read_json(path), read_merges(merges), class_of(settings)
     gpt = "<unk>" in ids and ids.keys().isdisjoint(("<s>", "<|endoftext|>")) and any(
         token.endswith("</w>") for token in ids)
     if named not in ("", "OpenAIGPTTokenizer", *BYTE_SPECIALS):
-        raise UnknownKind(f"{path} is that of {shown(settings['tokenizer_class'])}: needed is tokenizer.json too")
+        raise UnknownKind(f"{path} belongs to {shown(settings['tokenizer_class'])}: provide its tokenizer.json too")
     with _named(path):
         if not all(type(number) is int for number in ids.values()):
-            raise DataError("the vocabulary is no dict of tokens and whole numbers: get it again")
+            raise DataError("the vocabulary is not a dict of tokens to whole numbers: get it again")
         if named == "OpenAIGPTTokenizer" or (gpt and not named):
             if not gpt:
-                raise DataError("it is no vocabulary of GPT's: needed are <unk> and tokens that end with </w>")
+                raise DataError("not a vocabulary of GPT: needed are <unk> and tokens that end with </w>")
             return PackageTokenizer(of_gpt(ids, pairs, settings), settings)
         roberta = named == "RobertaTokenizer" or (not named and ids.keys() >= set(ROBERTA_S.values()))
         settings = {**settings, "tokenizer_class": "RobertaTokenizer" if roberta else "GPT2Tokenizer"}
@@ -128,16 +128,16 @@ def _of_pair(path, merges, settings, bare):
 
 
 def _of_words(path, settings, bare):
-    """Read a vocab.txt; in that of others a line may stand there twice, as the last of them counts."""
+    # In a vocab.txt from elsewhere a token may occur twice; its last line decides the id.
     if (class_of(settings) or "BertTokenizer") not in WORDPIECES or (path.parent / "bpe.codes").is_file():
-        raise UnknownKind(f"{path} is that of {shown(settings['tokenizer_class'])}, not BERT's: needed is "
+        raise UnknownKind(f"{path} belongs to {shown(settings['tokenizer_class'])}, not BERT: provide its "
                           "tokenizer.json too")
     text = path.read_text(encoding="utf-8", errors="replace")
     vocabulary = (text[:-1] if text.endswith("\n") else text).split("\n")
     capitals = any(token != token.lower() for token in vocabulary if not token.startswith("["))
     if bare and capitals and "do_lower_case" not in settings:
-        tell(f"{path} has capitals, and tokenizer_config.json has no do_lower_case: texts keep their case, which "
-             "transformers lower-cases; do_lower_case there decides")
+        tell(f"{path} has capitals and tokenizer_config.json has no do_lower_case: texts keep their case, whereas "
+             "transformers lower-cases them; set do_lower_case there to choose")
     settings = {"do_lower_case": not capitals, **settings,
                 "tokenizer_class": settings["tokenizer_class"] or "BertTokenizer"}
     ids = {token: number for number, token in enumerate(vocabulary)}
@@ -151,13 +151,12 @@ def _of_words(path, settings, bare):
 
 
 def _files(settings):
-    """Return the names of vocabularies, the best first: tokenizer.json says most, SentencePiece runs in graphs."""
+    # The best first: tokenizer.json is the most complete, but SentencePiece runs in graphs.
     first = {"": SENTENCEPIECE[:1], "T5Tokenizer": SENTENCEPIECE, "AlbertTokenizer": SENTENCEPIECE}
     return [*first.get(class_of(settings), ()), "tokenizer.json", *FILES]
 
 
 def _from_package(path, settings, bare):
-    """Read a tokenizer.json of the `tokenizers` package."""
     content = read_json(path)
     with _named(path):
         text = path.read_text(encoding="utf-8")
@@ -168,7 +167,7 @@ def _of_content(text, settings, bare):
     content = json.loads(text)
     model, vocabulary = content["model"], content["model"]["vocab"]
     if model.get("dropout"):
-        raise UnknownKind(f"it has dropout {shown(model['dropout'])}: allowed is what gives the same ids twice")
+        raise UnknownKind(f"its model has dropout {shown(model['dropout'])}, so that ids vary: set it to null")
     kind, splitter, normalizer = model.get("type"), content.get("pre_tokenizer") or {}, content.get("normalizer") or {}
     added = {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
     if kind == "WordPiece" and class_of(settings) in WORDPIECES:
@@ -180,16 +179,16 @@ def _of_content(text, settings, bare):
             and splitter.get("use_regex", True) and not normalizer and not any(model.get(key) for key in BPE_SETTINGS) \
             and _adds_only(added, ROBERTA_S if roberta else GPT2_S, content, settings):
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        with contextlib.suppress(DataError):  # that of others may lack a byte
+        with contextlib.suppress(DataError):  # a vocabulary from elsewhere may lack a byte
             return BytePairTokenizer(vocabulary, merges, bare)
     try:
         return PackageTokenizer(text, settings)
-    except DataError as error:  # the package reads it, so it is whole
+    except DataError as error:  # the package reads it, so it is not damaged
         raise UnknownKind(str(error)) from None
 
 
 def _adds_only(added, names, content, settings):
-    """Return whether a tokenizer.json adds these special tokens alone to its vocabulary, and puts them around texts."""
+    # Whether a tokenizer.json adds only these special tokens and puts them around texts as tfzoo's own class does.
     ids = content["model"]["vocab"]
     if not all(token in names.values() and ids.get(token) == number for token, number in added.items()) \
             or not is_plain(settings, ids, names):
@@ -201,17 +200,16 @@ def _adds_only(added, names, content, settings):
 
 
 def _checked(text, content):
-    """Return the backend of a tokenizer.json; DataError for a damaged one, UnknownKind for parts that it has not."""
     from tokenizers import Tokenizer as Backend
     try:
         backend = Backend.from_str(text)
         largest = max(backend.get_vocab().values(), default=0)
         backend.no_truncation()
         backend.no_padding()
-        backend.encode(RARE)  # which fails where there should be a token for what is unknown, and is none
+        backend.encode(RARE)  # fails if the model needs an unknown token and has none
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # its own kinds, and where Rust panics no Exception
+    except BaseException as error:  # the package raises its own types; a Rust panic is not an Exception
         kind = DataError if _is_known(content) else UnknownKind
         raise kind(f"tokenizer.json cannot be read ({reason_of(error, 100)}): get it again") from None
     if largest >= LARGEST:
@@ -220,7 +218,7 @@ def _checked(text, content):
 
 
 def _is_known(content):
-    """Return whether the package has the kinds of all parts of a tokenizer.json."""
+    # Whether the installed package has the types of all parts.
     from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
     for name, module in (("model", models), ("normalizer", normalizers), ("pre_tokenizer", pre_tokenizers),
                          ("post_processor", processors), ("decoder", decoders)):
@@ -233,7 +231,6 @@ def _is_known(content):
 
 
 def _is_bert_s(model, normalizer, splitter):
-    """Return whether a WordPiece of tokenizer.json does what WordPieceTokenizer does."""
     return splitter.get("type") == "BertPreTokenizer" and normalizer.get("type") == "BertNormalizer" \
         and normalizer["strip_accents"] in (None, normalizer["lowercase"]) and normalizer["handle_chinese_chars"] \
         and normalizer["clean_text"] and all(model.get(key, value) == value for key, value in WORDPIECE.items()) \
@@ -241,23 +238,23 @@ def _is_bert_s(model, normalizer, splitter):
 
 
 def learn_tokenizer(spec, texts, lowercase="auto"):
-    """Learn a vocabulary from texts; WordPiece of equal counts come in another order each time.
+    """Learn a vocabulary from texts.
 
-    WordPiece keeps every character that the size has room for, the most frequent ones first, and reports how many do
-    not fit.
+    WordPiece keeps as many characters as the size allows, the most frequent first, and reports how many do not fit. The
+    order of its tokens with equal counts varies between runs.
 
     Args:
         spec: "learn:wordpiece:SIZE", "learn:bpe:SIZE" or "bytes".
         texts: iterable of str.
-        lowercase: bool, of WordPiece; "auto" is True.
+        lowercase: bool, WordPiece only; "auto" is True.
 
     Returns:
         A Tokenizer.
 
     Raises:
-        ConfigError: for another spec.
+        ConfigError: an unknown spec, or texts that are one string or a dict.
     """
-    if isinstance(texts, (str, bytes, dict)):  # one string would teach letters
+    if isinstance(texts, (str, bytes, dict)):  # a single string would be learned letter by letter
         raise ConfigError(f"texts is {shown(texts)}: allowed is an iterable of strings")
     if spec == "bytes":
         return ByteTokenizer()
@@ -279,7 +276,7 @@ def _learn_wordpiece(size, texts, lowercase):
             seen.update(text)
             yield text
 
-    # With its alphabet unlimited the trainer keeps every character, even beyond the size; the rarest are dropped below.
+    # With an unlimited alphabet the trainer keeps every character, even beyond the size; drop the rarest below.
     learner.train_from_iterator(counted(), vocab_size=size, min_frequency=2, limit_alphabet=LARGEST,
                                 show_progress=False, special_tokens=list(SPECIALS))
     ids = learner.get_vocab()
@@ -288,8 +285,8 @@ def _learn_wordpiece(size, texts, lowercase):
 
 
 def _most_frequent(size, tokens, learner, seen):
-    # A vocabulary that is too large has no merges yet: beside the special tokens its tokens are characters, each as it
-    # begins a word ("a"), as it continues one ("##a"), or both.
+    # A vocabulary that is too large has no merges yet: all but its special tokens are characters that begin a word
+    # ("a"), continue one ("##a"), or both.
     counts = collections.Counter()
     for character, count in seen.items():
         for part in learner.normalizer.normalize_str(character):

@@ -1,7 +1,7 @@
-"""Any tokenizer.json of the `tokenizers` package, encoded by that package (Llama's, Mistral's, Qwen's, unigram ones).
+"""Any tokenizer.json, encoded by the `tokenizers` package (Llama's, Mistral's, Qwen's, unigram models).
 
-It encodes outside of graphs only. A text that spells a token with a role (start, end, padding, unknown, mask) is text;
-other added tokens get their ids, as in transformers.
+It encodes outside graphs only. A token with a role (start, end, padding, unknown, mask) spelled in a text is encoded as
+text; other added tokens get their ids, as in transformers.
 """
 import functools
 import json
@@ -19,15 +19,15 @@ WORD_BEGINS = ("\u2581", "\u0120")
 
 
 class PackageTokenizer(Tokenizer):
-    """Encode texts by a tokenizer.json.
+    """Encode texts with a tokenizer.json.
 
     Args:
         content: str, of tokenizer.json.
-        config: dict, of tokenizer_config.json, which names special tokens, and with split_special_tokens makes text of
-            all of them.
+        config: dict, of tokenizer_config.json, which names special tokens; split_special_tokens encodes all of them as
+            text.
 
     Raises:
-        DataError: for content that the package does not read, or that names no end of a text.
+        DataError: the package cannot read the content, an id is too large, or there is no end token.
     """
 
     kind, in_graph = "package", False
@@ -56,19 +56,19 @@ class PackageTokenizer(Tokenizer):
         self.special_ids = tuple(sorted(special))
         self._splits, self._state = bool(config.get("split_special_tokens")), state
         flags = [token["special"] for token in added]
-        for token in added:  # special to the backend is what it does not look for in a text
+        for token in added:  # the backend does not search texts for tokens that are special to it
             token["special"] = token["id"] in around or is_text(token["content"], config) or (
                 token["special"] and self._splits)
         self._same = flags == [token["special"] for token in added]
         self._backend = plain if self._same else backend_of(json.dumps(state))
         self._backend.encode_special_tokens = True
         self.starts_word = self._word_starts(ids, state["model"])
-        if (state.get("pre_tokenizer") or {}).get("type") == "ByteLevel":  # GPT-2's and RoBERTa's; later ones have more
+        if (state.get("pre_tokenizer") or {}).get("type") == "ByteLevel":  # GPT-2's and RoBERTa's; not Llama 3's
             self.word_prefix = " "
         self.lossless = not state.get("normalizer") and "ByteLevel" in json.dumps(state.get("pre_tokenizer"))
 
     def _word_starts(self, ids, model):
-        """Return which tokens begin a word, by the vocabulary's own marks; None where it marks no beginning."""
+        # By the vocabulary's own marks; None if it does not mark where words begin.
         mark = model.get("continuing_subword_prefix") or ""
         ordinary = {token: number for token, number in ids.items() if number not in self.special_ids}
         begins = [number for token, number in ordinary.items() if token.startswith(WORD_BEGINS) or (
@@ -87,13 +87,13 @@ class PackageTokenizer(Tokenizer):
     def opening(self):
         return self._around[0]
 
-    @tf.autograph.experimental.do_not_convert  # so that its error stays what it is
+    @tf.autograph.experimental.do_not_convert  # autograph would rewrite its error
     def encode(self, texts):
         return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
 
     @functools.cached_property
     def _word_backend(self):
-        """The same with a blank before each word; one before an added token would be a token of its own."""
+        # The pre-tokenizer adds the space before each word: a space put before an added token would be its own token.
         splitter = {**self._state["pre_tokenizer"], "add_prefix_space": True}
         backend = backend_of(json.dumps({**self._state, "pre_tokenizer": splitter}))
         backend.encode_special_tokens = True
@@ -114,12 +114,15 @@ class PackageTokenizer(Tokenizer):
         return [self.kind, self.content, *([] if self._same else ["looks for added tokens"])]
 
     def save(self, folder):
-        """Write tokenizer.json as it came and tokenizer_config.json, which Hugging Face reads too, into a folder."""
+        """Write the unchanged tokenizer.json and tokenizer_config.json to an existing folder.
+
+        Hugging Face reads them too.
+        """
         folder = pathlib.Path(folder)
         (folder / "tokenizer.json").write_text(self.content, encoding="utf-8")
         config = {"tokenizer_class": "PreTrainedTokenizerFast",
                   **{f"{name}_token": token for name, token in self.tokens.items() if token}}
         config["split_special_tokens"] = self._splits
-        if (self._state.get("pre_tokenizer") or {}).get("add_prefix_space"):  # which transformers takes from here
+        if (self._state.get("pre_tokenizer") or {}).get("add_prefix_space"):  # transformers reads it from here only
             config["add_prefix_space"] = True
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""SentencePiece (Kudo, Richardson 2018, arXiv:1808.06226) by a model file, inside a TensorFlow graph through tf-text.
+"""SentencePiece (Kudo, Richardson 2018, arXiv:1808.06226) from a model file, in a TensorFlow graph through tf-text.
 
-T5's models, which end each text with </s>; ALBERT's, which has BERT's tokens around texts and lower-cases them; those
-of Llama 2 and Mistral, which begin each text with <s> and spell in bytes what they do not know. A text that spells
-a special token is text.
+Supported are the models of T5, which end each text with </s>; of ALBERT, which put BERT's special tokens around texts
+and lower-case them; and of Llama 2 and Mistral, which begin each text with <s> and fall back to bytes for unknown
+characters. A special token spelled in a text is encoded as text.
 """
 import json
 import pathlib
@@ -16,33 +16,33 @@ from tfzoo.errors import DataError, UnknownKind, shown
 from tfzoo.text.added import LARGEST, class_of, content_of, named_tokens, token_of
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
-SENTINELS = 100  # T5's <extra_id_0> ..., where extra_ids does not say; they stand after the pieces, the last first
+SENTINELS = 100  # T5's <extra_id_0> ..., unless extra_ids is set; their ids follow the pieces, in descending order
 STYLES = {"AlbertTokenizer": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>", "unk": "<unk>", "mask": "[MASK]"},
           "T5Tokenizer": {"end": "</s>", "pad": "<pad>", "unk": "<unk>"},
           "LlamaTokenizer": {"start": "<s>", "end": "</s>", "unk": "<unk>", "byte": "<0x0A>"}}
 FILES = {"AlbertTokenizer": "spiece.model", "T5Tokenizer": "spiece.model", "LlamaTokenizer": "tokenizer.model"}
 BLANK = "\u2581"
-# What ALBERT's cleaning takes together: quotes of two characters, blanks in a row (RE2's \s and \pZ); else each alone.
+# Units of ALBERT's cleaning: two-character quotes, runs of whitespace (RE2's \s and \pZ), else single characters.
 UNITS = re.compile("``|''|[\\t\\n\\f\\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|.", re.DOTALL)
-WORDS = {"start": "bos", "end": "eos", "unk": "unk"}  # Llama's settings may name others
+WORDS = {"start": "bos", "end": "eos", "unk": "unk"}  # Llama's settings may rename these tokens
 ROLES = {"AlbertTokenizer": {"cls": "start", "sep": "end", "pad": "pad", "unk": "unk", "mask": "mask"},
          "T5Tokenizer": {"eos": "end", "pad": "pad", "unk": "unk"},
          "LlamaTokenizer": {"bos": "start", "eos": "end", "pad": "pad", "unk": "unk"}}
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Encode texts by a SentencePiece model.
+    """Encode texts with a SentencePiece model.
 
     Args:
         model: bytes of the model file.
-        config: dict, of tokenizer_config.json: tokenizer_class (else the pieces tell); ALBERT's do_lower_case,
-            keep_accents and clean_text (our own; false: the model's normalization alone, as in keras-nlp); Llama's
-            bos_token, eos_token, unk_token, pad_token (else the end pads), add_bos_token and add_eos_token; T5's
-            extra_ids.
+        config: dict, of tokenizer_config.json: tokenizer_class (default: inferred from the pieces); ALBERT's
+            do_lower_case, keep_accents and clean_text (tfzoo's own key; false leaves normalization to the model, as in
+            keras-nlp); Llama's bos_token, eos_token, unk_token, pad_token (default: the end token), add_bos_token and
+            add_eos_token; T5's extra_ids.
 
     Raises:
-        DataError: for bytes that are no model, one without the tokens of T5, ALBERT or Llama, or add_prefix_space
-            switched off.
+        DataError: not a SentencePiece model, special tokens of T5, ALBERT or Llama missing, add_prefix_space false in
+            Llama's settings, or a wrong extra_ids.
     """
 
     kind = "sentencepiece"
@@ -54,8 +54,8 @@ class SentencePieceTokenizer(Tokenizer):
             self._package = SentencePieceProcessor(model_proto=model)
             count = self._package.vocab_size()
             self.pieces = [self._package.id_to_piece(number) for number in range(count)]
-        except (RuntimeError, TypeError, ValueError) as error:  # the last for a piece that is no UTF-8
-            raise DataError(f"this is no SentencePiece model ({str(error)[:80]}): get it again") from None
+        except (RuntimeError, TypeError, ValueError) as error:  # ValueError: a piece is not UTF-8
+            raise DataError(f"this is not a SentencePiece model ({str(error)[:80]}): get it again") from None
         self.model, config = model, dict(config)
         ids = {piece: number for number, piece in enumerate(self.pieces)}
         self.style, special = _style(ids, config)
@@ -64,7 +64,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.adds = True, True
         if self.style == "LlamaTokenizer":
             if config.get("add_prefix_space") is False:
-                raise DataError("tokenizer_config.json: add_prefix_space is false: needed is tokenizer.json too")
+                raise DataError("tokenizer_config.json: add_prefix_space is false: provide tokenizer.json too")
             self.pad_id = ids.get(token_of(config, "pad"), self.end_id)
             self.adds = bool(config.get("add_bos_token", True)), bool(config.get("add_eos_token", False))
         self.clean = self.style == "AlbertTokenizer" and config.get("clean_text", True) is not False
@@ -92,12 +92,12 @@ class SentencePieceTokenizer(Tokenizer):
         return self.around[0] if self.style == "LlamaTokenizer" else super().opening
 
     def _cleaned(self, texts):
-        """Return valid UTF-8, as ALBERT's code cleans it before: blanks joined, quotes, accents and capitals."""
+        # Valid UTF-8; for ALBERT cleaned as its code does: whitespace joined, quotes, accents and case normalized.
         texts = tf.strings.unicode_transcode(as_strings(texts), "UTF-8", "UTF-8", errors="replace")
         if not self.clean:
             return texts
         texts = tf.strings.regex_replace(tf.strings.regex_replace(texts, "``|''", '"'), r"[\pZ\s]+", " ")
-        # NUL ends a text for TensorFlow's `lower`; like NUL, this one is in no vocabulary.
+        # TensorFlow's `lower` stops at NUL; like NUL, U+E000 is in no vocabulary.
         texts = tf.strings.regex_replace(texts, r"\x00", "\ue000")
         if not self.keep_accents:
             texts = tf.strings.regex_replace(tf_text.normalize_utf8(texts, "NFKD"), r"\p{Mn}|\p{Me}|\p{Mc}", "")
@@ -112,12 +112,12 @@ class SentencePieceTokenizer(Tokenizer):
     def offsets(self, texts):
         texts = as_texts(texts)
         cleaned = self._cleaned(texts)
-        found = self._op.tokenize_with_offsets(cleaned)  # which counts bytes of the cleaned texts
+        found = self._op.tokenize_with_offsets(cleaned)  # in bytes of the cleaned texts
         return [self._places(text, *parts) for text, *parts in zip(
             texts, cleaned.numpy().tolist(), *(part.to_list() for part in found))]
 
     def _places(self, text, cleaned, ids, starts, limits):
-        """Return the places of tokens in a text: of its parts, each is cleaned by itself, and knows its bytes then."""
+        # Clean each unit of the text on its own to learn how many cleaned bytes it becomes, then map bytes back to it.
         parts = UNITS.findall(text) if self.clean else list(text)
         unique = list(dict.fromkeys(parts))
         sizes = dict(zip(unique, map(len, self._cleaned(unique).numpy())))
@@ -126,7 +126,7 @@ class SentencePieceTokenizer(Tokenizer):
         ends, places = np.repeat(ends, sizes).tolist(), []
         after = None, None
         for token, start, limit in reversed(list(zip(ids, starts, limits))):
-            # Of tokens that share a character (bytes, parts of a ligature), SentencePiece gives it to the last one.
+            # SentencePiece assigns a character shared by tokens (bytes, parts of a ligature) to the last of them.
             without_letter = start == limit or self.pieces[token][0] == BLANK and not cleaned[start:limit].strip()
             if without_letter and limit == after[0] and self.pieces[token] != BLANK:
                 limit = after[1]
@@ -141,7 +141,7 @@ class SentencePieceTokenizer(Tokenizer):
                 *([self.sentinels] if self.sentinels not in (0, SENTINELS) else [])]
 
     def save(self, folder):
-        """Write the model and tokenizer_config.json, which Hugging Face reads too, into a folder that exists."""
+        """Write the model and tokenizer_config.json to an existing folder; Hugging Face reads them too."""
         folder, config = pathlib.Path(folder), {"tokenizer_class": self.style}
         (folder / FILES[self.style]).write_bytes(self.model)
         if self.style == "AlbertTokenizer":
@@ -156,7 +156,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _style(ids, config):
-    """Return the style, that of the settings or else the one whose tokens are all there, and its special tokens."""
+    # The style is the class in the settings, else the first whose special tokens the vocabulary has.
     allowed = {style: {name: style == "LlamaTokenizer" and token_of(config, WORDS.get(name)) or token
                        for name, token in special.items()} for style, special in STYLES.items()}
     named = class_of(config)
@@ -169,12 +169,15 @@ def _style(ids, config):
 
 
 def check_added(tokenizer, added, settings):
-    """Raise UnknownKind where a folder adds tokens that are no special tokens of a SentencePieceTokenizer.
+    """Check that a folder adds no tokens beyond the special tokens of its SentencePieceTokenizer.
 
     Args:
         tokenizer: SentencePieceTokenizer.
         added: list of (id, dict of an added token).
         settings: dict, see `tfzoo.text.added.settings_of`.
+
+    Raises:
+        UnknownKind: another token is added, or one has another id or role.
     """
     count = len(tokenizer.pieces)
     ids = {tokenizer.pieces[number]: number for number in tokenizer.special_ids if number < count}
@@ -184,5 +187,5 @@ def check_added(tokenizer, added, settings):
     other += [token for role, name in ROLES[tokenizer.style].items() if (token := token_of(settings, role))
               and ids.get(token) != getattr(tokenizer, f"{name}_id")]
     if other:
-        raise UnknownKind(f"the token {shown(content_of(other[0]))} is added to the SentencePiece model: needed is "
+        raise UnknownKind(f"the token {shown(content_of(other[0]))} is added to the SentencePiece model: provide "
                           "tokenizer.json too")

@@ -1,7 +1,7 @@
 """WordPiece with BERT's basic tokenization (Devlin et al. 2018, arXiv:1810.04805), inside a TensorFlow graph.
 
-BERT's cleaning, lower-casing, accent-stripping and splitting act on one code point at a time, so a table over all code
-points, made from the `tokenizers` package's own normalizer, does them; longest-match-first is tf-text's.
+BERT's cleaning, lower-casing, accent stripping and splitting act on one code point at a time, so a table over all code
+points, built with the normalizer of the `tokenizers` package, replaces them; tf-text does longest-match-first.
 """
 import functools
 import json
@@ -15,17 +15,18 @@ import tensorflow_text as tf_text
 from tfzoo.errors import DataError
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
-NONE, OWN = -1, -2  # in a row of replacements: nothing, and the code point itself
+NONE, OWN = -1, -2  # in a row of replacements: filler, and the code point itself
 KEEP, DELETE, BLANK, ALONE = [OWN], [], [ord(" ")], [ord(" "), OWN, ord(" ")]
 LONGEST_WORD = 100
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# All but planes 4 to 14, whose rest is unassigned, and 15 and 16, which are private, each alike
+# All code points but surrogates, the unassigned ones of planes 4 to 14, and the private planes 15 and 16, which behave
+# as their first one does.
 POINTS = [point for point in (*range(0x40000), *range(0xE0000, 0xE1000), 0xF0000) if not 0xD800 <= point < 0xE000]
 
 
 @functools.lru_cache(maxsize=1)
 def punctuation():
-    """Return the characters that BERT splits at, as `tokenizers` knows them (its Unicode is older than Python's)."""
+    """Return the characters at which BERT splits, frozenset, by `tokenizers` (its Unicode is older than Python's)."""
     from tokenizers.pre_tokenizers import BertPreTokenizer
     splitter = BertPreTokenizer()
     candidates = (chr(point) for point in POINTS if 33 <= point < 127 or unicodedata.category(chr(point))[0] in "PSM")
@@ -34,10 +35,13 @@ def punctuation():
 
 @functools.lru_cache(maxsize=2)
 def code_point_table(lowercase):
-    """Return what becomes of each code point.
+    """Return the replacement of each code point in BERT's basic tokenization.
+
+    Args:
+        lowercase: bool, lower-case and strip accents.
 
     Returns:
-        (int16 [1114112], the row of each code point; int32 [rows, width], code points with OWN and NONE among them).
+        (int16 [1114112], the row of each code point; int32 [rows, width], code points, OWN or NONE).
     """
     from tokenizers import normalizers
     normalizer, marks = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase), punctuation()
@@ -62,14 +66,14 @@ def code_point_table(lowercase):
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Encode texts by a WordPiece vocabulary.
+    """Encode texts with a WordPiece vocabulary.
 
     Args:
-        vocabulary: list of V str, the token of each id; [PAD] [UNK] [CLS] [SEP] [MASK] among them.
+        vocabulary: list of V str, the token of each id, including [PAD] [UNK] [CLS] [SEP] [MASK].
         lowercase: bool, lower-case and strip accents.
 
     Raises:
-        DataError: for a token that is there twice, or a special token that is not.
+        DataError: a duplicate token, a missing special token, or a vocabulary that tf-text cannot read.
     """
 
     kind = "wordpiece"
@@ -116,7 +120,7 @@ class WordPieceTokenizer(Tokenizer):
 
     @functools.cached_property
     def _backend(self):
-        """The `tokenizers` package's WordPiece with the same ids, which knows offsets."""
+        # The same WordPiece in the `tokenizers` package, which returns offsets.
         from tokenizers import Tokenizer as Backend
         from tokenizers import models, normalizers, pre_tokenizers
         ids = {token: number for number, token in enumerate(self.vocabulary)}
@@ -132,7 +136,7 @@ class WordPieceTokenizer(Tokenizer):
         return [self.kind, self.lowercase, self.vocabulary]
 
     def save(self, folder):
-        """Write vocab.txt and tokenizer_config.json, which Hugging Face reads too, into a folder that exists."""
+        """Write vocab.txt and tokenizer_config.json to an existing folder; Hugging Face reads them too."""
         folder = pathlib.Path(folder)
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in self.vocabulary), encoding="utf-8")
         config = {"tokenizer_class": "BertTokenizer", "do_lower_case": self.lowercase}

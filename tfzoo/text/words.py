@@ -1,8 +1,8 @@
-"""Raw text divided into words as BERT's basic tokenizer does (Devlin et al. 2018, arXiv:1810.04805), with their places.
+"""Split raw text into words as BERT's basic tokenizer does (Devlin et al. 2018, arXiv:1810.04805), with offsets.
 
-Unlike a tokenizer's, the words are slices of the raw text, neither lower-cased nor normalized. Blanks divide them; each
-punctuation mark and each Chinese character is one; what BERT deletes (control and format characters, U+FFFD) belongs to
-a word only where it stands inside of one. Places count code points.
+Unlike a tokenizer's, the words are slices of the raw text, neither lower-cased nor normalized. Whitespace separates
+them; each punctuation mark and each Chinese character is a word; characters that BERT deletes (control and format
+characters, U+FFFD) are part of a word only inside it. Offsets are in code points.
 """
 import functools
 import typing
@@ -18,10 +18,11 @@ _KEEP, _ALONE, _BLANK, _DELETE = range(4)
 
 
 class SplitWords(typing.NamedTuple):
-    """Hold the words of texts: lists of B lists, or RaggedTensors [B, None].
+    """Hold the words of B texts, as lists of B lists or RaggedTensors [B, None].
 
     Attributes:
-        words: str. starts, ends: int (int32), the first code point of each word and the one after its last.
+        words: str (tf.string).
+        starts, ends: int (int32), the first code point of each word and the one after its last.
     """
 
     words: typing.Any
@@ -31,19 +32,19 @@ class SplitWords(typing.NamedTuple):
 
 @functools.cache
 def _kinds():
-    """Return what each code point is to BERT without lower-casing: uint8 [1114112], see _KINDS."""
+    # The class of each code point for BERT without lower-casing, see _KINDS.
     rows, replacements = code_point_table(lowercase=False)
     kinds = [_KINDS[tuple(int(part) for part in row if part != -1)] for row in replacements]
     kinds = np.array(kinds, np.uint8)[rows]
-    kinds[ord(" ")] = _BLANK  # which the table keeps, as a blank is what it divides words with
+    kinds[ord(" ")] = _BLANK  # the table keeps it, as it separates words with spaces
     return kinds
 
 
 def split_words(texts):
-    """Divide texts into words.
+    """Split texts into words.
 
     Args:
-        texts: list of B str or bytes; what is not valid UTF-8 becomes U+FFFD.
+        texts: list of B str or bytes; invalid UTF-8 becomes U+FFFD.
 
     Returns:
         SplitWords of lists.
@@ -60,7 +61,7 @@ def split_words(texts):
     kind = _kinds()[points]
     kept = kind != _DELETE
     kind, text, place = kind[kept], text[kept], place[kept]
-    goes_on = np.zeros(len(kind) + 1, bool)  # whether each belongs to the word of the one before
+    goes_on = np.zeros(len(kind) + 1, bool)  # whether each continues the word of the previous one
     goes_on[1:-1] = (kind[1:] == _KEEP) & (kind[:-1] == _KEEP) & (text[1:] == text[:-1])
     letters = kind <= _ALONE
     first, last = letters & ~goes_on[:-1], letters & ~goes_on[1:]
@@ -72,7 +73,7 @@ def split_words(texts):
 
 
 def split_words_in_graph(texts):
-    """Divide texts into words with TensorFlow ops; the same as `split_words`.
+    """Split texts into words with TensorFlow ops; same result as `split_words`.
 
     Args:
         texts: tf.string [B], or a list of str or bytes.
@@ -83,7 +84,7 @@ def split_words_in_graph(texts):
     points = tf.strings.unicode_decode(as_strings(texts), "UTF-8", errors="replace")
     row = points.value_rowids()
     kind = tf.gather(tf.constant(_kinds()), points.flat_values)
-    kept = tf.where(kind != _DELETE)[:, 0]  # places in the flat code points
+    kept = tf.where(kind != _DELETE)[:, 0]  # indices into the flat code points
     kind, row = tf.gather(kind, kept), tf.gather(row, kept)
     goes_on = (kind[1:] == _KEEP) & (kind[:-1] == _KEEP) & (row[1:] == row[:-1])
     letters, edge = kind <= _ALONE, tf.zeros([tf.minimum(tf.size(kind), 1)], bool)
