@@ -1,4 +1,4 @@
-"""The data of a task: batches by step, each a pure function of the seed and the step."""
+"""A task's batches, each a pure function of the seed and the step."""
 import numpy as np
 
 from tfzoo.data.plan import BatchPlan
@@ -6,42 +6,43 @@ from tfzoo.errors import DataError
 
 
 class Batches:
-    """The contract of a task's data.
+    """Define the interface of a task's data.
 
     Attributes:
-        batch_size: int, B. batches_per_epoch: int.
-        cut: int, texts that were cut at max_length.
-        references: what the task's metrics need beside sums and answers, see the task; None for nothing.
-        numbers: int [N] or None, see Source: those of the texts in the data that they are a part of.
+        batch_size: int, B.
+        batches_per_epoch: int.
+        cut: int, the number of texts truncated at max_length.
+        references: what the task's metrics need beside sums and answers, see the task; None if nothing.
+        numbers: int [N] or None, the indices of these texts in the whole data set, see Source.
     """
 
     cut, references, numbers = 0, None, None
 
     def batch(self, step):
-        """Return the batch of a step counted from 0 over all epochs: dict of NumPy arrays, the first axis the row."""
+        """Return the batch of a step counted from 0 over all epochs: dict of NumPy arrays [B, ...]."""
         raise NotImplementedError(f"{type(self).__name__} has no batches")
 
     def rows(self, step):
-        """Return the example of each row, int64 [B]: -1 is padding, the windows of an example share its number."""
+        """Return the example index of each row, int64 [B]: -1 is padding, windows of one example share its index."""
         raise NotImplementedError(f"{type(self).__name__} has no rows")
 
     def examples(self, step):
-        """Return which of the source's texts are in the batch of a step, counted from 0: int64."""
+        """Return the indices (from 0) of the source's texts in the batch of a step: int64."""
         rows = self.rows(step)
         return rows[rows >= 0]
 
     def notes(self, source, max_length):
-        """Return what a user should know of the batches of a source, a line each: list of str."""
-        return [f"{source.name}: {self.cut:,} of {len(source):,} texts were cut at {max_length} tokens"] \
+        """Return what a user should know about the batches of a source: list of str, one line each."""
+        return [f"{source.name}: {self.cut:,} of {len(source):,} texts were truncated at {max_length} tokens"] \
             if self.cut else []
 
 
 class Derived(Batches):
-    """Batches with more in them.
+    """Add or replace entries of other batches.
 
     Args:
         base: Batches.
-        add: callable (batch, step, rows) -> dict of arrays, what the batch has besides or instead.
+        add: callable (batch, step, rows) -> dict of arrays to add to the batch or replace in it.
         references: see Batches.
     """
 
@@ -64,18 +65,19 @@ class Derived(Batches):
 
 
 class TextBatches(Batches):
-    """Batches of encoded texts with the tokenizer's special tokens around them, padded to few lengths.
+    """Batch encoded texts with the tokenizer's special tokens around them, padded to a few lengths.
 
     Args:
         encoded: tuple of EncodedTexts, one for each text of an example.
-        tokenizer: of the special tokens.
-        batch_size, max_length: int.
-        seed: int, of the order.
+        tokenizer: Tokenizer, for the special tokens.
+        batch_size: int, rows.
+        max_length: int, tokens.
+        seed: int, of the shuffling.
         shuffle: bool, False keeps the order within a bucket.
-        multiple: int, of which the padded lengths are multiples.
+        multiple: int, padded lengths are multiples of it.
 
     Raises:
-        DataError: where there is no example.
+        DataError: no examples.
     """
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle, multiple=8):
@@ -98,10 +100,10 @@ class TextBatches(Batches):
         return np.unique(np.concatenate(parts)) if parts else rows
 
     def row(self, index):
-        """Return (token ids, segment ids) of an example, cut longest first to max_length: lists of int.
+        """Return (token ids, segment ids) of an example, lists of int, truncated longest first to max_length.
 
-        One without any token, special ones included, is a padding token that the model sees: with nothing to see, its
-        answer would depend on how far the others are padded.
+        An example without any token, not even a special one, becomes one unmasked padding token: if all its tokens were
+        masked, the model's answer would depend on the padded length of the batch.
         """
         tokens, segments = self.tokenizer.join_row([part[index] for part in self.encoded], self.max_length)
         return (tokens, segments) if tokens else ([self.tokenizer.pad_id], [0])

@@ -1,9 +1,8 @@
-"""The Python that is installed wherever tfzoo runs, as a data set: no download, and no text shipped.
+"""The installed Python as a data set that needs no download and ships no text.
 
-Read are the docstrings of the standard library and of some of our own dependencies, without their tests, or the
-standard library's source. Labels come from where a text stands: the first paragraph of a docstring -> the library it
-belongs to. A module is in training or in evaluation by a hash of its name, and a text that occurs twice is taken once,
-so the two parts share neither.
+The texts are docstrings of the standard library and of some of tfzoo's dependencies, without their tests, or the
+source of the standard library. For labels, the first paragraph of a docstring is classified by its library. A hash of
+its name puts a module in training or evaluation, and duplicate texts are dropped, so the two parts share neither.
 """
 import ast
 import hashlib
@@ -18,12 +17,11 @@ from tfzoo.errors import ConfigError
 LIBRARIES = ("tensorflow", "scipy", "sklearn", "keras", "keras_hub", "tensorflow_datasets", "numpy")
 NAMES = ("python", "python_source")
 SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib"}
-EVAL_SHARE = 10  # one module in so many is for evaluation
+EVAL_SHARE = 10  # one module in EVAL_SHARE is for evaluation
 FORMAT = 1
 
 
 def _modules(name):
-    """Yield (library, name inside it, path) of the installed modules that a data set reads, in a fixed order."""
     roots = [("stdlib", sysconfig.get_paths()["stdlib"])]
     for library in LIBRARIES if name == "python" else ():
         found = importlib.util.find_spec(library)
@@ -52,7 +50,6 @@ def _docstrings(tree):
 
 
 def _read(name, modules):
-    """Return rows of module, library, text; each text once."""
     rows, seen = [], set()
     for library, module, path in modules:
         try:
@@ -63,7 +60,7 @@ def _read(name, modules):
                     seen.add(text)
                     rows.append({"module": module, "library": library, "text": text})
         except (OSError, ValueError, SyntaxError, RecursionError):
-            continue  # templates and files of another encoding: no Python of this version
+            continue  # templates and files in other encodings are not valid Python of this version
     return rows
 
 
@@ -77,26 +74,26 @@ def read_builtin(name, columns, split):
     """Read the built-in data.
 
     Args:
-        name: "python" (docstrings; with labels their first paragraphs) or "python_source" (whole modules of the
+        name: "python" (docstrings; with labels, their first paragraphs) or "python_source" (whole modules of the
             standard library).
         columns: ("text",) or ("text", "label").
         split: "train" or "eval".
 
     Returns:
-        List of dict of str: text, and label where asked for.
+        List of dict of str: text, and label if requested.
 
     Raises:
-        ConfigError: for another name, or labels of python_source.
+        ConfigError: an unknown name, or labels of python_source.
     """
     if name not in NAMES:
         raise ConfigError(f"builtin:{name}: allowed are {', '.join(f'builtin:{known}' for known in NAMES)}")
     if name == "python_source" and "label" in columns:
-        raise ConfigError("builtin:python_source has no labels: builtin:python has")
+        raise ConfigError("builtin:python_source has no labels: use builtin:python, which has them")
     everything = _cached(name)
     rows = [row for row in everything if is_eval(row["module"]) == (split == "eval")]
     if "label" not in columns:
         return [{"text": row["text"]} for row in rows]
-    # The first paragraph alone: whole docstrings name their library too often to be a task.
+    # First paragraphs only: whole docstrings name their library too often for a task.
     other = {" ".join(row["text"].split("\n\n")[0].split()) for row in everything if is_eval(row["module"])}
     labelled = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The folder of what can be made again: $TFZOO_CACHE, or ~/.cache/tfzoo. It may be deleted whenever nothing runs."""
+"""The cache folder, $TFZOO_CACHE or ~/.cache/tfzoo, which may be deleted whenever nothing runs."""
 import contextlib
 import fcntl
 import hashlib
@@ -9,20 +9,20 @@ from tfzoo import files
 
 
 def cache_folder():
-    """Return the folder as a pathlib.Path; it need not exist."""
+    """Return the cache folder as a pathlib.Path; it need not exist."""
     return files.local_path(os.environ.get("TFZOO_CACHE") or "~/.cache/tfzoo", "TFZOO_CACHE")
 
 
 def remember(name, key, make):
-    """Return what was made before for the same key, else make it.
+    """Return the cached value of a key, or compute and cache it.
 
     Args:
-        name: str, how the name of its file begins.
-        key: plain values, all that decides the result.
-        make: callable without arguments; returns plain values.
+        name: str, the prefix of the cache file's name.
+        key: value that JSON can hold; must cover everything that determines the result.
+        make: callable without arguments that returns a value that JSON can hold.
 
     Returns:
-        What `make` returns. Where the cache cannot be written it is made anew each time.
+        What `make` returns. If the cache cannot be written, it is computed every time.
     """
     path = cache_folder() / f"{name}_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
     try:
@@ -39,17 +39,18 @@ def remember(name, key, make):
 
 @contextlib.contextmanager
 def locked(path, wait=None):
-    """Hold a lock inside; the end of the process, however it ends, gives it back.
+    """Hold a file lock within the context; it is released when the process ends, however it ends.
 
     Args:
-        path: path of the lock's file, which is made and stays: whoever removed it could lock beside its holder.
-        wait: callable without arguments, told once where another process holds the lock; None does not wait.
+        path: path of the lock file, which is created and never removed: if it were, two processes could hold the lock.
+        wait: callable without arguments, called once before waiting for another process; None does not wait.
 
     Yields:
-        Whether the lock is held: not where another has it and `wait` is None, or where the disk knows no locks.
+        bool, whether the lock is held: False if another process has it and `wait` is None, or if the file system does
+        not support locks.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     with open(path, "ab") as file:
         held = files.try_lock(file)

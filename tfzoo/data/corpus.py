@@ -1,8 +1,8 @@
-"""Tokenized corpora: texts are encoded once, kept on the disk and read through a memory map, in flat memory.
+"""Tokenized corpora: texts are encoded once, cached on disk and read through a memory map, in constant memory.
 
-A corpus is a folder of the cache, `corpora/KEY`, with the files `tokens` (the ids of all texts in order) and `edges`
-(where each text begins, and the end), and `documents` where the texts are sentences; `manifest.json` has their sizes.
-KEY is made of what is in the data and how it is read, and of what decides the tokenizer's ids.
+A corpus is a folder of the cache, `corpora/KEY`, with the files `tokens` (the ids of all texts in order), `edges`
+(where each text starts, and the end), `documents` if the texts are sentences, and `manifest.json` with their sizes. KEY
+is a hash of the data's content, how it is read, and all that determines the tokenizer's ids.
 """
 import array
 import hashlib
@@ -23,7 +23,7 @@ EDGE, NARROW, WIDE = "<i8", "<u2", "<i4"  # the same on every machine that share
 
 
 def open_corpus(source, tokenizer):
-    """Return the token ids of a source's texts, encoding them where that was not done before.
+    """Return the token ids of a source's texts, encoding them if they are not cached.
 
     Args:
         source: TextFiles or Source.
@@ -33,7 +33,8 @@ def open_corpus(source, tokenizer):
         EncodedTexts of len(source) texts; their tokens are a memory map of uint16 or int32.
 
     Raises:
-        OSError: the cache cannot be written. DataError: the source's files changed meanwhile. And as its readers.
+        OSError: the cache cannot be written.
+        DataError: the source's files changed meanwhile, or as the source's reader.
     """
     arrays = _open_or_build(source, tokenizer, False)
     edges = arrays["edges"]
@@ -44,12 +45,16 @@ def open_corpus(source, tokenizer):
 
 
 def open_sentences(source, tokenizer):
-    """Return the token ids of the sentences of a source's texts, and which are of one text.
+    """Return the token ids of the sentences of a source's texts, and the sentences of each text.
 
-    Args, errors: see open_corpus.
+    Args:
+        source, tokenizer: see open_corpus.
 
     Returns:
-        (EncodedTexts of all sentences, int64 [len(source), 2]: where each text begins and ends among them).
+        (EncodedTexts of all sentences, int64 [len(source), 2]: each text's first sentence and the one after its last).
+
+    Raises:
+        As open_corpus.
     """
     arrays = _open_or_build(source, tokenizer, True)
     edges, documents = arrays["edges"], arrays["documents"]
@@ -67,12 +72,12 @@ def _open_or_build(source, tokenizer, sentences):
         return arrays
     try:
         root.mkdir(parents=True, exist_ok=True)
-        waiting = f"{source.name}: waiting for another process that encodes it"
+        waiting = f"{source.name}: waiting for another process that is encoding it"
         with locked(_lock_of(folder), lambda: tell(waiting)) as held:
             arrays = _open(folder)
             if arrays is None:
                 if folder.exists():
-                    tell(f"{folder} is damaged: {source.name} is encoded again")
+                    tell(f"{folder} is damaged: encoding {source.name} again")
                 if held:
                     _remove_unfinished(root, folder)
                 _build(source, tokenizer, sentences=sentences, folder=folder)
@@ -80,7 +85,7 @@ def _open_or_build(source, tokenizer, sentences):
     except OSError as error:
         if error.filename and not str(error.filename).startswith(str(root)):
             raise  # a file of the source
-        raise OSError(f"{source.name}: its tokens cannot be kept in {root} ({error.strerror or error}); set "
+        raise OSError(f"{source.name}: its tokens cannot be cached in {root} ({error.strerror or error}); set "
                       "TFZOO_CACHE to a folder that can be written and has space") from error
     return arrays
 
@@ -90,7 +95,7 @@ def _lock_of(folder):
 
 
 def _remove_unfinished(root, folder):
-    """Remove what builds left that were killed: those of `folder`, whose lock we hold, and those that nobody locks."""
+    # Of killed builds: those of `folder`, whose lock is held here, and those whose lock is free.
     for left in root.glob(f"{files.TEMPORARY}*"):
         owner = root / left.name.removeprefix(files.TEMPORARY).split("-")[0]
         if owner == folder:
@@ -102,7 +107,7 @@ def _remove_unfinished(root, folder):
 
 
 def _open(folder):
-    """Return the arrays of a whole corpus by the names of their files, or None."""
+    # The arrays by file name; None if the corpus is incomplete.
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         arrays = {}
@@ -117,7 +122,7 @@ def _open(folder):
 
 
 def _build(source, tokenizer, sentences, folder):
-    """Encode a source's texts into a folder, which appears whole or not at all."""
+    # The folder appears atomically.
     temporary = files.temporary_path(folder)
     temporary.mkdir()
     try:

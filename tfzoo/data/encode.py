@@ -1,4 +1,4 @@
-"""Texts to token ids, once and up front, so that training never waits for a tokenizer."""
+"""Encode texts to token ids once, before training, which then never waits for a tokenizer."""
 import array
 import re
 
@@ -8,11 +8,12 @@ from tqdm import tqdm
 from tfzoo.data.readers import whole_documents
 from tfzoo.errors import ConfigError
 
-BATCH_TEXTS, BATCH_CHARACTERS = 2048, 2 ** 18  # what a tokenizer gets at once
-PIECES = 2 ** 15  # texts that are divided at once
+BATCH_TEXTS, BATCH_CHARACTERS = 2048, 2 ** 18  # encoded in one call of a tokenizer
+PIECES = 2 ** 15  # texts split at once
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n")
-# GPT-2's pattern has no token that goes on from another character into a blank, and looks ahead only over blanks;
-# BERT's cleaning acts on one code point at a time, and its words end at blanks.
+# Where a text may be cut without changing its ids: in GPT-2's pattern no token continues from another character into
+# whitespace, and only whitespace is looked ahead over; BERT's cleaning acts on single code points, and whitespace ends
+# its words.
 BLANK = re.compile(r"(?<=[^\s\u180e])[ \t\n\r]")
 CUT_ANYWHERE, CUT_AT_BLANKS = ("bytes",), ("wordpiece", "bpe")
 
@@ -22,8 +23,8 @@ class EncodedTexts:
 
     Args:
         tokens: integer [sum of lengths], all ids in order; may be a memory map.
-        starts, ends: int64 [number of texts], where each text begins and ends.
-        origin: int [number of texts], of pieces the number of the text that each is from; None for whole texts.
+        starts, ends: int64 [N], where each text starts and ends in `tokens`.
+        origin: int [N], the index of the text that each piece comes from; None for whole texts.
     """
 
     def __init__(self, tokens, starts, ends, origin=None):
@@ -37,12 +38,11 @@ class EncodedTexts:
 
     @property
     def lengths(self):
-        """Return the count of tokens of each text, int64 [number of texts]."""
+        """Return the number of tokens of each text, int64 [N]."""
         return self.ends - self.starts
 
 
 def _last_blank(text):
-    """Return where the last blank stands that follows another character; -1 where there is none."""
     for first in (max(0, len(text) - 1000), 0):
         found = [match.start() for match in BLANK.finditer(text, first)]
         if found:
@@ -51,15 +51,15 @@ def _last_blank(text):
 
 
 def cut_at_blanks(pieces):
-    """Move the ends of the pieces of long texts to where WordPiece and BPE divide a text anyway: before a blank.
+    """Move the cuts in long texts to places before whitespace, where WordPiece and BPE split a text anyway.
 
     Args:
         pieces: iterable of (str, bool), see `readers.read_documents`.
 
     Yields:
-        (str, bool): the same texts. A stretch without a blank stays whole, however long it is.
+        (str, bool): the same texts. A stretch without whitespace stays whole, however long it is.
     """
-    held, before = [], ""  # what has not gone out of the text at hand, and its last character
+    held, before = [], ""  # the part of the current text not yet yielded, and its last character
     for text, ends in pieces:
         cut = len(text) if ends else _last_blank(before + text) - len(before)
         if cut < 0:
@@ -71,7 +71,6 @@ def cut_at_blanks(pieces):
 
 
 def _batches(pieces):
-    """Gather (str, bool) into lists of about as much as a tokenizer should get at once."""
     batch, size = [], 0
     for piece in pieces:
         batch.append(piece)
@@ -84,16 +83,16 @@ def _batches(pieces):
 
 
 def encode_pieces(tokenizer, pieces, bar):
-    """Encode texts without special tokens, in flat memory; the ids are those of encoding each text whole.
+    """Encode texts without special tokens, in constant memory; ids are the same as for whole texts.
 
     Args:
-        tokenizer: a tfzoo tokenizer.
-        pieces: iterable of (str, bool), see `readers.read_documents`. A tokenizer that is neither bytes, WordPiece nor
-            BPE gets each text whole.
+        tokenizer: Tokenizer.
+        pieces: iterable of (str, bool), see `readers.read_documents`. Pieces are joined to whole texts for tokenizers
+            other than bytes, WordPiece and BPE.
         bar: tqdm, advanced by characters.
 
     Yields:
-        (int32 [n], ids; int64 [m], where texts end, counted in ids from the first of all).
+        (int32 [n], ids; int64 [m], where texts end, counted in ids from the very first).
     """
     if tokenizer.kind in CUT_AT_BLANKS:
         pieces = cut_at_blanks(pieces)
@@ -109,7 +108,13 @@ def encode_pieces(tokenizer, pieces, bar):
 
 
 def progress_bar(what, characters, progress=None):
-    """Return the tqdm of reading so many characters (None: unknown); `progress` None draws it on a terminal only."""
+    """Return a tqdm progress bar over characters.
+
+    Args:
+        what: str, its label.
+        characters: int, the total; None if unknown.
+        progress: bool, draw it; None draws it on a terminal only.
+    """
     return tqdm(desc=what, total=characters, unit="char", unit_scale=True, leave=False,
                 disable=None if progress is None else not progress)
 
@@ -118,13 +123,13 @@ def encode_texts(tokenizer, texts, label="", progress=None):
     """Encode texts without special tokens, in memory.
 
     Args:
-        tokenizer: a tfzoo tokenizer.
-        texts: sequence of str.
+        tokenizer: Tokenizer.
+        texts: sequence of N str.
         label: str, the name on the progress bar.
         progress: bool, draw a bar; None draws it on a terminal only.
 
     Returns:
-        EncodedTexts with as many entries as `texts`.
+        EncodedTexts of N texts.
     """
     tokens, ends = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
     with progress_bar(f"encode {label}", sum(map(len, texts)), progress) as bar:
@@ -136,11 +141,11 @@ def encode_texts(tokenizer, texts, label="", progress=None):
 
 
 def split_long(encoded, room):
-    """Cut texts of more than `room` tokens into pieces of about the same length; empty texts go.
+    """Split texts of more than `room` tokens into pieces of about equal length; empty texts are dropped.
 
     Args:
         encoded: EncodedTexts.
-        room: int, 1 or more, see Tokenizer.room.
+        room: int, 1 or more tokens, see Tokenizer.room.
 
     Returns:
         EncodedTexts that share its tokens.
@@ -154,18 +159,18 @@ def split_long(encoded, room):
 
 
 def split_whole(encoded, room, max_length):
-    """Cut texts of more than `room` tokens into pieces of `room` and a rest, for packing; empty texts go.
+    """Split texts of more than `room` tokens into pieces of `room` and a remainder, for packing; drop empty texts.
 
     Args:
         encoded: EncodedTexts.
-        room: int, 1 or more, see Tokenizer.room.
-        max_length: int, of a piece of `room` with its special tokens.
+        room: int, 1 or more tokens, see Tokenizer.room.
+        max_length: int, tokens of a piece of `room` with its special tokens.
 
     Returns:
-        (int64 [N], where each piece begins in the tokens; unsigned int [N], its length with its special tokens).
+        (int64 [N], where each piece starts in the tokens; unsigned int [N], its length with its special tokens).
     """
     starts, lengths = [], []
-    for first in range(0, len(encoded), PIECES):  # some at a time, as there may be many millions
+    for first in range(0, len(encoded), PIECES):  # in chunks, as there may be many millions
         begins, sizes = encoded.starts[first:first + PIECES], encoded.ends[first:first + PIECES]
         sizes = sizes - begins
         counts = -(-sizes // room)
@@ -178,11 +183,11 @@ def split_whole(encoded, room, max_length):
 
 
 def split_sentences(texts, counts):
-    """Yield the sentences of texts: a sentence ends at . ! ? before a blank, or at the end of a line.
+    """Split texts into sentences, which end at . ! ? before whitespace, or at the end of a line.
 
     Args:
         texts: iterable of str, the documents.
-        counts: array.array; the count of sentences of each document is appended.
+        counts: array.array; the number of sentences of each document is appended.
 
     Yields:
         (str, True) for each sentence.
@@ -194,23 +199,24 @@ def split_sentences(texts, counts):
 
 
 def sentence_pairs(sentences, documents, room, seed, name):
-    """Make pairs of neighbouring halves of documents, or halves of two documents (Devlin et al. 2018, section 3.1).
+    """Make pairs for next-sentence prediction (Devlin et al. 2018, arXiv:1810.04805, section 3.1).
 
-    Sentences are gathered up to `room` tokens and divided at a random sentence; in half of the pairs the second part is
-    then the beginning of another random document.
+    Sentences are collected up to `room` tokens and divided at a random sentence; in half of the pairs the second part
+    is replaced by the beginning of another random document.
 
     Args:
         sentences: EncodedTexts, the sentences of all documents in order, see `split_sentences`.
-        documents: int64 [N, 2], the number of each document's first sentence and of the one after its last.
-        room: int, tokens of a pair beside the special ones.
+        documents: int64 [N, 2], the index of each document's first sentence and of the one after its last.
+        room: int, tokens of a pair without special tokens.
         seed: int.
         name: str, of the data, for errors.
 
     Returns:
-        (EncodedTexts of the first parts, EncodedTexts of the second, int32 [N]: 1 where it is from elsewhere).
+        (EncodedTexts of the first parts, EncodedTexts of the second parts, int32 [P]: 1 if the second part is from
+        another document), P pairs.
 
     Raises:
-        ConfigError: where no document has two sentences.
+        ConfigError: no document has two sentences.
     """
     numbers = np.flatnonzero(documents[:, 0] < documents[:, 1])
     documents = documents[numbers]

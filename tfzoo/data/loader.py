@@ -1,4 +1,4 @@
-"""Batches made ahead in a thread, so that the step does not wait for them."""
+"""Prefetch batches in a thread, so that steps do not wait for them."""
 import collections
 import concurrent.futures
 import itertools
@@ -6,15 +6,15 @@ import time
 
 
 def prefetch(make_batch, steps, depth=8):
-    """Make `make_batch(step)` for each step in order, ahead of time.
+    """Compute `make_batch(step)` for each step in order, ahead of time.
 
     Args:
-        make_batch: callable int -> dict of NumPy arrays; its errors are raised where its batch is due.
+        make_batch: callable int -> dict of NumPy arrays; its errors are raised when its batch is due.
         steps: iterable of int.
-        depth: int, so many batches are there at most.
+        depth: int, the largest number of batches held.
 
     Yields:
-        (what `make_batch` gave, float: the seconds that were spent waiting for it).
+        (what `make_batch` returned, float: seconds spent waiting for it).
     """
     def due():
         begin = time.perf_counter()
@@ -24,8 +24,8 @@ def prefetch(make_batch, steps, depth=8):
         waiting, steps = collections.deque(), iter(steps)
         try:
             while True:
-                # Several at once: a step leaves nothing of this work in the processor's caches, so that a single batch
-                # takes four times as long as one that follows another.
+                # Refill several at once: a training step evicts this work from the processor's caches, so that a single
+                # batch takes four times as long as one made right after another.
                 if len(waiting) <= depth // 2:
                     more = itertools.islice(steps, depth - len(waiting))
                     waiting.extend(pool.submit(make_batch, step) for step in more)

@@ -1,7 +1,7 @@
 """Masking for masked language models (Devlin et al. 2018, arXiv:1810.04805).
 
-15 % of the tokens are predicted; of those 80 % become the mask, 10 % a random token, 10 % stay.
-The draw is a function of (seed, step) over the global batch, made anew for every batch (RoBERTa's dynamic masking).
+15% of the tokens are predicted; of those, 80% become the mask, 10% a random token, and 10% are kept. The draw is a
+function of (seed, step) over the global batch, new for every batch (RoBERTa's dynamic masking).
 """
 import functools
 
@@ -11,18 +11,18 @@ RATE = 0.15
 
 
 def step_generator(seed, step):
-    """Return NumPy's Philox generator keyed by (seed, step)."""
+    """Return a NumPy Philox generator keyed by (seed, step)."""
     return np.random.Generator(np.random.Philox(key=[seed, step]))
 
 
 @functools.lru_cache(maxsize=4)
 def _ordinary(vocab_size, special_ids):
-    """Return the ids that are not special, int [V - special]: kept, as finding them takes longer than all else here."""
+    # Cached, as computing it takes longer than all other steps of the masking.
     return np.setdiff1d(np.arange(vocab_size), special_ids)
 
 
 def _words(token_ids, maskable, tokenizer, budget):
-    """Return (the word of each token, counted in its row; bool [B, 1], rows whose words are all too long to hide)."""
+    # The word index of each token in its row, and bool [B, 1]: rows whose words all exceed the budget.
     begins = tokenizer.starts_word[token_ids] | ~maskable
     begins[:, 0] = True
     units = np.cumsum(begins, axis=1) - 1
@@ -32,20 +32,20 @@ def _words(token_ids, maskable, tokenizer, budget):
 
 
 def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE):
-    """Choose the tokens to predict and hide them.
+    """Choose the tokens to predict and mask them.
 
     Args:
         token_ids: int32 [B, T].
         maskable: bool [B, T], real tokens that are not special.
-        tokenizer: gives mask_id, vocab_size, special_ids and starts_word.
+        tokenizer: Tokenizer, for mask_id, vocab_size, special_ids and starts_word.
         rng: NumPy generator.
-        whole_word: bool, choose words, and hide all the pieces of a chosen word. Where each has more than a row may
-            hide (a text without blanks), tokens are chosen.
-        rate: float, the share of the maskable tokens of a row that are predicted (at least one).
+        whole_word: bool, choose words and mask all tokens of a chosen word. Rows in which every word has more tokens
+            than may be masked (a text without spaces) fall back to single tokens.
+        rate: float, the share of a row's maskable tokens to predict (at least one token).
 
     Returns:
-        dict: token_ids int32 [B, T] with the chosen ones hidden, masked_positions int32 [B, P], labels int32 [B, P]
-        (the hidden ids) and weights float32 [B, P] (1 predicted, 0 filling), P = max(1, round(rate * T)).
+        dict: token_ids int32 [B, T], masked; masked_positions int32 [B, P]; labels int32 [B, P], the original ids; and
+        weights float32 [B, P] (1 predicted, 0 padding), with P = max(1, round(rate * T)).
     """
     batch, length = token_ids.shape
     width = max(1, round(rate * length))
