@@ -136,8 +136,8 @@ def test_a_real_tsv_with_quotes_is_read_whole_and_unchanged(name, rows):
     ("a.csv", "text,label\na,x\n".encode("utf-16"), "is UTF-16"), ("a.txt", "a".encode("utf-16"), "is UTF-16"),
     ("a.csv", "text,label\na,x\n".encode("utf-16-le"), "no column is named text; the header is ['t"),
     ("a.jsonl", b'{"text": "a", "text": "b", "label": "x"}', "line 1: bad JSON (the key 'text' occurs twice)"),
-    ("a.jsonl", b'{"text": "a", "label": 1.0}', "label is 1.0, no string or whole number"),
-    ("a.jsonl", b'{"text": NaN, "label": 1}', "text is nan, no string"), ("a.jsonl", b'{"text": "a",}', "bad JSON"),
+    ("a.jsonl", b'{"text": "a", "label": 1.0}', "label is 1.0, not a string or whole number"),
+    ("a.jsonl", b'{"text": NaN, "label": 1}', "text is nan, not a string"), ("a.jsonl", b'{"text": "a",}', "bad JSON"),
     ("a.jsonl", b'[{"text": "a",\n"label": "x"}]', "line 1: bad JSON"),
     ("a.jsonl", b'{"text": "a", "label": ' + b"9" * 5000 + b"}", "bad JSON")])
 def test_what_cannot_be_read_rightly_is_refused_in_one_line(tmp_path, name, content, says):

@@ -69,9 +69,9 @@ def test_a_document_begins_without_being_a_sentence(tmp_path):
     ("a.conll", "a O\nb\n", "line 2: no tag after 'b'"),
     ("a.conll", "a x O\nb O\n", "line 2: 2 columns, the first word has 3"),
     ("a.conll", "a O\nNew York B-LOC\n", "line 2: 3 columns"), ("a.conll", "a O\n O\n", "line 2: no tag after 'O'"),
-    ("a.jsonl", '{"tokens": ["a"]}\n', "line 1: no list of strings in tags"),
-    ("a.jsonl", '{"tokens": ["a"], "tags": [3]}\n', "line 1: no list of strings in tags"),
-    ("a.jsonl", '{"tokens": "a b", "tags": ["O", "O"]}\n', "line 1: no list of strings in tokens"),
+    ("a.jsonl", '{"tokens": ["a"]}\n', "line 1: tags is not a list of strings"),
+    ("a.jsonl", '{"tokens": ["a"], "tags": [3]}\n', "line 1: tags is not a list of strings"),
+    ("a.jsonl", '{"tokens": "a b", "tags": ["O", "O"]}\n', "line 1: tokens is not a list of strings"),
     ("a.jsonl", '{"tokens": ["a", "b"], "tags": ["O"]}\n', "line 1: 2 tokens and 1 tags"),
     ("a.jsonl", '{"tokens": ["a"], "tags": [" "]}\n', "line 1: an empty tag"),
     ("a.jsonl", "[]\n", "line 1: not a JSON"), ("a.conll.gz", "a O\n", "gzip")])

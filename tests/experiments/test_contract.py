@@ -181,7 +181,7 @@ def bad_cases(folder):
 
     return [
         ("finetune", other(data=folder / "none.jsonl"), 66, "no data at"),
-        ("finetune", other(data=folder / "columns.jsonl"), 65, "line 1: no string in text"),
+        ("finetune", other(data=folder / "columns.jsonl"), 65, "line 1: no value for text"),
         ("finetune", other(data=folder / "broken.jsonl"), 65, "line 2: bad JSON"),
         ("finetune", other(data=folder / "empty.jsonl"), 65, "no examples"),
         ("finetune", other(data=folder / "one.jsonl"), 1, "two or more"),

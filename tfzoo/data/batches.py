@@ -33,7 +33,7 @@ class Batches:
 
     def notes(self, source, max_length):
         """Return what a user should know about the batches of a source: list of str, one line each."""
-        return [f"{source.name}: {self.cut:,} of {len(source):,} texts were truncated at {max_length} tokens"] \
+        return [f"{source.name}: {self.cut:,} of {len(source):,} texts were cut at {max_length} tokens"] \
             if self.cut else []
 
 

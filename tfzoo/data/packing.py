@@ -1,8 +1,8 @@
 """Packing: several texts in one row, so that little of a batch is padding.
 
-Rows are planned on the histogram of lengths by best fit, the longest first (Krell et al. 2021, arXiv:2107.02027); there
-is no limit to the texts of a row. The plan depends on the lengths alone, so every epoch has as many rows; which text of
-a length fills which place, and in what order rows come, is drawn anew for each epoch.
+Rows are planned on the histogram of lengths by best fit, longest first (Krell et al. 2021, arXiv:2107.02027), without a
+limit on the texts of a row. The plan depends on the lengths alone, so every epoch has the same number of rows; which
+text of a length fills which place, and the order of the rows, are drawn anew for each epoch.
 """
 import bisect
 
@@ -14,27 +14,27 @@ from tfzoo.errors import DataError
 
 
 def pack_lengths(counts, max_length):
-    """Fill rows with texts of given lengths, each into the fullest row that has room for it, the longest first.
+    """Pack texts of given lengths into rows, longest first, each into the fullest row that has room for it.
 
     Args:
         counts: int [at least max_length + 1], how many texts have each length; none is longer than max_length.
-        max_length: int, the room of a row.
+        max_length: int, tokens of a row.
 
     Returns:
-        List of (int: so many rows, tuple of int: the lengths of the texts in each of them, descending).
+        List of (int, the number of rows; tuple of int, the lengths of the texts in each of them, descending).
 
     Example:
         >>> pack_lengths([0, 1, 0, 2, 4, 0, 0, 0], 7)
         [(2, (4, 3)), (1, (4, 1)), (1, (4,))]
     """
-    groups = {max_length: [(int(sum(counts)), ())]}  # by the room that is left; at first as many rows as texts
-    rooms = [max_length]  # ascending, those with a group
+    groups = {max_length: [(int(sum(counts)), ())]}  # keyed by free room; at first one empty row per text
+    rooms = [max_length]  # ascending keys of the groups that are not empty
     for length in range(max_length, 0, -1):
         left = int(counts[length])
         while left:
             room = rooms[bisect.bisect_left(rooms, length)]
             rows, lengths = groups[room].pop()
-            each = min(room // length, left)  # a row that took one takes the next as long as it has room
+            each = min(room // length, left)  # the row that took one stays the fullest, so it takes the next ones too
             filled = min(rows, left // each)
             if filled < rows:
                 groups[room].append((rows - filled, lengths))
@@ -49,15 +49,15 @@ def pack_lengths(counts, max_length):
 
 
 class PackPlan:
-    """Say which texts form which row, a pure function of (seed, epoch); each text is in an epoch once.
+    """Assign texts to rows, a pure function of (seed, epoch); each text occurs once per epoch.
 
     Args:
-        lengths: int [N], the tokens of each text, specials included, at most max_length.
-        max_length: int, the tokens of a row.
-        seed: int of the shuffling; None keeps texts in the order of their lengths (evaluation).
+        lengths: int [N], the tokens of each text, including special tokens, at most max_length.
+        max_length: int, tokens of a row.
+        seed: int, of the shuffling; None keeps texts in the order of their lengths (evaluation).
 
     Attributes:
-        rows: int, of every epoch.
+        rows: int, rows of every epoch.
         padding: float, the share of their tokens that is padding.
     """
 
@@ -66,7 +66,7 @@ class PackPlan:
         self._sorted = np.argsort(lengths, kind="stable").astype(np.min_scalar_type(len(lengths)))
         counts = np.bincount(lengths, minlength=max_length + 1)
         self._lengths_end = np.cumsum(counts)  # where the texts of each length end in `_sorted`
-        free = self._lengths_end - counts  # and where the next one that is in no row yet stands
+        free = self._lengths_end - counts  # the next text of each length in `_sorted` that is in no row yet
         repeats, self._places = [], []
         for rows, pattern in pack_lengths(counts, max_length):
             places = []
@@ -80,13 +80,13 @@ class PackPlan:
         self.padding = 1 - float(counts @ np.arange(len(counts))) / (self.rows * max_length)
 
     def _epoch(self, epoch):
-        """Return (texts in the order of their lengths, rows in the order of the epoch), int [N] and [rows]."""
-        kept = self._kept  # one value, so that threads may ask for different epochs
+        # Texts by length, shuffled within a length, int [N]; rows in the order of the epoch, int [rows].
+        kept = self._kept  # read once, so that threads may ask for different epochs
         if kept[0] == epoch:
             return kept[1:]
         texts, rows = self._sorted, np.arange(self.rows, dtype=np.min_scalar_type(self.rows))
         if self.seed is not None:
-            self._kept, kept = (None, None, None), None  # the epoch before may be large
+            self._kept, kept = (None, None, None), None  # free the previous epoch, which may be large
             texts, rng = texts.copy(), np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
             for begin, end in zip(self._lengths_end[:-1], self._lengths_end[1:]):
                 rng.shuffle(texts[begin:end])
@@ -95,7 +95,7 @@ class PackPlan:
         return texts, rows
 
     def row(self, epoch, number):
-        """Return the texts of a row of an epoch, both counted from 0: int [at least 1]."""
+        """Return the indices of the texts in a row of an epoch, both counted from 0: int [at least 1]."""
         texts, rows = self._epoch(epoch)
         row = int(rows[number])
         group = int(np.searchsorted(self._edges, row, side="right")) - 1
@@ -103,19 +103,22 @@ class PackPlan:
 
 
 class PackedBatches(Batches):
-    """Rows of several texts, each with its special tokens around it; each sees only itself.
+    """Batch rows of several texts, each with its special tokens around it and attending only to itself.
 
-    Texts that are longer than a row are cut into whole rows and a rest. Every row is max_length wide; the rows of an
-    epoch are planned by PackPlan, so nearly none of it is padding. In memory are some 20 bytes a text, no tokens.
+    Texts longer than a row are split into full rows and a remainder. Every row has max_length tokens, nearly all of
+    them text, as planned by PackPlan. Memory use is about 20 bytes per text, without tokens.
 
     Args:
         encoded: EncodedTexts, in the order of their tokens.
-        tokenizer: of the special tokens.
-        batch_size, max_length: int, rows and width of a batch.
+        tokenizer: Tokenizer, for the special tokens.
+        batch_size, max_length: int, rows of a batch and tokens of a row.
         seed, shuffle: see TextBatches.
 
     Attributes:
-        padding: float, the share of an epoch's tokens that is padding (the last batch's empty rows not counted).
+        padding: float, the share of an epoch's tokens that is padding (without empty rows of the last batch).
+
+    Raises:
+        DataError: no tokens.
     """
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle):
@@ -130,13 +133,13 @@ class PackedBatches(Batches):
         self.batches_per_epoch = -(-self.plan.rows // batch_size)
 
     def _pieces(self, step):
-        """Return the pieces of texts in each row of the batch of a step: list of at most B int arrays."""
+        # The pieces of texts in each row: list of at most B int arrays.
         epoch, index = divmod(step, self.batches_per_epoch)
         numbers = range(index * self.batch_size, min((index + 1) * self.batch_size, self.plan.rows))
         return [self.plan.row(epoch, number) for number in numbers]
 
     def rows(self, step):
-        """Return the number of each row among those of its epoch, int64 [B]; -1 is padding."""
+        """Return the index of each row in its epoch, int64 [B]; -1 is padding."""
         first = step % self.batches_per_epoch * self.batch_size
         numbers = np.arange(first, first + self.batch_size)
         return np.where(numbers < self.plan.rows, numbers, -1)
@@ -146,26 +149,27 @@ class PackedBatches(Batches):
                 f"{self.padding:.2%} padding"]
 
     def examples(self, step):
-        """Return the numbers of the texts in the batch of a step, counted from 0, ascending: int64."""
+        """Return the indices (from 0) of the texts in the batch of a step, ascending: int64."""
         starts = self.starts[np.concatenate(self._pieces(step))]
         return np.unique(np.searchsorted(self.texts, starts, side="right") - 1)
 
     def batch(self, step):
-        """Return the inputs of a step: dict of int32 [B, T].
+        """Return the inputs of a step.
 
-        Beside what TextBatches gives: document_ids int32 [B, T], the number of each token's text in its row from 1 (0:
-        padding), and position_ids int32 [B, T], which begin anew with each text.
+        Returns:
+            dict of int32 [B, T]: token_ids; padding_mask; document_ids, the index of each token's text in its row,
+            counted from 1 (0 is padding); and position_ids, which restart at 0 with each text.
         """
         rows = self._pieces(step)
         pieces, counts = np.concatenate(rows), np.array([len(row) for row in rows])
         lengths = self.plan.lengths[pieces].astype(np.int64)
         row, first = np.repeat(np.arange(len(rows)), counts), np.cumsum(counts) - counts
         before = np.cumsum(lengths) - lengths  # tokens of the pieces before each one
-        begins = row * self.max_length + before - before[first][row]  # where it begins in the flat batch
+        begins = row * self.max_length + before - before[first][row]  # where each piece starts in the flat batch
         position = np.arange(lengths.sum()) - np.repeat(before, lengths)
         places = np.repeat(begins, lengths) + position
         prefix, _, suffix = (np.array(ids, np.int64) for ids in self.tokenizer.around)
-        place = position - len(prefix)  # of each token in its text
+        place = position - len(prefix)  # index of each token in its text
         size = np.repeat(lengths - len(prefix) - len(suffix), lengths)
         is_prefix, is_suffix = place < 0, place >= size
         tokens = np.empty_like(place)

@@ -1,42 +1,42 @@
-"""Which examples are for evaluation, and which form which batch at which padded length: functions of (seed, epoch)."""
+"""Split examples into training and evaluation, and plan batches and their padded lengths, by (seed, epoch) alone."""
 import numpy as np
 
 from tfzoo.errors import ConfigError
 
 
 def split_rows(count, fraction, seed):
-    """Divide examples into training and evaluation, the latter a random share.
+    """Split examples at random into training and evaluation.
 
     Args:
-        count: int, the examples.
-        fraction: float, the share.
+        count: int, the number of examples.
+        fraction: float, the share for evaluation.
         seed: int.
 
     Returns:
-        (unsigned int [N], unsigned int [M]): the numbers of the examples of each part, ascending.
+        (unsigned int [N], unsigned int [M]): the indices of the training and evaluation examples, ascending.
 
     Raises:
-        ConfigError: where one part were empty.
+        ConfigError: one part would be empty.
     """
     share = round(count * fraction)
     if not 0 < share < count:
-        raise ConfigError(f"--eval_fraction={fraction} of {count} examples: allowed is what leaves at least one on "
-                          "each side")
+        raise ConfigError(f"--eval_fraction={fraction} of {count} examples: allowed are fractions that leave at least "
+                          "one on each side")
     order = np.random.default_rng(seed).permutation(count).astype(np.min_scalar_type(count))
     return np.sort(order[share:]), np.sort(order[:share])
 
 
 def choose_buckets(lengths, max_length, count=4, multiple=8):
-    """Choose the padded lengths that waste the least on padding.
+    """Choose the padded lengths that minimize padding.
 
     Args:
-        lengths: int [N], the tokens of each example, specials included.
-        max_length: int, no bucket is longer.
+        lengths: int [N], the tokens of each example, including special tokens.
+        max_length: int, tokens; no bucket is longer.
         count: int, up to this many buckets, so that few shapes are compiled.
-        multiple: int, of which all buckets but max_length are multiples.
+        multiple: int, all buckets but max_length are multiples of it.
 
     Returns:
-        Ascending list of int; the last one holds the longest example.
+        Ascending list of int; the last one fits the longest example, up to max_length.
     """
     lengths = np.minimum(np.asarray(lengths), max_length)
     longest = int(lengths.max())
@@ -59,14 +59,17 @@ def choose_buckets(lengths, max_length, count=4, multiple=8):
 
 
 class BatchPlan:
-    """Divide examples into batches of one padded length each.
+    """Plan batches of one padded length each.
 
     Args:
-        lengths: int [N], the tokens of each example, specials included.
+        lengths: int [N], the tokens of each example, including special tokens.
         batch_size: int, rows of every batch.
-        max_length: int, longer examples are cut there.
+        max_length: int, tokens; longer examples are truncated.
         seed: int, of the shuffling; None keeps the order within each bucket (evaluation).
         multiple: int, see choose_buckets.
+
+    Raises:
+        ConfigError: a batch_size below 1.
     """
 
     def __init__(self, lengths, batch_size, max_length, seed=None, multiple=8):
@@ -80,14 +83,14 @@ class BatchPlan:
         self.batches_per_epoch = len(self._kept[1])
 
     def batches(self, epoch):
-        """List the batches of an epoch; rows that fill no batch of their bucket move up to the next longer one.
+        """List the batches of an epoch; rows that do not fill a batch of their bucket move to the next longer one.
 
         Args:
-            epoch: int from 0.
+            epoch: int, from 0.
 
         Returns:
-            List of (padded length, int64 [batch_size]) with -1 for a row that is only padding (last batch only);
-            every example is in it exactly once, and the count of batches is the same in every epoch.
+            List of (padded length, int64 [batch_size], example indices). Rows that are only padding are -1 and occur in
+            the last batch only; every example occurs exactly once, and all epochs have the same number of batches.
         """
         count = len(self.bucket_of)
         rng = None if self.seed is None else np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
@@ -105,9 +108,9 @@ class BatchPlan:
         return batches
 
     def batch(self, step):
-        """Return (padded length, rows) of a step counted from 0 over all epochs."""
+        """Return (padded length, example indices int64 [batch_size]) of a step counted from 0 over all epochs."""
         epoch, index = divmod(step, self.batches_per_epoch)
-        kept = self._kept  # one value, so that threads may ask for different epochs
+        kept = self._kept  # read once, so that threads may ask for different epochs
         if kept[0] != epoch:
             kept = self._kept = epoch, self.batches(epoch)
         return kept[1][index]

@@ -1,4 +1,4 @@
-"""Sentences of words with a tag each, as an indexed source."""
+"""Sentences split into words, with a tag for each word, as an indexed source."""
 import collections
 import sys
 
@@ -14,18 +14,18 @@ class Sentences(Source):
     """Hold sentences in memory: a length, and an item by index.
 
     Args:
-        name: str, where they come from.
-        columns: dict of tokens and, where they are, tags (lists of N lists of str; those of entities in IOB2) and
-            document (list of N int).
+        name: str, the origin of the data.
+        columns: dict of tokens and, optionally, tags (lists of N lists of str; entity tags in IOB2 or IO) and document
+            (list of N int).
         replaced, skipped: see Source.
 
     Raises:
-        DataError: where there is no sentence.
+        DataError: no sentences.
     """
 
     @property
     def texts(self):
-        """Return the sentences with a blank between words: a tuple of one list of str."""
+        """Return the sentences with their words joined by spaces: a tuple of one list of N str."""
         return ([" ".join(tokens) for tokens in self.columns["tokens"]],)
 
     def all_pieces(self):
@@ -33,12 +33,12 @@ class Sentences(Source):
 
     @property
     def characters(self):
-        """Return the count of characters of all words."""
+        """Return the number of characters of all words."""
         return sum(len(token) for tokens in self.columns["tokens"] for token in tokens)
 
     @property
     def words(self):
-        """Return the count of words of all sentences."""
+        """Return the number of words of all sentences."""
         return sum(map(len, self.columns["tokens"]))
 
     def labels(self):
@@ -55,7 +55,7 @@ class Sentences(Source):
             List of N int32 [words of the sentence].
 
         Raises:
-            DataError: for a tag that is not in `labels`.
+            DataError: a tag is not in `labels`.
         """
         index = {label: number for number, label in enumerate(labels)}
         unknown = collections.Counter(tag for tags in self.columns["tags"] for tag in tags if tag not in index)
@@ -77,23 +77,24 @@ def read_sentence_files(paths, columns, max_bad_rows=0):
     Args:
         paths: list of paths of one or more files.
         columns: ("tokens", "tags") or ("tokens",).
-        max_bad_rows: int, over all files.
+        max_bad_rows: int, skip up to this many bad sentences over all files.
 
     Returns:
-        Sentences. Tags of entities are in IOB2, or IO, whatever their scheme was; a column document numbers the
-        documents from 1 where the files mark them.
+        Sentences. Entity tags are converted to IOB2 or IO whatever their scheme; if the files mark documents, the
+        column document numbers them from 1.
 
     Raises:
-        As read_sentences; DataError where there is no sentence, or a tag of no entity among those of entities.
+        DataError: no sentences, or a tag that is not an entity tag among entity tags.
+        Also as read_sentences.
     """
     found, bad = {key: [] for key in (*columns, "document")}, []
-    replaced, documents = 0, 0  # documents: of the files before
+    replaced, documents = 0, 0  # documents: those of the previous files
     for path in paths:
         lines, document = Lines(path), 0
         for row in read_sentences(lines, columns, max_bad_rows=max_bad_rows - len(bad), on_bad=bad.append):
             document = row["document"]
             for key in columns:
-                found[key].append([sys.intern(value) for value in row[key]])  # one str in memory for equal ones
+                found[key].append([sys.intern(value) for value in row[key]])  # equal strings share memory
             found["document"].append(documents + document)
         replaced, documents = replaced + lines.replaced, documents + document
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

@@ -1,4 +1,4 @@
-"""A data set as an indexed source: from files and folders, from TFDS, or from the Python that is installed."""
+"""A data set as an indexed source: from files and folders, from TFDS, or from the installed Python."""
 import collections
 import functools
 import hashlib
@@ -15,24 +15,25 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.files import local_path
 from tfzoo.progress import tell
 
-SHOWN = 8  # names of a folder's files in a line
-_WHOLE = re.compile(r"-?\d{1,4000}")  # `int` takes no more digits
+SHOWN = 8  # file names listed in a message
+_WHOLE = re.compile(r"-?\d{1,4000}")  # within the digits that `int` accepts
 
 
 class Source:
     """Hold the examples of a data set in memory: a length, and an item by index.
 
     Args:
-        name: str, where they come from.
-        columns: dict of column (text, and text_pair, label where they are) to list of N str; see Sentences for tagging.
-        replaced, skipped: int, U+FFFD put in for invalid UTF-8, and bad rows left out.
+        name: str, the origin of the data.
+        columns: dict of column (text and, optionally, text_pair and label) to list of N str; see Sentences for tagging.
+        replaced: int, the number of U+FFFD inserted for invalid UTF-8.
+        skipped: int, the number of bad rows skipped.
 
     Raises:
-        DataError: where there is no example.
+        DataError: no examples.
     """
 
     raw_bytes = rows = None  # see TextFiles
-    numbers = None  # of the examples in the data that these are a part of, int [N]; None for all of them
+    numbers = None  # indices of the examples in the data set that this is a part of, int [N]; None if it is the whole
 
     def __init__(self, name, columns, replaced=0, skipped=0):
         self.name, self.columns = name, columns
@@ -48,7 +49,7 @@ class Source:
 
     @property
     def texts(self):
-        """Return the columns of text: a tuple of one or two lists of str."""
+        """Return the text columns: a tuple of one or two lists of N str."""
         return tuple(self.columns[key] for key in ("text", "text_pair") if key in self.columns)
 
     def passages(self):
@@ -61,16 +62,16 @@ class Source:
 
     @property
     def characters(self):
-        """Return the count of characters of all texts (without their pairs)."""
+        """Return the number of characters of all texts (without text_pair)."""
         return sum(map(len, self.columns["text"]))
 
     @property
     def content(self):
-        """Return what the texts are known by, as TextFiles does."""
+        """Return the hash that identifies the texts, as TextFiles does."""
         return self.fingerprint
 
     def verify(self):
-        """Do nothing: what is in memory does not change; see TextFiles."""
+        """Do nothing, as data in memory does not change; see TextFiles."""
 
     @functools.cached_property
     def fingerprint(self):
@@ -84,12 +85,22 @@ class Source:
         return digest.hexdigest()
 
     def labels(self):
-        """Return the labels that occur, sorted: list of str (whole numbers by value)."""
-        found = sorted(set(self.columns["label"]))  # so that 1 and 01 have an order, too
+        """Return the distinct labels, sorted (by value if all are whole numbers): list of str."""
+        found = sorted(set(self.columns["label"]))  # first as text, so that 1 and 01 have a fixed order
         return sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else found
 
     def label_ids(self, labels):
-        """Return the index of each example's label: int32 [N]; raises DataError for one that is not in `labels`."""
+        """Return the index of each example's label.
+
+        Args:
+            labels: list of str.
+
+        Returns:
+            int32 [N].
+
+        Raises:
+            DataError: a label is not in `labels`.
+        """
         index = {label: number for number, label in enumerate(labels)}
         unknown = collections.Counter(label for label in self.columns["label"] if label not in index)
         if unknown:
@@ -100,14 +111,19 @@ class Source:
         return np.array([index[label] for label in self.columns["label"]], np.int32)
 
     def take(self, rows, name=None):
-        """Return a source of these rows, ints in any order."""
+        """Return a source of some rows.
+
+        Args:
+            rows: int array, row indices in any order.
+            name: str, of the new source; None keeps the name.
+        """
         columns = {key: [values[row] for row in rows] for key, values in self.columns.items()}
         part = type(self)(name or self.name, columns, replaced=self.replaced, skipped=self.skipped)
         part.numbers = np.asarray(rows) if self.numbers is None else self.numbers[rows]
         return part
 
     def split(self, fraction, seed):
-        """Divide into (training, evaluation), the latter a random share; raises ConfigError where one were empty."""
+        """Split into (training, evaluation) at random, see `split_rows`; ConfigError if one would be empty."""
         train, evaluation = split_rows(len(self), fraction, seed)
         return self.take(train), self.take(evaluation, f"{self.name} (evaluation share)")
 
@@ -119,7 +135,7 @@ def _from_rows(name, rows, **counts):
     keys = [key for key in ("text", "text_pair", "label") if any(key in row for row in rows)]
     if "text_pair" in keys and not all("text_pair" in row for row in rows):
         bare = next(number for number, row in enumerate(rows, 1) if "text_pair" not in row)
-        raise DataError(f"{name}: example {bare} has no text_pair where others have; allowed is all or none")
+        raise DataError(f"{name}: example {bare} has no text_pair but others have one; allowed is all or none")
     keys = [key for key in keys if all(key in row for row in rows)]
     return Source(name, {key: [row[key] for row in rows] for key in keys}, **counts)
 
@@ -129,14 +145,15 @@ def read_files(paths, columns, max_bad_rows=0):
 
     Args:
         paths: list of paths of one or more files.
-        columns: tuple of the columns needed, as ("text", "label").
-        max_bad_rows: int, over all files.
+        columns: tuple of the required columns, such as ("text", "label").
+        max_bad_rows: int, skip up to this many bad rows over all files.
 
     Returns:
         Source.
 
     Raises:
-        As read_rows; DataError where there is no example.
+        DataError: no examples, or text_pair in some examples only.
+        Also as read_rows.
     """
     rows, replaced, bad = [], 0, []
     for path in paths:
@@ -152,27 +169,28 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     """Open a data set.
 
     Args:
-        spec: str or path, a file; a folder (see `splits.files_of`; a line says what is not read); tfds:NAME;
+        spec: str or path: a file; a folder (see `splits.files_of`; files that are not read are reported); tfds:NAME; or
             builtin:NAME.
-        columns: tuple of the columns needed: ("text",) or ("text", "label"); for tagging ("tokens", "tags") or
-            ("tokens",), from files and folders alone.
+        columns: tuple of the required columns: ("text",) or ("text", "label"); for tagging ("tokens", "tags") or
+            ("tokens",), from files and folders only.
         split: "train" or "eval".
         document, max_bad_rows: see TextFiles.
-        allow_download: bool, tfds:NAME may go to the network.
+        allow_download: bool, tfds:NAME may use the network.
 
     Returns:
-        TextFiles for the texts alone of a file or folder, Sentences for tokens, else Source; None where split is "eval"
-        and a folder, TFDS or built-in has no evaluation part. A file is the same for both splits.
+        TextFiles for columns ("text",) of a file or folder, Sentences for tokens, else Source; None if split is "eval"
+        and a folder or tfds:NAME has no evaluation part. A file is the same for both splits.
 
     Raises:
-        FileNotFoundError: where it is not. ConfigError, DataError: see the readers.
+        FileNotFoundError: there is no such data.
+        ConfigError, DataError: see the readers.
     """
     spec = spec if isinstance(spec, str) else str(local_path(spec, "the data"))
     stems = TRAIN if split == "train" else EVAL
     endings = SENTENCE_ENDINGS if "tokens" in columns else ENDINGS
     if "tokens" in columns and spec.startswith(("builtin:", "tfds:")):
         raise ConfigError(f"{spec} has no {' and '.join(columns)}: allowed are files ending in {' '.join(endings)}, "
-                          "those with .gz, or a folder of them")
+                          "also with .gz, or a folder of them")
     if spec.startswith("builtin:"):
         from tfzoo.data.builtin import read_builtin
         return _from_rows(spec, read_builtin(spec.removeprefix("builtin:"), columns, split))
@@ -182,7 +200,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
         return None if rows is None else _from_rows(spec, rows)
     path = local_path(spec, "the data")
     if not path.exists():
-        raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(endings)}, or those with .gz), a "
+        raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(endings)}, also with .gz), a "
                                 "folder of them, builtin:NAME and tfds:NAME")
     files, left = files_of(path, stems, endings) if path.is_dir() else ([path], [])
     if not files and split == "eval":
@@ -190,7 +208,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     more = f"{', '.join(left[:SHOWN])}{f' and {len(left) - SHOWN} more' if len(left) > SHOWN else ''}"
     if not files:
         raise DataError(f"{spec}: no data files{f' for training (there are {more})' if left else ''}; needed are files "
-                        f"ending in {' '.join(endings)}, or those with .gz, that are not named as an evaluation split")
+                        f"ending in {' '.join(endings)}, also with .gz, whose names mention no evaluation split")
     if left:
         tell(f"{spec}: not read for {'training' if split == 'train' else 'evaluation'}: {more}")
     if "tokens" in columns:
@@ -202,5 +220,5 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
 
 
 def has_own_eval(spec):
-    """Return whether a data set may come with an evaluation part: a folder, tfds:NAME or builtin:NAME."""
+    """Return whether a data set may have an evaluation part of its own: a folder, tfds:NAME or builtin:NAME."""
     return spec.startswith(("builtin:", "tfds:")) or local_path(spec).is_dir()

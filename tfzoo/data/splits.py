@@ -1,7 +1,7 @@
-"""Which files of a folder belong to which split, by the names that people and Hugging Face's datasets give them.
+"""Assign the files of a folder to splits by their names, following common usage and Hugging Face's datasets.
 
-A name says its split in any case and at any place where it is a word of its own, or one followed by "set" or "data":
-`dev_matched.tsv`, `Test-00000-of-00002.jsonl.gz`, `my_trainset2.csv`. So does the name of a subfolder.
+A file or subfolder belongs to a split if its name holds that of the split, in any case, as a separate word or followed
+by "set" or "data": `dev_matched.tsv`, `Test-00000-of-00002.jsonl.gz`, `my_trainset2.csv`.
 """
 import re
 
@@ -9,7 +9,7 @@ from tfzoo.data.readers import find_ending
 from tfzoo.errors import DataError
 
 TRAIN = ("train",)
-EVAL = ("eval", "dev", "valid", "validation", "test")  # the first of them that is there is the evaluation part
+EVAL = ("eval", "dev", "valid", "validation", "test")  # the first one found is the evaluation part
 _SPLIT_OF = {name: name for name in TRAIN + EVAL} | {
     "training": "train", "evaluation": "eval", "val": "valid", "testing": "test"}
 _WORD = re.compile("({})(?:sets?|data)?".format("|".join(sorted(_SPLIT_OF, key=len, reverse=True))))
@@ -20,7 +20,7 @@ _NO_DATA = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|req
 
 
 def splits_in(name):
-    """Return the splits that the name of a file or folder mentions: set of TRAIN + EVAL.
+    """Return the splits that the name of a file or folder mentions: set of str, from TRAIN + EVAL.
 
     Example:
         >>> splits_in("dev_mismatched.tsv"), splits_in("Train-00000-of-00001.jsonl.gz"), splits_in("latest.csv")
@@ -31,18 +31,18 @@ def splits_in(name):
 
 
 def files_of(folder, splits, endings):
-    """Choose the data files of a split in a folder, and in those of its subfolders that are named as a split.
+    """Choose the data files of a split in a folder and in its subfolders named after a split.
 
     Args:
-        folder: path of a folder.
-        splits: TRAIN or EVAL. Where no name mentions train, the files that mention no split are the training data.
-        endings: tuple of the endings that can be read.
+        folder: pathlib.Path of a folder.
+        splits: TRAIN or EVAL. If no name mentions train, files that mention no split are the training data.
+        endings: tuple of the readable file endings.
 
     Returns:
-        (sorted list of the paths to read, sorted list of the names of all else in the folder).
+        (sorted list of the paths to read, sorted list of the names of everything else in the folder).
 
     Raises:
-        DataError: for a name of train and another split, shards that are missing, or a file that is there twice.
+        DataError: a name mentions train and another split, shards are missing, or data is there in two forms.
     """
     found, unread = {}, []
     for path in _entries(folder):
@@ -70,13 +70,13 @@ def _entries(folder):
 def _split_of(path, folder):
     named = set().union(*map(splits_in, path.relative_to(folder).parts))
     if len(named) > 1 and "train" in named:
-        raise DataError(f"{path} is by its name of {' and '.join(sorted(named))}: rename it so that it has one split's "
-                        "name, or give the file itself")
+        raise DataError(f"the name of {path} mentions the splits {' and '.join(sorted(named))}: rename it so that it "
+                        "mentions one, or pass the file itself")
     return next((split for split in reversed(TRAIN + EVAL) if split in named), None)
 
 
 def _check_whole(paths):
-    """Refuse shards without the others, and one file in two forms (whole and in shards, plain and .gz)."""
+    # Refuse incomplete shards, and one file in two forms (whole and sharded, plain and .gz).
     groups = {}
     for path in paths:
         name = path.name.lower().removesuffix(".gz")
@@ -87,7 +87,7 @@ def _check_whole(paths):
     for (folder, whole), group in groups.items():
         numbers, counts, files = zip(*group)
         if len(set(counts)) > 1 or len(set(numbers)) < len(numbers):
-            raise DataError(f"{files[0]} and {files[-1].name} are by their names the same data twice: keep one of them")
+            raise DataError(f"{files[0]} and {files[-1].name} are the same data twice by their names: keep one of them")
         if len(numbers) != counts[0] or min(numbers) > 1 or max(numbers) - min(numbers) >= counts[0]:
-            raise DataError(f"{folder}: {len(numbers)} of {counts[0]} shards of {whole} are there, as {files[0].name}; "
-                            "needed are all: get the others")
+            raise DataError(f"{folder}: found {len(numbers)} of {counts[0]} shards of {whole}, such as "
+                            f"{files[0].name}; all are needed: get the others")

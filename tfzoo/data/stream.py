@@ -1,4 +1,4 @@
-"""A corpus as one stream of tokens, cut into windows, for causal language models."""
+"""A corpus as one stream of tokens, split into windows, for causal language models."""
 import numpy as np
 
 from tfzoo.data.batches import Batches
@@ -6,19 +6,22 @@ from tfzoo.errors import DataError
 
 
 class StreamBatches(Batches):
-    """Windows of one stream of tokens for a causal language model; each token is a target once an epoch.
+    """Batch windows of one stream of tokens for a causal language model; each token is a target once per epoch.
 
-    `Tokenizer.separator` stands between documents: an end token and what opens a text (Llama's <s>); the first
-    token of the stream is predicted from the last of these. In training the windows begin at another place in each
-    epoch and the stream is a circle; evaluation cuts it from its beginning.
-    Of the stream nothing is held but where each document begins: windows are read where the documents' tokens lie.
+    `Tokenizer.separator` joins the documents: an end token and the opening of a text (Llama's <s>); the first token of
+    the stream is predicted from the separator's last token. In training the stream is circular and windows start at
+    another offset in each epoch; in evaluation they start at its beginning.
+    Only the start of each document in the stream is held in memory; windows read the documents' tokens in place.
 
     Args:
         encoded: EncodedTexts, the documents.
-        tokenizer: of the special tokens.
-        batch_size, max_length: int, rows and width of a batch.
-        seed: int or None, None for evaluation.
-        raw_bytes: int, UTF-8 bytes that the texts spell, or None; these are the references.
+        tokenizer: Tokenizer, for the special tokens.
+        batch_size, max_length: int, rows of a batch and tokens of a row.
+        seed: int, of the shuffling; None for evaluation.
+        raw_bytes: int, UTF-8 bytes of the texts, or None; becomes `references`.
+
+    Raises:
+        DataError: no tokens.
     """
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, raw_bytes=None):
@@ -27,8 +30,8 @@ class StreamBatches(Batches):
         lengths = encoded.lengths
         if not lengths.any():
             raise DataError("no text: allowed is one token or more")
-        lengths += len(self.separator)  # which follows each document but the last
-        self.firsts = np.zeros(len(lengths), np.int64)  # where each document begins in the stream
+        lengths += len(self.separator)  # follows each document but the last
+        self.firsts = np.zeros(len(lengths), np.int64)  # where each document starts in the stream
         np.cumsum(lengths[:-1], out=self.firsts[1:])
         self.size = int(self.firsts[-1] + lengths[-1]) - len(self.separator)
         self.batch_size, self.length, self.seed = batch_size, max_length, seed
@@ -37,8 +40,8 @@ class StreamBatches(Batches):
         self._kept = (None, None, None)
 
     def _epoch(self, epoch):
-        """Return (where the epoch begins in the stream, its windows in order)."""
-        kept = self._kept  # one value, so that threads may ask for different epochs
+        # Where the epoch starts in the stream, and its windows in order.
+        kept = self._kept  # read once, so that threads may ask for different epochs
         if kept[0] == epoch:
             return kept[1:]
         shift, order = 0, np.arange(self.windows, dtype=np.min_scalar_type(self.windows))
@@ -50,13 +53,13 @@ class StreamBatches(Batches):
         return shift, order
 
     def _windows(self, step):
-        """Return (windows of the batch of a step: int64 [at most B], where the epoch begins in the stream)."""
+        # The windows of a batch, int64 [at most B], and where the epoch starts in the stream.
         epoch, index = divmod(step, self.batches_per_epoch)
         shift, order = self._epoch(epoch)
         return order[index * self.batch_size:(index + 1) * self.batch_size].astype(np.int64), shift
 
     def _tokens(self, places):
-        """Return the tokens at places of the stream, int32 of their shape; -1 is what its first is predicted from."""
+        # Place -1 is the separator's last token, from which the first token is predicted.
         document = np.maximum(np.searchsorted(self.firsts, places, side="right") - 1, 0)
         start, end = self.encoded.starts[document], self.encoded.ends[document]
         place = start + places - self.firsts[document]
@@ -66,7 +69,7 @@ class StreamBatches(Batches):
         return tokens
 
     def rows(self, step):
-        """Return the number of each row's window in its epoch, int64 [B]; -1 is padding."""
+        """Return the index of each row's window in its epoch, int64 [B]; -1 is padding."""
         windows = self._windows(step)[0]
         return np.pad(windows, (0, self.batch_size - len(windows)), constant_values=-1)
 
@@ -77,7 +80,12 @@ class StreamBatches(Batches):
         return np.unique(np.searchsorted(self.firsts, places, side="right") - 1)
 
     def batch(self, step):
-        """Return the batch of a step: dict of NumPy arrays; weights are 0 beyond the end of the epoch."""
+        """Return the batch of a step.
+
+        Returns:
+            dict: token_ids, padding_mask and labels, int32 [B, T], and weights, float32 [B, T], 0 beyond the end of the
+            epoch.
+        """
         rows, shift = self._windows(step)
         places = np.full((self.batch_size, self.length), self.size)
         places[:len(rows)] = rows[:, None] * self.length + np.arange(self.length)

@@ -1,4 +1,4 @@
-"""Text files of any size for language modelling: read from the disk each time, never held in memory together."""
+"""Text files of any size for language modelling, read from disk each time and never held in memory as a whole."""
 import collections
 import copy
 import hashlib
@@ -12,29 +12,32 @@ from tfzoo.data.plan import split_rows
 from tfzoo.data.readers import Blocks, Lines, ending_of, hash_content, read_documents, read_rows, whole_documents
 from tfzoo.errors import DataError
 
-FORMAT = 2  # of what is remembered of a text: another way of reading it wants another number
+FORMAT = 2  # of the cached scan of the files: increment it if the way of reading them changes
 
 
 class TextFiles:
-    """Hold the texts of data files: a count, and a way to read them again and again.
+    """Represent the texts of data files: their number, and repeated reading.
 
-    Like Source it has a length, a name, columns and a fingerprint, and it can be split; unlike it, no text stays in
-    memory (a split takes 4 bytes a text).
+    Like Source it has a length, a name, columns and a fingerprint, and can be split; unlike Source, it keeps no text in
+    memory (a split takes 4 bytes per text).
 
     Args:
         paths: list of paths of one or more files, see `readers.ENDINGS`.
-        document: what is one text of a .txt, see read_documents.
-        max_bad_rows: int, over all files.
+        document: str, what counts as one text in a .txt, see read_documents.
+        max_bad_rows: int, skip up to this many bad rows over all files.
 
     Attributes:
-        name: str. content: str, the SHA-256 of what is in the files and how it is read.
+        name: str.
+        content: str, the SHA-256 of the files' content and of how it is read.
         characters: int, of all texts in the files.
-        rows: int [N], the numbers of the texts that it holds; None for all of them.
-        raw_bytes: int, UTF-8 bytes of the files; None where the texts do not hold all of them.
-        replaced, skipped: int, U+FFFD put in for invalid UTF-8, and bad rows left out.
+        rows: int [N], the indices of the texts that this part holds; None for all of them.
+        raw_bytes: int, UTF-8 bytes of the files; None if the texts do not hold all of them.
+        replaced: int, the number of U+FFFD inserted for invalid UTF-8.
+        skipped: int, the number of bad rows skipped.
 
     Raises:
-        As read_rows and read_documents; DataError where there is no text.
+        DataError: no texts.
+        Also as read_rows and read_documents.
     """
 
     columns = ("text",)
@@ -45,7 +48,7 @@ class TextFiles:
         self.content = self._hash_files()
         self._about = remember("texts", self.content, self._scan)
         if self._about["skipped"] > max_bad_rows:
-            self._scan()  # which says in what row
+            self._scan()  # raises with the row
         self.replaced, self.skipped, self.characters = (self._about[key] for key in
                                                         ("replaced", "skipped", "characters"))
         whole = document == "file" and all(ending_of(path) == ".txt" for path in paths)
@@ -61,12 +64,12 @@ class TextFiles:
         return hashlib.sha256(json.dumps([FORMAT, state, self.document]).encode()).hexdigest()
 
     def verify(self):
-        """Raise DataError where the files are no longer what they were."""
+        """Check that the files have not changed since they were opened; DataError if they have."""
         if self._hash_files() != self.content:
-            raise DataError(f"{self.name} was changed while it was read: run again when it is whole")
+            raise DataError(f"{self.name} was changed while it was read: run again once it is complete")
 
     def _read(self, counts):
-        """Yield (str, bool) of all texts, see read_documents, and add up in `counts` what was met."""
+        # Yields the pieces of all texts, see read_documents, and adds up raw_bytes, replaced and skipped in `counts`.
         bad = []
         for path in self.paths:
             if ending_of(path) == ".txt":
@@ -80,7 +83,7 @@ class TextFiles:
         counts["skipped"] = len(bad)
 
     def _scan(self):
-        """Count what is in the files; `long` has the number and the UTF-8 bytes of each text that comes in pieces."""
+        # `long` lists the index and the UTF-8 bytes of each text that comes in pieces.
         counts, long, size = collections.Counter(texts=0, characters=0), [], 0
         with progress_bar(f"read {self.name}", None) as bar:
             for text, ends in self._read(counts):
@@ -96,11 +99,11 @@ class TextFiles:
         return {**counts, "long": long}
 
     def all_pieces(self):
-        """Yield (str, bool), see read_documents, of all texts in the files, whatever `rows` says."""
+        """Yield (str, bool), see read_documents, of all texts in the files, regardless of `rows`."""
         return self._read(collections.Counter())
 
     def pieces(self):
-        """Yield (str, bool), see read_documents, of the texts that it holds."""
+        """Yield (str, bool), see read_documents, of the texts in `rows`."""
         if self.rows is None:
             yield from self.all_pieces()
             return
@@ -118,17 +121,17 @@ class TextFiles:
 
     @property
     def texts(self):
-        """Return all texts, in memory, as Source does: a tuple of one list of str."""
+        """Read all texts into memory, as Source holds them: a tuple of one list of N str."""
         return (list(whole_documents(self.pieces())),)
 
     @property
     def numbers(self):
-        """Return the numbers of the texts in the files, see Source."""
+        """Return the indices of the texts in the files, see Source."""
         return self.rows
 
     @property
     def fingerprint(self):
-        """Return the SHA-256 of all examples in order, as hex: that of a Source with the same texts."""
+        """Return the SHA-256 of all examples in order, as hex; equal to that of a Source with the same texts."""
         rows = None if self.rows is None else hashlib.sha256(self.rows.tobytes()).hexdigest()
         return remember("fingerprint", [self.content, rows], self._hash_texts)
 
@@ -146,7 +149,7 @@ class TextFiles:
         return digest.hexdigest()
 
     def split(self, fraction, seed):
-        """Divide into (training, evaluation), the latter a random share; raises ConfigError where one were empty."""
+        """Split into (training, evaluation) at random, see `split_rows`; ConfigError if one would be empty."""
         parts = []
         names = (self.name, f"{self.name} (evaluation share)")
         for rows, name in zip(split_rows(len(self), fraction, seed), names):

@@ -1,4 +1,4 @@
-"""Data sets prepared by TensorFlow Datasets, read from its folder; the network only where that is allowed."""
+"""Data sets prepared by TensorFlow Datasets, read from its folder; the network is used only if allowed."""
 import os
 import pathlib
 
@@ -10,7 +10,7 @@ FIRSTS = ("premise", "question", "sentence1", "question1", "text1", "text_a", "s
 
 
 def _prepared(root, name):
-    """Return the folder of the newest prepared version, or None; NAME may end in /config or :version as in TFDS."""
+    # The folder of the newest prepared version, or None.
     name, _, version = name.partition(":")
     infos = [path.parent for path in (root / name).rglob("dataset_info.json")]
     infos = [path for path in infos if not version or path.name == version]
@@ -19,20 +19,23 @@ def _prepared(root, name):
 
 
 def read_tfds(name, columns, splits, allow_download=False):
-    """Read a data set of TFDS.
+    """Read a TFDS data set.
 
     Args:
         name: str, NAME, NAME/CONFIG or NAME:VERSION.
         columns: tuple, ("text",) or ("text", "label").
-        splits: tuple of names; the first that the data set has is read.
-        allow_download: bool.
+        splits: tuple of names; the first one that the data set has is read.
+        allow_download: bool, download and prepare it if it is not prepared.
 
     Returns:
-        List of dict of str: text, text_pair where there are two texts, label; None where it has none of the splits.
+        List of dict of str: text, text_pair if there are two texts, and label if requested; None if the data set has
+        none of the splits and train is not among them.
 
     Raises:
-        FileNotFoundError: not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets), and no download allowed.
-        DataError: no such data set, or its features are others.
+        FileNotFoundError: not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets), and downloads not allowed.
+        DataError: TFDS cannot prepare it, or it has no train split.
+        ConfigError: its features are not one or two texts and, if requested, a class label.
+        OSError: the folder cannot be written.
     """
     import tensorflow_datasets as tfds
     root = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
@@ -47,7 +50,7 @@ def read_tfds(name, columns, splits, allow_download=False):
         except Exception as error:  # TFDS raises whatever its hosts and parsers raise
             if failed := files.writing_error(error, f"tfds:{name} in {root}, see TFDS_DATA_DIR"):
                 raise failed from None
-            raise DataError(f"tfds:{name} cannot be had: {str(error).strip().splitlines()[0]}") from error
+            raise DataError(f"tfds:{name} cannot be prepared: {str(error).strip().splitlines()[0]}") from error
     else:
         builder = tfds.builder_from_directory(folder)
     split = next((split for split in splits if split in builder.info.splits), None)
@@ -56,7 +59,7 @@ def read_tfds(name, columns, splits, allow_download=False):
             raise DataError(f"tfds:{name} has the splits {', '.join(builder.info.splits)}: needed is train")
         return None
     texts = [key for key, feature in builder.info.features.items() if isinstance(feature, tfds.features.Text)]
-    # TFDS gives features in any order: the first text of a pair is told by its name.
+    # TFDS returns features in any order; the name identifies the first text of a pair.
     texts = sorted(set(texts) - {"idx", "id"}, key=lambda key: (key not in FIRSTS, key))
     texts = ["text"] if "text" in texts else texts
     label = dict(builder.info.features).get("label")

@@ -1,7 +1,7 @@
-"""Sentences of words with their tags: CoNLL columns from .conll, .jsonl {"tokens", "tags"}, and .gz of each.
+"""Read sentences of words with tags: CoNLL columns from .conll, or .jsonl {"tokens", "tags"}, also gzipped.
 
-Columns are divided by blanks and tabs alone, so that U+00A0 or U+3000 is a token like others, and by tabs where a line
-has as many of them as columns take, so that a token may hold blanks; # never begins a comment.
+Columns are separated by spaces and tabs only, so that U+00A0 or U+3000 can be a token. If a line has exactly the tabs
+that its columns need, only tabs separate them, so that a token may hold spaces. # never begins a comment.
 """
 import re
 
@@ -17,19 +17,20 @@ def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None
     """Read sentences one by one.
 
     Args:
-        lines: Lines of a .conll (a word a line: the token first, its tag last; sentences end at blank lines, documents
-            begin at lines with -DOCSTART-) or of a .jsonl.
+        lines: Lines of a .conll (one word per line, the token first and its tag last; sentences end at blank lines,
+            documents start at lines with -DOCSTART-) or of a .jsonl.
         needed: ("tokens", "tags") or ("tokens",).
-        max_bad_rows: int, up to so many bad sentences are skipped.
+        max_bad_rows: int, skip up to this many bad sentences.
         on_bad: callable of a message for each skipped sentence, or None.
 
     Yields:
-        dict: tokens and tags (where needed), lists of as many str; document, int, the -DOCSTART- lines before it.
+        dict: tokens and, if needed, tags, lists of str of equal length; document, int, the number of -DOCSTART- lines
+        before the sentence.
 
     Raises:
-        ConfigError: for another ending.
-        DataError: for one bad sentence more than allowed, with file, line and reason.
-        FileNotFoundError, OSError: where the file cannot be read.
+        ConfigError: an unsupported file ending.
+        DataError: more bad sentences than allowed, with file, line and reason.
+        FileNotFoundError, OSError: the file cannot be read.
     """
     tagged = "tags" in needed
     if ending_of(lines.path, SENTENCE_ENDINGS) == ".jsonl":
@@ -40,7 +41,6 @@ def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None
 
 
 def _of_objects(lines, tagged):
-    """Yield (line number, sentence or None, reason) of a .jsonl."""
     for number, record, reason in json_objects(lines):
         if not reason:
             reason = _problem(record, tagged)
@@ -52,7 +52,7 @@ def _problem(record, tagged):
     for key in ("tokens", "tags")[:1 + tagged]:
         values = record.get(key)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            return f"no list of strings in {key}"
+            return f"{key} is not a list of strings"
     if not tagged:
         return ""
     if len(record["tokens"]) != len(record["tags"]):
@@ -61,7 +61,7 @@ def _problem(record, tagged):
 
 
 def _of_columns(lines, tagged):
-    """Yield (line number, sentence or None, reason) of a .conll; a bad sentence goes by its first bad line."""
+    # Yields (line number, sentence or None, reason); the number of a bad sentence is that of its first bad line.
     rows, width, document, bad, number = [], None, 0, None, 0
     for number, line in enumerate(lines, 1):
         cells = _BLANKS.split(line.strip(" \t\r\n"))
@@ -82,7 +82,6 @@ def _of_columns(lines, tagged):
 
 
 def _wrong(cells, width):
-    """Return what is wrong with a word's columns; "" where nothing is."""
     if len(cells) < 2 or not cells[-1].strip():
         return f"no tag after {shown(cells[0])}"
     return "" if len(cells) == width else f"{len(cells)} columns, the first word has {width}"

@@ -1,7 +1,7 @@
-"""Rows from .jsonl .tsv .csv, plain text from .txt, and .gz of each; all of them in flat memory.
+"""Read rows from .jsonl, .tsv and .csv and plain text from .txt, also gzipped, in constant memory.
 
-Invalid UTF-8 becomes U+FFFD as Python's `decode(errors="replace")` has it, and is counted. A UTF-8 byte order mark is
-no text.
+Invalid UTF-8 is replaced by U+FFFD, as Python's `decode(errors="replace")` does, and counted. A UTF-8 byte order mark
+is dropped.
 """
 import codecs
 import contextlib
@@ -20,30 +20,30 @@ from tfzoo.files import local_path
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
 FIELDS = ("text", "text_pair", "label")
 REPLACEMENT = "\ufffd"
-BLOCK = 2 ** 14  # bytes read at once, and the characters of a piece of a long document
+BLOCK = 2 ** 14  # bytes read at once, and the least characters of a piece of a long document
 _SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: text.split("\n"),
           "file": lambda text: [text]}
 DOCUMENTS = tuple(_SPLIT)
-_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # behind the ending: data.jsonl-00000-of-00002
+_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # after the ending: data.jsonl-00000-of-00002
 
 
 def find_ending(path):
-    """Return the lower-case ending of a data file without .gz and a shard's number; "-" is standard input: .txt."""
+    """Return the lower-case ending of a data file, without .gz and a shard number; that of "-" (stdin) is .txt."""
     name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
     return pathlib.Path(_SHARD.sub("", "x" + name if name.startswith("-") else name)).suffix
 
 
 def ending_of(path, allowed=ENDINGS):
-    """Return the ending of a data file as `find_ending`, or raise ConfigError."""
+    """Return the ending of a data file, see `find_ending`; ConfigError if it is not in `allowed`."""
     ending = find_ending(path)
     if ending not in allowed:
-        raise ConfigError(f"{path}: allowed are files ending in {' '.join(allowed)}, or those with .gz")
+        raise ConfigError(f"{path}: allowed are files ending in {' '.join(allowed)}, also with .gz")
     return ending
 
 
 @contextlib.contextmanager
 def _opened(path):
-    """Open a file, decompressed; "-" and what begins with it is standard input."""
+    # Decompressed; a name that begins with "-" is standard input.
     try:
         if str(path).startswith("-"):
             yield sys.stdin.buffer
@@ -51,24 +51,27 @@ def _opened(path):
         with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as stream:
             yield stream
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error}); get it again") from None
+        raise DataError(f"{path}: not a complete gzip file ({error}); get it again") from None
 
 
 def hash_content(path):
-    """Return the SHA-256 of a file's bytes, decompressed, as hex."""
+    """Return the SHA-256 of a file's decompressed bytes, as hex."""
     with _opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Lines:
-    """Iterate over the lines of a file, decompressed and decoded, and count what was met.
+    """Iterate over the lines of a file, decompressed and decoded, and count bytes and replacements.
 
     Args:
         path: str or path; "-" (or "-.jsonl" and the like) is standard input.
 
     Attributes:
-        raw_bytes: int, decompressed bytes read so far.
-        replaced: int, U+FFFD put in for invalid UTF-8 so far.
+        raw_bytes: int, decompressed bytes read so far, without a byte order mark.
+        replaced: int, the number of U+FFFD inserted for invalid UTF-8 so far.
+
+    Raises:
+        DataError: while iterating, UTF-16 or UTF-32, or an incomplete gzip file.
     """
 
     def __init__(self, path):
@@ -88,7 +91,7 @@ class Lines:
 
     def _without_mark(self, raw):
         if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
-            raise DataError(f"{self.path} is UTF-16 or UTF-32 by its first bytes: write it as UTF-8")
+            raise DataError(f"{self.path} is UTF-16 or UTF-32 by its byte order mark: convert it to UTF-8")
         return raw.removeprefix(codecs.BOM_UTF8)
 
     def _parts(self, stream):
@@ -96,13 +99,13 @@ class Lines:
 
 
 class Blocks(Lines):
-    """Iterate over the text of a file as Lines does, in blocks of about BLOCK bytes that end anywhere."""
+    """Iterate over the text of a file as Lines does, in blocks of about BLOCK bytes that may end anywhere."""
 
     def _parts(self, stream):
         left = b""
         while data := stream.read(BLOCK):
             data = left + data
-            # A character that may go on waits for the next block: each decodes as it would in the whole.
+            # Hold back a character that may continue in the next block, so that blocks decode as the whole file does.
             begun = next((back for back in (1, 2, 3) if data[-back:][:1] >= b"\xc0"), 0)
             yield data[:len(data) - begun]
             left = data[len(data) - begun:]
@@ -111,7 +114,7 @@ class Blocks(Lines):
 
 
 def json_objects(lines):
-    """Yield (line number, dict or None, reason for None) of the lines of a .jsonl that are not blank."""
+    """Yield (line number, dict or None, reason for None) for each line of a .jsonl that is not blank."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -132,7 +135,6 @@ def _once(pairs):
 
 
 def _records(lines, needed):
-    """Return (line number, dict or None, reason) of the rows of a file."""
     ending = ending_of(lines.path)
     if ending == ".txt":
         return ((number, {"text": line.removesuffix("\n").removesuffix("\r")}, "")
@@ -143,15 +145,25 @@ def _records(lines, needed):
 def _problem(row, needed):
     wrong = [key for key in {**dict.fromkeys(needed), "text_pair": None} if not isinstance(row.get(key, ""), str)]
     if wrong:
-        return f"{wrong[0]} is {shown(row[wrong[0]])}, no string{' or whole number' if wrong[0] == 'label' else ''}"
+        return f"{wrong[0]} is {shown(row[wrong[0]])}, not a string{' or whole number' if wrong[0] == 'label' else ''}"
     missing = [key for key in needed if key not in row]
     if missing:
-        return f"no string in {', '.join(missing)}"
+        return f"no value for {', '.join(missing)}"
     return "an empty label" if "label" in needed and not row["label"].strip() else ""
 
 
 def skip_bad(path, found, needed, max_bad_rows, on_bad):
-    """Yield the rows of (line number, row, reason why it is bad), of which `max_bad_rows` may be bad; see read_rows."""
+    """Yield the good rows and skip up to `max_bad_rows` bad ones; see read_rows.
+
+    Args:
+        path: str or path, for messages.
+        found: iterable of (line number, row, reason why it is bad or "").
+        needed: tuple of str, the required columns, for the error.
+        max_bad_rows, on_bad: see read_rows.
+
+    Raises:
+        DataError: one bad row more than allowed.
+    """
     skipped = 0
     for number, row, reason in found:
         if not reason:
@@ -169,28 +181,27 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
     """Read rows one by one.
 
     Args:
-        lines: Lines of a .jsonl, of a .tsv or .csv with a header (see `tables`), or of a .txt (each line a text).
-        needed: tuple of the columns that each row must have; text_pair is read where it is, others are ignored.
-        max_bad_rows: int, so many bad rows are skipped.
+        lines: Lines of a .jsonl, of a .tsv or .csv with a header (see `tables`), or of a .txt (one text per line).
+        needed: tuple of the columns that each row must have; text, text_pair and label are read, others are ignored.
+        max_bad_rows: int, skip up to this many bad rows.
         on_bad: callable of a message for each skipped row, or None.
 
     Yields:
-        dict of str: text, and text_pair, label where the row has them; a label that is a whole number becomes str.
-        Blank lines of a .jsonl, .tsv and .csv are none.
+        dict of str: text, text_pair and label, as far as the row has them; a label that is a whole number becomes str.
+        Blank lines of a .jsonl, .tsv or .csv are skipped.
 
     Raises:
-        ConfigError: for another ending, and for rows without labels where they are needed from a .txt.
-        DataError: for one bad row more than allowed, with file, line and reason.
-        FileNotFoundError, OSError: where the file cannot be read.
+        ConfigError: an unsupported file ending, or labels needed from a .txt.
+        DataError: more bad rows than allowed, with file, line and reason.
+        FileNotFoundError, OSError: the file cannot be read.
     """
     path = lines.path
     if ending_of(path) == ".txt" and "label" in needed:
-        raise ConfigError(f"{path}: allowed for labelled texts are .jsonl, .tsv and .csv, or those with .gz")
+        raise ConfigError(f"{path}: allowed for labelled texts are .jsonl, .tsv and .csv, also with .gz")
     yield from skip_bad(path, _texts(path, lines, needed), needed=needed, max_bad_rows=max_bad_rows, on_bad=on_bad)
 
 
 def _texts(path, lines, needed):
-    """Yield (line number, row, reason) of the texts of a file."""
     for number, record, reason in _records(lines, needed):
         row = {key: record[key] for key in FIELDS if record.get(key) is not None} if record is not None else {}
         if isinstance(row.get("label"), int):
@@ -199,18 +210,18 @@ def _texts(path, lines, needed):
 
 
 def read_documents(parts, document="paragraph"):
-    """Divide a text into documents, in flat memory.
+    """Split a text into documents, in constant memory.
 
     Args:
-        parts: iterable of str, the text in parts of any length, as Blocks or Lines of a .txt.
-        document: what is one document: "paragraph" (between blank lines), "line" or "file".
+        parts: iterable of str, the text in parts of any length, such as Blocks or Lines of a .txt.
+        document: "paragraph" (separated by blank lines), "line" or "file", what counts as one document.
 
     Yields:
-        (str, bool): documents that are not blank, and True; one that is long comes in several pieces, and True with its
-        last, which may be empty.
+        (str, bool): pieces of documents that are not blank, and whether the piece ends its document. A long document
+        comes in several pieces, the last of which may be empty.
 
     Raises:
-        ConfigError: for an unknown kind of document.
+        ConfigError: an unknown kind of document.
     """
     if document not in DOCUMENTS:
         raise ConfigError(f"--document={document}: allowed are {', '.join(DOCUMENTS)}")
@@ -223,7 +234,7 @@ def read_documents(parts, document="paragraph"):
             begun = False
         if len(left) >= BLOCK and (begun or not left.isspace()):
             end = len(left.rstrip(" \t\r"))
-            end -= left[end - 1:end] == "\n"  # it may begin a separator
+            end -= left[end - 1:end] == "\n"  # it may start a separator
             yield left[:end], False
             left, begun = left[end:], True
     if begun or (left and not left.isspace()):
@@ -231,7 +242,7 @@ def read_documents(parts, document="paragraph"):
 
 
 def whole_documents(pieces):
-    """Yield the documents of (str, bool), see read_documents, each as one str."""
+    """Join the pieces of documents, (str, bool) from read_documents, and yield each document as one str."""
     held = []
     for text, ends in pieces:
         held.append(text)

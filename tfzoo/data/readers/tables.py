@@ -1,8 +1,8 @@
-"""Rows of .csv and .tsv as Python's csv module and spreadsheets write them, with any line ends.
+"""Read rows of .csv and .tsv as Python's csv module and spreadsheets write them, with any line ends.
 
-In .csv quotes are those of RFC 4180. In .tsv a line is a row and a field is quoted only where it is one well-formed
-quoted field, else its quotes are text; a quoted field holds tabs or line breaks only where its lines alone are no rows,
-and together one with as many fields as the header. A blank line is no row.
+In .csv, quotes follow RFC 4180. In .tsv, a line is a row, and quotes are text unless they enclose one well-formed
+quoted field. A quoted field in .tsv may hold tabs or line breaks only if its lines are not rows on their own and
+together form a row with as many fields as the header. Blank lines are skipped.
 """
 import collections
 import csv
@@ -10,7 +10,7 @@ import re
 
 from tfzoo.errors import DataError, shown
 
-AHEAD = 1000  # lines that a row of a .tsv may have
+AHEAD = 1000  # the most lines of one row of a .tsv
 _LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
@@ -21,13 +21,14 @@ def table_rows(lines, ending, needed, known):
     Args:
         lines: Lines.
         ending: ".csv" or ".tsv".
-        needed, known: tuples of the columns that there must be, and that there may be once.
+        needed: tuple of str, the columns that the header must have.
+        known: tuple of str, the columns that it may have only once.
 
     Yields:
-        (number of the line that a row begins in, dict of column to str or None, reason for None).
+        (line number where the row begins, dict of column to str or None, reason for None).
 
     Raises:
-        DataError: for a header without the columns needed or with a known one twice; for a quote that is never closed.
+        DataError: a needed column is missing from the header, a known one occurs twice, or a quote is never closed.
     """
     rows = (_csv_rows if ending == ".csv" else _tsv_rows)(lines.path, _divide(lines))
     number, header, reason = next(rows, (1, (), ""))
@@ -35,7 +36,7 @@ def table_rows(lines, ending, needed, known):
     wrong += [f"{header.count(name)} columns are named {name}" for name in known if header and header.count(name) > 1]
     if reason or header and wrong:
         raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(header)}, needed are "
-                        f"the columns {' and '.join(needed)}, divided by {'commas' if ending == '.csv' else 'tabs'}")
+                        f"the columns {' and '.join(needed)}, separated by {'commas' if ending == '.csv' else 'tabs'}")
     for number, row, reason in rows:
         if row is not None and len(row) != len(header):
             row, reason = None, f"{len(row)} columns, the header has {len(header)}"
@@ -43,13 +44,13 @@ def table_rows(lines, ending, needed, known):
 
 
 def _divide(lines):
-    """Yield lines that also end at a carriage return alone."""
+    # Lines may also end at a lone carriage return.
     for line in lines:
         yield from filter(None, _LONE_RETURN.split(line)) if "\r" in line else (line,)
 
 
 def _next_record(reader):
-    """Return the next record of a csv.reader, however long its fields are; the limit is one for the whole process."""
+    # Fields may have any length; the limit is global to the process, so it is restored.
     limit = csv.field_size_limit(2 ** 31 - 1)
     try:
         return next(reader)
@@ -58,7 +59,6 @@ def _next_record(reader):
 
 
 def _csv_rows(path, lines):
-    """Yield (line number, list of str or None, reason for None)."""
     reader = csv.reader(lines, strict=True)
     while True:
         number = reader.line_num + 1
@@ -67,7 +67,7 @@ def _csv_rows(path, lines):
         except StopIteration:
             return
         except csv.Error as error:
-            if str(error) == "unexpected end of data":  # all rows from here would be one bad one
+            if str(error) == "unexpected end of data":  # all remaining rows would be one bad row
                 raise DataError(f"{path} line {number}: a quote that opens in this row is never closed") from None
             yield number, None, f"not CSV ({error})"
             continue
@@ -76,15 +76,14 @@ def _csv_rows(path, lines):
 
 
 def _tsv_rows(path, lines):
-    """Yield what _csv_rows does."""
     lines, held, number, width = iter(lines), collections.deque(), 1, None
     while line := next(_ahead(held, lines), None):
         cells, used, reason = _cells(line), 1, ""
         record, count = _quoted_record(_ahead(held, lines)) if '"' in line and width and (
             len(cells) != width or _opens(cells[-1])) else ([], 0)
         if len(record) == len(cells) == width == 1:
-            reason = (f"a quote opens here and closes in line {number + count - 1}: allowed in a .tsv of one column is "
-                      "a text in each line; write it as .csv or .jsonl")
+            reason = (f"a quote opens here and closes in line {number + count - 1}: in a .tsv of one column each line "
+                      "is a text; write it as .csv or .jsonl")
         elif record and len(record) == width and not (
                 len(cells) == width == len(_cells(next(_ahead(held, lines, 1))))):
             cells, used = record, count
@@ -107,7 +106,7 @@ def _cells(line):
 
 
 def _ahead(held, lines, start=0):
-    """Yield the lines to come, up to AHEAD, which stay in `held`."""
+    # Looks ahead up to AHEAD lines, which stay in `held`.
     for place in range(start, AHEAD):
         while place >= len(held):
             line = next(lines, None)
@@ -118,7 +117,7 @@ def _ahead(held, lines, start=0):
 
 
 def _quoted_record(lines):
-    """Return (fields, count of lines) of the record that lines begin with by the rules of .csv, ([], 0) for none."""
+    # The first record by the rules of .csv and its number of lines; ([], 0) if there is none.
     reader = csv.reader(lines, delimiter="\t", strict=True)
     try:
         return _next_record(reader), reader.line_num
