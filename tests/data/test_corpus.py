@@ -1,4 +1,4 @@
-"""Corpora on the disk: the ids of encoding whole texts, encoded once, whole or not there, whoever builds beside."""
+"""Corpora on disk: the ids of whole texts, encoded once, written atomically even by concurrent processes."""
 import json
 import multiprocessing
 import os
@@ -19,11 +19,11 @@ from tfzoo.data.source import Source
 from tfzoo.data.text_files import TextFiles
 from tfzoo.text import learn_tokenizer, load_tokenizer
 
-FORK = multiprocessing.get_context("fork")  # children that use no TensorFlow
+FORK = multiprocessing.get_context("fork")  # safe, as the children use no TensorFlow
 
 
 class Letters:
-    """A tokenizer without TensorFlow: a character is its code point; `before` is called with each encoding."""
+    """Encode characters as code points, without TensorFlow; `before` is called before each encoding."""
 
     kind, vocab_size, fingerprint = "bytes", 2 ** 16, "letters"
 
@@ -46,7 +46,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path):
-    """A source of three texts."""
+    """Return a source of three texts."""
     (tmp_path / "a.txt").write_text("one\n\ntwo\n\nthree")
     return TextFiles([tmp_path / "a.txt"])
 
@@ -66,7 +66,7 @@ def tokenizers():
 
 
 def text_with_blanks():
-    """Return a text in which every kind of blank, letter, digit and mark stands beside every other."""
+    """Return a text in which every kind of whitespace, letter, digit and mark occurs next to every other."""
     kinds = ["a", "Z\u00e9", "7", "\u4e2d", "!", "'s", "'re", "\u0301", "\ufffd", "\x00", " ", "  ", "\n", "\t", "\r\n",
              "\u00a0", "\u2028", "\x1c", "\x85", "\u180e", "\u3000", "\x0b"]
     order = np.random.default_rng(0).integers(len(kinds), size=4000)
@@ -95,7 +95,7 @@ def test_a_vocabulary_learned_from_pieces_is_that_of_the_whole(tmp_path, monkeyp
     pieces = list(source.passages())
     assert len(pieces) > 300
     assert learn_tokenizer("learn:bpe:600", pieces).fingerprint == learn_tokenizer("learn:bpe:600", [text]).fingerprint
-    # WordPiece learned twice gives two vocabularies (`tokenizers` orders letters at random): its words are compared.
+    # Compare the words that WordPiece learns from: its vocabulary varies, as `tokenizers` orders letters at random.
     backend = load_tokenizer(vocab_dir() / "bert_uncased")._backend
 
     def words(texts):

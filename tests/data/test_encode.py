@@ -1,4 +1,4 @@
-"""Long texts in pieces, and pairs of sentences as BERT makes them."""
+"""Splitting of long texts, and BERT's sentence pairs."""
 import numpy as np
 import pytest
 
@@ -44,13 +44,13 @@ def test_pairs_are_neighbours_or_of_two_documents():
 @pytest.mark.parametrize("ends_between", [1, 2])
 def test_pairs_have_room_for_all_that_the_tokenizer_puts_around_them(ends_between):
     tokenizer = load_tokenizer("bytes")
-    tokenizer.ends_between = ends_between  # two as RoBERTa's has them
+    tokenizer.ends_between = ends_between  # 2 as in RoBERTa's
     texts = [" ".join(f"{letter}{number:02d}." for number in range(30)) for letter in "abcdefgh"]
     data = task_of("masked_lm", next_sentence=True).features(Source("x", {"text": texts}), tokenizer, batch_size=4,
                                                              max_length=43)
     assert data.cut == 0
     lengths = np.concatenate([data.batch(step)["padding_mask"].sum(1) for step in range(data.batches_per_epoch)])
-    assert lengths.max() == {1: 40 + 3, 2: 36 + 4}[ends_between]  # sentences of four bytes, and special tokens
+    assert lengths.max() == {1: 40 + 3, 2: 36 + 4}[ends_between]  # sentences of four bytes, plus special tokens
 
 
 def test_single_sentences_make_no_pairs():

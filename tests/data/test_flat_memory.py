@@ -1,4 +1,4 @@
-"""A file of 200 MB takes a fraction of its size in memory, from the file to batches."""
+"""From file to batches, a file of 200 MB takes a fraction of its size in memory."""
 import json
 import subprocess
 import sys

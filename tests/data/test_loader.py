@@ -1,4 +1,4 @@
-"""Batches that are made ahead: in order, errors where they are due, and the waiting for them is told."""
+"""Prefetched batches: in order, errors raised when they are due, and waiting times reported."""
 import threading
 import time
 
@@ -10,7 +10,7 @@ from tfzoo.data.loader import prefetch
 def test_batches_come_in_order_and_are_made_ahead_in_bursts():
     made, counts = [], []
     for number, (batch, _) in enumerate(prefetch(lambda step: made.append(step) or step, range(5, 17), depth=8), 5):
-        time.sleep(0.01)  # for the thread to make what it was asked for
+        time.sleep(0.01)  # let the thread make the requested batches
         counts.append(len(made))
         assert batch == number
     assert made == list(range(5, 17)) and counts == [8] * 4 + [12] * 8
@@ -32,7 +32,7 @@ def test_nothing_waits_for_data_that_are_quicker_than_the_work():
     for _, waited in prefetch(lambda step: time.sleep(0.002), range(10)):
         waits.append(waited)
         time.sleep(0.02)
-    assert sum(waits[1:]) < 0.02 * 9 * 0.02  # the first has nothing to hide behind
+    assert sum(waits[1:]) < 0.02 * 9 * 0.02  # no work hides the wait for the first
 
 
 def test_an_error_comes_where_its_batch_is_due_and_the_thread_ends():

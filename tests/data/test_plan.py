@@ -1,4 +1,4 @@
-"""Facts of the batch plan: each example once an epoch, few shapes, little padding."""
+"""Properties of the batch plan: each example once per epoch, few shapes, little padding."""
 import numpy as np
 import pytest
 

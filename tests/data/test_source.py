@@ -1,4 +1,4 @@
-"""Sources from files, folders, TFDS and the installed Python: what is in them, and what they refuse."""
+"""Sources from files, folders, TFDS and the installed Python: their content, and what they refuse."""
 import json
 
 import numpy as np
@@ -115,7 +115,7 @@ def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def small_python():
-    """Two libraries only: the whole of it is read by the quickstart."""
+    """Read two libraries only; the quickstart reads all of it."""
     libraries, builtin.LIBRARIES = builtin.LIBRARIES, ("numpy", "keras_hub")
     yield
     builtin.LIBRARIES = libraries

@@ -1,4 +1,4 @@
-"""Files of a folder by the names of splits: no test row trains, and no file is left out without a word."""
+"""A folder's files by split names: no test row is trained on, and no file is left out silently."""
 import pytest
 
 from tfzoo.data.source import open_source
@@ -6,21 +6,21 @@ from tfzoo.errors import DataError
 
 
 def fill(folder, names):
-    """Write files that each hold their own name as their one text."""
+    """Write files that each hold their own name as their only text."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text('{"text": "%s"}\n' % name if ".json" in name else name)
 
 
 def parts_of(folder):
-    """Return the texts of the training and of the evaluation part."""
+    """Return the texts of the training and evaluation parts."""
     train, evaluation = (open_source(str(folder), ("text",), split) for split in ("train", "eval"))
     return sorted(train.texts[0]), [] if evaluation is None else sorted(evaluation.texts[0])
 
 
 @pytest.mark.parametrize("train, evaluation, others", [
     (["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"], [], ["unnamed.jsonl"]),
-    (["a.txt", "latest.txt"], ["test-00000-of-00001.txt"], []),  # "latest" has no word "test"
+    (["a.txt", "latest.txt"], ["test-00000-of-00001.txt"], []),  # "test" is not a word in "latest"
     (["a.txt"], ["val.txt"], ["test.txt"]), (["a.txt"], ["valid_1.txt", "VAL-2.txt"], ["testset.txt"]),
     (["b.txt"], ["dev_matched.txt", "dev-mismatched.txt"], ["test_matched.txt"]),
     (["Train.TXT"], ["Validation.txt"], ["TEST.TXT", "notes.txt"]),
@@ -30,7 +30,7 @@ def parts_of(folder):
     (["train.txt-00000-of-00001"], ["test.txt-00000-of-00001"], []),
     (["train/a.txt", "train/b.txt"], ["validation/a.txt"], ["test/a.txt", "old/a.txt"]),
     (["a.txt"], [], ["README.txt", ".hidden.txt", ".git/a.txt", "train_notes.md", "LICENSE", "dataset_info.json"]),
-    (["www_farodevigo_es.txt"], [], [])])  # datasets once took it for "dev"
+    (["www_farodevigo_es.txt"], [], [])])  # datasets once read "dev" in it
 def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, evaluation, others):
     fill(tmp_path, train + evaluation + others)
     assert parts_of(tmp_path) == (sorted(train), sorted(evaluation))
@@ -49,7 +49,8 @@ def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, 
     (["train-00000-of-00001.txt", "train-00000-of-00002.txt", "train-00001-of-00002.txt"], "the same data twice"),
     (["train.txt", "train-00000-of-00001.txt"], "the same data twice"), (["a.txt", "A.txt"], "the same data twice"),
     (["train_test_split.txt", "train.txt"], "mentions the splits test and train: rename it"),
-    (["test/train.txt"], "mentions the splits test and train"), (["test.txt", "dev/b.txt"], r"for training \(there are dev/b.txt, te")])
+    (["test/train.txt"], "mentions the splits test and train"),
+    (["test.txt", "dev/b.txt"], r"for training \(there are dev/b.txt, te")])
 def test_what_names_leave_open_is_refused(tmp_path, names, says):
     fill(tmp_path, names)
     with pytest.raises(DataError, match=says) as error:

@@ -1,4 +1,4 @@
-"""Texts streamed from files: the same texts, counts and fingerprints as read whole, wherever a block ends."""
+"""Texts streamed from files: the same texts, counts and fingerprints as if read whole, wherever a block ends."""
 import gzip
 import hashlib
 import json
@@ -46,7 +46,7 @@ def test_texts_and_counts_do_not_depend_on_where_blocks_end(tmp_path, monkeypatc
 
 
 def test_the_fingerprint_is_of_the_texts_as_it_always_was(tmp_path):
-    """Runs that were begun before texts were streamed go on: config.json holds this number."""
+    """Keep runs resumable that started before texts were streamed: config.json holds this fingerprint."""
     (tmp_path / "a.txt").write_text("one\n\ntwo \u00e9\n")
     digest = hashlib.sha256(json.dumps(["text", 2]).encode())
     for text in ("one", "two \u00e9\n"):
@@ -81,7 +81,7 @@ def test_rows_and_text_files_of_a_folder_are_streamed_together(tmp_path):
     (tmp_path / "train.txt").write_text("d\n\ne")
     source = open_source(str(tmp_path), ("text",), max_bad_rows=1)
     assert source.texts[0] == ["a", "", "c", "d", "e"] and source.skipped == 1
-    with pytest.raises(DataError, match="train.jsonl line 3"):  # though what is in the files is remembered
+    with pytest.raises(DataError, match="train.jsonl line 3"):  # even though the scan is cached
         open_source(str(tmp_path), ("text",))
 
 

@@ -1,7 +1,6 @@
-"""Each kind of tokenizer beside its reference: its authors' package, and what transformers puts around texts.
+"""Each kind of tokenizer with its reference: its authors' package, and transformers' special tokens around texts.
 
-Vocabularies that are not published with the development data are learned here, from lines in English, German and
-Chinese.
+Vocabularies that the development data lacks are learned here from English, German and Chinese lines.
 """
 import json
 
@@ -18,10 +17,10 @@ ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 class Reference:
-    """What encodes, cuts and joins texts: a backend of `tokenizers`, and `spell`, which turns texts into its input."""
+    """Encode, truncate and join texts with a backend of `tokenizers`; `spell` turns a text into its input."""
 
     def __init__(self, backend, spell=lambda text: text):
-        backend.encode_special_tokens = True  # a text that spells a special token is text
+        backend.encode_special_tokens = True  # a special token spelled in a text is text
         backend.no_padding()
         self.backend, self.spell = backend, spell
 
@@ -32,7 +31,7 @@ class Reference:
                                                                        add_special_tokens=False)]
 
     def join(self, parts, max_length):
-        """Return (ids, segments) of each text, or pair of texts, with special tokens."""
+        """Return (ids, segments) of each text or pair of texts, with special tokens."""
         self.backend.no_truncation()
         if max_length:
             self.backend.enable_truncation(max_length, strategy="longest_first")
@@ -42,7 +41,7 @@ class Reference:
 
 
 def learn_bpe(backend, specials=(), size=1500, **settings):
-    """Train a BPE backend on real lines: bytes where it splits texts into them."""
+    """Train a BPE backend on real lines; byte-level if its pre-tokenizer is."""
     alphabet = pre_tokenizers.ByteLevel.alphabet() if "ByteLevel" in repr(backend.pre_tokenizer) else []
     backend.train_from_iterator(real_lines()[::5], trainers.BpeTrainer(
         vocab_size=size, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False, **settings))
@@ -50,7 +49,7 @@ def learn_bpe(backend, specials=(), size=1500, **settings):
 
 
 def learn_sentencepiece(folder, name, lowercase=False, **settings):
-    """Train a SentencePiece model on real lines; returns the package's processor."""
+    """Train a SentencePiece model on real lines and return the package's processor."""
     lines = [line.lower() if lowercase else line for line in real_lines()[::5]]
     (folder / "text").write_text("\n".join(lines), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
@@ -60,13 +59,13 @@ def learn_sentencepiece(folder, name, lowercase=False, **settings):
 
 
 def template(ids, single, pair):
-    """Return a post-processor that puts special tokens, of the ids of a dict, around one text and two."""
+    """Return a post-processor that puts special tokens around one text and two; `ids` maps tokens to ids."""
     return processors.TemplateProcessing(single=single, pair=pair, special_tokens=[
         (token, number) for token, number in ids.items() if f"{token}:" in f"{pair} {single}"])
 
 
 def of_pieces(package, single, pair):
-    """Return the reference of a SentencePiece model: its ids, cut and joined by a backend that knows but numbers."""
+    """Return the reference of a SentencePiece model: its ids, truncated and joined by a backend of numbers as words."""
     backend = Tokenizer(models.WordLevel({str(number): number for number in range(package.vocab_size())}))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.post_processor = template({package.id_to_piece(number): number for number in range(package.vocab_size())},
@@ -75,7 +74,7 @@ def of_pieces(package, single, pair):
 
 
 def saved(backend, folder, **config):
-    """Return the tokenizer of a folder with the backend's tokenizer.json, and the backend as its own reference."""
+    """Save a backend and return the tokenizer loaded from its folder, with the backend itself as reference."""
     backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return load_tokenizer(folder), Reference(backend)
@@ -84,7 +83,7 @@ def saved(backend, folder, **config):
 def wordpiece(name):
     folder = vocab_dir() / name
     tokenizer = load_tokenizer(folder)
-    assert tokenizer.lowercase == (name == "bert_uncased")  # the others hold capitals
+    assert tokenizer.lowercase == (name == "bert_uncased")  # the other vocabularies have capitals
     reference = BertWordPieceTokenizer.from_file(str(folder / "vocab.txt"), lowercase=tokenizer.lowercase)
     return tokenizer, Reference(reference._tokenizer)
 
@@ -141,7 +140,7 @@ def smollm(folder):
 
 
 def gpt(folder, whole=True):
-    """GPT's of 2018, as transformers' OpenAIGPTConverter builds it: lowered, its tokens know the end of a word."""
+    """Build GPT's tokenizer (2018) as transformers' OpenAIGPTConverter does: lower-cased, with word-end tokens."""
     backend = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), \
         pre_tokenizers.BertPreTokenizer()
@@ -154,7 +153,7 @@ def gpt(folder, whole=True):
 
 
 def llama2(folder, kind):
-    """The three forms of Llama 2's and Mistral's: tokenizer.model, and what transformers makes tokenizer.json of it."""
+    """Build one of three forms of Llama 2's and Mistral's: tokenizer.model, or one of transformers' tokenizer.json."""
     around = "<s>:0 $A:0", "<s>:0 $A:0 <s>:1 $B:1"
     package = learn_sentencepiece(folder, "tokenizer", model_type="bpe", byte_fallback=True, split_digits=True,
                                   normalization_rule_name="identity", remove_extra_whitespaces=False,
@@ -179,14 +178,14 @@ def llama2(folder, kind):
 
 def t5(folder, whole=False):
     tokenizer = load_tokenizer(vocab_dir() / "t5")
-    if whole:  # transformers' form of the same
+    if whole:  # the same tokenizer converted by transformers
         return tokenizer, Reference(Tokenizer.from_file(str(vocab_dir() / "t5" / "tokenizer.json")))
     package = sentencepiece.SentencePieceProcessor(model_file=str(vocab_dir() / "t5" / "spiece.model"))
     return tokenizer, of_pieces(package, "$A:0 </s>:0", "$A:0 </s>:0 $B:1 </s>:1")
 
 
 def albert(folder, **config):
-    """ALBERT's, with the normalizers and settings of transformers' AlbertConverter."""
+    """Build ALBERT's tokenizer, with the normalizers and settings of transformers' AlbertConverter."""
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "AlbertTokenizer", **config}))
     lowercase = config.get("do_lower_case", True)
     package = learn_sentencepiece(folder, "spiece", lowercase, pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,

@@ -1,4 +1,4 @@
-"""What a folder adds to a vocabulary, and what its settings change: transformers' ids, or a reason."""
+"""Tokens that a folder adds, and settings that change a tokenizer: transformers' ids, or an error with the reason."""
 import json
 import shutil
 
@@ -44,7 +44,7 @@ def test_a_text_that_spells_a_token_with_a_role_is_text(tmp_path):
     assert (tokenizer.end_id, tokenizer.mask_id) == (30522, 30523) and ids[-1] == 30524
     assert not set(ids[:-1]) & set(tokenizer.special_ids)
     assert tokenizer.special_ids == (0, 100, 101, 30522, 30523, 30524)
-    (folder / "tokenizer_config.json").write_text('{"split_special_tokens": true}')  # then <ent> is text as well
+    (folder / "tokenizer_config.json").write_text('{"split_special_tokens": true}')  # then <ent> is text too
     assert not set(load_tokenizer(folder).encode(["<ent> a"]).to_list()[0]) & set(tokenizer.special_ids)
 
 
@@ -162,5 +162,5 @@ def test_a_real_checkpoint_with_markers_added_to_it(tmp_path):
     marked, text = load_tokenizer(tmp_path, bare=True), "the film"
     assert marked.encode([f"[E1]{text}", text]).to_list() == [
         [30522, *plain.encode([text]).to_list()[0]], plain.encode([text]).to_list()[0]]
-    change_config(tmp_path, tokenizer_class="FunnelTokenizer")  # tokenizer_config.json goes before
+    change_config(tmp_path, tokenizer_class="FunnelTokenizer")  # tokenizer_config.json takes precedence
     assert load_tokenizer(tmp_path, bare=True).fingerprint == marked.fingerprint

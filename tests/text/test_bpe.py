@@ -1,4 +1,4 @@
-"""Byte-level BPE: the ids of `tokenizers`, bytes back to the last, every form of vocabulary file, offsets."""
+"""Byte-level BPE: the ids of `tokenizers`, lossless decoding, every form of vocabulary file, offsets."""
 import json
 
 import pytest

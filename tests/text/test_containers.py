@@ -1,4 +1,4 @@
-"""What takes texts takes them in any container with an order, and refuses one text and what is no text."""
+"""Functions on texts accept any ordered container, and refuse a single text and items that are not texts."""
 import re
 
 import numpy as np
@@ -22,7 +22,7 @@ WRONG = {"str": "ab", "bytes": b"ab", "numpy str": np.str_("ab"), "scalar": tf.c
 
 
 class Series:
-    """What pandas' Series shows: one axis, and an order."""
+    """Mimic pandas' Series: one axis, and an order."""
 
     ndim = 1
 
@@ -39,7 +39,7 @@ def loaded():
                                    np.array(TEXTS, object), np.array(TEXTS, "S"), [text.encode() for text in TEXTS],
                                    tf.constant(TEXTS), Series()], ids=lambda texts: type(texts).__name__)
 def test_every_container_gives_what_a_list_gives(texts):
-    texts = list(texts) if hasattr(texts, "__next__") else texts  # which can be read once
+    texts = list(texts) if hasattr(texts, "__next__") else texts  # an iterator can be read once only
     for tokenizer in TOKENIZERS.values():
         assert tokenizer.encode(texts).to_list() == tokenizer.encode(TEXTS).to_list()
         assert tokenizer.offsets(texts) == tokenizer.offsets(TEXTS)
@@ -59,7 +59,7 @@ def test_an_iterator_is_read_once():
 def test_one_text_and_what_is_no_text_is_refused_in_one_line(loaded, wrong):
     calls = [call for tokenizer in TOKENIZERS.values() for call in (tokenizer, tokenizer.encode, tokenizer.offsets)]
     calls += [split_words, loaded.predict, loaded.embed]
-    if wrong is not None:  # no pairs
+    if wrong is not None:  # None means no pairs
         calls += [lambda texts: TOKENIZERS["bytes"](TEXTS, texts), lambda texts: loaded.predict(TEXTS, texts)]
     for call in calls:
         with pytest.raises((ConfigError, DataError), match="allowed is a list of strings|classification takes") as got:

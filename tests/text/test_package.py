@@ -1,4 +1,4 @@
-"""Byte-level BPE as RoBERTa has it, GPT's of 2018, and any other tokenizer.json: files, and what comes back."""
+"""RoBERTa's byte-level BPE, GPT's vocabulary (2018) and any other tokenizer.json: files, and round trips."""
 import json
 
 import pytest
@@ -61,7 +61,7 @@ def test_generation_begins_as_the_model_was_trained(llama3, roberta, tmp_path):
     assert gpt2.separator == gpt2.beginning() == [50256] and gpt2.beginning([64]) == [50256, 64]
     assert llama3.separator == [llama3.end_id, *llama3.opening] and llama3.beginning([64]) == [*llama3.opening, 64]
     assert roberta.separator == [roberta.end_id, roberta.start_id] and roberta.beginning() == [roberta.start_id]
-    bare = load_tokenizer(vocab_dir() / "gpt2", bare=True)  # as others' models were trained
+    bare = load_tokenizer(vocab_dir() / "gpt2", bare=True)  # as models not trained by tfzoo expect
     assert bare.separator == bare.beginning() == [50256] and bare.beginning([64]) == [64]
     (qwen2, _), text = kinds.qwen2(tmp_path), "<|im_end|>"
     assert qwen2.separator == qwen2.beginning() == [qwen2._backend.token_to_id(text)] and qwen2.beginning([64]) == [64]

@@ -1,4 +1,4 @@
-"""Every kind of tokenizer gives its reference's ids: 10,000 real lines, hostile texts, special tokens, pairs, cuts."""
+"""Every kind of tokenizer against its reference: 10,000 real lines, hostile texts, special tokens, pairs, cuts."""
 import functools
 import unicodedata
 
@@ -11,7 +11,7 @@ from tests.helpers import hostile_texts, real_lines
 from tests.text.kinds import MAKERS
 from tfzoo.text import load_tokenizer
 
-SEGMENTS = ("bert", "albert")  # the models that read them
+SEGMENTS = ("bert", "albert")  # the models that use segment ids
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -46,14 +46,14 @@ def test_ids(kind):
     ids, expected = tokenizer.encode(texts).to_list(), reference.encode(texts)
     assert len(ids) == len(expected)
     for text, got, wanted in zip(texts, ids, expected):
-        # Where two ways to split score the same (o oo, oo o), tf-text's SentencePiece and the package may differ.
+        # If two splits have the same score (o oo, oo o), tf-text's SentencePiece and the package may differ.
         assert got == wanted or (name.startswith("albert") and sorted(got) == sorted(wanted)
                                  and text not in real_lines()), text
 
 
 def words_of(name, tokenizer, reference):
-    """Return what encodes a word of a sentence: the backend, with the blank that transformers demands where it does."""
-    if reference.spell("a b") != "a b":  # numbers of SentencePiece
+    """Return the reference's encoding of a word in a sentence, with the space before it if transformers demands it."""
+    if reference.spell("a b") != "a b":  # a SentencePiece model
         return lambda word: reference.encode([word])[0]
     backend = Backend.from_str(reference.backend.to_str())
     backend.encode_special_tokens = True
@@ -67,7 +67,7 @@ def test_sentences_that_come_in_words(kind):
     name, tokenizer, reference = kind
     texts = texts_of(name, 37)
     sentences = [text.split() for text in texts] + [text.split(" ") for text in texts[:40]] + [[], [""], ["\x00", "#"]]
-    if name == "t5_json":  # where a word is but a blank, the package keeps its mark, and SentencePiece nothing
+    if name == "t5_json":  # for a word of whitespace the package keeps a mark, SentencePiece nothing
         sentences = [[word for word in words if word.strip() == word != ""] for words in sentences]
     encode, ours = words_of(*kind), tokenizer.encode_words(sentences)
     assert len(ours.first) == sum(map(len, sentences)) and len(ours.starts) == len(sentences)
@@ -75,7 +75,7 @@ def test_sentences_that_come_in_words(kind):
     for words_in, start, end in zip(sentences, ours.starts, ours.ends):
         ids, owners = ours.token_ids[start:end].tolist(), ours.word_ids[start:end].tolist()
         expected = list(map(encode, words_in))
-        if name.startswith("albert"):  # where two ways to split score the same
+        if name.startswith("albert"):  # two splits may have the same score
             expected = [sorted(word) for word in expected]
             ids = [token for place in range(len(words_in))
                    for token in sorted(token for token, owner in zip(ids, owners) if owner == place)]
@@ -90,7 +90,7 @@ def test_sentences_that_come_in_words(kind):
 def test_special_tokens_pairs_and_cuts(kind, count, max_length):
     name, tokenizer, reference = kind
     texts = texts_of(name, 61)
-    parts = [texts, texts[::-1]][:count]  # short with long, and the other way round
+    parts = [texts, texts[::-1]][:count]  # short with long texts, and vice versa
     ours = {key: value.numpy() for key, value in tokenizer(*parts, max_length=max_length).items()}
     encoded = [tokenizer.encode(part).to_list() for part in parts]
     for number, (ids, segments) in enumerate(reference.join(parts, max_length)):
@@ -117,7 +117,7 @@ def test_what_is_written_and_read_is_written_again_to_the_bit(kind, tmp_path):
 
 def test_words_begin_where_the_vocabulary_marks_it(kind):
     name, tokenizer, _ = kind
-    if name.startswith("gpt") and name != "gpt2":  # GPT's of 2018 marks where a word ends
+    if name.startswith("gpt") and name != "gpt2":  # GPT's vocabulary (2018) marks word ends instead
         assert tokenizer.starts_word is None
         return
     words = "the film was unbelievably overwrought und der film".split()
@@ -137,7 +137,7 @@ def test_decoding_never_takes_back_what_it_gave_and_has_no_text_for_ids_that_are
         for count in range(len(ids) + 1):
             before, text = text, tokenizer.decode([ids[:count]])[0]
             if not before.endswith("\ufffd") and not ("\ufffd" in text and name in ("llama2_json", "mistral_json")):
-                assert text.startswith(before)  # of bytes in a row the package replaces all, SentencePiece some
+                assert text.startswith(before)  # of successive bytes the package replaces all, SentencePiece some
         beyond = [*ids[:3], tokenizer.vocab_size, *ids[3:], tokenizer.vocab_size + 9]
         assert tokenizer.decode([np.array(beyond)]) == [text]
 
@@ -151,7 +151,7 @@ ODD = [
 
 
 def letters(text):
-    """Return what no tokenizer of these takes away of a text, in one form: without accents, blanks and case."""
+    """Return the part of a text that every tokenizer keeps, normalized: without accents, whitespace and case."""
     text = "".join(mark for mark in unicodedata.normalize("NFKD", text).casefold()
                    if unicodedata.category(mark)[0] not in "MCZ" and mark not in "\ufffd\u2581" and not mark.isspace())
     return text.replace("``", '"').replace("''", '"')
@@ -167,11 +167,11 @@ def test_offsets_point_into_the_text_as_it_was_given(kind):
         for token, (start, end) in zip(ids, places):
             piece, there = tokenizer.decode([[token]])[0], text[start:end]
             if "\ufffd" in piece:
-                assert there  # a part of a character has all of it
-            # The blank that Llama's texts begin with has the place of the first letter in the package.
+                assert there  # a part of a character spans all of it
+            # The package gives the leading space of Llama's texts the span of the first letter.
             elif token not in tokenizer.special_ids and (piece.strip() or start):
                 piece, there = letters(piece.removeprefix("##")), letters(there)
-                one = len(text[start:end].strip()) == 1  # a character that several tokens share
+                one = len(text[start:end].strip()) == 1  # a character shared by several tokens
                 assert piece == there or (one and piece and piece in there), (text, token, start, end)
         covered = {place for start, end in places for place in range(start, end)}
         assert not letters("".join(mark for place, mark in enumerate(text) if place not in covered)), text

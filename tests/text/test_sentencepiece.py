@@ -1,4 +1,4 @@
-"""SentencePiece in the graph: T5's published model, and learned ones as ALBERT's and Llama's."""
+"""SentencePiece in the graph: T5's published model, and models learned like ALBERT's and Llama's."""
 import json
 
 import numpy as np
@@ -44,7 +44,7 @@ def test_llama_s_bytes_and_settings(llama, tmp_path):
     texts = ["  two  blanks\n", "\U0001f600 \u4e2d\u6587 caf\u00e9", "nul \x00"]
     assert llama.decode(llama(texts)["token_ids"]) == texts
     assert (llama.unk_id, llama.start_id, llama.end_id) == (0, 1, 2)
-    assert llama.pad_id == llama.end_id  # it has none of its own
+    assert llama.pad_id == llama.end_id  # Llama has no padding token of its own
     assert llama.opening == [1]
     (tmp_path / "tokenizer.model").write_bytes(llama.model)
     config = {"tokenizer_class": "LlamaTokenizerFast", "add_bos_token": False, "add_eos_token": True,
@@ -80,7 +80,7 @@ def test_offsets_point_at_the_pieces(t5, albert, llama):
         pieces = [text[begin:end] for begin, end in tokenizer.offsets([text])[0]]
         spelled = "".join(f"{tokenizer.pieces[token]}|" for token in tokenizer.encode([text]).to_list()[0])
         assert pieces == spelled.replace("\u2581", " ")[1:-1].split("|")
-    text = "\u0130  ``Na\u0303\ufb01''"  # as it is cleaned: i "nafi"
+    text = "\u0130  ``Na\u0303\ufb01''"  # cleaned: i "nafi"
     assert [text[begin:end] for begin, end in merged(albert, text)] == ["\u0130", "  ``", "N", "a", "\ufb01", "''"]
     assert llama.offsets(["a\U0001f600"]) == [[(0, 1), *[(1, 2)] * 4]]
     assert t5.offsets(["x \ufb03"])[0][-3:] == [(2, 3)] * 3
@@ -88,12 +88,12 @@ def test_offsets_point_at_the_pieces(t5, albert, llama):
 
 
 def merged(tokenizer, text):
-    """Return the places of a text's tokens, those of a character that several share once."""
+    """Return the distinct spans of a text's tokens, as several tokens may share a character."""
     return list(dict.fromkeys(tokenizer.offsets([text])[0]))
 
 
 def test_a_model_without_its_special_tokens_is_refused(tmp_path, t5):
-    kinds.learn_sentencepiece(tmp_path, "spiece")  # <unk> <s> </s>, as XLM-R's: neither <pad> nor bytes
+    kinds.learn_sentencepiece(tmp_path, "spiece")  # <unk> <s> </s>, like XLM-R's: neither <pad> nor bytes
     with pytest.raises(DataError, match="lacks special .*, or LlamaTokenizer's <s> </s> <unk> <0x0A>") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)

@@ -84,7 +84,7 @@ class TextBatches(Batches):
         self.encoded, self.tokenizer, self.batch_size = encoded, tokenizer, batch_size
         self.max_length, self.room = max_length, tokenizer.room(max_length, len(encoded))
         if not len(encoded[0]):
-            raise DataError("no examples: allowed is one or more")
+            raise DataError("no examples: at least one is needed")
         lengths = np.maximum(sum(part.lengths for part in encoded) + max_length - self.room, 1)  # see row
         self.cut = int((lengths > max_length).sum())
         self.plan = BatchPlan(lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None,

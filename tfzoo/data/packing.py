@@ -127,7 +127,7 @@ class PackedBatches(Batches):
         self.tokens, self.texts = encoded.tokens, encoded.starts
         self.starts, lengths = split_whole(encoded, tokenizer.room(max_length, 1), max_length)
         if not len(lengths):
-            raise DataError("no text: allowed is one token or more")
+            raise DataError("no text: at least one token is needed")
         self.plan = PackPlan(lengths, max_length, seed if shuffle else None)
         self.padding = self.plan.padding
         self.batches_per_epoch = -(-self.plan.rows // batch_size)

@@ -38,7 +38,7 @@ class Source:
     def __init__(self, name, columns, replaced=0, skipped=0):
         self.name, self.columns = name, columns
         if not len(self):
-            raise DataError(f"{name}: no examples; needed is one or more")
+            raise DataError(f"{name}: no examples; at least one is needed")
         self.replaced, self.skipped = replaced, skipped
 
     def __len__(self):
@@ -131,7 +131,7 @@ class Source:
 def _from_rows(name, rows, **counts):
     rows = list(rows)
     if not rows:
-        raise DataError(f"{name}: no examples; needed is one or more")
+        raise DataError(f"{name}: no examples; at least one is needed")
     keys = [key for key in ("text", "text_pair", "label") if any(key in row for row in rows)]
     if "text_pair" in keys and not all("text_pair" in row for row in rows):
         bare = next(number for number, row in enumerate(rows, 1) if "text_pair" not in row)

@@ -29,7 +29,7 @@ class StreamBatches(Batches):
         self.separator = np.array(tokenizer.separator, np.int32)
         lengths = encoded.lengths
         if not lengths.any():
-            raise DataError("no text: allowed is one token or more")
+            raise DataError("no text: at least one token is needed")
         lengths += len(self.separator)  # follows each document but the last
         self.firsts = np.zeros(len(lengths), np.int64)  # where each document starts in the stream
         np.cumsum(lengths[:-1], out=self.firsts[1:])

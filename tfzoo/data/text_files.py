@@ -54,7 +54,7 @@ class TextFiles:
         whole = document == "file" and all(ending_of(path) == ".txt" for path in paths)
         self.raw_bytes = self._about["raw_bytes"] if whole else None
         if not len(self):
-            raise DataError(f"{self.name}: no examples; needed is one or more")
+            raise DataError(f"{self.name}: no examples; at least one is needed")
 
     def __len__(self):
         return self._about["texts"] if self.rows is None else len(self.rows)
