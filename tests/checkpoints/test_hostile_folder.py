@@ -123,13 +123,13 @@ def test_an_enormous_vocabulary_is_not_read(bert):
      "no token ends a text"),
     ({"tokenizer.json": {"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": {
         "type": "Sequence", "normalizers": [{"type": "Sorcery"}]}}}, "cannot be read"),
-    ({"tokenizer_config.json": {"tokenizer_class": "SorceryTokenizer"}, "vocab.txt": ""}, "not BERT's"),
-    ({"tokenizer_config.json": {"tokenizer_class": ["a\nb"]}, "vocab.txt": ""}, "not BERT's"),
-    ({"tokenizer_config.json": {"tokenizer_class": "a\nb"}, "tokenizer.model": ""}, r"that of 'a\\nb'"),
+    ({"tokenizer_config.json": {"tokenizer_class": "SorceryTokenizer"}, "vocab.txt": ""}, "not BERT: provide its"),
+    ({"tokenizer_config.json": {"tokenizer_class": ["a\nb"]}, "vocab.txt": ""}, "not BERT: provide its"),
+    ({"tokenizer_config.json": {"tokenizer_class": "a\nb"}, "tokenizer.model": ""}, r"belongs to 'a\\nb'"),
     ({"vocab.json": {}}, "no merges"),
     ({"vocab.txt": "\n".join([*WORDS, *(f"w{number}" for number in range(61))])},
      "the tokenizer has 86 ids, but the model's table 61 rows"),
-    ({"vocab.txt": "<s> 0\n", "bpe.codes": "a b 9\n", "config.json": "BertweetTokenizer"}, "Bertweet.*not BERT's"),
+    ({"vocab.txt": "<s> 0\n", "bpe.codes": "a b 9\n", "config.json": "BertweetTokenizer"}, "Bertweet.*not BERT: provide"),
     ({"vocab.txt": "\n".join(WORDS), "added_tokens.json": {"[E1]": 40}}, r"'\[E1\]' has the id 40"),
     ({"vocab.txt": "\n".join(WORDS), "added_tokens.json": {f"w{number}": 25 + number for number in range(61)}},
      "the tokenizer has 86 ids, but the model's table 61 rows")])
