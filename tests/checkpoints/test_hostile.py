@@ -48,7 +48,7 @@ def change_config(folder, **changes):
     ({"num_hidden_layers": 10 ** 9}, "num_hidden_layers"), ({"num_hidden_layers": 900}, "900 layers"),
     ({"vocab_size": 2 ** 24}, "embeddings.word_embeddings.weight has shape"),
     ({"intermediate_size": 2 ** 24}, "intermediate.dense.weight has shape"),
-    ({"num_attention_heads": 1000}, "heads divide"), ({"hidden_size": "x" * 10 ** 6}, "hidden_size is 'xxx"),
+    ({"num_attention_heads": 1000}, "heads must divide"), ({"hidden_size": "x" * 10 ** 6}, "hidden_size is 'xxx"),
     ({"hidden_act": "exec"}, "hidden_act is 'exec': allowed are gelu"), ({"layer_norm_eps": 1e9}, "layer_norm_eps"),
     ({"position_embedding_type": "relative_key"}, "allowed is absolute"), ({"is_decoder": True}, "is_decoder"),
     ({"architectures": ["BertForEverything"]}, "allowed are BertModel, BertForMaskedLM"),
@@ -56,7 +56,7 @@ def change_config(folder, **changes):
     ({"id2label": {"0": "a", "2": "b"}}, "id2label"), ({"id2label": [1]}, "id2label"),
     ({"id2label": {"0": None, "1": "b"}}, "id2label"), ({"id2label": {"0": True, "1": "b"}}, "id2label"),
     ({"problem_type": "multi_label_classification"}, "problem_type"), ({"hidden_act": []}, "hidden_act"),
-    ({"num_hidden_layers": 2}, "tensor.s. that no bert has, as 'bert.encoder.layer.2"),
+    ({"num_hidden_layers": 2}, "tensor.s. that no bert model has, such as 'bert.encoder.layer.2"),
     ({"hidden_size": LINES}, "hidden_size is 'a"), ({"model_type": LINES}, "model_type is 'a"),
     ({"hidden_act": LINES}, "hidden_act is 'a"), ({"is_decoder": LINES}, "is_decoder is 'a"),
     ({"architectures": [LINES]}, "architecture is 'a"), ({"problem_type": LINES}, "problem_type is 'a"),
@@ -86,7 +86,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     ("qwen2-Qwen2Model", {"use_sliding_window": True}, "sliding"),
     ("qwen2-Qwen2Model", {"num_key_value_heads": 3}, "num_kv_heads .3. must divide it"),
     ("llama-LlamaModel", {"head_dim": 7}, "rotary positions need an even width"),
-    ("qwen2-Qwen2Model", {"rope_theta": 7.0, "rope_parameters": {"rope_theta": 8.0}}, "do not say the same"),
+    ("qwen2-Qwen2Model", {"rope_theta": 7.0, "rope_parameters": {"rope_theta": 8.0}}, "disagree: keep one of them"),
     ("qwen2-Qwen2Model", {"rope_parameters": 3}, "rope_parameters is 3"),
     ("t5-T5Model", {"relative_attention_num_buckets": 3}, "buckets is 3"),
     ("t5-T5Model", {"relative_attention_max_distance": 6}, "fewer than twice"),
@@ -162,13 +162,14 @@ def test_a_config_that_grows_when_it_is_read_is_refused(folder):
 
 @pytest.mark.parametrize("change, says", [
     (lambda tensors: tensors.pop("classifier.weight"), "lacks the tensor classifier.weight"),
-    (lambda tensors: tensors.update(stranger=np.zeros(3, np.float32)), "1 tensor.s. that no bert has, as 'stranger'"),
+    (lambda tensors: tensors.update(stranger=np.zeros(3, np.float32)),
+     "1 tensor.s. that no bert model has, such as 'stranger'"),
     (lambda tensors: tensors.update({"classifier.weight": tensors["classifier.weight"].T.copy()}), "has shape"),
     (lambda tensors: tensors.update({"bert.embeddings.LayerNorm.gamma": tensors.pop(
         "bert.embeddings.LayerNorm.weight")[:0]}), "gamma has shape .0."),
     (lambda tensors: tensors.update({"bert.encoder.layer.0.output.dense.lora_A.weight": np.zeros((2, 2), np.float32)}),
      "lora_A"),
-    (lambda tensors: tensors.update({LINES: np.zeros(3, np.float32)}), "no bert has, as 'a"),
+    (lambda tensors: tensors.update({LINES: np.zeros(3, np.float32)}), "no bert model has, such as 'a"),
     (lambda tensors: tensors.update({"classifier.bias": np.zeros((1,) * 60, np.float32)}), "bias has shape")])
 def test_tensors_must_be_those_of_the_architecture(folder, change, says):
     tensors = load_file(folder / "model.safetensors")
@@ -200,7 +201,7 @@ def test_shards_are_read_where_the_index_says(folder):
     ("/etc/passwd", "allowed are", DataError), ("a\\..\\one.safetensors", "allowed are", DataError),
     ("x" * 300 + ".safetensors", "allowed are", DataError), (LINES, "allowed are", DataError),
     ("a\nb.safetensors", "allowed are", DataError),
-    ("two.safetensors", "which it is not", DataError), ("three.safetensors", "is missing", FileNotFoundError),
+    ("two.safetensors", "but it is not", DataError), ("three.safetensors", "is missing", FileNotFoundError),
     (7, "no weight_map", DataError)])
 def test_an_index_that_leads_elsewhere_is_refused(folder, where, says, error):
     shard(folder, {"bert.embeddings.LayerNorm.bias": where})
@@ -257,7 +258,7 @@ def test_what_transformers_cannot_say_is_refused(tmp_path):
     small = {"num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20, "vocab_size": 53}
     config = {"model": "bert_tiny", "task": None, "settings": {}, "labels": None, "max_length": 20}
     for name, overrides, says in (("bert_tiny", {"norm_first": True}, "norm_first|block"),
-                                  ("transformer_tiny", {}, "has no form")):
+                                  ("transformer_tiny", {}, "has no counterpart")):
         body = tfzoo.build(name, **small, **overrides)
         with pytest.raises(ConfigError, match=says):
             tfzoo.save(tfzoo.checkpoints.Loaded(body, None, {**config, "model": name}), tmp_path / "x", "huggingface")

@@ -73,7 +73,7 @@ def test_the_words_of_a_finished_run_are_there_once(ours):
     (ours / "vocab.txt").write_text("\n".join([*WORDS, "a"]))
     refused(ours, "vocab.txt: the vocabulary has 'a' twice")
     (ours / "vocab.txt").write_text("\n".join([*WORDS, *(f"w{number}" for number in range(61))]))
-    refused(ours, "the tokenizer has 86 ids, but the model's table .* rows")
+    refused(ours, "the tokenizer has 86 ids, but the model's table has .* rows")
 
 
 PADDING = {"strategy": {"Fixed": 10 ** 9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
@@ -128,12 +128,12 @@ def test_an_enormous_vocabulary_is_not_read(bert):
     ({"tokenizer_config.json": {"tokenizer_class": "a\nb"}, "tokenizer.model": ""}, r"belongs to 'a\\nb'"),
     ({"vocab.json": {}}, "no merges"),
     ({"vocab.txt": "\n".join([*WORDS, *(f"w{number}" for number in range(61))])},
-     "the tokenizer has 86 ids, but the model's table 61 rows"),
+     "the tokenizer has 86 ids, but the model's table has 61 rows"),
     ({"vocab.txt": "<s> 0\n", "bpe.codes": "a b 9\n", "config.json": "BertweetTokenizer"},
      "Bertweet.*not BERT: provide its"),
     ({"vocab.txt": "\n".join(WORDS), "added_tokens.json": {"[E1]": 40}}, r"'\[E1\]' has the id 40"),
     ({"vocab.txt": "\n".join(WORDS), "added_tokens.json": {f"w{number}": 25 + number for number in range(61)}},
-     "the tokenizer has 86 ids, but the model's table 61 rows")])
+     "the tokenizer has 86 ids, but the model's table has 61 rows")])
 def test_a_tokenizer_of_a_kind_that_is_not_known_leaves_the_model(bert, files, says):
     (bert / "vocab.txt").unlink()
     files = dict(files)
@@ -173,7 +173,7 @@ def test_a_sentencepiece_vocabulary_larger_than_the_table_is_not_used(tmp_path):
     shutil.copyfile(vocab_dir() / "t5" / "spiece.model", tmp_path / "spiece.model")
     loaded = tfzoo.load(tmp_path)
     assert loaded.tokenizer is None
-    with pytest.raises(ConfigError, match="the tokenizer has 32,100 ids, but the model's table 61 rows"):
+    with pytest.raises(ConfigError, match="the tokenizer has 32,100 ids, but the model's table has 61 rows"):
         loaded.check_tokenizer()
 
 
@@ -181,12 +181,12 @@ def test_a_sentencepiece_vocabulary_larger_than_the_table_is_not_used(tmp_path):
     ({"format_version": LINES}, "format version 'a"), ({"labels": None}, "damaged .labels are None"),
     ({"labels": ["x"]}, "damaged .labels are"), ({"labels": ["x", 2]}, "labels is"),
     ({"labels": LINES}, "labels is 'a"),
-    ({"labels": ["x", "y", LINES]}, "are not those of model.keras"), ({"labels": DEEP}, "labels is"),
+    ({"labels": ["x", "y", LINES]}, "do not match model.keras"), ({"labels": DEEP}, "labels is"),
     ({"max_length": 0}, "max_length is 0: allowed is 1 to the model's 20"), ({"max_length": 21}, "max_length is 21"),
     ({"max_length": True}, "max_length is True"), ({"max_length": LINES}, "max_length is 'a"),
     ({"model": LINES}, "unknown model 'a"), ({"model": DEEP}, "model is"),
-    ({"model": "gpt2_124m"}, "but model.keras a"),
-    ({"task": None}, "task is None"), ({"task": "tagging"}, "are not those of model.keras"),
+    ({"model": "gpt2_124m"}, "but model.keras holds a"),
+    ({"task": None}, "task is None"), ({"task": "tagging"}, "do not match model.keras"),
     ({"task": LINES}, "unknown task 'a"), ({"task": DEEP}, "damaged"), ({"task": "seq2seq"}, "cannot learn"),
     ({"settings": LINES}, "settings is 'a"), ({"task": "masked_lm", "settings": {LINES: 1}}, "damaged")])
 def test_settings_that_are_not_the_model_s_are_refused(ours, change, says):
@@ -235,12 +235,12 @@ DENSE = keras.saving.serialize_keras_object(keras.layers.Dense(10 ** 9))
     (lambda config: config["config"].update(body=LINES), "has no body of Encoder"),
     (lambda config: config["config"].update(body=config["config"]["head"]), "has no body of Encoder"),
     (lambda config: config["config"].update(head=LINES), "cannot be loaded"),
-    (lambda config: config["config"].update(head=config["config"]["body"]), "are not those of model.keras|cannot be"),
+    (lambda config: config["config"].update(head=config["config"]["body"]), "do not match model.keras|cannot be"),
     (lambda config: body_of(config).update(num_heads=0), "cannot be loaded"),
     (lambda config: body_of(config).update(num_heads=LINES), "cannot be loaded"),
     (lambda config: body_of(config).update({LINES: 1}), "cannot be loaded"),
-    (lambda config: body_of(config).update(pooler=False), "holds 41 arrays, but its model 39"),
-    (lambda config: {LINES: [[[DEEP]]]}, "nested too deep")])
+    (lambda config: body_of(config).update(pooler=False), "holds 41 arrays, but its model has 39"),
+    (lambda config: {LINES: [[[DEEP]]]}, "nested too deeply")])
 def test_an_archive_of_other_than_our_models_is_refused(ours, change, says):
     change_archive(ours, change)
     refused(ours, says)

@@ -132,7 +132,7 @@ def test_why_a_preset_has_no_tokenizer_is_told(tmp_path):
     ids = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}
     keras_nlp.models.QwenTokenizer(vocabulary=ids, merges=["a b"]).save_to_preset(str(tmp_path))
     loaded = tfzoo.load(f"keras_nlp:{tmp_path}")
-    assert loaded.tokenizer is None and "QwenTokenizer is not read: allowed are" in loaded.tokenizer_problem
+    assert loaded.tokenizer is None and "QwenTokenizer is not supported: allowed are" in loaded.tokenizer_problem
     with pytest.raises(tfzoo.errors.ConfigError, match="QwenTokenizer") as caught:
         loaded.embed(["a"])
     assert "\n" not in str(caught.value)
@@ -145,7 +145,7 @@ def test_a_window_is_the_preset_s_or_none():
 
 
 def test_what_cannot_be_had_is_refused_in_one_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match="cannot be had") as caught:
+    with pytest.raises(FileNotFoundError, match="cannot be loaded") as caught:
         tfzoo.load(f"keras_nlp:{tmp_path}")
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="allowed are BertBackbone"):

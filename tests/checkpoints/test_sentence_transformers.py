@@ -87,7 +87,7 @@ DENSE = [{"idx": number, "name": str(number), "path": path, "type": f"sentence_t
     ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type 'SparseEncoder'"),
     ("sentence_bert_config.json", {"model_args": {"attn_implementation": "eager"}}, "has 'model_args'"),
     ("tokenizer_config.json", {"padding_side": "left"}, "pads on the left"),
-    ("sentence_bert_config.json", {"max_seq_length": 0}, "longest text of 0 tokens")])
+    ("sentence_bert_config.json", {"max_seq_length": 0}, "maximum length of 0 tokens")])
 def test_what_is_not_computed_is_refused_where_vectors_are_asked_for(file, content, says, tmp_path):
     vectors.write_folder("mean_normalized", tmp_path / "model")
     (tmp_path / "model" / file).write_text(json.dumps(content))
@@ -106,10 +106,10 @@ def test_what_is_not_computed_is_refused_where_vectors_are_asked_for(file, conte
     ("modules.json", json.dumps([{**DENSE[0], "path": "../other"}]), "allowed are folders beside it"),
     ("modules.json", json.dumps([{**DENSE[0], "path": "/"}]), "allowed are folders beside it"),
     ("1_Pooling/config.json", "nothing", "damaged"),
-    ("1_Pooling/config.json", '{"include_prompt": 3}', "vectors are made is damaged"),
-    ("sentence_bert_config.json", '{"do_lower_case": "yes"}', "vectors are made is damaged"),
-    ("config_sentence_transformers.json", '{"prompts": {"query": 3}}', "vectors are made is damaged"),
-    ("config_sentence_transformers.json", '{"prompts": ["query: "]}', "vectors are made is damaged")])
+    ("1_Pooling/config.json", '{"include_prompt": 3}', "settings of its vectors are damaged"),
+    ("sentence_bert_config.json", '{"do_lower_case": "yes"}', "settings of its vectors are damaged"),
+    ("config_sentence_transformers.json", '{"prompts": {"query": 3}}', "settings of its vectors are damaged"),
+    ("config_sentence_transformers.json", '{"prompts": ["query: "]}', "settings of its vectors are damaged")])
 def test_a_damaged_folder_is_refused(file, content, says, tmp_path):
     vectors.write_folder("mean_normalized", tmp_path / "model")
     (tmp_path / "model" / file).write_text(content)
@@ -120,4 +120,4 @@ def test_a_saved_model_s_embedding_must_be_one(tmp_path):
     vectors.write_folder("mean_normalized", tmp_path / "model")
     tfzoo.save(tfzoo.load(tmp_path / "model"), tmp_path / "ours")
     change(tmp_path / "ours" / "config.json", embedding={"pooling": ["mean"]})
-    refused(tmp_path / "ours", "how its vectors are made is damaged")
+    refused(tmp_path / "ours", "the settings of its vectors are damaged")

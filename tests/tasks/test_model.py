@@ -91,8 +91,9 @@ def test_what_could_not_be_loaded_again_is_not_saved(tmp_path):
     body = Encoder(**SMALL, name="bert_tiny")
     task = task_of("classification", LABELS)
     for model, says in ((TaskModel(body, ClassificationHead(2, 24)), "has a head, but no task"),
-                        (TaskModel(body, ClassificationHead(3, 24), task), "are not those of model.keras"),
-                        (Encoder(**SMALL, name="gpt2_tiny"), "but model.keras a Encoder"), ("model", "it is a str"),
+                        (TaskModel(body, ClassificationHead(3, 24), task), "do not match model.keras"),
+                        (Encoder(**SMALL, name="gpt2_tiny"), "but model.keras holds a Encoder"),
+                        ("model", "the model is a str"),
                         (Loaded(body, None, {"model": "bert_tiny", "task": None, "labels": None, "settings": {},
                                              "max_length": 21}), "max_length is 21")):
         with pytest.raises(ConfigError, match=says):

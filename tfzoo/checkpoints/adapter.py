@@ -1,7 +1,7 @@
-"""What a method trained beside a frozen base, in a folder of its own: small, and bound to that base by its SHA-256.
+"""Adapter folders: the weights that a method trained on a frozen base, which its SHA-256 identifies.
 
-`adapter.safetensors` holds all that trained, by path: the adapters and the head. `adapter_config.json` holds how they
-were made, the task, and the hash of the base. PEFT's folders are another format.
+`adapter.safetensors` holds all trained weights by path: the adapters and the head. `adapter_config.json` holds the
+method with its settings, the task, and the hash of the base. The format is not PEFT's.
 """
 import json
 import shutil
@@ -24,17 +24,17 @@ KEYS = ("method", "settings", "base_sha256", "model", "task", "labels", "task_se
 
 
 def write_adapter(loaded, method, folder, base=None):
-    """Write what a method trained.
+    """Write the trained weights of a model to an adapter folder.
 
     Args:
         loaded: Loaded, its model prepared by the method and not merged.
         method: Method.
-        folder: str or path; new, empty, or one that this function wrote; what others have put in there stays.
-        base: str, the SHA-256 of the frozen weights where it is known, see hash_base; None computes it.
+        folder: str or path; new, empty, or written by this function; files that tfzoo did not write are kept.
+        base: str, the SHA-256 of the frozen weights if known, see hash_base; None computes it.
 
     Raises:
-        ConfigError: nothing is frozen: there is no base; or a folder that holds something else.
-        OSError: it could not be written; what was there stays.
+        ConfigError: no weight is frozen, so there is no base; or the folder has other content.
+        OSError: writing failed; the previous content is kept.
     """
     trained, frozen = split(loaded.model)
     if not frozen:
@@ -59,68 +59,67 @@ def write_adapter(loaded, method, folder, base=None):
 
 
 def _written_in(folder):
-    """Return the names of what `write_adapter` wrote into a folder, None where it wrote nothing there."""
     try:
-        ours = "base_sha256" in read_json(folder / CONFIG)  # PEFT's has the same name
+        ours = "base_sha256" in read_json(folder / CONFIG)  # PEFT's file has the same name
     except (OSError, DataError):
         return None
     return (CONFIG, TENSORS) if ours else None
 
 
 def read_adapter(base, folder, dtype=None):
-    """Put what a method trained on its base.
+    """Load an adapter onto its base model.
 
     Args:
-        base: Loaded, the model that the training began with; it is not changed.
-        folder: str or path, of `write_adapter`.
-        dtype: str, the dtype policy to compute in; None is Keras' global one.
+        base: Loaded, the model that training started from; it is not modified.
+        folder: str or path, written by `write_adapter`.
+        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
 
     Returns:
-        (Loaded, Method): the model as it was while training, prepared and not merged, with the base's tokenizer.
+        (Loaded, Method): the model as in training, prepared and not merged, with the base's tokenizer.
 
     Raises:
-        FileNotFoundError: a file is missing. DataError: a folder that is damaged, or was trained on another base.
+        FileNotFoundError: a file is missing. DataError: the folder is damaged, or was trained on another base.
     """
     folder = files.local_path(folder, "the adapter's folder")
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no {name}: allowed is the adapter/ of a finished run")
+            raise FileNotFoundError(f"{folder} has no {name}: give the adapter/ folder of a finished run")
     config = read_json(folder / CONFIG)
     if config.get("format_version") != FORMAT_VERSION:
         raise DataError(f"{folder} has format version {shown(config.get('format_version'))}: this tfzoo reads "
                         f"{FORMAT_VERSION}")
     missing = [key for key in KEYS if key not in config]
     if missing:
-        raise DataError(f"{folder / CONFIG} is damaged (no {missing[0]}): get the folder again")
+        raise DataError(f"{folder / CONFIG} is damaged (no {missing[0]}): get a fresh copy of the folder")
     if config["model"] != base.config["model"]:
-        raise DataError(f"{folder} is for {shown(config['model'])}: got {base.config['model']}; give the model that it "
-                        "was trained on")
+        raise DataError(f"{folder} is for {shown(config['model'])}: got {base.config['model']}; give the model it was "
+                        "trained on")
     try:
         method = method_of(config["method"], **config["settings"])
         task = task_of(config["task"], config["labels"], **config["task_settings"])
         model, *_ = with_head(base, task, dtype)
         method.prepare(model)
-    except (ConfigError, TypeError, KeyError) as error:  # the others for settings that a method or task has not
-        raise DataError(f"{folder / CONFIG} does not fit {config['model']} ({reason_of(error)}): get the folder "
-                        "again") from None
+    except (ConfigError, TypeError, KeyError) as error:  # TypeError, KeyError: unknown or missing settings
+        raise DataError(f"{folder / CONFIG} does not fit {config['model']} ({reason_of(error)}): get a fresh "
+                        "copy of the folder") from None
     _fill(model, TensorFile(folder / TENSORS), folder)
     if hash_base(model) != config["base_sha256"]:
-        raise DataError(f"{folder} was trained on other weights than these of {config['model']}: give the model that "
-                        "the training began with")
+        raise DataError(f"{folder} was trained on other weights of {config['model']} than these: give the model that "
+                        "training started from")
     settings = {"task": config["task"], "labels": config["labels"], "settings": config["task_settings"],
                 "max_length": config["max_length"]}
     return Loaded(model, base.tokenizer, {**base.config, **settings}, tokenizer_problem=base.tokenizer_problem), method
 
 
 def _fill(model, tensors, folder):
-    """Assign the tensors of a file to the weights that train; DataError where they are not the same."""
     trained = {weight.path: weight for weight in split(model)[0]}
     strange = sorted(trained.keys() ^ tensors.shapes.keys())
     if strange:
         raise DataError(f"{folder / TENSORS} {'lacks' if strange[0] in trained else 'has'} {shown(strange[0])}: "
-                        f"allowed are the {len(trained)} weights that its method trains; get the folder again")
+                        f"allowed are the {len(trained)} weights that its method trains; get a fresh copy of the "
+                        "folder")
     for path, weight in trained.items():
         if tensors.shapes[path] != tuple(weight.shape):
             raise DataError(f"{folder / TENSORS}: {path} has shape {list(tensors.shapes[path])}, but the model's "
-                            f"{list(weight.shape)}: get the folder again")
+                            f"has {list(weight.shape)}: get a fresh copy of the folder")
         weight.assign(np.asarray(tensors.get(path), np.float32))

@@ -1,6 +1,6 @@
-"""A `model.keras` of a stranger: looked through before Keras makes anything of it, so that it can only be ours.
+"""Untrusted `model.keras` files: checked before Keras builds anything, so that only tfzoo's classes are loaded.
 
-Keras itself refuses code (`safe_mode`), links, and what unpacks to much more than it is.
+Keras itself refuses code (`safe_mode`), links, and archives that unpack to far more than their size.
 """
 import io
 import math
@@ -18,22 +18,25 @@ from tfzoo.models import FAMILIES, Body
 
 MODELS = ("TaskModel", *dict.fromkeys(family.body.__name__ for family in FAMILIES))
 WEIGHTS = "model.weights.h5"
-LARGEST_TABLE = 2 ** 26  # numbers of sinusoids, which are computed and stand in no file
-AGAIN = "get the folder again"
+LARGEST_TABLE = 2 ** 26  # numbers in a sinusoidal table, which is computed and stored in no file
+AGAIN = "get a fresh copy of the folder"
 
 
 def read_archive(path):
     """Return the keras.Model of a model.keras.
 
+    Args:
+        path: pathlib.Path.
+
     Raises:
-        DataError: for one that is damaged, holds other than tfzoo's classes, or other weights than its model has.
+        DataError: the file is damaged, has classes that are not tfzoo's, or weights that do not fit its model.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > JSON_BYTES:
-                raise ValueError(f"a config.json of more than {JSON_BYTES:,} bytes")
+                raise ValueError(f"config.json has more than {JSON_BYTES:,} bytes")
             content = archive.read("config.json")
-    except Exception as error:  # zipfile raises many kinds for a damaged archive, as Keras does below
+    except Exception as error:  # zipfile, like Keras below, raises many types of errors for a damaged archive
         raise DataError(f"{path} cannot be loaded ({reason_of(error)}): {AGAIN}") from None
     config = parse_json(content, path)
     if config.get("class_name") not in MODELS:
@@ -46,11 +49,12 @@ def read_archive(path):
             raise DataError(f"{path} has no body of {', '.join(MODELS[1:])}: {AGAIN}")
         needed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
         if needed > path.stat().st_size:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model {needed:,} of weights: {AGAIN}")
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model has {needed:,} of weights: "
+                            f"{AGAIN}")
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         held = _count_arrays(path)
-        if held != len(model.weights):  # Keras itself leaves arrays of layers that the model has not
-            raise DataError(f"{path} holds {held} arrays, but its model {len(model.weights)}: {AGAIN}")
+        if held != len(model.weights):  # Keras ignores arrays of layers that the model lacks
+            raise DataError(f"{path} holds {held} arrays, but its model has {len(model.weights)}: {AGAIN}")
         return model
     except (DataError, MemoryError):
         raise
@@ -59,7 +63,7 @@ def read_archive(path):
 
 
 class _Member(io.RawIOBase):
-    """The `size` bytes of a file from `begin` on; zipfile's own reader begins anew for each step back."""
+    # `size` bytes of a file, from `begin`. zipfile's own reader starts over on each backward seek.
 
     def __init__(self, file, begin, size):
         self.file, self.begin, self.size, self.place = file, begin, size, 0
@@ -83,7 +87,6 @@ class _Member(io.RawIOBase):
 
 
 def _count_arrays(path):
-    """Return how many arrays the weights of a model.keras are, without reading them: int."""
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         info = archive.getinfo(WEIGHTS)
         member = archive.open(WEIGHTS)
@@ -98,20 +101,20 @@ def _count_arrays(path):
 
 
 def _check(config, path):
-    """Raise DataError where any part of a model's config is of a class that is not ours, or enormous."""
+    # Refuses classes that are not tfzoo's, and sizes that would exhaust the memory.
     left, size = [config], path.stat().st_size
-    most = {**LARGEST, "num_layers": min(LARGEST["num_layers"], size // 1000)}  # a file takes more for each
+    most = {**LARGEST, "num_layers": min(LARGEST["num_layers"], size // 1000)}  # a layer takes over 1,000 bytes
     while left:
         part = left.pop()
         if isinstance(part, dict) and "class_name" in part:
             name = part.get("registered_name") or f"{part.get('module')}>{part['class_name']}"
             if not isinstance(name, str) or not name.startswith("tfzoo>") and name != "keras>DTypePolicy":
                 raise DataError(f"{path} holds a {shown(name)}, which is unsafe to load: allowed are tfzoo's own "
-                                "classes, which run no code of the file")
+                                "classes, which run no code from the file")
         if isinstance(part, dict):
             if part.get("positions") == "sinusoidal" and _product(part, "max_length", "hidden_dim") > LARGEST_TABLE:
-                raise DataError(f"{path}: sinusoids of {shown(part['max_length'])} x {shown(part['hidden_dim'])}: "
-                                f"allowed are {LARGEST_TABLE:,} numbers")
+                raise DataError(f"{path}: a table of sinusoids of {shown(part['max_length'])} x "
+                                f"{shown(part['hidden_dim'])}: allowed are up to {LARGEST_TABLE:,} numbers")
             for key, value in part.items():
                 largest = most.get(key, 2 ** 24)
                 if isinstance(value, int) and value > largest and key != "shared_object_id":

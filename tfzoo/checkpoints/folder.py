@@ -1,4 +1,4 @@
-"""A model's folder: `model.keras`, the tokenizer's files and `config.json`; it appears whole or not at all.
+"""Model folders: `model.keras`, the tokenizer's files and `config.json`, written atomically.
 
 Folders of Hugging Face's transformers are read and written too, see huggingface.py.
 """
@@ -34,16 +34,16 @@ def save(loaded, folder, format="tfzoo"):
     """Save a model with its tokenizer and settings.
 
     Args:
-        loaded: Loaded; or a model that `tfzoo.build` made, without a tokenizer.
-        folder: str or path; new, empty, or one that this function wrote: what it wrote there is replaced, whatever else
-            is in it stays.
-        format: "tfzoo", or "huggingface": a folder that transformers loads.
+        loaded: Loaded; or a model from `tfzoo.build`, which has no tokenizer.
+        folder: str or path; new, empty, or written by this function: its earlier files are replaced, files that tfzoo
+            did not write are kept.
+        format: "tfzoo", or "huggingface" for a folder that transformers loads.
 
     Raises:
-        ConfigError: an unknown format, or one that has no such model; a model that is not tfzoo's, or does not fit its
-            task and labels; a folder that holds something else, or a file of
-            others that would be replaced or be read instead of the new ones.
-        OSError: it could not be written. In either case what was there stays.
+        ConfigError: an unknown format, or one that cannot hold the model; a model that is not tfzoo's, or does not
+            fit its task and labels; a folder with other content, or with a file not written by tfzoo that would be
+            overwritten, or read instead of the new ones.
+        OSError: writing failed. In either case the previous content is kept.
     """
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}: allowed are {', '.join(FORMATS)}")
@@ -51,7 +51,8 @@ def save(loaded, folder, format="tfzoo"):
     try:
         _check(loaded, "the model")
     except DataError as error:
-        raise ConfigError(f"it could not be loaded again ({reason_of(error, 200)}): make it with tfzoo.build") from None
+        raise ConfigError(f"the saved model could not be loaded ({reason_of(error, 200)}): build it with "
+                          "tfzoo.build") from None
     folder, ours = files.target_folder(files.local_path(folder, "folder"), _written_in)
     temporary = files.temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -78,7 +79,6 @@ def save(loaded, folder, format="tfzoo"):
 
 
 def _written_in(folder):
-    """Return the names of what `save` wrote into a folder, None where it wrote nothing there."""
     try:
         config = read_json(folder / "config.json")
     except (OSError, DataError):
@@ -87,27 +87,26 @@ def _written_in(folder):
         return files_of_ours(folder)
     names = config.get("files")
     known = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names if known else {"model.keras", "config.json", *VOCABULARIES}  # an earlier release does not say
+    return names if known else {"model.keras", "config.json", *VOCABULARIES}  # earlier releases did not list them
 
 
 def _check_others(folder, written, ours):
-    """Raise ConfigError where a file of others would be read instead of, or with, what was written."""
     for kind in (WEIGHTS, VOCABULARIES):
         strange = sorted(name for name in kind - written - ours if (folder / name).exists()) if kind & written else ()
         if strange:
-            raise ConfigError(f"{folder / strange[0]} was not written by tfzoo, and would be read beside the new "
-                              f"{min(kind & written)}: move it, or name another folder")
+            raise ConfigError(f"{folder / strange[0]} was not written by tfzoo, and would be read together with the "
+                              f"new {min(kind & written)}: move it, or give another folder")
 
 
 def _loaded_of(model):
-    """Return the Loaded of a model without a tokenizer: with the task that it carries."""
     body = model.body if isinstance(model, TaskModel) else model
     if hasattr(body, "name"):
-        family_of(body.name)  # refuses other names
+        family_of(body.name)  # refuses unknown names
     if not isinstance(body, Body):
-        raise ConfigError(f"it is a {type(model).__name__}: allowed is what tfzoo.build or tfzoo.load has made")
+        raise ConfigError(f"the model is a {type(model).__name__}: allowed are models of tfzoo.build and tfzoo.load")
     if body is not model and model.task is None:
-        raise ConfigError(f"{model.name} has a head, but no task: make it with tfzoo.build, or give TaskModel the task")
+        raise ConfigError(f"{model.name} has a head, but no task: build it with tfzoo.build, or pass a task to "
+                          "TaskModel")
     task = None if body is model else model.task
     return Loaded(model, None, {
         "model": body.name, "task": task and task.name, "labels": task and task.labels,
@@ -118,19 +117,20 @@ def load(source, dtype=None):
     """Load a model with its tokenizer and settings; no code in the folder is run.
 
     Args:
-        source: str or path, a folder that `save` or a training run made (a run folder stands for its `model/`), or
-            one of Hugging Face's transformers with safetensors; "hf:ID" of their hub, or "keras_nlp:PRESET" (a name
-            or a folder), which alone may use the network.
-        dtype: str, the dtype policy to compute in; None as it was saved.
+        source: str or path, a folder written by `save` or a training run (a run folder stands for its `model/`), or
+            one of Hugging Face's transformers with safetensors or tf_model.h5; or "hf:ID" for their hub, or
+            "keras_nlp:PRESET" (a name or a folder): only these two may use the network.
+        dtype: str, the dtype policy to compute in; None keeps the saved one, or Keras' global one for other formats.
 
     Returns:
         Loaded.
 
     Raises:
-        FileNotFoundError: no such folder, or it holds no model.
-        DataError: a damaged file (the vocabulary too), another format version, an unknown architecture, or weights that
-            are not finite. If only the tokenizer is of an unknown kind, or one of Hugging Face's has more ids than the
-            model has rows, the model is loaded without it.
+        FileNotFoundError: no such folder, or no model in it. ConfigError: a malformed "hf:ID", or an address instead of
+            a path. DataError: damaged files (the vocabulary included), another format version, an architecture that
+            tfzoo does not have, or weights that are not finite. If there is no vocabulary or its kind is unknown, or if
+            a tokenizer that tfzoo did not write has more ids than the model's table has rows, the model is loaded
+            without a tokenizer.
     """
     loaded = _read(source, dtype)
     for weight in loaded.model.weights:
@@ -150,16 +150,16 @@ def _read(source, dtype):
         folder = folder / "model"
     outer, folder = folder, sentence_transformers.transformer_of(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no model folder at {source}: allowed is that of a finished run, its model/, one of "
-                                "Hugging Face's transformers, hf:ID or keras_nlp:PRESET")
+        raise FileNotFoundError(f"no model folder at {source}: allowed are a finished run's folder, its model/, one of "
+                                "Hugging Face's transformers, hf:ID and keras_nlp:PRESET")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{source} holds no config.json with model.keras or safetensors: allowed is the folder "
-                                "of a finished run, its model/, or one of Hugging Face's transformers")
+        raise FileNotFoundError(f"{source} has no config.json with model.keras or safetensors: allowed are a finished "
+                                "run's folder, its model/, and one of Hugging Face's transformers")
     config = read_json(folder / "config.json")
     if not (folder / "model.keras").is_file():
         if "model_type" not in config and not any((*folder.glob("*.safetensors"), *folder.glob("*.h5"))):
-            raise FileNotFoundError(f"{source} holds no model.keras: allowed is the folder of a finished run or its "
-                                    "model/, or one of Hugging Face's transformers")
+            raise FileNotFoundError(f"{source} has no model.keras: allowed are a finished run's folder, its model/, "
+                                    "and one of Hugging Face's transformers")
         model, config, dropped = huggingface.read(folder, dtype, bare=(outer / sentence_transformers.MODULES).is_file())
         tokenizer, problem = _tokenizer_of(folder, model, bare=True)
         how, config["max_length"] = sentence_transformers.read(outer, getattr(model, "body", model))
@@ -171,7 +171,7 @@ def _read(source, dtype):
         raise DataError(f"{folder} has format version {shown(version)}: this tfzoo reads {FORMAT_VERSION}")
     missing = [key for key in KEYS if key not in config]
     if missing:
-        raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): get the folder again")
+        raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): get a fresh copy of the folder")
     model = read_archive(folder / "model.keras")
     loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, "kept", "embedding") if key in config})
     _check(loaded, folder / "config.json")
@@ -180,7 +180,7 @@ def _read(source, dtype):
 
 
 def _check(loaded, path):
-    """Raise DataError where the settings of a folder are none, or not those of its model."""
+    # Refuses settings that are invalid, or do not fit the model.
     config, body = loaded.config, loaded.body
     length, longest = config["max_length"], body.config["max_length"]
     labels = config["labels"]
@@ -194,40 +194,40 @@ def _check(loaded, path):
     if not isinstance(config["model"], str) or not isinstance(config["settings"], dict) or (
             config["task"] is None) != (body is loaded.model):
         raise DataError(f"{path}: model is {shown(config['model'])}, task is {shown(config['task'])}, settings is "
-                        f"{shown(config['settings'])}: allowed are names and an object, and no task for a body alone")
+                        f"{shown(config['settings'])}: allowed are names and an object, and no task for a bare body")
     try:
         if not isinstance(body, family_of(config["model"]).body):
-            raise ConfigError(f"model is {config['model']!r}, but model.keras a {type(body).__name__}")
+            raise ConfigError(f"model is {config['model']!r}, but model.keras holds a {type(body).__name__}")
         if loaded.task is None:
             return
         loaded.task.check_family(config["model"])
         with shapes_only():
             head = loaded.task.head(body, body.config["dropout"])
-    except (ConfigError, TypeError, KeyError) as error:  # the others for settings that a task has not
-        raise DataError(f"{path} is damaged ({reason_of(error)}): get the folder again") from None
-    if loaded.model.task is None:  # a file of an earlier release does not say
+    except (ConfigError, TypeError, KeyError) as error:  # TypeError, KeyError: unknown or missing settings
+        raise DataError(f"{path} is damaged ({reason_of(error)}): get a fresh copy of the folder") from None
+    if loaded.model.task is None:  # files of earlier releases do not hold it
         loaded.model.task = loaded.task
     there = loaded.model.head
     if type(there) is not type(head) or any(
             there.config.get(key) != head.config.get(key) for key in ("num_labels", "next_sentence")):
         raise DataError(f"{path}: task {config['task']}, settings {shown(config['settings'])} and labels "
-                        f"{shown(labels)} are not those of model.keras: get the folder again")
+                        f"{shown(labels)} do not match model.keras: get a fresh copy of the folder")
 
 
 def _tokenizer_of(folder, model, bare=False):
-    """Return (the tokenizer of a folder or None, why there is none)."""
+    # Returns (Tokenizer or None, why there is none).
     for path in (folder / name for name in sorted(VOCABULARIES)):
         if path.is_file() and path.stat().st_size > VOCABULARY_BYTES:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {VOCABULARY_BYTES:,}")
     try:
         tokenizer = load_tokenizer(folder, bare=bare)
-    except (FileNotFoundError, UnknownKind) as error:  # the weights are right all the same
+    except (FileNotFoundError, UnknownKind) as error:  # the weights are still usable
         return None, str(error)
     rows = getattr(model, "body", model).config["vocab_size"]
-    if tokenizer.vocab_size > rows:  # fewer are common: tables are padded
-        problem = (f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, but the model's table {rows:,} rows: "
-                   "allowed are as many or fewer ids; get both again")
-        if bare:  # others' weights, which are right all the same
+    if tokenizer.vocab_size > rows:  # fewer ids are common: tables are padded
+        problem = (f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, but the model's table has {rows:,} "
+                   "rows: allowed is at most one id per row; get fresh copies of both")
+        if bare:  # not written by tfzoo: the weights are still usable
             return None, problem
         raise DataError(problem)
     return tokenizer, None
@@ -247,19 +247,19 @@ def _cast(loaded, dtype):
 
 
 def with_head(loaded, task, dtype=None, **overrides):
-    """Put a head for a task on a loaded body: its own where task and labels are the same, else a fresh one.
+    """Put a head for a task on a loaded body: its own head if task and labels match, else a fresh one.
 
     Args:
         loaded: Loaded.
         task: Task.
-        dtype: str or None.
-        overrides: arguments of the body that change no shape, as dropout.
+        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
+        overrides: arguments of the body that change no shape, such as dropout.
 
     Returns:
-        (TaskModel, list of the paths of fresh weights, list of the paths of dropped ones).
+        (TaskModel, list of str: paths of fresh weights, list of str: paths of dropped weights).
 
     Raises:
-        ConfigError: where an override changes a weight's shape.
+        ConfigError: an override changes a weight's shape.
     """
     config = {**loaded.body.config, **task.body_arguments(loaded.body), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
@@ -278,7 +278,7 @@ def with_head(loaded, task, dtype=None, **overrides):
             fresh.append(variable.path)
         elif old.shape != variable.shape:
             raise ConfigError(f"{variable.path} has shape {tuple(old.shape)} in --init and {tuple(variable.shape)} "
-                              "here: leave the --override that changes it away")
+                              "here: omit the --override that changes it")
         else:
             variable.assign(old)
     dropped = list(there)

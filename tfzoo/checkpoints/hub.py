@@ -1,4 +1,4 @@
-"""Folders of the Hugging Face hub, by `hf:ID`, through its own package: what is in its cache needs no network."""
+"""Model folders on the Hugging Face hub, as `hf:ID`, through huggingface_hub; cached files need no network."""
 import pathlib
 import re
 
@@ -13,25 +13,29 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 
 
 def download(source):
-    """Return the folder of a model on the hub, downloaded where the cache has it not.
+    """Return the local folder of a model on the hub; download it if it is not cached.
 
     Args:
         source: str, "hf:ID" or "hf:ID@REVISION".
 
+    Returns:
+        pathlib.Path.
+
     Raises:
-        ConfigError: for an ID that is none. FileNotFoundError: no such model, or no network. OSError: the hub's cache
-        cannot be written.
+        ConfigError: a malformed ID. FileNotFoundError: no such model, or no network. OSError: the hub's cache cannot
+            be written.
     """
     name = source[len(PREFIX):]
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{source[:80]!r} names no model: allowed is hf:OWNER/NAME, with @REVISION")
+        raise ConfigError(f"{source[:80]!r} names no model: allowed are hf:OWNER/NAME and hf:NAME, optionally "
+                          "with @REVISION")
     from huggingface_hub import snapshot_download
     identity, _, revision = name.partition("@")
     try:
         return pathlib.Path(snapshot_download(identity, revision=revision or None, allow_patterns=list(FILES)))
-    except Exception as error:  # its own kinds, those of its network library, and OSError
+    except Exception as error:  # huggingface_hub's own errors, its network library's, and OSError
         if failed := files.writing_error(error, f"the cache for {source}, see HF_HOME"):
             raise failed from None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
-                                "folder that is here") from None
+        raise FileNotFoundError(f"{source} cannot be downloaded ({reason[:150]}): check the name and the network, or "
+                                "give a local folder") from None

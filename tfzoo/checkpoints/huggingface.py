@@ -1,7 +1,7 @@
-"""Folders as Hugging Face's transformers has them, read and written by each family's `REFERENCE`, without torch.
+"""Folders of Hugging Face's transformers, read and written without torch, by each family's `REFERENCE`.
 
-Strict: every weight of the model that config.json names must be there with its shape, and every tensor must be a
-weight, a known buffer, or belong to another head of the family; all of it is checked before a model is made.
+Strict: every weight of the architecture that config.json names must be present with its shape, and every tensor must be
+a weight, a known buffer, or part of another head of the family. All of this is checked before a model is built.
 """
 import json
 import re
@@ -21,7 +21,7 @@ from tfzoo.tasks.build import put_head
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 NOT_THE_SIZE = ("pooler", "dropout", "max_length", "initializer_range")
-PIECE = 2 ** 22  # numbers
+PIECE = 2 ** 22  # numbers per assignment
 
 
 def family_of_type(model_type):
@@ -31,17 +31,17 @@ def family_of_type(model_type):
 
 
 def prefix_of(reference, head):
-    """Return what stands before the body's names in a model with this head."""
+    """Return the prefix of the body's tensor names in a model with this head."""
     return reference.prefix if head is None or head.prefix is None else head.prefix
 
 
 class Names:
-    """Which tensors hold the variables of a model.
+    """Map a model's variables to the tensors that hold them.
 
     Args:
-        reference: Reference of its family.
+        reference: Reference of the model's family.
         head: Head or None.
-        prefix: str, before the body's names.
+        prefix: str, of the body's tensor names.
     """
 
     def __init__(self, reference, head, prefix):
@@ -49,7 +49,7 @@ class Names:
         self.head = head.names if head else {}
 
     def tensor_of(self, path):
-        """Return (name, whether it is kept as [out, in]) of the tensor that holds a variable, or (None, False)."""
+        """Return (name, whether it is stored as [out, in]) of a variable's tensor, or (None, False)."""
         for names, prefix, turned in ((self.head, "", True),
                                       (self.reference.names, self.prefix, self.reference.transposed)):
             name, leaf = name_in(names, path)
@@ -59,30 +59,30 @@ class Names:
         return None, False
 
     def plan(self, variables):
-        """Return dict of tensor name -> (list of the variables in it, whether it is kept as [out, in]).
+        """Return dict of tensor name -> (list of its variables, whether it is stored as [out, in]).
 
         Raises:
-            ConfigError: for a variable that no tensor holds.
+            ConfigError: no tensor holds a variable.
         """
         plan, self.gated = {}, any("/gate/" in variable.path for variable in variables)
         for variable in variables:
             name, turned = self.tensor_of(variable.path)
             if name is None:
-                raise ConfigError(f"{variable.path} has no name in Hugging Face's {self.reference.model_type}: this "
-                                  "model cannot be written that way")
+                raise ConfigError(f"{variable.path} has no counterpart in Hugging Face's {self.reference.model_type}: "
+                                  "the model cannot be saved in that format")
             plan.setdefault(name, ([], turned))[0].append(variable)
         return plan
 
 
 def shape_of(variables, turned):
-    """Return the shape of the tensor that holds variables side by side."""
+    """Return the shape of a tensor of variables joined along their last axis, transposed if `turned`: tuple of int."""
     shape = list(variables[0].shape)
     shape[-1] = sum(variable.shape[-1] for variable in variables)
     return tuple(shape[::-1] if turned else shape)
 
 
 def _task_of(reference, config, path):
-    """Return (task with its settings as our words have it, Head), both None for a body, from `architectures`."""
+    # Returns (TASK or TASK:SETTING, Head) of `architectures`, both None for a bare body.
     named = config.get("architectures") or [reference.body]
     named = named if isinstance(named, list) else [named]
     named = list(dict.fromkeys(re.sub("^(TF|Flax)", "", name) if isinstance(name, str) else shown(name)
@@ -101,20 +101,20 @@ def _task_of(reference, config, path):
 def _labels_of(config, task, path):
     if task == "classification" and config.get("problem_type") not in (None, "single_label_classification"):
         raise DataError(f"{path}: problem_type is {shown(config['problem_type'])}: allowed is "
-                        "single_label_classification, one label of several")
+                        "single_label_classification, one label per text")
     names, count = config.get("id2label"), config.get("num_labels")
-    if names is None:  # transformers reads num_labels only then, and names nothing after label2id
+    if names is None:  # only then does transformers read num_labels; it never reads names from label2id
         count = checked(f"{path}: num_labels", 2 if count is None else count, ours="num_labels", reference=None)
         names = {str(number): f"LABEL_{number}" for number in range(count)}
     try:
         labels = [str(names[key]) for key in sorted(names, key=int)]
         if sorted(map(int, names)) != list(range(len(names))) or len(set(labels)) != len(labels) or any(
                 type(name) not in (str, int, float) for name in names.values()):
-            raise ValueError("needed are numbers from 0 and names, each once")
+            raise ValueError("needed are unique names, numbered from 0")
     except (ValueError, TypeError, LookupError) as error:
         raise DataError(f"{path}: id2label is damaged ({reason_of(error, 80)})") from None
     if len(labels) < 2:
-        raise DataError(f"{path}: {len(labels)} label, a regression: allowed are two labels or more")
+        raise DataError(f"{path}: {len(labels)} label, a regression: allowed are two or more labels")
     return labels
 
 
@@ -127,18 +127,18 @@ def _family_of(config, path):
 
 
 def read(folder, dtype=None, bare=False):
-    """Read a model.
+    """Read a model from a folder of transformers.
 
     Args:
-        folder: path with config.json and safetensors.
-        dtype: str, the dtype policy to compute in; None is Keras' global one.
-        bare: bool, read the body alone, whatever architecture config.json names.
+        folder: path with config.json, and safetensors or tf_model.h5.
+        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
+        bare: bool, read only the body, whatever architecture config.json names.
 
     Returns:
-        (keras.Model, dict for `Loaded.config`, list of the tensors of other heads, which were dropped).
+        (keras.Model, dict for `Loaded.config`, list of str: tensors of other heads, which were dropped).
 
     Raises:
-        FileNotFoundError: a file is missing. DataError: a model that is unknown, damaged, or not what config.json says.
+        FileNotFoundError: a file is missing. DataError: the model is unknown, damaged, or does not match config.json.
     """
     path = folder / "config.json"
     config = read_json(path)
@@ -149,12 +149,12 @@ def read(folder, dtype=None, bare=False):
     labels = _labels_of(config, task, path) if task in tasks() and tasks()[task].labelled else None
     if head and head.activation not in (None, arguments["activation"]):
         raise DataError(f"{path}: the activation is {arguments['activation']}: {head.architecture}'s head always has "
-                        f"{head.activation}, and both are one here")
+                        f"{head.activation}, and tfzoo uses one for both")
     tensors = Tensors(folder)
     prefix = prefix_of(reference, head)
     prefix = prefix if any(name.startswith(prefix) for name in tensors.shapes) else ""
     if arguments["num_layers"] > len(tensors.shapes):
-        raise DataError(f"{path}: {arguments['num_layers']} layers, but {len(tensors.shapes)} tensors in all")
+        raise DataError(f"{path}: {arguments['num_layers']} layers, but {len(tensors.shapes)} tensors in total")
     pooled = head.pooler if head else f"{prefix}{reference.names.get('pooler')}.weight" in tensors.shapes
     if pooled is not None:
         arguments.update(family.body.pooled_arguments(pooled))
@@ -167,9 +167,9 @@ def read(folder, dtype=None, bare=False):
 
     names = Names(reference, head, prefix)
     try:
-        with shapes_only():  # before anything large is made
+        with shapes_only():  # before anything large is allocated
             plan = names.plan(make().weights)
-    except ConfigError as error:  # sizes that do not go together
+    except ConfigError as error:  # inconsistent sizes
         raise DataError(f"{path}: {reason_of(error, 200)}") from None
     found, dropped = _match(plan, tensors, reference=reference, prefix=prefix, folder=folder)
     _check(plan, found, tensors=tensors, folder=folder)
@@ -186,7 +186,7 @@ def read(folder, dtype=None, bare=False):
 
 
 def _fill(variable, value):
-    """Assign an array piece by piece, as an assignment holds three copies of what it is given."""
+    # In pieces, since an assignment holds three copies of its value.
     rows = max(1, PIECE * len(value) // value.size)
     if rows >= len(value) or tf.distribute.has_strategy():
         variable.assign(np.array(value, np.float32))
@@ -203,14 +203,14 @@ def _with_head(body, name, task, labels, rate):
 
 
 def _rate_of(reference, task, config, arguments, path):
-    """Return the rate of dropout before the projection of a task's head."""
+    # The dropout rate before the projection of a task's head.
     word, default = reference.head_dropouts.get(task, (None, 0.0))
     given = [rate for rate in (config.get(word), default) if rate is not None]
     return checked(f"{path}: {word}", given[0], ours="dropout", reference=reference) if given else arguments["dropout"]
 
 
 def _size_of(family, model):
-    """Return the name of the size that a model has, or else its family's."""
+    # The name of the model's size, else of its family.
     body = getattr(model, "body", model)
     sized = [name for name in family.sizes if all(
         body.config[key] == value for key, value in config_of(name).items() if key not in NOT_THE_SIZE)]
@@ -221,13 +221,13 @@ def _check(plan, found, tensors, folder):
     for name, (variables, turned) in plan.items():
         shape, there = shape_of(variables, turned), tensors.shapes[found[name]]
         if there != shape:
-            raise DataError(f"{folder}: {found[name]} has shape {shown(list(there))}, but {list(shape)} by config.json"
-                            ": get both again")
+            raise DataError(f"{folder}: {found[name]} has shape {shown(list(there))}, but config.json asks for "
+                            f"{list(shape)}: get fresh copies of both")
         tensors.check(found[name])
 
 
 def _match(plan, tensors, reference, prefix, folder):
-    """Return (dict of the plan's names -> the tensors' own, list of the tensors that other heads have)."""
+    # Returns (dict of the plan's names -> names in the folder, list of the tensors of other heads).
     tied = {name: _first(target, reference, prefix) for one in reference.heads.values()
             for name, target in one.tied.items()}
     found, left = {}, dict(tensors.shapes)
@@ -235,12 +235,13 @@ def _match(plan, tensors, reference, prefix, folder):
         own = next((one for one in (name, *_old_names(name), *(one for one, of in tied.items() if of == name))
                     if one in left), None)
         if own is None:
-            raise DataError(f"{folder} lacks the tensor {name}: get the folder again, or name another architecture")
+            raise DataError(f"{folder} lacks the tensor {name}: get a fresh copy of the folder, or name another "
+                            "architecture in config.json")
         found[name] = own
         left.pop(own)
     for name in [name for name in left if tied.get(name) in found]:
         if not np.array_equal(tensors.get(name), tensors.get(found[tied[name]])):
-            raise DataError(f"{folder}: {name} is not tied to {tied[name]}: allowed are models where they are one")
+            raise DataError(f"{folder}: {name} differs from {tied[name]}: allowed are models that tie them")
         left.pop(name)
     others = {layer for one in reference.heads.values() for layer in (*one.names.values(), *one.tied)}
     others |= {prefix + reference.names["pooler"]} if "pooler" in reference.names else set()
@@ -248,53 +249,54 @@ def _match(plan, tensors, reference, prefix, folder):
     known = re.compile("|".join(f"({re.escape(reference.prefix)})?({name})" for name in reference.known) or "(?!)")
     strange = [name for name in left if name not in others and not known.fullmatch(name)]
     if strange:
-        raise DataError(f"{folder} has {len(strange)} tensor(s) that no {reference.model_type} has, as "
+        raise DataError(f"{folder} has {len(strange)} tensor(s) that no {reference.model_type} model has, such as "
                         f"{shown(strange[0])}: allowed are those of the architectures that tfzoo knows")
     return found, [name for name in left if not known.fullmatch(name)]
 
 
 def _first(name, reference, prefix):
-    """Return a name of the body as the folder has it, with or without the prefix."""
+    # The folder's name of a body tensor, with or without the prefix.
     return prefix + name[len(reference.prefix):] if name.startswith(reference.prefix) else name
 
 
 def _old_names(name):
-    """Return what a norm's tensor was called in TensorFlow 1's time, which BERT's own folders still have."""
+    # TensorFlow 1's names of a norm's tensors, which BERT's own folders still use.
     layer, _, leaf = name.rpartition(".")
     return [f"{layer}.{ {'weight': 'gamma', 'bias': 'beta'}[leaf]}"] if "Norm" in layer else []
 
 
 def write(loaded, folder):
-    """Write config.json and the tensors of a model into a folder that is there.
+    """Write the config.json and the tensors of a model into an existing folder.
 
     Args:
         loaded: Loaded.
+        folder: path.
 
     Raises:
-        ConfigError: where transformers has no such model.
+        ConfigError: transformers has no such model.
     """
     body, name = loaded.body, loaded.config["model"]
     if body.adapters:
-        raise ConfigError(f"{name} has {len(body.adapters)} low-rank adapters, which Hugging Face's format has not: "
-                          "merge them first (model.body.merge_adapters()), or save it with format=\"tfzoo\"")
+        raise ConfigError(f"{name} has {len(body.adapters)} low-rank adapters, which Hugging Face's format cannot "
+                          "hold: merge them first (model.body.merge_adapters()), or save it with format=\"tfzoo\"")
     family = next((family for family in FAMILIES if name in family.sizes or name == family.name), None)
     reference = family.reference if family else None
     if reference is None:
-        raise ConfigError(f"{name} has no form in Hugging Face's transformers: save it with format=\"tfzoo\"")
+        raise ConfigError(f"{name} has no counterpart in Hugging Face's transformers: save it with format=\"tfzoo\"")
     task, head = loaded.config["task"], None
     if task is not None:
         task = ":".join([task, *(key for key, value in loaded.config["settings"].items() if value and key != "pack"
                                  and key != "whole_word")])
         head = reference.heads.get(task)
         if head is None:
-            raise ConfigError(f"{name} with {task} has no form in Hugging Face's transformers: save it with "
-                              "format=\"tfzoo\"")
+            raise ConfigError(f"{name} with {task} has no counterpart in Hugging Face's transformers: save it "
+                              "with format=\"tfzoo\"")
     if head and head.activation not in (None, body.config["activation"]):
         raise ConfigError(f"{name}: the activation is {body.config['activation']}, but the head of Hugging Face's "
                           f"{head.architecture} always has {head.activation}: save it with format=\"tfzoo\"")
     if task == "classification" and loaded.tokenizer is not None and body.traits.causal and \
             loaded.tokenizer.pad_id in loaded.tokenizer.around[2]:
-        raise ConfigError(f"{name}: the class is read at the token that ends a text, which is padding to Hugging "
+        raise ConfigError(f"{name}: the class is read at the end-of-text token, which is padding to Hugging "
                           f"Face's {head.architecture}: save it with format=\"tfzoo\", or fine-tune it again")
     how = loaded.config.get("embedding")
     if how and how["problem"]:
@@ -304,7 +306,7 @@ def write(loaded, folder):
     lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]
     if lost:
         raise ConfigError(f"{name}: {lost[0]} is {there[lost[0]]!r}, which Hugging Face's {reference.model_type} "
-                          "cannot say: save it with format=\"tfzoo\"")
+                          "cannot express: save it with format=\"tfzoo\"")
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     names = Names(reference, head, prefix_of(reference, head) if head else "")
     tensors = []

@@ -1,21 +1,26 @@
-"""The config.json of Hugging Face's transformers: our arguments from its words, and its words from ours."""
+"""Translate the config.json keys of Hugging Face's transformers to tfzoo's arguments, and back."""
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
 
-LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # beyond any model that was made; others 2 ** 24
+LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # beyond any published model; other keys: 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
 FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1.001, 1e12)}
 FIXED = {"quantization_config": (None,), "pruned_heads": ({}, None), "tie_encoder_decoder": (False,),
-         "partial_rotary_factor": (1.0,)}  # of all families
+         "partial_rotary_factor": (1.0,)}  # in all families
 KEPT = ("pad_token_id", "bos_token_id", "eos_token_id")
-MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 then
+MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 if null
 
 
 def arguments_of(family, config, path="config.json"):
-    """Return the arguments of our model for a config.json: dict.
+    """Return tfzoo's arguments of a model's body for a config.json: dict.
+
+    Args:
+        family: Family.
+        config: dict, the content of config.json.
+        path: str or path, named in errors.
 
     Raises:
-        DataError: for a size that is none, and for settings that this family does not compute.
+        DataError: an invalid size, or a setting that tfzoo does not compute for this family.
     """
     reference = family.reference
     config = {**reference.defaults, **_renamed(_of_version_5(config, path), reference.aliases, path)}
@@ -45,27 +50,27 @@ def arguments_of(family, config, path="config.json"):
                         "fewer than twice the distance")
     if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
         raise DataError(f"{path}: {found['max_length']} positions, {found['hidden_dim']} wide, {found['num_heads']} "
-                        "heads: positions must be left, and the heads divide the width")
+                        "heads: at least one position is needed, and the heads must divide the width")
     return found
 
 
 def _renamed(config, aliases, path):
-    """Return a config.json with each key by its first name."""
     config = dict(config)
     for alias, key in aliases.items():
         if alias in config:
             value = config.pop(alias)
             if config.setdefault(key, value) != value:
-                raise DataError(f"{path}: {alias} is {shown(value)}, but {key} {shown(config[key])}: keep one of them")
+                raise DataError(f"{path}: {alias} is {shown(value)}, but {key} is {shown(config[key])}: keep one of "
+                                "them")
     return config
 
 
 def _implied(config):
-    """Return what keys must be that repeat others in another form: dict."""
+    # Keys that repeat other keys in another form -> the values they must have.
     found, layers = {}, config.get("layer_types")
     if layers is not None:
         found["layer_types"] = ["full_attention"] * len(layers if isinstance(layers, list) else ())
-    if isinstance(config.get("feed_forward_proj"), str):  # transformers' T5 computes by these two where they are there
+    if isinstance(config.get("feed_forward_proj"), str):  # transformers' T5 uses these two keys if present
         *gated, activation = config["feed_forward_proj"].split("-")
         activation = "gelu_new" if gated and activation == "gelu" else activation
         found.update(is_gated_act=bool(gated), dense_act_fn=activation)
@@ -73,7 +78,7 @@ def _implied(config):
 
 
 def _of_version_5(config, path):
-    """Return a config.json of transformers 5 in the words of 4, which are ours too."""
+    # Renames the keys of transformers 5 to those of version 4, which the references use.
     config = dict(config)
     rotary = config.pop("rope_parameters", None)
     if rotary is not None:
@@ -84,15 +89,15 @@ def _of_version_5(config, path):
                  "rope_scaling": None if rotary.get("rope_type", "default") == "default" else rotary}
         for key, value in given.items():
             if config.setdefault(key, value) != value:
-                raise DataError(f"{path}: {key} and rope_parameters do not say the same: keep one of them")
+                raise DataError(f"{path}: {key} and rope_parameters disagree: keep one of them")
     if config.get("scale_decoder_outputs") not in (None, config.get("tie_word_embeddings", True)):
         raise DataError(f"{path}: scale_decoder_outputs is {shown(config['scale_decoder_outputs'])}: allowed is "
-                        "what tie_word_embeddings is; save the folder with transformers 4")
+                        "the value of tie_word_embeddings; save the folder with transformers 4")
     return config
 
 
 def canonical(config):
-    """Return a config with 0 where a number is what 0 stands for."""
+    """Return a config with num_kv_heads and head_dim as 0 if they are what 0 stands for: dict."""
     config = dict(config)
     if config.get("num_kv_heads") == config["num_heads"]:
         config["num_kv_heads"] = 0
@@ -102,7 +107,17 @@ def canonical(config):
 
 
 def checked(where, value, ours, reference):
-    """Return the value of one of our arguments, or raise DataError."""
+    """Return a config.json value as the value of one of tfzoo's arguments.
+
+    Args:
+        where: str, the file and key, named in errors.
+        value: the value in config.json.
+        ours: str, the name of tfzoo's argument.
+        reference: Reference; None if `ours` is not the activation.
+
+    Raises:
+        DataError: the value is not allowed.
+    """
     if ours == "activation":
         if not isinstance(value, str) or value not in reference.activations:
             raise DataError(f"{where} is {shown(value)}: allowed are {', '.join(reference.activations)}")
@@ -116,7 +131,7 @@ def checked(where, value, ours, reference):
     if ours in FLOATS:
         low, high = FLOATS[ours]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value < high:
-            raise DataError(f"{where} is {shown(value)}: allowed are numbers from {low} to below {high:g}")
+            raise DataError(f"{where} is {shown(value)}: allowed are numbers of at least {low} and below {high:g}")
         return float(value)
     if value is None and ours in MAY_BE_NONE:
         return 0
@@ -134,7 +149,8 @@ def _scaling_of(where, value):
     value = dict(value)
     kind = value.pop("type", value.get("rope_type"))
     if value.setdefault("rope_type", kind) != kind:
-        raise DataError(f"{where}: type is {shown(kind)}, but rope_type {shown(value['rope_type'])}: keep one of them")
+        raise DataError(f"{where}: type is {shown(kind)}, but rope_type is {shown(value['rope_type'])}: keep one of "
+                        "them")
     if value["rope_type"] == "default":
         return None
     try:
@@ -145,7 +161,7 @@ def _scaling_of(where, value):
 
 
 def kept_words(config):
-    """Return the words of a config.json that say what a tokenizer would, to be written again without one: dict."""
+    """Return the special-token ids of a config.json, to be written back if there is no tokenizer: dict."""
     return {key: config[key] for key in KEPT if isinstance(config.get(key), (int, list))}
 
 
@@ -153,10 +169,13 @@ def words_of(family, body, head, loaded):
     """Return the config.json of a model: dict.
 
     Args:
-        family: module; body: dict, the body's config; head: Head or None; loaded: Loaded.
+        family: Family.
+        body: dict, the body's config.
+        head: Head or None.
+        loaded: Loaded.
 
     Raises:
-        ConfigError: for an activation that transformers has no word for.
+        ConfigError: transformers has no name for the activation.
     """
     reference = family.reference
     names = {ours: theirs for theirs, ours in reversed(reference.activations.items())}
@@ -187,7 +206,7 @@ def words_of(family, body, head, loaded):
     config.update(loaded.config.get("kept", {}))
     if loaded.tokenizer is not None:
         ids = {"pad_token_id": loaded.tokenizer.pad_id}
-        if family.body.traits_of(body).causal:  # where texts are continued
+        if family.body.traits_of(body).causal:  # the models that continue a prompt
             ids.update(bos_token_id=loaded.tokenizer.start_id, eos_token_id=loaded.tokenizer.end_id)
         config.update({key: value for key, value in ids.items() if value is not None})
     if loaded.config["labels"]:

@@ -1,7 +1,7 @@
-"""Presets of keras-nlp, by `keras_nlp:NAME` or a local preset's folder: its backbones of the families that tfzoo has.
+"""Presets of keras-nlp, as `keras_nlp:NAME` or `keras_nlp:FOLDER`: the backbones of tfzoo's families.
 
-Encoders come as bare bodies, decoders with their causal language model's head, T5 with its sequence to sequence head.
-keras-nlp itself reads the preset, and fetches one that is not here.
+Encoders become bare bodies, decoders get a causal language modeling head, T5 a sequence-to-sequence head. keras-nlp
+itself reads the preset, and downloads it if it is not local.
 """
 import collections
 import os
@@ -29,12 +29,12 @@ ARGUMENTS = {"vocabulary_size": "vocab_size", "vocab_size": "vocab_size", "num_l
              "rope_max_wavelength": "rope_theta", "sliding_window": "window"}
 LEAVES = {"kernel": ("kernel",), "bias": ("bias",), "gamma": ("gamma", "scale", "weight"), "beta": ("beta",)}
 ACTIVATIONS = {("relu", False): "relu", ("gelu", True): "geglu", ("gelu_approximate", True): "geglu_tanh",
-               ("silu", True): "swiglu"}  # T5's, and whether it is gated
+               ("silu", True): "swiglu"}  # (T5's activation, whether it is gated) -> tfzoo's
 SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rope_low_freq_factor",
            "high_freq_factor": "rope_high_freq_factor",
            "original_max_position_embeddings": "rope_pretraining_sequence_length"}
 
-BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # the others' texts are split in other ways, which keras-nlp has not
+BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # others split texts in ways that keras-nlp lacks
 PIECES = {"AlbertTokenizer": "AlbertTokenizer", "LlamaTokenizer": "LlamaTokenizer",
           "MistralTokenizer": "LlamaTokenizer", "T5Tokenizer": "T5Tokenizer"}
 
@@ -44,32 +44,44 @@ def read(source, dtype=None):
 
     Args:
         source: str, "keras_nlp:NAME" or "keras_nlp:FOLDER".
-        dtype: str, the dtype policy to compute in; None is Keras' global one.
+        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
 
     Returns:
-        (keras.Model, Tokenizer or None, why there is none, dict for `Loaded.config`).
+        (keras.Model, Tokenizer or None, str or None: why there is no tokenizer, dict for `Loaded.config`).
 
     Raises:
-        FileNotFoundError: no such preset, or no network. DataError: a backbone that tfzoo does not have.
+        FileNotFoundError: no such preset, or no network. DataError: a backbone, or a setting of it, that tfzoo does not
+            have. OSError: the cache cannot be written.
     """
     import keras_nlp
     preset = os.path.expanduser(source[len(PREFIX):])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # T5's layers tell that they drop masks of Keras', which nobody gives them
+            warnings.simplefilter("ignore")  # T5's layers warn that they drop Keras masks, which are never passed
             backbone = keras_nlp.models.Backbone.from_preset(preset, dtype="float32")
-    except Exception as error:  # its own kinds, Kaggle's, and those of the network
+    except Exception as error:  # keras-nlp's own errors, Kaggle's, and the network's
         if failed := files.writing_error(error, f"the cache for {source}"):
             raise failed from None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileNotFoundError(f"{source} cannot be had ({reason[:150]}): check the name and the network, or give a "
-                                "preset's folder that is here") from None
+        raise FileNotFoundError(f"{source} cannot be loaded ({reason[:150]}): check the name and the network, or give "
+                                "the local folder of a preset") from None
     model, config = convert(backbone, dtype)
     return model, *_tokenizer_of(keras_nlp, preset), config
 
 
 def convert(backbone, dtype=None):
-    """Return (keras.Model, dict for `Loaded.config`) with the weights of a backbone of keras-nlp."""
+    """Convert a backbone of keras-nlp to a model with the same weights.
+
+    Args:
+        backbone: keras_nlp.models.Backbone.
+        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
+
+    Returns:
+        (keras.Model, dict for `Loaded.config`).
+
+    Raises:
+        DataError: a backbone, or a setting of it, that tfzoo does not have.
+    """
     kind = type(backbone).__name__
     there = {name: family for family in FAMILIES if family.preset for name in family.preset.backbones}
     family = there.get(kind)
@@ -86,18 +98,15 @@ def convert(backbone, dtype=None):
         turned = value.shape == tuple(variable.shape)[::-1] and variable.path == "head/table"
         variable.assign((value.T if turned else value).reshape(variable.shape))
     if left:
-        raise DataError(f"the preset has weights that {family.name} has not, as {next(iter(left))}: load it with "
-                        "keras-nlp")
+        raise DataError(f"the preset has weights that {family.name} lacks, such as {next(iter(left))}: load it "
+                        "with keras-nlp")
     return model, {"model": family.name, "task": task and task.name, "labels": None, "settings": {},
                    "max_length": arguments.get("max_length", body.config["max_length"]), "kept": {}}
 
 
 def _weights(backbone):
-    """Return path -> weight, without the backbone's name, which some have before it.
-
-    T5's norms bear numbers that count on from backbone to backbone, and other layers of it a name twice: the second
-    of a path ends with ":2" here.
-    """
+    # Path -> weight. Removes the backbone's name, with which some paths begin, and the numbers of T5's norms, which count
+    # on from one backbone to the next. T5's weights can share a path: the second of it ends with ":2", and so on.
     found, times = {}, collections.Counter()
     for weight in backbone.weights:
         path = re.sub(r"/t5_layer_norm_\d+/", "/t5_layer_norm/", weight.path.removeprefix(f"{backbone.name}/"))
@@ -131,7 +140,7 @@ def _arguments(family, config, weights):
 
 def _activation(config):
     kind = config["activation"] if isinstance(config["activation"], str) else config["activation"]["config"]
-    kind = kind.rpartition(">")[2], config["use_gated_activation"]  # keras-nlp's own have its name before them
+    kind = kind.rpartition(">")[2], config["use_gated_activation"]  # keras-nlp's own begin with its name
     if kind not in ACTIVATIONS:
         allowed = ", ".join(f"{name}{' gated' * gated}" for name, gated in ACTIVATIONS)
         raise DataError(f"the preset's activation is {kind[0]}{' gated' * kind[1]}: allowed are {allowed}")
@@ -141,7 +150,7 @@ def _activation(config):
 def _name_of(path, names, there):
     name, leaf = name_in(names, path)
     found = [name] if isinstance(name, str) else name or []
-    if leaf is not None:  # the place among those of one path comes last
+    if leaf is not None:  # a path's ":2" stays at the end
         found = [f"{layer}/{one}{colon}{place}" for layer, colon, place in (one.partition(":") for one in found)
                  for one in LEAVES[leaf]]
     found = next((one for one in found if one in there), None)
@@ -151,12 +160,12 @@ def _name_of(path, names, there):
 
 
 def _tokenizer_of(keras_nlp, preset):
-    """Return (Tokenizer or None, why there is none)."""
+    # Returns (Tokenizer or None, why there is none).
     try:
         tokenizer = keras_nlp.models.Tokenizer.from_preset(preset)
-    except Exception as error:  # a backbone alone, or a damaged vocabulary
+    except Exception as error:  # no tokenizer in the preset, or a damaged vocabulary
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return None, f"the preset has no tokenizer that keras-nlp reads ({reason[:150]})"
+        return None, f"the preset has no tokenizer that keras-nlp can read ({reason[:150]})"
     kind = type(tokenizer).__name__
     try:
         if kind in BYTE_PAIRS:
@@ -166,7 +175,8 @@ def _tokenizer_of(keras_nlp, preset):
             return SentencePieceTokenizer(tokenizer.proto, {"tokenizer_class": PIECES[kind], "clean_text": False}), None
         if hasattr(tokenizer, "suffix_indicator"):
             return WordPieceTokenizer(tokenizer.get_vocabulary(), bool(tokenizer.lowercase)), None
-    except DataError as error:  # one with other special tokens
+    except DataError as error:  # a vocabulary with other special tokens
         return None, f"the preset's {kind}: {error}"
     allowed = ", ".join((*BYTE_PAIRS, *PIECES))
-    return None, f"the preset's {kind} is not read: allowed are {allowed} and WordPiece; take transformers' folder"
+    return None, (f"the preset's {kind} is not supported: allowed are {allowed} and WordPiece; load the folder of "
+                  "transformers instead")

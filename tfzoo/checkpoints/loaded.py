@@ -1,4 +1,4 @@
-"""A model with its tokenizer and settings, and what they answer."""
+"""A model with its tokenizer and settings: predictions and embeddings of texts."""
 import numpy as np
 import tensorflow as tf
 
@@ -9,20 +9,20 @@ from tfzoo.tasks.predictor import Predictor
 from tfzoo.text.tokenizer import as_texts, list_of
 
 POOLINGS = {"mean": "mean", "first": "cls"}  # tfzoo's names -> those of sentence-transformers
-EMBED_BATCH = 32  # texts of similar lengths
+EMBED_BATCH = 32  # texts, sorted by length
 ANSWER_BATCH = 32  # rows
 
 
 class Loaded:
-    """A model with what is needed to use it.
+    """Bundle a model with what is needed to use it.
 
     Attributes:
         model: keras.Model, a TaskModel or a bare body.
-        tokenizer: Tokenizer, or None where the folder has none.
+        tokenizer: Tokenizer, or None if the folder has none.
         config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
-            None, max_length, kept where others trained the model (words of a config.json of Hugging Face that are
-            written again), and of a sentence-transformers folder embedding (how its vectors are made).
-        dropped: list of str, the tensors of the folder that belong to another head than the one it names.
+            None, max_length; kept, if tfzoo did not train the model (special-token ids of its config.json, which are
+            written back); embedding, if the folder is sentence-transformers' (how its vectors are computed).
+        dropped: list of str, tensors of the folder that belong to another head than the one its config.json names.
         tokenizer_problem: str, why there is no tokenizer.
     """
 
@@ -40,43 +40,49 @@ class Loaded:
         return task_of(self.config["task"], labels, **self.config["settings"])
 
     def check_answers(self):
-        """Return the task, or raise ConfigError where the model has none that answers, or no tokenizer."""
+        """Return the task whose predictions `predict` returns.
+
+        Raises:
+            ConfigError: the model has no such task, or no tokenizer.
+        """
         task = self.task
         if task is None or type(task).answers is Task.answers:
             has = f"was trained for {task.name}" if task else "has no head"
-            raise ConfigError(f"the model {has}: needed here is one that experiments.finetune has taught a task")
+            raise ConfigError(f"the model {has}: needed is one fine-tuned by experiments.finetune for a task with "
+                              "answers")
         self.check_tokenizer()
         return task
 
     def check_tokenizer(self):
-        """Return the tokenizer, or raise ConfigError with the reason why there is none."""
+        """Return the tokenizer, or raise ConfigError with the reason for its absence."""
         if self.tokenizer is None:
             raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
         return self.tokenizer
 
     def predict(self, texts, pairs=None):
-        """Answer texts.
+        """Predict the labels or tags of texts.
 
         Args:
-            texts: list of str; of tagging a text may be a list of words.
-            pairs: list of str, the second texts of a task of pairs, or None.
+            texts: list of str; for tagging, a text may be a list of words.
+            pairs: list of str, the second texts of a task on pairs, or None.
 
         Returns:
-            list of dict: label and probabilities of classification; tokens, tags and entities of tagging.
+            list of dict, one per text: label and probabilities for classification; tokens, tags and entities for
+            tagging.
 
         Raises:
-            ConfigError: for a model without a task that answers, or without a tokenizer; for one string, or what is
-                no string.
+            ConfigError: the model has no task with answers, or no tokenizer; `texts` is one string, or has items that
+                are not strings.
         """
         task = self.check_answers()
         if pairs is not None and not task.paired:
-            raise ConfigError(f"{task.name} takes no pairs: give texts alone")
+            raise ConfigError(f"{task.name} takes no pairs: omit them")
         rows = [{"text": as_texts([text])[0]} if isinstance(text, (str, bytes)) else
                 {"tokens": as_texts(text, f"texts[{number}]")} for number, text in enumerate(list_of(texts))]
         if pairs is not None:
             pairs = as_texts(pairs, "pairs")
             if len(pairs) != len(rows):
-                raise ConfigError(f"{len(rows)} texts and {len(pairs)} pairs: allowed is one pair a text")
+                raise ConfigError(f"{len(rows)} texts and {len(pairs)} pairs: allowed is one pair per text")
             rows = [{**row, "text_pair": pair} for row, pair in zip(rows, pairs)]
         if self._predictor is None:
             self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"])
@@ -85,25 +91,25 @@ class Loaded:
 
     @property
     def body(self):
-        """Return the model below the head."""
+        """Return the model without its head."""
         return self.model.body if isinstance(self.model, TaskModel) else self.model
 
     def embed(self, texts, pooling=None, prompt_name=None):
-        """Turn texts into vectors.
+        """Compute the embedding vectors of texts.
 
         Args:
             texts: list of str.
-            pooling: None makes them as a sentence-transformers folder says (pooling, normalization, prompt), and is
-                "mean" for other folders. "mean" over the real positions, or "first", the first position, of the last
-                hidden states as they are.
-            prompt_name: str, which of the folder's prompts stands before each text; None is its default, if any.
+            pooling: str or None. "mean" averages the last hidden states over all positions but padding, "first" takes
+                that of the first position; neither normalizes. None does what a sentence-transformers folder says
+                (pooling, normalization, prompt), and is "mean" for other folders.
+            prompt_name: str, the folder's prompt to put before each text; None uses its default prompt, if any.
 
         Returns:
-            float32 [B, D], or [B, N x D] for N poolings; zeros for a text of no tokens, as GPT-2 has an empty one.
+            float32 [B, D], or [B, N x D] for N poolings; zeros for a text without tokens, such as "" with GPT-2.
 
         Raises:
-            ConfigError: for an unknown pooling or prompt, a folder without a tokenizer, or with modules that tfzoo
-                does not compute; for one string, or what is none.
+            ConfigError: an unknown pooling or prompt, an encoder-decoder, no tokenizer, or modules that tfzoo does not
+                compute; `texts` is one string, or has items that are not strings.
         """
         how, prompt = self._embedding(pooling, prompt_name)
         texts = sentence_transformers.prepared(as_texts(texts), how, prompt)
@@ -118,28 +124,28 @@ class Loaded:
         return found
 
     def count_cut(self, texts):
-        """Return how many texts `embed` cuts, as they are longer than config["max_length"] tokens: int."""
+        """Return the number of texts that `embed` truncates, to config["max_length"] tokens: int."""
         how, prompt = self._embedding()
         lengths = self.tokenizer.encode(sentence_transformers.prepared(as_texts(texts), how, prompt)).row_lengths()
         return int(tf.math.count_nonzero(lengths > self.tokenizer.room(self.config["max_length"], 1)))
 
     def _embedding(self, pooling=None, prompt_name=None):
-        """Return (how vectors are made, as PLAIN of sentence_transformers.py, the prompt)."""
+        # Returns (dict like PLAIN of sentence_transformers.py, the prompt).
         if pooling is not None and pooling not in POOLINGS:
             raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
         self.check_tokenizer()
         if self.body.traits.source:
-            raise ConfigError("an encoder-decoder has no vector of a text: allowed are encoders and decoders")
+            raise ConfigError("an encoder-decoder has no embeddings: allowed are encoders and decoders")
         how = {**sentence_transformers.PLAIN, "pooling": [POOLINGS[pooling]]} if pooling else \
             self.config.get("embedding", sentence_transformers.PLAIN)
         if how["problem"]:
-            raise ConfigError(f"{how['problem']}; embed(texts, pooling=\"mean\") gives the Transformer's own vectors")
+            raise ConfigError(f"{how['problem']}; embed(texts, pooling=\"mean\") returns the Transformer's own vectors")
         name = how["default_prompt"] if prompt_name is None else prompt_name
         if name is not None and name not in how["prompts"]:
             raise ConfigError(f"prompt_name is {name!r}: allowed are {', '.join(how['prompts']) or 'none here'}")
         return how, how["prompts"].get(name, "")
 
     def _length_of(self, prompt, how):
-        """Return how many tokens a prompt has, the one that ends a text not counted."""
+        # The number of a prompt's tokens, without the one that ends a text.
         tokens = np.asarray(self.tokenizer(sentence_transformers.prepared([prompt], how))["token_ids"])[0]
         return len(tokens) - int(tokens[-1] in self.tokenizer.special_ids)

@@ -1,8 +1,8 @@
-"""What a sentence-transformers folder says of its vectors (Reimers, Gurevych 2019, arXiv:1908.10084).
+"""How the vectors of a sentence-transformers folder are computed (Reimers, Gurevych 2019, arXiv:1908.10084).
 
-modules.json names a chain of modules, each with its settings in a folder. A Transformer, a Pooling and perhaps a
-Normalize are computed, as sentence-transformers 5.1 computes them; any other chain is kept as the problem for which
-`Loaded.embed` refuses it, since the Transformer alone can still be fine-tuned.
+modules.json lists a chain of modules, each with its settings in a folder. Transformer, Pooling and an optional
+Normalize are computed as in sentence-transformers 5.1. Any other chain is recorded as a problem, with which
+`Loaded.embed` refuses it: its Transformer can still be fine-tuned.
 """
 import json
 import pathlib
@@ -20,15 +20,15 @@ POOLINGS = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens",  # i
             "lasttoken": "lasttoken"}
 PLAIN = {"pooling": ["mean"], "include_prompt": True, "normalize": False, "strip": False, "lowercase": False,
          "prompts": {}, "default_prompt": None, "similarity": None, "problem": None}
-OF_STRINGS = {"default_prompt", "similarity", "problem"}  # or None
+OF_STRINGS = {"default_prompt", "similarity", "problem"}  # str or None
 NO_LIMIT = 2 ** 24
 
 
 def transformer_of(folder):
-    """Return the folder of a chain's Transformer, which is the folder itself where it has no modules.json.
+    """Return the folder of a chain's Transformer: the folder itself if it has no modules.json.
 
     Raises:
-        DataError: for a modules.json that is damaged, or leads out of the folder.
+        DataError: modules.json is damaged, or has a path outside the folder.
     """
     if not (folder / MODULES).is_file():
         return folder
@@ -36,11 +36,11 @@ def transformer_of(folder):
 
 
 def _modules(folder):
-    """Return list of (kind, path) of the modules."""
+    # list of (kind, path)
     found = read_json(folder / MODULES, list)
     if not found or not all(isinstance(module, dict) and isinstance(module.get("type"), str) and isinstance(
             module.get("path"), str) for module in found):
-        raise DataError(f"{folder / MODULES} is damaged (no list of modules with type and path): get it again")
+        raise DataError(f"{folder / MODULES} is damaged (no list of modules with type and path): get a fresh copy")
     for module in found:
         parts = pathlib.PurePosixPath(module["path"]).parts
         if len(parts) > 1 or ".." in parts or "/" in parts or "\\" in module["path"] or len(module["path"]) > 200:
@@ -49,17 +49,17 @@ def _modules(folder):
 
 
 def read(folder, body):
-    """Read how a folder's vectors are made.
+    """Read how a folder's vectors are computed.
 
     Args:
         folder: path.
         body: Body, its Transformer.
 
     Returns:
-        (dict as PLAIN, the longest text in tokens: int), or (None, the body's longest) without modules.json.
+        (dict like PLAIN, int: maximum length in tokens); without modules.json (None, the body's max_length).
 
     Raises:
-        DataError: for files that are damaged.
+        DataError: a file is damaged.
     """
     longest = body.config["max_length"]
     if not (folder / MODULES).is_file():
@@ -84,19 +84,19 @@ def read(folder, body):
     tokenizer = read_json(path) if path.is_file() else {}
     length = tokenizer.get("model_max_length") if length is None else length
     if length is not None and (isinstance(length, bool) or not isinstance(length, (int, float)) or length < 1):
-        problems.append(f"{inside} has the longest text of {shown(length)} tokens: allowed is 1 or more")
+        problems.append(f"{inside} has a maximum length of {shown(length)} tokens: allowed is 1 or more")
         length = None
     if tokenizer.get("padding_side", "right") != "right" and (
             body.config.get("positions") != "rotary" or not how["include_prompt"]
             or {"cls", "weightedmean"} & set(how["pooling"])):
-        problems.append(f"{path} pads on the left: allowed here are rotary positions, and none of cls, weightedmean "
-                        "and include_prompt false")
+        problems.append(f"{path} pads on the left: allowed only with rotary positions, include_prompt true, and "
+                        "neither cls nor weightedmean pooling")
     how["problem"] = problems[0] if problems else None
     return checked(how, folder), int(min(longest, length or NO_LIMIT))
 
 
 def _read_pooling(path, how):
-    """Set pooling and include_prompt; return problems: list of str."""
+    # Sets pooling and include_prompt; returns problems: list of str.
     said = read_json(path)
     said.pop("word_embedding_dimension", None)
     how["include_prompt"] = said.pop("include_prompt", True)
@@ -109,12 +109,12 @@ def _read_pooling(path, how):
     if not how["pooling"] or not set(how["pooling"]) <= set(POOLINGS):
         return [f"{path} has the pooling {shown(how['pooling'])}: allowed are {', '.join(POOLINGS)}"]
     if not how["include_prompt"] and {"cls", "max"} <= set(how["pooling"]):
-        return [f"{path} has cls and max without the prompt: allowed is one of them"]  # their cls is masked then
+        return [f"{path} has cls and max without the prompt: allowed is one of them"]  # they mask cls then
     return []
 
 
 def _read_settings(path, how):
-    """Set prompts and similarity; return problems: list of str."""
+    # Sets prompts and similarity; returns problems: list of str.
     said = read_json(path) if path.is_file() else {}
     prompts = said.get("prompts") or {}
     how["prompts"] = {"query": "", "document": "", **prompts} if isinstance(prompts, dict) else {"": prompts}
@@ -128,31 +128,31 @@ def _read_settings(path, how):
 
 
 def checked(how, where):
-    """Return a dict as PLAIN, or raise DataError where it is none; `where` names the file."""
+    """Return a dict like PLAIN, or raise DataError, which names the file `where`, if it is not one."""
     right = isinstance(how, dict) and how.keys() == PLAIN.keys() and all(
         value is None or isinstance(value, str) if key in OF_STRINGS else isinstance(value, type(PLAIN[key]))
         for key, value in how.items())
     if not right or not all(isinstance(text, str) for text in (*how["prompts"].values(), *how["pooling"])) or (
             how["problem"] is None and not set(how["pooling"]) <= set(POOLINGS)):
-        raise DataError(f"{where}: how its vectors are made is damaged ({shown(how)}): get it again")
+        raise DataError(f"{where}: the settings of its vectors are damaged ({shown(how)}): get a fresh copy")
     return how
 
 
 def prepared(texts, how, prompt=""):
-    """Return texts as they are encoded: list of str."""
+    """Return texts with the prompt, stripped and lowercased as `how` says, to be encoded: list of str."""
     texts = [prompt + text for text in texts]
     texts = [text.strip() for text in texts] if how["strip"] else texts
     return [text.lower() for text in texts] if how["lowercase"] else texts
 
 
 def pool(sequence, real, how, skipped=0):
-    """Make the vectors of texts.
+    """Pool hidden states into the vectors of texts.
 
     Args:
-        sequence: float [B, T, D].
+        sequence: float [B, T, D], the last hidden states.
         real: int32 [B, T], 1 for tokens and 0 for padding.
-        how: dict as PLAIN.
-        skipped: int, tokens at the begin, of the prompt, which only cls counts.
+        how: dict like PLAIN.
+        skipped: int, the number of prompt tokens at the start, which only cls counts.
 
     Returns:
         float32 [B, N x D] for N poolings.
@@ -167,7 +167,7 @@ def pool(sequence, real, how, skipped=0):
     found = []
     for name in how["pooling"]:
         if name == "cls":
-            found.append((sequence * real)[:, 0])  # 0 for a text without any token
+            found.append((sequence * real)[:, 0])  # 0 for a text without tokens
         elif name == "max":
             found.append(tf.reduce_max(tf.where(counted > 0, sequence, -1e9), 1))
         elif name == "lasttoken":
@@ -181,10 +181,13 @@ def pool(sequence, real, how, skipped=0):
 
 
 def write(how, folder, width, max_length):
-    """Write the files of a chain without problem beside its Transformer's.
+    """Write the files of a chain beside those of its Transformer.
 
     Args:
-        how: dict as PLAIN. folder: path. width: int, D. max_length: int.
+        how: dict like PLAIN, without a problem.
+        folder: path.
+        width: int, D.
+        max_length: int, in tokens.
     """
     names = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][:2 + how["normalize"]]
     modes = {f"pooling_mode_{word}": name in how["pooling"] for name, word in POOLINGS.items()}

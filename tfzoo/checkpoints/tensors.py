@@ -1,6 +1,6 @@
-"""The tensors of a folder of safetensors files, one or several shards: checked before they are read, one at a time.
+"""The tensors of a folder, in one file or in shards: checked before they are read, and read one at a time.
 
-Pickles (`pytorch_model.bin`) are refused: to unpickle runs what is in the file.
+Pickles (`pytorch_model.bin`) are refused: unpickling can run any code in the file.
 """
 import json
 import math
@@ -17,24 +17,28 @@ from tfzoo.errors import DataError, reason_of, shown
 from tfzoo.files import names_in, once
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
-JSON_BYTES, DEEPEST = 3_000_000, 20  # of settings, indexes and headers, which can take 50 times as much when read
+JSON_BYTES, DEEPEST = 3_000_000, 20  # of settings, indexes and headers, which can take 50 times the memory
 SHARD_BYTES = 5 * 10 ** 9
-WRITER = "tfzoo"  # in the metadata of what we write, with the names of all files of the folder
+WRITER = "tfzoo"  # in the metadata of the files written here, with the names of all files of the folder
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-CONVERT = ("convert it where it is trusted, with transformers: AutoModel.from_pretrained(FOLDER)"
+CONVERT = ("if you trust it, convert it with transformers: AutoModel.from_pretrained(FOLDER)"
            ".save_pretrained(NEW, safe_serialization=True)")
 
 
 def read_json(path, kind=dict):
-    """Return the dict (or list, as `kind` says) of a JSON file, or raise DataError: too large, too deep, another."""
+    """Return the content of a JSON file: dict, or list if `kind` is list.
+
+    Raises:
+        DataError: the file is too large, damaged, nested too deeply, or not of that kind.
+    """
     path = pathlib.Path(path)
     if path.stat().st_size > JSON_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {JSON_BYTES:,}; get it again")
+        raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {JSON_BYTES:,}; get a fresh copy")
     return parse_json(path.read_bytes(), path, kind)
 
 
 def parse_json(content, path, kind=dict):
-    """Return the dict or list that bytes of JSON hold; errors as `read_json`."""
+    """Return the dict or list in the bytes of a JSON file; raises as `read_json`."""
     try:
         found = json.loads(content.decode("utf-8"), object_pairs_hook=once)
         if not isinstance(found, kind):
@@ -44,21 +48,23 @@ def parse_json(content, path, kind=dict):
             level = [one for outer in level for one in (outer.values() if isinstance(outer, dict) else outer)
                      if isinstance(one, (dict, list))]
         if level:
-            raise ValueError("nested too deep")
+            raise ValueError("nested too deeply")
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get it again") from None
+        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get a fresh copy") from None
     return found
 
 
 class TensorFile:
-    """One safetensors file; names and shapes are torch's where TensorFlow wrote it (the format "tf").
+    """Read one safetensors file; names and shapes are torch's even if TensorFlow wrote it (format "tf").
 
     Attributes:
-        shapes: dict of name -> tuple of int; dtypes: dict of name -> str, as "F32".
-        metadata: dict, what its writer says of it. of_tensorflow: bool.
+        shapes: dict of name -> tuple of int.
+        dtypes: dict of name -> str, such as "F32".
+        metadata: dict, the writer's metadata.
+        of_tensorflow: bool, whether the format is "tf".
 
     Raises:
-        DataError: for a header that is damaged, and tensors that overlap, leave gaps or end beyond the file.
+        DataError: a damaged header, or tensors that overlap, leave gaps or end beyond the file.
     """
 
     def __init__(self, path):
@@ -87,36 +93,36 @@ class TensorFile:
             raise self._damaged(error) from None
 
     def _damaged(self, reason):
-        return DataError(f"{self.path} is damaged ({reason_of(reason)}): get it again")
+        return DataError(f"{self.path} is damaged ({reason_of(reason)}): get a fresh copy")
 
     def check(self, name):
-        """Raise DataError where a tensor has a dtype that weights have not."""
+        """Raise DataError if a tensor has a dtype that weights do not have."""
         if self.dtypes[name] not in DTYPES:
             raise DataError(f"{self.path}: {shown(name)} has dtype {shown(self.dtypes[name])}: allowed are "
                             f"{', '.join(DTYPES)}")
 
     def get(self, name):
-        """Return a tensor in its own dtype, mapped from the file; errors as `check`."""
+        """Return a tensor in its own dtype, mapped from the file; raises as `check`."""
         self.check(name)
         begin, end = self._places[name]
-        # From a map of our own: the package's arrays are copies, as large as the tensor.
+        # Mapped here, since safetensors' arrays are copies, as large as the tensor.
         view = np.memmap(self.path, np.uint8, "r")[begin:end].view(DTYPES[self.dtypes[name]])
         value = view.reshape(self._stored[name])
         return as_torch(self._names[name], value) if self.of_tensorflow else value
 
 
 class Tensors:
-    """All tensors of a folder.
+    """Read all tensors of a folder.
 
     Args:
-        folder: path with model.safetensors, or with shards and their index, or with TensorFlow's tf_model.h5.
+        folder: path with model.safetensors, with shards and their index, or with TensorFlow's tf_model.h5.
 
     Attributes:
         shapes: dict of name -> tuple of int.
 
     Raises:
-        FileNotFoundError: no weights. DataError: damaged ones, a pickle, a shard that is not in the folder, a tensor
-            that is in two shards or not where the index says.
+        FileNotFoundError: no weights, or a shard is missing. DataError: damaged weights, a pickle, a shard outside the
+            folder, or a tensor that is in two shards, or not in the one that the index names.
     """
 
     def __init__(self, folder):
@@ -131,13 +137,13 @@ class Tensors:
             if next(folder.glob("*.bin"), None):
                 raise DataError(f"{folder} has pickled weights (.bin), which could run any code: {CONVERT}")
             raise FileNotFoundError(f"{folder} has no weights: needed is {ONE}, or {INDEX} with its shards, or {H5}; "
-                                    "what is published as pickles (.bin) alone has to be converted")
+                                    "a model published only as pickles (.bin) must be converted first")
         self._file = {}
         files = [H5File(folder / name) if name == H5 else TensorFile(folder / name) for name in names]
         for file in files:
             for name in file.shapes:
                 if name in self._file:
-                    raise DataError(f"{shown(name)} is in two shards of {folder}: get the folder again")
+                    raise DataError(f"{shown(name)} is in two shards of {folder}: get a fresh copy of the folder")
                 self._file[name] = file
         if names not in ([ONE], [H5]):
             if files[0].of_tensorflow:
@@ -145,17 +151,17 @@ class Tensors:
             wrong = [name for name, shard in where.items()
                      if name not in self._file or self._file[name].path.name != shard]
             if wrong:
-                raise DataError(f"{folder / INDEX} says that {shown(wrong[0])} is in {shown(where[wrong[0]])}, which "
-                                "it is not: get the folder again")
+                raise DataError(f"{folder / INDEX} says that {shown(wrong[0])} is in {shown(where[wrong[0]])}, but it "
+                                "is not: get a fresh copy of the folder")
         self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
 
     @property
     def bytes(self):
-        """Return what the tensors take as float32."""
+        """Return the size of all tensors as float32: int, bytes."""
         return 4 * sum(math.prod(shape) for shape in self.shapes.values())
 
     def check(self, name):
-        """Raise DataError where a tensor has a dtype that weights have not."""
+        """Raise DataError if a tensor has a dtype that weights do not have."""
         self._file[name].check(name)
 
     def get(self, name):
@@ -164,26 +170,28 @@ class Tensors:
 
 
 def _shards(path):
-    """Return (names of the shards, dict of tensor -> shard) of an index; only files beside it are taken."""
+    # Returns (names of the shards, dict of tensor -> shard); only files beside the index are allowed.
     where = read_json(path).get("weight_map")
     if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()) or not where:
-        raise DataError(f"{path} is damaged (no weight_map): get it again")
+        raise DataError(f"{path} is damaged (no weight_map): get a fresh copy")
     names = sorted(set(where.values()))
     for name in names:
         if name != pathlib.PurePosixPath(name).name or "\\" in name or not name.endswith(".safetensors") \
                 or len(name) > 200 or not name.isprintable():
             raise DataError(f"{path} names the shard {shown(name)}: allowed are .safetensors files beside it")
         if not (path.parent / name).is_file():
-            raise FileNotFoundError(f"{path.parent / name} is missing, which {path.name} names: get it too")
+            raise FileNotFoundError(f"{path.parent / name} is missing, but {path.name} names it: get it too")
     return names, where
 
 
 def write_tensors(folder, tensors):
-    """Write tensors into a folder, after all that belongs to them, in shards of at most 5 GB where there is more.
+    """Write tensors into a folder, in shards of at most 5 GB if they are larger; a larger tensor gets its own shard.
+
+    Call this last: the metadata lists the files of the folder.
 
     Args:
-        folder: path of a folder that is there.
-        tensors: list of (name, bytes it takes, callable -> float32 array); called once each, in order.
+        folder: path of an existing folder.
+        tensors: list of (name, size in bytes, callable -> float32 array); each is called once, in order.
     """
     shards = [[]]
     for name, size, get in tensors:
@@ -215,7 +223,7 @@ def _sort_metadata(path):
 
 
 def files_of_ours(folder):
-    """Return the names of what was written into a folder with `write_tensors`: a list; None where that was not us."""
+    """Return the names of the files that tfzoo wrote into a folder with `write_tensors`: list of str, or None."""
     for path in sorted(folder.glob("model*.safetensors")):
         try:
             metadata = TensorFile(path).metadata
