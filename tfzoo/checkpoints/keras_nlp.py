@@ -105,8 +105,8 @@ def convert(backbone, dtype=None):
 
 
 def _weights(backbone):
-    # Path -> weight. Removes the backbone's name, with which some paths begin, and the numbers of T5's norms, which count
-    # on from one backbone to the next. T5's weights can share a path: the second of it ends with ":2", and so on.
+    # Path -> weight. Removes the backbone's name, with which some paths begin, and the numbers of T5's norms, which
+    # continue from one backbone to the next. T5's weights can share a path: the second one ends with ":2", and so on.
     found, times = {}, collections.Counter()
     for weight in backbone.weights:
         path = re.sub(r"/t5_layer_norm_\d+/", "/t5_layer_norm/", weight.path.removeprefix(f"{backbone.name}/"))

@@ -1,6 +1,6 @@
-"""How others keep a family: transformers' words of config.json and names of tensors, keras-nlp's names of weights.
+"""How other libraries store a family: transformers' config.json keys and tensor names, keras-nlp's weight names.
 
-Only data: `tfzoo.checkpoints.huggingface` and `tfzoo.checkpoints.keras_nlp` read by it.
+Data only, which `tfzoo.checkpoints.huggingface` and `tfzoo.checkpoints.keras_nlp` read.
 """
 import dataclasses
 import re
@@ -9,22 +9,22 @@ from tfzoo.layers.feed_forward import GATED
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                "gelu_python_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "relu": "relu",
-               "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours, of several the first is written
+               "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours; the first of several is written
 GATE_ACTIVATIONS = {theirs: gated for theirs, ours in ACTIVATIONS.items() for gated, of_gate in GATED.items()
                     if of_gate == ours}
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """A task's model there.
+    """Describe transformers' model for a task.
 
     Attributes:
         architecture: str, the class that config.json names.
         names: dict of our path -> the name of its tensor or layer.
-        pooler: bool or None, whether the body has one in this model; None for bodies that never have.
-        tied: dict of the name of a tensor that repeats another -> that one's name.
-        prefix: str or None, what stands before the body's names, where it is not the family's.
-        activation: str or None, the one of ours that the head has whatever config.json says.
+        pooler: bool or None, whether the body has a pooler in this model; None for bodies that never have one.
+        tied: dict of the name of a tensor that repeats another -> the other's name.
+        prefix: str or None, of the body's names, if it is not the family's.
+        activation: str or None, our name of the activation that the head always has, whatever config.json says.
     """
     architecture: str
     names: dict
@@ -36,28 +36,28 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """A family there.
+    """Describe a family in transformers.
 
     Attributes:
-        model_type: str, as config.json has it.
+        model_type: str, as in config.json.
         body: str, the class of the model without a head.
-        prefix: str, what stands before the body's names in a model with a head.
+        prefix: str, of the body's names in a model with a head.
         arguments: dict of our argument -> the key of config.json.
         activations: dict of their activation -> ours.
-        defaults: dict of key -> value where config.json omits it.
+        defaults: dict of key -> its value if config.json omits it.
         aliases: dict of a second name of a key -> the key (transformers' attribute_map).
-        fixed: dict of key -> the values that we compute, the default first; others are refused.
-        equal: tuple of pairs of keys that must agree where both are there.
-        names: dict of our path -> the name of its tensor or layer, with {n} for the number of the block; or two, the
-            first for models with gates. A layer's kernel is its .weight. Paths of one name share it: query, key and
-            value in the columns of one kernel.
+        fixed: dict of key -> tuple of the supported values, the default first; others are refused.
+        equal: tuple of pairs of keys that must agree: the first, if it is given, with the second.
+        names: dict of our path -> the name of its tensor or layer, with {n} for the block's number; or two names, the
+            first for models with gates. A layer's kernel is its .weight. Paths with the same name share the tensor:
+            query, key and value are the columns of one kernel.
         heads: dict of task -> Head.
-        dropouts: tuple of keys that hold our one rate, the first is read.
-        head_dropouts: dict of task -> (key of the rate before its projection, the rate where it is left out, None for
-            the body's); heads of other tasks drop nothing.
-        transposed: bool, whether the body's kernels are kept as [out, in], as those of heads always are.
-        projected: bool, whether embeddings as wide as the blocks have a projection after them too.
-        known: tuple of regular expressions of tensors that are no weights, or are of heads that we do not have.
+        dropouts: tuple of keys of the body's one dropout rate; the first is read, all are written.
+        head_dropouts: dict of task -> (key of the rate before the head's projection, the rate if config.json omits it,
+            None for the body's); heads of other tasks have no dropout.
+        transposed: bool, whether the body's kernels are stored as [out, in], as those of heads always are.
+        projected: bool, whether embeddings as wide as the blocks have a projection too.
+        known: tuple of regular expressions of tensors that are not weights, or belong to heads that tfzoo lacks.
     """
     model_type: str
     body: str
@@ -79,15 +79,15 @@ class Reference:
 
 
 def name_in(names, path):
-    """Find a variable in a family's names.
+    """Find the name of a variable in a family's names.
 
     Args:
-        names: dict of our path, of a variable or of its layer -> theirs.
-        path: str, the variable's.
+        names: dict of our path, of a variable or of its layer -> their name or two names.
+        path: str, the variable's path.
 
     Returns:
-        (theirs with the number of the block in it, the variable's leaf as "kernel", or None where the path itself has
-        the name), or (None, None).
+        (their name or names with the block's number, the variable's leaf such as "kernel", or None if `names` has the
+        variable's own path); (None, None) if there is no name.
     """
     number = re.search(r"block_(\d+)/", path)
     general = path.replace(number[0], "block_{n}/") if number else path
@@ -100,7 +100,7 @@ def name_in(names, path):
 
 
 def below(ours, theirs, layers):
-    """Return the names of a dict of layers, one or two each, below a path of ours and a name of theirs."""
+    """Return a dict of layers, path -> one or two names, with `ours` before the paths and `theirs` before the names."""
     return {f"{ours}/{path}": f"{theirs}.{name}" if isinstance(name, str) else tuple(f"{theirs}.{one}" for one in name)
             for path, name in layers.items()}
 
@@ -114,12 +114,12 @@ KERAS_NLP_BLOCK = {
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A family in keras-nlp.
+    """Describe a family in keras-nlp.
 
     Attributes:
         backbones: tuple of str, its classes.
-        names: dict of our path -> the path of its weight, as in Reference.
-        own: dict, arguments of ours that all of its models have.
+        names: dict of our path -> the path of its weight or layer, as in Reference.
+        own: dict, our arguments that are the same for all its models.
     """
     backbones: tuple
     names: dict
@@ -127,6 +127,14 @@ class Preset:
 
 
 def preset_of(*backbones, block=KERAS_NLP_BLOCK, layer="transformer_layer_{n}", names=None, **own):
-    """Return the Preset of some backbones; names of blocks are given as `layer` and the names in it."""
+    """Return the Preset of a family.
+
+    Args:
+        backbones: str, the classes of keras-nlp.
+        block: dict of our path in a block -> the name in `layer`.
+        layer: str, keras-nlp's name of a block, with {n} for its number.
+        names: dict, the other names of the Preset, or None.
+        own: arguments that are the same for all its models.
+    """
     blocks = {f"block_{{n}}/{path}": f"{layer}/{name}" for path, name in block.items()}
     return Preset(backbones, {**(names or {}), **blocks}, own)

@@ -1,1 +1,1 @@
-"""The families, one file each, which reads like the paper's specification."""
+"""The model families, one file each, which reads like the paper's specification."""

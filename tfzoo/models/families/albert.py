@@ -1,7 +1,7 @@
-"""ALBERT (Lan et al. 2019, arXiv:1909.11942), versions 1 and 2: one block for all layers, factorised embeddings.
+"""ALBERT (Lan et al. 2019, arXiv:1909.11942), versions 1 and 2: one block shared by all layers, factorized embeddings.
 
-Version 2 was trained without dropout. The GELU is Google's tanh form. Its own second task, which of two halves comes
-first, and its masking of up to three words in a row have a head here, but no data.
+Version 2 was trained without dropout. The GELU is Google's tanh approximation. Its sentence-order prediction and its
+n-gram masking (up to three words in a row) have a head here, but no data pipeline.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert

@@ -1,7 +1,7 @@
-"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT of half the layers, without segments and pooler.
+"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT with half the layers, without segments and pooler.
 
-A classifier has a ReLU layer of its own, where BERT has the pooler. The result of the attention is dropped too, as in
-BERT; the reference drops that of the feed-forward layer alone.
+The classifier has a ReLU layer of its own in place of BERT's pooler. Dropout is applied to the attention output too, as
+in BERT; the reference applies it only to that of the feed-forward layer.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.family import Family
@@ -24,7 +24,7 @@ REFERENCE = Reference(
     defaults={"vocab_size": 30522, "n_layers": 6, "dim": 768, "n_heads": 12, "hidden_dim": 3072,
               "max_position_embeddings": 512, "activation": "gelu", "initializer_range": 0.02, "dropout": 0.1},
     aliases={"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
-    fixed={"sinusoidal_pos_embds": (False, True), "tie_word_embeddings": (True,)},  # either way they are in the table
+    fixed={"sinusoidal_pos_embds": (False, True), "tie_word_embeddings": (True,)},  # the table is stored either way
     names={"embeddings/token": "embeddings.word_embeddings.weight",
            "embeddings/position": "embeddings.position_embeddings.weight", "embeddings/norm": "embeddings.LayerNorm",
            **below("block_{n}", "transformer.layer.{n}", BLOCK)},

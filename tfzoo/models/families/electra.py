@@ -1,7 +1,7 @@
-"""ELECTRA (Clark et al. 2020, arXiv:2003.10555): a discriminator of replaced tokens, and a generator replacing them.
+"""ELECTRA (Clark et al. 2020, arXiv:2003.10555): a discriminator of replaced tokens, and the generator of them.
 
-BERT's blocks without a pooler; where the embeddings are narrower than the blocks a projection stands between. A
-classifier has a GELU layer of its own, where BERT has the pooler.
+BERT's blocks without a pooler. A projection follows embeddings whose width differs from that of the blocks. The
+classifier has a GELU layer of its own in place of BERT's pooler.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert

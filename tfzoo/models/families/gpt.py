@@ -17,7 +17,7 @@ REFERENCE = Reference(
     arguments={"vocab_size": "vocab_size", "num_layers": "n_layer", "hidden_dim": "n_embd", "num_heads": "n_head",
                "max_length": "n_positions", "epsilon": "layer_norm_epsilon", "initializer_range": "initializer_range",
                "activation": "afn"},
-    activations={"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},  # their "gelu": the tanh form
+    activations={"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"},  # their "gelu" is the tanh form
     aliases=ALIASES,
     defaults={"vocab_size": 40478, "n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 512, "afn": "gelu",
               "layer_norm_epsilon": 1e-5, "initializer_range": 0.02, "resid_pdrop": 0.1},

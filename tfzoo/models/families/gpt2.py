@@ -1,7 +1,7 @@
-"""GPT-2 (Radford et al. 2019), its four published sizes and two small ones of ours (tiny, mini).
+"""GPT-2 (Radford et al. 2019): the four published sizes, and two small ones of tfzoo's own (tiny, mini).
 
-Dropout 0.1 as in the paper's predecessor; the released code, made for inference, has none. Nor does it begin with
-smaller projections before the residuals (1 / sqrt(2 L)), as the paper and Hugging Face have them: so here.
+Dropout is 0.1, as in GPT; the released code, made for inference, has none. As in that code, and unlike the
+paper and Hugging Face, the initializers of projections before residual connections are not scaled by 1 / sqrt(2 L).
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family

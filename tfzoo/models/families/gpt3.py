@@ -1,8 +1,8 @@
-"""GPT-3 (Brown et al. 2020, arXiv:2005.14165), the sizes of its table 2.1: GPT-2's blocks, twice as long.
+"""GPT-3 (Brown et al. 2020, arXiv:2005.14165), the sizes of its table 2.1: GPT-2's blocks, twice the context.
 
-Dense attention in every layer, where the paper's every second one is banded. In two rows of the table the heads do not
-add up to the width: 1.3B has 16 heads of 128 here, not 24, as only those make 1.3 billion weights; 13B is as the table
-says (40 x 128 of 5140). No weights were released.
+Attention is dense in every layer; in the paper every second layer is banded. In two rows of the table, heads times head
+width is not the width: 1.3B has 16 heads of 128 here, not 24, as only 16 make 1.3 billion weights; 13B is as in the
+table (40 x 128 for a width of 5140). No weights were released.
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family

@@ -1,6 +1,7 @@
 """Llama (Touvron et al. 2023, arXiv:2302.13971, 2307.09288; Grattafiori et al. 2024, arXiv:2407.21783) and SmolLM.
 
-Rotary positions, norms by the root mean square, gated feed-forward layers, shared key and value heads, no biases.
+Rotary position embeddings, RMS norms, gated feed-forward layers, shared key/value heads (grouped-query attention), no
+biases.
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family
@@ -13,7 +14,17 @@ SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_f
 
 
 def sizes_of(prefix, shapes, **common):
-    """Return SIZES: of each name layers, width, heads, heads of keys (0: as many), feed-forward width, own settings."""
+    """Return the SIZES of a family like Llama.
+
+    Args:
+        prefix: str, before each name.
+        shapes: dict of name -> (layers, width, heads, key/value heads (0: as many as heads), feed-forward width, dict
+            of the size's own arguments).
+        common: arguments that all sizes have in common.
+
+    Returns:
+        dict of name -> dict of the body's arguments.
+    """
     return {f"{prefix}_{name}": {**COMMON, "num_layers": layers, "hidden_dim": width, "num_heads": heads,
                                  "num_kv_heads": shared, "ffn_dim": ffn, **common, **own}
             for name, (layers, width, heads, shared, ffn, own) in shapes.items()}
@@ -51,7 +62,14 @@ BLOCK = {"attention_norm": "input_layernorm", "attention/query": "self_attn.q_pr
 
 
 def reference_of(name, model_type, answers="", **own):
-    """Return the Reference of a family of this kind, `name` as its classes begin; `answers`: see Head.prefix."""
+    """Return the Reference of a family like Llama.
+
+    Args:
+        name: str, with which the names of transformers' classes begin.
+        model_type: str, as in config.json.
+        answers: str, Head.prefix of question answering; "" for the family's.
+        own: fields of Reference, in place of Llama's.
+    """
     settings = {
         "arguments": {"vocab_size": "vocab_size", "num_layers": "num_hidden_layers", "hidden_dim": "hidden_size",
                       "num_heads": "num_attention_heads", "num_kv_heads": "num_key_value_heads",

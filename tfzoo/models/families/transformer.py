@@ -1,6 +1,6 @@
-"""The Transformer (Vaswani et al. 2017, arXiv:1706.03762): base and big of its table 3, and a tiny one of ours.
+"""The Transformer (Vaswani et al. 2017, arXiv:1706.03762): base and big of its table 3, and tfzoo's own tiny.
 
-One token table for both languages and for the output (section 3.4); the norms' epsilon is tensor2tensor's.
+One token table serves both languages and the output (section 3.4). The norms' epsilon is tensor2tensor's.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.family import Family
