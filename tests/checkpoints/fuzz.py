@@ -1,9 +1,10 @@
-"""Damaged checkpoints: each reader's files with bytes or values changed load with equal content or are refused.
+"""Fuzz checkpoints: files with changed bytes or values must load with equal content, or be refused.
 
 python -m tests.checkpoints.fuzz --files=2000 [--seed=N] [--reader=NAME ...]
 
-One process a reader, whose memory may grow by 1 GB beyond what the whole files took. Equal content is what was saved,
-where the damage did not matter; else what another reader makes of the same file: json, h5py, tokenizers, sentencepiece.
+Each reader runs in its own process, whose memory may grow by 1 GB beyond that of loading the undamaged files. Equal
+content is what was saved, if the damage did not matter, else what another reader finds in the same file: json, h5py,
+tokenizers, sentencepiece.
 """
 import argparse
 import json
@@ -23,7 +24,7 @@ from tests.helpers import CHECKOUT, memory
 from tfzoo.errors import DataError
 
 MARGIN = 2 ** 30  # bytes
-READERS = {  # name -> (folder, the files that are damaged in turn, what compares)
+READERS = {  # name -> (folder, the files to damage in turn, the comparison)
     "config.json": ("whole", ["config.json"], fuzz_content.check_config),
     "model.safetensors": ("whole", ["model.safetensors"], fuzz_content.check_same),
     "shards": ("shards", ["model.safetensors.index.json", "one.safetensors", "two.safetensors"],
@@ -39,13 +40,13 @@ COLUMNS = ("files", "equal", "unknown kind", "refused", "else", "MB")
 
 
 def folders_of(reader):
-    """Return the names of the folders that a reader is tried on."""
+    """Return the names of the folders that a reader is tested on: list of str."""
     name = READERS[reader][0]
     return [name] if "/" in name else [f"{family}/{name}" for family in FAMILIES]
 
 
 def outcome(folder, whole, check):
-    """Return the column that counts a damaged folder; AssertionError or any other error is a finding."""
+    """Return the column of a damaged folder's result; an AssertionError or any other error is a finding."""
     try:
         loaded = tfzoo.load(folder)
     except (DataError, FileNotFoundError) as error:
@@ -61,8 +62,11 @@ def fuzz(reader, folder, count, seed, findings):
     """Damage a reader's files, one at a time; return dict of column -> number.
 
     Args:
-        folder: path with what `write_folders` wrote.
-        findings: path, where a folder that does something else is kept, with the reason in `reason.txt`.
+        reader: str, a key of READERS.
+        folder: path, written by `write_folders`.
+        count: int, the number of damaged files.
+        seed: int.
+        findings: path, where a folder with any other result is kept, with the reason in `reason.txt`.
     """
     _, names, check = READERS[reader]
     rng, found = np.random.default_rng([seed, list(READERS).index(reader)]), dict.fromkeys(COLUMNS, 0)
@@ -95,13 +99,13 @@ def fuzz(reader, folder, count, seed, findings):
 
 
 def run(readers, count, seed, findings):
-    """Fuzz readers in a process of their own; return dict of reader -> dict of column -> number."""
+    """Fuzz readers in a separate process; return dict of reader -> dict of column -> number."""
     command = [sys.executable, "-m", "tests.checkpoints.fuzz", "--worker", f"--files={count}", f"--seed={seed}",
                f"--findings={findings}", *(f"--reader={reader}" for reader in readers)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     print("\n".join(line for line in done.stderr.splitlines() if str(findings) in line), file=sys.stderr)
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode:  # a crash ends the process, so that the reader in work gave no line
+    if done.returncode:  # a crash ended the process: the reader at work printed no line
         found.append({reader: {"else": 1, "died": done.stderr[-1000:]} for reader in readers[len(found):]})
     return {reader: row for rows in found for reader, row in rows.items()}
 

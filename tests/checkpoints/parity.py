@@ -1,4 +1,4 @@
-"""The parity table: each architecture of transformers in odd sizes, loaded from a folder, beside transformers' numbers.
+"""The parity table: each architecture of transformers, in odd sizes, loaded and compared with transformers' outputs.
 
 python -m tests.checkpoints.parity --write                          from the golden files, into docs/models.md
 python -m tests.checkpoints.parity --pytorch_python=PYTHON --seed=7  live, from fresh random sizes, weights and inputs
@@ -29,13 +29,13 @@ BOUND = 1e-5  # relative, float32
 
 @functools.lru_cache(maxsize=2)
 def read_case(path):
-    """Return (about, arrays) of a file that make_families.py wrote."""
+    """Return (about, arrays) of a file of make_families.py."""
     arrays = dict(np.load(path))
     return json.loads(str(arrays.pop("about"))), arrays
 
 
 def write_folder(about, folder):
-    """Write a case as transformers would; return its weights."""
+    """Write a case's folder as transformers would; return its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = families.weights_of(about["shapes"], about["seed"])
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -44,7 +44,7 @@ def write_folder(about, folder):
 
 
 def relative(one, other, least=0.0):
-    """Return the largest difference, relative to the largest number of the other, which is at least `least`."""
+    """Return the largest difference, relative to the largest value of the other, or to `least` if that is larger."""
     one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
     if one.shape != other.shape or not np.isfinite(one).all():
         return np.inf
@@ -53,13 +53,13 @@ def relative(one, other, least=0.0):
 
 
 def forward(loaded, inputs, arrays, number):
-    """Yield (kind, difference) of one batch; of positions that are padding nothing is said."""
+    """Yield (kind, difference) for one batch; padding positions are ignored."""
     stacks = {"hidden": loaded.body.decoder_stack, "encoder_hidden": loaded.body.encoder_stack} \
         if loaded.body.traits.source else {"hidden": loaded.body.stack}
     names = {kind: [name for name in stack.names() if "/" not in name] for kind, stack in stacks.items()}
     body = loaded.body(inputs, keep=[name for kind in names for name in names[kind]])
     outputs = {**body, **(loaded.model(inputs) if loaded.body is not loaded.model else {})}
-    # Theirs has a final norm in the last one.
+    # Their last hidden state comes after the final norm.
     last = {"hidden": "sequence", "encoder_hidden": "encoder_sequence"}
     states = {kind: [*(body[name] for name in names[kind][:-1]), body[last[kind]]] for kind in names}
     for key, expected in arrays.items():
@@ -75,9 +75,10 @@ def forward(loaded, inputs, arrays, number):
 
 
 def gradients(loaded, about, inputs, arrays):
-    """Return the largest difference of a tensor's gradients, relative to its own largest; of keys' biases to others'.
+    """Return the largest difference of a tensor's gradients, relative to its largest gradient: float.
 
-    A bias on all the keys moves every score of a row alike: its gradient is zero but for rounding.
+    Key biases are compared relative to the largest gradient of all tensors: they shift all scores of a row equally, so
+    their gradient is zero but for rounding.
     """
     reference = family_of_type(about["config"]["model_type"]).reference
     head = next(head for head in reference.heads.values() if head.architecture == about["architecture"])
@@ -99,7 +100,8 @@ def gradients(loaded, about, inputs, arrays):
 def differences(path, folder):
     """Return the largest relative differences of a case: dict of kind -> float.
 
-    `in`: logits, sequence and pooled of the loaded model; `hidden`: each layer; `out`: tensors written again, by name.
+    `in`: logits, sequence and pooled of the loaded model. `hidden`: each layer. `gradients`: see `gradients`. `out`:
+    the saved tensors, by name.
     """
     about, arrays = read_case(path)
     weights = write_folder(about, folder)
@@ -121,7 +123,7 @@ def differences(path, folder):
 
 
 def task_of(source, family, architecture):
-    """Return the task whose head an architecture has, in our words."""
+    """Return tfzoo's name of the task whose head an architecture has, or "body"."""
     model_type = read_case(source / f"{family}-{architecture}.npz")[0]["config"]["model_type"]
     heads = family_of_type(model_type).reference.heads
     return next((task.replace("_", " ") for task, head in heads.items() if head.architecture == architecture), "body")
@@ -158,7 +160,7 @@ def main():
             page = DOCS.read_text(encoding="utf-8")
             DOCS.write_text(TABLE.sub(lambda _: "\n".join(lines) + "\n", page), encoding="utf-8")
     if any(row["out"] or max(row.values()) > BOUND for row in rows.values()):
-        sys.exit(f"a difference is above {BOUND:.0e}, or what was written again is another")
+        sys.exit(f"a difference is above {BOUND:.0e}, or saved tensors differ from those loaded")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every architecture of transformers that tfzoo has: loaded, its numbers; written, its tensors; a golden file each."""
+"""Every architecture shared with transformers: outputs after loading, tensors after saving, against golden files."""
 import json
 
 import numpy as np

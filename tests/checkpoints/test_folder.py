@@ -1,4 +1,4 @@
-"""Model folders: what was saved comes back, fresh heads, and what is damaged is refused in one line."""
+"""Model folders: round trips, fresh heads, and damaged folders, which are refused in one line."""
 import json
 
 import huggingface_hub

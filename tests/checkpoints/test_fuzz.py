@@ -1,4 +1,4 @@
-"""Files of each reader with bytes or values changed load with equal content or are refused, within bounded memory."""
+"""Files with changed bytes or values load with equal content or are refused, within bounded memory."""
 import pytest
 
 from tests.checkpoints import fuzz
@@ -11,9 +11,9 @@ def held(readers, count, folder):
         assert row["else"] == 0, (reader, row, sorted(folder.iterdir()))
         assert row["files"] == count == row["equal"] + row["unknown kind"] + row["refused"], (reader, row)
         assert row["MB"] < 500, (reader, row)
-        # Few lines of vocab.txt are such that one without them is refused: those of the tokens around texts.
+        # vocab.txt is refused only without one of a few lines, those of the special tokens.
         assert row["refused"] > 0 or (reader == "vocab.txt" and count < 100), (reader, row)
-    assert sum(row["equal"] for row in found.values()) > count  # there is content to compare
+    assert sum(row["equal"] for row in found.values()) > count  # some content was compared
 
 
 def test_damaged_files_load_the_same_or_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: each is refused in one line before anything large is made, or loads what it says."""
+"""Untrusted checkpoints: each loads as it says, or is refused in one line before anything large is allocated."""
 import json
 import os
 import struct
@@ -148,7 +148,7 @@ def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):
 def test_a_header_of_a_gigabyte_is_not_read(folder):
     path = folder / "model.safetensors"
     path.write_bytes(struct.pack("<Q", 10 ** 9) + b'{"a": ')
-    os.truncate(path, 1_100_000_000)  # which the disk does not hold
+    os.truncate(path, 1_100_000_000)  # sparse: takes no space on the disk
     refused(folder, "a header of 1,000,000,000 bytes in a file of 1,100,000,000: allowed are")
     os.truncate(path, 1000)
     refused(folder, "a header of 1,000,000,000 bytes in a file of 1,000")

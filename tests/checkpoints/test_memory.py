@@ -1,4 +1,4 @@
-"""What a large checkpoint takes to load: its weights, and little beside."""
+"""Loading a large checkpoint takes the memory of its weights, and little more."""
 import json
 import subprocess
 import sys

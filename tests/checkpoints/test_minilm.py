@@ -1,4 +1,4 @@
-"""A real checkpoint: its vectors are those of transformers, from text and through the scripts, and it learns on."""
+"""A real checkpoint: embeddings equal to transformers', from Python and the scripts, and fine-tuning."""
 import json
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def test_vectors_are_the_reference_s(minilm, part):
     assert loaded.config["task"] is None and loaded.config["max_length"] == 512 and not loaded.dropped
     vectors = loaded.embed(lines)
     assert vectors.shape == (len(lines), 384)
-    # Four numbers of each line are kept, and its cosine to the first line's.
+    # Stored per line: four numbers, and the cosine to the first line.
     assert np.abs(vectors[:, golden["columns"]] - golden["vectors"][part]).max() < 1e-5
     assert np.abs(cosines(vectors, vectors[:1]) - golden["cosines"][part]).max() < 1e-5
 
@@ -87,4 +87,4 @@ def test_the_first_vector_comes_soon(minilm):
             subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True)
             times[number] = time.perf_counter() - begin
     without, vector = seconds.min(0)
-    assert vector < 2 * without, seconds  # most of it is TensorFlow's own start, whatever the machine
+    assert vector < 2 * without, seconds  # most of it is TensorFlow's startup, on any machine

@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers: their vectors are its own, or are refused in one line."""
+"""Folders of sentence-transformers: the same vectors, or a refusal in one line."""
 import json
 
 import numpy as np

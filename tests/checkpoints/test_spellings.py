@@ -1,4 +1,4 @@
-"""config.json as it is spelled out there: what transformers derives from it, or a refusal in one line."""
+"""Other spellings of config.json: read as transformers reads them, or refused in one line."""
 import json
 
 import numpy as np
@@ -18,7 +18,7 @@ REMOVED = object()
 
 
 def write(case, folder, **changes):
-    """Write a golden case with changes of its config.json."""
+    """Write a golden case with changes to its config.json."""
     about, _ = parity.read_case(parity.GOLDEN / "families" / f"{case}.npz")
     config = {key: value for key, value in {**about["config"], **changes}.items() if value is not REMOVED}
     parity.write_folder({**about, "config": config}, folder)
@@ -32,7 +32,7 @@ def test_keys_that_config_json_omits_have_transformers_defaults(model_type):
         assert ours == theirs.get(key) or (key in ("num_key_value_heads", "head_dim") and ours is None and theirs[
             key] in (theirs["num_attention_heads"], theirs["hidden_size"] // theirs["num_attention_heads"])), key
     aliases = dict(reference.aliases)
-    if model_type == "t5":  # its encoder alone has the layers that the second name says
+    if model_type == "t5":  # this key sets only the layers of its encoder
         aliases["num_hidden_layers"] = "num_layers"
         assert ("num_hidden_layers", "num_layers") in reference.equal
     assert aliases == THEIRS["aliases"][model_type]
@@ -79,7 +79,7 @@ def test_the_same_model_in_other_words(case, changes, tmp_path):
 
 def test_the_width_of_a_head_need_not_divide_that_of_qwen2(tmp_path):
     write("qwen2-Qwen2Model", tmp_path, head_dim=4)
-    refused(tmp_path, "q_proj.* has shape")  # which its tensors do not have
+    refused(tmp_path, "q_proj.* has shape")  # the tensors have another shape
 
 
 @pytest.mark.parametrize("changes, labels", [

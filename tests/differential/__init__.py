@@ -1,1 +1,1 @@
-"""Random inputs, the same to tfzoo and to a reference implementation in a process of its own, and what differs."""
+"""Differential tests: the same random inputs to tfzoo and to a reference implementation in a separate process."""

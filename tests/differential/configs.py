@@ -1,4 +1,4 @@
-"""config.json in other spellings: tfzoo reads what transformers reads, the same numbers and labels, or refuses it."""
+"""Random spellings of config.json: tfzoo computes the same outputs and labels as transformers, or refuses the file."""
 import json
 import pathlib
 import random
@@ -97,11 +97,12 @@ def changed(rng):
 
 
 def check(reference_python, count, seed):
-    """Return what tfzoo reads as another model than transformers: list of str.
+    """Return the config.json files that tfzoo and transformers read as different models: list of str.
 
     Args:
-        reference_python: path of a Python that has torch 2.13.0 and transformers 4.57.1.
-        count: int, config.json files; seed: int.
+        reference_python: str or path, an interpreter with torch 2.13.0 and transformers 4.57.1.
+        count: int, the number of config.json files.
+        seed: int.
     """
     rng, findings, alike = random.Random(seed), [], {"the same": 0, "refused here": 0, "refused there": 0}
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +127,7 @@ def check(reference_python, count, seed):
 
 
 def _compared(folder, base, config, about, seed):
-    """Return "the same", "refused here" or what differs."""
+    # Returns "the same", "refused here" or the difference.
     import tfzoo
     from tests.checkpoints import parity
     from tfzoo.errors import ConfigError, DataError
@@ -152,7 +153,7 @@ def _inputs_of(base, config, seed):
 
 
 def _make(folder, seed, family, architecture, base, config, changes):
-    """Write a case's folder and its numbers, in the reference's Python."""
+    # Runs in the reference's Python: writes a case's folder and its outputs.
     import torch
     import transformers
 
@@ -184,7 +185,7 @@ def _make(folder, seed, family, architecture, base, config, changes):
         np.savez(folder / "arrays.npz", **arrays)
         names = model.config.id2label
         about = {"labels": [str(names[number]) for number in sorted(names)]}
-    except Exception as error:  # whatever transformers or torch raise for a config that they do not accept
+    except Exception as error:  # transformers and torch raise any type for configs that they refuse
         about = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
     (folder / "about.json").write_text(json.dumps(about))
 

@@ -1,4 +1,4 @@
-"""Generated .csv, .tsv and .jsonl files as programs write and people damage them, against Python's csv and json."""
+"""Random .csv, .tsv and .jsonl files, as programs write and people damage them, against Python's csv and json."""
 import csv
 import io
 import json
@@ -18,15 +18,15 @@ DAMAGE = [b'"', b'""', b",", b"\n", b"\n\n", b"\r", b"\t", b"\\", b"\xff", b"}",
 
 
 def check(reference_python, count, seed):
-    """Compare what `read_rows` gives with what Python's own modules say of the same bytes.
+    """Compare `read_rows` with Python's own modules on the same bytes.
 
     Args:
-        reference_python: not used; other comparisons need one.
-        count: int, files of each kind.
+        reference_python: unused; other comparisons need it.
+        count: int, the number of files of each kind.
         seed: int.
 
     Returns:
-        List of str, one for each file that is read otherwise.
+        list of str, one for each file that is read differently.
     """
     findings = []
     with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def check(reference_python, count, seed):
 
 
 def _read(path):
-    """Return the rows, or "refused" where the file is."""
+    # Returns the rows, or "refused".
     try:
         return [(row["text"], row["label"]) for row in read_rows(Lines(path))]
     except DataError as error:
@@ -53,13 +53,13 @@ def _read(path):
 
 def _rows(rng, without=()):
     parts = [part for part in PARTS if not any(letter in part for letter in without)]
-    long = "x" * 140000 if rng.random() < 0.1 else ""  # more than csv.field_size_limit
+    long = "x" * 140000 if rng.random() < 0.1 else ""  # over csv.field_size_limit
     return [("".join(rng.choice(parts, rng.integers(0, 8))) + long,
              str(rng.choice(["x", "1", "01", "ja", '"y"', "True"]))) for _ in range(rng.integers(1, 8))]
 
 
 def _damaged(content, rng):
-    """Return content, half of the times with something put in or cut out."""
+    # In half of the cases, inserts or removes something.
     if rng.random() < 0.5:
         return content
     place = int(rng.integers(len(content) + 1))
@@ -98,9 +98,9 @@ def _csv(rng):
 
 
 def _tsv(rng):
-    # A line break in a quoted field, and a tab behind it, cannot be told from two rows with quotes in their texts.
+    # A line break in a quoted field, with a tab after it, looks like two rows with quotes in their texts.
     rows, end = _rows(rng, without="\t" if rng.random() < 0.5 else "\r\n"), str(rng.choice(ENDS))
-    rows = [(re.sub("\r\n|\r|\n", end, text), label) for text, label in rows]  # csv.writer quotes no other line end
+    rows = [(re.sub("\r\n|\r|\n", end, text), label) for text, label in rows]  # csv.writer quotes no other line ending
     return ".tsv", _written(rng, rows, "\t", end=end), rows
 
 

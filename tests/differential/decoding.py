@@ -1,8 +1,8 @@
-"""Decoding held to transformers': random ids, and texts cut anywhere, of every kind of tokenizer it reads from a JSON.
+"""Decode random ids and randomly cut texts as transformers does, with every kind of tokenizer it reads from JSON.
 
     python -m tests.differential.decoding PYTHON [COUNT [SEED]]
 
-PYTHON is an interpreter that imports transformers. It decodes with skip_special_tokens and without
+PYTHON is an interpreter with transformers, which decodes with skip_special_tokens and without
 clean_up_tokenization_spaces, which is what `Tokenizer.decode` promises.
 """
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from tests.helpers import hostile_texts, real_lines, vocab_dir
 from tests.text import kinds
 
-# Kind -> the class of transformers that reads it; of BERT the slow one, as the decoder of the other always cleans up.
+# Kind -> the class of transformers that reads it; for BERT the slow one, as the fast one's decoder always cleans up.
 CLASSES = {**{kind: "PreTrainedTokenizerFast" for kind in kinds.MAKERS if not kind.startswith("albert")},
            "bert_uncased": "BertTokenizer", "bert_cased": "BertTokenizer", "bert_chinese": "BertTokenizer",
            "gpt2": "GPT2TokenizerFast", "roberta": "RobertaTokenizerFast", "gpt": "OpenAIGPTTokenizerFast"}
@@ -47,7 +47,7 @@ def _rows_of(tokenizer, count, seed):
 
 
 def _question_of(kind, folder, count, seed):
-    """Return (our tokenizer, what transformers is asked)."""
+    # Returns (our tokenizer, the question to transformers).
     folder.mkdir()
     tokenizer, _ = kinds.MAKERS[kind](folder)
     if kind in AS_JSON:
@@ -59,18 +59,18 @@ def _question_of(kind, folder, count, seed):
 
 
 def check(reference_python, count=300, seed=0):
-    """Decode with both.
+    """Decode with tfzoo and transformers.
 
     Args:
-        reference_python: str, an interpreter that imports transformers.
-        count: int, rows of random ids and cuts of texts, each, for a kind.
+        reference_python: str, an interpreter with transformers.
+        count: int, the number of rows of random ids, and of cut texts, per kind.
         seed: int.
 
     Returns:
-        List of str, a line for each row where the two differ.
+        list of str, a line for each row where the two differ.
 
     Raises:
-        RuntimeError: transformers fails, with its last line.
+        RuntimeError: transformers failed; the message is its last line.
     """
     findings = []
     with tempfile.TemporaryDirectory() as folder:
@@ -87,10 +87,8 @@ def check(reference_python, count=300, seed=0):
 
 
 def _as_sentencepiece(ours, theirs):
-    """Return whether two texts differ only where SentencePiece, which ours is held to, is not as transformers' JSON.
-
-    It replaces bytes that are no UTF-8 one by one, not all that stand in a row; and blanks alone are no text.
-    """
+    # Our reference is SentencePiece, which differs from transformers' JSON: it replaces each byte that is not UTF-8 by
+    # itself, not a run of them at once, and decodes blanks alone to an empty text.
     return "\ufffd" in ours and "\ufffd" in theirs or not ours.strip() and not theirs.strip()
 
 

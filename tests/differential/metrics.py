@@ -1,4 +1,4 @@
-"""Metrics on random labels against scikit-learn's."""
+"""Metrics on random labels, compared with scikit-learn's."""
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
@@ -7,10 +7,10 @@ from tfzoo.metrics.entities import class_metrics
 
 
 def check(reference_python, count, seed):
-    """Compare random cases of few and of many labels.
+    """Compare random cases with few and with many labels.
 
     Args:
-        reference_python: unused, as scikit-learn is one of tfzoo's own requirements.
+        reference_python: unused: scikit-learn is a requirement of tfzoo.
         count: int, the number of cases. seed: int.
 
     Returns:

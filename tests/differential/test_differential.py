@@ -1,4 +1,4 @@
-"""The comparisons that need no environment of their own, with few cases; python -m tests.differential has all."""
+"""Comparisons that need no separate environment, on few cases; python -m tests.differential runs all."""
 import importlib
 
 import pytest

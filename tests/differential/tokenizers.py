@@ -1,4 +1,4 @@
-"""Folders with a real vocabulary and random settings and additions: tfzoo's ids beside those of transformers."""
+"""Real vocabularies with random settings and added tokens: tfzoo's ids against those of transformers."""
 import json
 import pathlib
 import random
@@ -42,7 +42,7 @@ def _write(path, content):
 
 
 def _additions(draw, ids):
-    """Return {token: id} of a few tokens, mostly new ones whose ids go on from the vocabulary's."""
+    # {token: id}, mostly new tokens whose ids follow the vocabulary's.
     tokens = [token for token in draw.sample(ADDED, draw.randint(1, 5)) if token not in ids or draw.random() < 0.1]
     return {token: len(ids) + number + (draw.random() < 0.03) for number, token in enumerate(tokens)}
 
@@ -53,7 +53,7 @@ def _token(draw, token, special=None):
 
 
 def _add(folder, draw, config, ids):
-    """Add tokens to a folder, in one of the ways that transformers has."""
+    # Adds tokens in one of the ways that transformers supports.
     way = draw.choice(["none", "added_tokens.json", "decoder", "map", "both"])
     roles = draw.choice(["mask", "pad", "cls", "sep", "eos", "bos", "unk"])
     if way == "decoder":
@@ -74,7 +74,7 @@ def _add(folder, draw, config, ids):
 
 
 def _words(folder, draw):
-    """Make a folder with BERT's vocab.txt, changed a little."""
+    # BERT's vocab.txt with a small change.
     name = draw.choice(["bert_cased", "bert_uncased", "bert_chinese"])
     lines = (vocab_dir() / name / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
     change = draw.choice(["none"] * 6 + ["twice", "blank", "crlf", "bom", "no end", "no mask", "unused"])
@@ -99,7 +99,7 @@ def _words(folder, draw):
 
 
 def _pairs(folder, draw):
-    """Make a folder with GPT-2's vocab.json and merges.txt, changed a little; or RoBERTa's of the same tokens."""
+    # GPT-2's vocab.json and merges.txt with a small change, or RoBERTa's with the same tokens.
     ids = json.loads((vocab_dir() / "gpt2" / "vocab.json").read_text(encoding="utf-8"))
     merges = (vocab_dir() / "gpt2" / "merges.txt").read_text(encoding="utf-8")
     config, kind = {}, draw.choice(["gpt2", "gpt2", "roberta"])
@@ -130,7 +130,7 @@ def _pairs(folder, draw):
 
 
 def _whole(folder, draw):
-    """Make a folder with a tokenizer.json: T5's (with its model of SentencePiece, or without), MiniLM's, GPT-2's."""
+    # A tokenizer.json: T5's (with or without its SentencePiece model), MiniLM's or GPT-2's.
     kind = draw.choice(["t5", "minilm", "gpt2"])
     config = {"tokenizer_class": draw.choice(["PreTrainedTokenizerFast", None]), "model_max_length": 512}
     if kind == "t5":
@@ -159,7 +159,7 @@ def _whole(folder, draw):
 
 
 def make(folder, seed):
-    """Make a folder of a seed; returns what was done to it, str."""
+    """Fill a folder at random, by a seed; return a description of it: str."""
     draw = random.Random(seed)
     kind, config, ids, done = draw.choice([_words, _pairs, _whole])(folder, draw)
     done += f", {_add(folder, draw, config, ids)}"
@@ -173,7 +173,7 @@ def make(folder, seed):
 
 
 def reference(python, folders, texts, pair):
-    """Return what transformers' AutoTokenizer gives in each folder: dict of `ids`, `one` and `two`, or of `error`."""
+    """Return the output of transformers' AutoTokenizer per folder: list of dict of `ids`, `one`, `two`, or `error`."""
     done = subprocess.run([python, "-c", REFERENCE], input=json.dumps([list(map(str, folders)), texts, pair]),
                           capture_output=True, text=True, env={"HF_HUB_OFFLINE": "1", "PATH": ""})
     found = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -183,7 +183,7 @@ def reference(python, folders, texts, pair):
 
 
 def _differences(folder, expected):
-    """Return what differs in a folder (list of str), or None where tfzoo refuses it or transformers cannot read it."""
+    # Returns the differences, list of str, or None if tfzoo refuses the folder or transformers cannot read it.
     try:
         tokenizer = load_tokenizer(folder, bare=True)
     except (DataError, FileNotFoundError):
@@ -203,12 +203,12 @@ def check(reference_python, count, seed):
     """Compare the ids of random folders with those of transformers' AutoTokenizer.
 
     Args:
-        reference_python: path of a Python that has transformers 4.57.
-        count: int, folders.
+        reference_python: str or path, an interpreter with transformers 4.57.
+        count: int, the number of folders.
         seed: int.
 
     Returns:
-        list of str, one for each folder that gives other ids or fails; where tfzoo refuses a folder nothing differs.
+        list of str, one for each folder with different ids or an error; folders that tfzoo refuses are skipped.
     """
     findings, compared = [], 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -219,7 +219,7 @@ def check(reference_python, count, seed):
         for number, (folder, expected) in enumerate(zip(folders, reference(reference_python, folders, TEXTS, PAIR))):
             try:
                 found = _differences(folder, expected)
-            except Exception as error:  # any other than a refusal is a finding
+            except Exception as error:  # any error but a refusal is a finding
                 found = [f"{type(error).__name__}: {error}"]
             compared += found is not None
             if found:
