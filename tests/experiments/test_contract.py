@@ -81,7 +81,7 @@ def test_a_run_folder_of_other_settings_is_refused_by_the_field(call, finetuned,
 def test_how_a_batch_is_divided_may_change_when_a_run_goes_on(call, finetuned, reviews):
     code, _, err = call("finetune", *TRAIN, f"--data={reviews}", f"--output_dir={finetuned}", "--steps=6",
                         "--accumulate_steps=2", "--xla=on", "--remat", "--strategy=one_device", "--max_bad_steps=3")
-    assert code == 0 and "going on from step 4 of 6" in err and "XLA on on CPU" in err, err
+    assert code == 0 and "resuming from step 4 of 6" in err and "XLA on on CPU" in err, err
 
 
 @pytest.mark.parametrize("more", [["--optimizer=adafactor", "--schedule=inverse_sqrt", "--warmup_steps=2"],
@@ -94,7 +94,7 @@ def test_optimizers_schedules_and_averages_train_and_go_on(call, reviews, tmp_pa
     code, _, err = call("finetune", *words)
     assert code == 0, err
     code, out, err = call("finetune", *words, "--steps=6")
-    assert code == 0 and last_json(out)["steps"] == 6 and "going on from step 4" in err, err
+    assert code == 0 and last_json(out)["steps"] == 6 and "resuming from step 4" in err, err
     code, again, _ = call("evaluate", f"--init={tmp_path / 'run'}", f"--data={reviews}")
     assert last_json(again)["loss"] == pytest.approx(last_json(out)["loss"], abs=1e-6)  # the averages were saved
 

@@ -32,7 +32,7 @@ def test_a_run_of_0_1_0_prints_its_results_and_goes_on(call, older):
     assert code == 0 and json.loads(out.splitlines()[-1]) == before, err
     records = (folder / "metrics.jsonl").read_text().splitlines()
     code, out, err = call("finetune", *words, "--steps=30")
-    assert code == 0 and "going on from step 20 of 30" in err and json.loads(out.splitlines()[-1])["steps"] == 30
+    assert code == 0 and "resuming from step 20 of 30" in err and json.loads(out.splitlines()[-1])["steps"] == 30
     after = (folder / "metrics.jsonl").read_text().splitlines()
     assert after[:len(records)] == records
     assert [json.loads(line)["step"] for line in after[len(records):]] == [25, 30, 30]

@@ -32,7 +32,7 @@ def test_packed_pretraining_goes_on_as_if_it_had_not_stopped(call, corpus, tmp_p
     code, _, err = call("pretrain", *words, f"--output_dir={tmp_path / 'cut'}")
     assert code == 0, err
     code, again, err = call("pretrain", *words, "--steps=9", f"--output_dir={tmp_path / 'cut'}")
-    assert code == 0 and "going on from step 4 of 9" in err, err
+    assert code == 0 and "resuming from step 4 of 9" in err, err
     train = [[record for record in records_of(tmp_path / name) if record["split"] == "train"]
              for name in ("whole", "cut")]
     assert train[0] == train[1] and len(train[0]) == 9
@@ -52,7 +52,7 @@ def test_a_run_from_before_packing_goes_on_without_it(call, corpus, tmp_path):
     code, _, err = call("pretrain", *words, "--steps=6")
     assert code == 1 and 'pack (got "on", recorded "off")' in err.splitlines()[-1]
     code, _, err = call("pretrain", *words, "--steps=6", "--pack=off")
-    assert code == 0 and "going on from step 4 of 6" in err, err
+    assert code == 0 and "resuming from step 4 of 6" in err, err
 
 
 def test_sentences_of_a_share_are_streamed(call, corpus, tmp_path):

@@ -62,7 +62,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(number, code, tmp_path):
         assert "run the same command again" in err.splitlines()[-1] and "Traceback" not in err
     again = start(tmp_path / "cut", data)
     _, err = again.communicate(timeout=900)
-    assert again.returncode == 0 and "going on from step" in err, err
+    assert again.returncode == 0 and "resuming from step" in err, err
     one, two = what_a_run_left(tmp_path / "whole"), what_a_run_left(tmp_path / "cut")
     assert one[0] == two[0] == "step_00000060"
     for group in one[1]:

@@ -48,7 +48,7 @@ def workers_of(process):
 def go_on_exactly(folder, data, whole):
     """Start both workers again, and compare what they leave with the run that nothing stopped."""
     code, _, err = finish(start(folder, data, "--workers=2"))
-    assert code == 0 and "going on from step" in err, err[-3000:]
+    assert code == 0 and "resuming from step" in err, err[-3000:]
     different, largest = compare(left_by(whole), left_by(folder))
     assert not different, (different, largest)
 

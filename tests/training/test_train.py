@@ -104,7 +104,7 @@ def test_a_run_that_stopped_early_says_so_and_never_goes_on(steps, planned, tmp_
     settings = types.SimpleNamespace(steps=planned, patience=2)
     assert _results_of_finished(run, settings, resumes=True, strategy=None) == results
     said = capsys.readouterr().err
-    assert "stopped early at step 3, as --patience=2 asks: give another --output_dir" in said and "more" not in said
+    assert "stopped early at step 3 (--patience=2): give another --output_dir" in said and "more" not in said
 
 
 @pytest.mark.parametrize("wrong, says", [

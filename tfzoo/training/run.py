@@ -1,4 +1,4 @@
-"""A training run from its settings to its results: `train` is what the scripts pretrain and finetune call."""
+"""A training run from settings to results: `train` is what the scripts pretrain and finetune call."""
 import contextlib
 import math
 import re
@@ -25,12 +25,12 @@ from tfzoo.training.trainer import Trainer
 
 
 def train(output_dir, **settings):
-    """Train a model, or go on with a run that was stopped or gets more steps.
+    """Train a model, resume an interrupted run, or train a finished one for more steps.
 
     Args:
         output_dir: str or path; the run's folder.
-        **settings: the flags of the scripts pretrain and finetune, see `tfzoo.training.settings.Settings`; where a run
-            goes on, each that is not given is as the run has it.
+        **settings: the flags of the scripts pretrain and finetune, see `tfzoo.training.settings.Settings`; a resumed
+            run keeps its own value of each setting that is not given.
 
     Returns:
         dict of results: steps, planned_steps, examples_per_second, model (its folder, for `tfzoo.load`), and with
@@ -38,8 +38,8 @@ def train(output_dir, **settings):
 
     Raises:
         ConfigError: an unknown setting, or settings that contradict each other or the run. DataError,
-        FileNotFoundError: data that cannot be used, or none. Interrupted, Diverged, OutOfMemory, LostWorker, OSError:
-        the last good checkpoint stays, and the same call goes on from it; signals are heeded in the main thread.
+        FileNotFoundError: unusable or missing data. Interrupted, Diverged, OutOfMemory, LostWorker, OSError: the last
+        good checkpoint is kept, and the same call resumes from it; signals are handled in the main thread only.
 
     Example:
         >>> results = tfzoo.train("runs/reviews", task="classification", init="runs/bert",  # doctest: +SKIP
@@ -88,7 +88,7 @@ def train(output_dir, **settings):
 
 
 def _record_of(given):
-    """Return config.json of the run that these settings go on with, or None."""
+    # config.json of the run to resume, or None.
     if not given["output_dir"] or given.get("resume") == "never":
         return None
     recorded = RunFolder(given["output_dir"]).recorded()
@@ -96,21 +96,21 @@ def _record_of(given):
 
 
 def _start_strategy(settings):
-    """Return the strategy; to be called before TensorFlow computes anything."""
+    # Must run before TensorFlow computes anything.
     strategy = make_strategy(settings.strategy, settings.virtual_devices)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    check_batch(strategy, settings.batch_size, settings.accumulate_steps)  # before the data are read
+    check_batch(strategy, settings.batch_size, settings.accumulate_steps)  # fail before the data are read
     return strategy
 
 
 @contextlib.contextmanager
 def _with_all_workers(strategy):
-    """Let all workers end together, and report in one line what TensorFlow raises where another one is gone."""
+    # All workers end together; what TensorFlow raises when another worker is lost becomes one line.
     try:
         try:
             yield
-        except (Diverged, Interrupted):  # which come to all of them alike
+        except (Diverged, Interrupted):  # raised on all workers alike
             leave(strategy)
             raise
         leave(strategy)
@@ -118,12 +118,12 @@ def _with_all_workers(strategy):
         if not is_multi_worker(strategy):
             raise
         reason = re.sub(r"\{\{.*?\}\} ", "", (error.message.strip().splitlines() or [type(error).__name__])[0])
-        raise LostWorker(f"another worker is gone ({reason[:200]}): start all workers again with the same command; "
-                         "they go on from the last checkpoint") from error
+        raise LostWorker(f"lost another worker ({reason[:200]}): restart all workers with the same command; they "
+                         "resume from the last checkpoint") from error
 
 
 def _facts_of(settings, task, sources, init):
-    """Return what decides the outcome of a run beside its settings: dict of plain values."""
+    # What determines the outcome of a run besides its settings.
     facts = {"data_sha256": [None if source is None else source.fingerprint for source in sources],
              "labels": task.labels}
     tokenizer = init and init.tokenizer
@@ -132,26 +132,25 @@ def _facts_of(settings, task, sources, init):
     elif not settings.tokenizer.startswith("learn:"):
         facts["tokenizer_sha256"] = (tokenizer := load_tokenizer(settings.tokenizer)).fingerprint
     if task.name == "causal_lm" and tokenizer and len(tokenizer.separator) > 1:
-        facts["separator"] = tokenizer.separator  # runs that do not have it trained with the end token alone
+        facts["separator"] = tokenizer.separator  # runs without this field used the end token alone
     return facts
 
 
 def _take_folder(run, settings, facts, strategy):
-    """Take the folder for this run; return whether it goes on with what is there, as worker 0 sees it."""
+    # Returns whether the run resumes what is in the folder, as worker 0 sees it.
     state = run.create(settings.flags(), {**settings.config(), **facts}, settings.resume, defaults=BEFORE)
     return bool(agree(strategy, int(state == "resumable")))
 
 
 def _results_of_finished(run, settings, resumes, strategy):
-    """Return the results of a run that has made its steps already, else None."""
     results = run.results() if resumes else None
     is_done = results is not None and (_stopped_early(results) or results["planned_steps"] >= settings.steps)
     if not agree(strategy, int(is_done)):
         return None
     results = results or run.results()
-    tell(f"{run.path} stopped early at step {results['steps']}, as --patience={settings.patience} asks: give another "
-         "--output_dir to train on" if _stopped_early(results) else
-         f"{run.path} is finished: give more --steps or another --output_dir to train on")
+    tell(f"{run.path} stopped early at step {results['steps']} (--patience={settings.patience}): give another "
+         "--output_dir to train further" if _stopped_early(results) else
+         f"{run.path} is finished: give more --steps or another --output_dir to train further")
     return results
 
 
@@ -160,7 +159,6 @@ def _stopped_early(results):
 
 
 def _make_optimizer(settings, model):
-    """Return (schedule, optimizer of the model's variables)."""
     schedule = WarmUp(settings.learning_rate, settings.steps, warmup_steps=settings.warmup_steps,
                       kind=settings.schedule,
                       power=POWER if settings.schedule_power is None else settings.schedule_power)
@@ -178,26 +176,27 @@ def _pace_of(settings):
 def _tell_plan(settings, method, model, data, devices):
     if method.name != "full":
         tell(method.report(model))
-    tell(f"{model.body.name}: {sum(math.prod(v.shape) for v in model.trainable_variables):,} weights train, "
-         f"{settings.steps:,} steps of {settings.batch_size} examples, {data.batches_per_epoch:,} an epoch; {devices}")
+    tell(f"{model.body.name}: {sum(math.prod(v.shape) for v in model.trainable_variables):,} trainable "
+         f"weights; {settings.steps:,} steps of {settings.batch_size} examples, {data.batches_per_epoch:,} steps per "
+         f"epoch; {devices}")
 
 
 def _resume(loop, settings, strategy):
-    """Go on from the newest whole checkpoint, or from the beginning where there is none, all workers alike."""
+    # From the newest intact checkpoint, or from the beginning if there is none; the same on all workers.
     step = loop.checkpoints.latest(must=settings.resume == "must") if loop.run.writes else None
     step = agree(strategy, -1 if step is None else step)
     loop.resume(None if step < 0 else step)
-    tell(f"going on from step {loop.trainer.step} of {settings.steps}")
+    tell(f"resuming from step {loop.trainer.step} of {settings.steps}")
 
 
 def _config_of(settings, task, model):
-    """Return what a model's folder says of it, see tfzoo.checkpoints.folder.KEYS."""
+    # config.json of the model's folder, see tfzoo.checkpoints.folder.KEYS.
     return {"model": model.body.name, "task": task.name, "labels": task.labels,
             "settings": task.settings, "max_length": settings.max_length}
 
 
 def _save(run, loaded, method, results):
-    """Write adapter/ where a part trained, model/ with all merged, and results.json; return these as written."""
+    # Write adapter/ (unless all weights trained), model/ with everything merged, and results.json; return the latter.
     if run.writes:
         if method.name != "full":
             write_adapter(loaded, method, run.path / "adapter")
