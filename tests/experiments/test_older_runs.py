@@ -49,4 +49,4 @@ def test_another_format_is_refused_by_its_version(call, older):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format_version": 0}))
     code, _, err = call("finetune", *words, "--steps=30")
-    assert code == 1 and "format version 0, where this tfzoo reads 1" in err.splitlines()[-1]
+    assert code == 1 and "format version 0, but this tfzoo reads 1" in err.splitlines()[-1]

@@ -120,7 +120,7 @@ def test_folder_of_another_step_is_refused(two):
 
 def test_other_format_version_is_refused(two, monkeypatch):
     monkeypatch.setattr("tfzoo.training.checkpointing.FORMAT_VERSION", 2)
-    with pytest.raises(DataError, match="format version 1, where this tfzoo reads 2"):
+    with pytest.raises(DataError, match="format version 1, but this tfzoo reads 2"):
         two[0].load(20)
 
 

@@ -1,9 +1,9 @@
-"""Checkpoints of a run: whole or not there, verified before they are used, never the last good one deleted.
+"""Checkpoints of a run: written atomically, verified before use, and the last good one is never deleted.
 
-A checkpoint is a folder `step_00001200/` with one safetensors file a group of arrays, `state.json` (the trainer's
-counters) and `manifest.json` (sizes and SHA-256 of the others, and its own). It is prepared in a folder beside and
-renamed when all of it is on the disk. Unlike `tf.train.CheckpointManager` it goes back to the one before when the
-newest is damaged.
+A checkpoint is a folder `step_00001200/` with one safetensors file per group of arrays, `state.json` (the trainer's
+counters) and `manifest.json` (the size and SHA-256 of each other file, and its own SHA-256). It is written under a
+temporary name and renamed once all of it is on the disk. Unlike `tf.train.CheckpointManager`, `latest` falls back to
+an earlier checkpoint if the newest is damaged.
 """
 import hashlib
 import importlib.metadata
@@ -33,14 +33,14 @@ _SAFETENSORS_NAMES = {np.dtype(kind): name for kind, name in (
 class Checkpoints:
     """Keep the newest checkpoints of one run, and its best.
 
-    One process at a time may use a folder (the run folder's lock sees to it): opening removes what a killed one left
-    unfinished.
+    Only one process at a time may use a folder (the run folder's lock ensures it): opening it removes what a killed
+    process left unfinished.
 
     Args:
-        folder: str or path; `RUN/checkpoints`, made by the first save.
-        keep: int >= 1; how many of the newest good ones stay. The best stays besides.
-        warn: callable of one str (one line); told of damage that could be stepped around.
-        writes: bool; False reads only (the workers beside the one that writes): `save` and `mark_best` do nothing.
+        folder: str or path; `RUN/checkpoints`, created by the first save.
+        keep: int >= 1; how many of the newest good checkpoints to keep, besides the best one.
+        warn: callable of one str (one line); called for damage that can be worked around.
+        writes: bool; False for the workers that only read: `save` and `mark_best` do nothing.
 
     Raises:
         ConfigError: `keep` is below 1.
@@ -63,25 +63,25 @@ class Checkpoints:
         self.keep, self.writes = keep, writes
         self._warn = warn
         self._good = set()  # steps that this process wrote or verified
-        self._spared = set()  # steps that stay, as their folders hold files of others
+        self._spared = set()  # steps kept because their folders hold files that tfzoo did not write
         if writes and self.folder.is_dir():
             files.remove_unfinished(self.folder)
 
     def save(self, step, arrays, state):
         """Write the checkpoint of a step, then delete those that are no longer kept.
 
-        A step that is already there whole is kept as it is: the same step of a run has the same content.
+        An intact checkpoint of this step is left as it is: the same step of a run has the same content.
 
         Args:
             step: int >= 0; updates made so far.
-            arrays: dict of group ("model", "optimizer") to dict of name to np.ndarray; floats (bfloat16 too), integers,
-                booleans.
+            arrays: dict of group ("model", "optimizer") to dict of name to np.ndarray of floats (including bfloat16),
+                integers or booleans.
             state: dict of plain JSON values; the trainer's counters.
 
         Raises:
-            ValueError: a group's name, a data type or the state cannot be written.
-            OSError: the disk refused; nothing half-written stands under the step's name, and the earlier checkpoints
-                are untouched.
+            ValueError: a group's name, a dtype or the state cannot be written.
+            OSError: writing failed; no partial checkpoint is left under the step's name, and earlier checkpoints are
+                untouched.
         """
         final = self.path(step)
         if not self.writes or final.is_dir() and self._is_good(step):
@@ -101,16 +101,16 @@ class Checkpoints:
         self._prune(step)
 
     def latest(self, must=False):
-        """Find the newest whole checkpoint, verifying sizes and SHA-256.
+        """Find the newest intact checkpoint, verifying sizes and SHA-256.
 
         Args:
-            must: bool; refuse a damaged or missing newest one instead of going back.
+            must: bool; raise an error if the newest is damaged or missing, instead of falling back to an earlier one.
 
         Returns:
-            int step, or None where there is no checkpoint at all.
+            int step, or None if there is no checkpoint at all.
 
         Raises:
-            DataError: the newest is damaged and `must` is set, or every one is damaged.
+            DataError: the newest is damaged and `must` is set, or all are damaged.
             FileNotFoundError: there is none and `must` is set.
         """
         steps = self.steps()
@@ -120,24 +120,24 @@ class Checkpoints:
                 return step
             if must:
                 raise DataError(f"checkpoint {self.path(step)} is damaged ({problem}): restore it, or use "
-                                "--resume=auto to go on from an earlier one")
+                                "--resume=auto to resume from an earlier one")
             self._warn(f"checkpoint {self.path(step)} is damaged ({problem}): looking for an earlier one")
         if steps:
-            raise DataError(f"every checkpoint in {self.folder} is damaged: restore one, or start again in an empty "
+            raise DataError(f"every checkpoint in {self.folder} is damaged: restore one, or start over in an empty "
                             "--output_dir")
         if must:
-            raise FileNotFoundError(f"no checkpoint in {self.folder}: --resume=must goes on from one; use "
-                                    "--resume=auto to start")
+            raise FileNotFoundError(f"no checkpoint in {self.folder}: --resume=must needs one; use --resume=auto to "
+                                    "start from the beginning")
         return None
 
     def load(self, step):
-        """Read a checkpoint after verifying it.
+        """Verify a checkpoint and read it.
 
         Args:
-            step: int; as `latest()` or `best()["step"]` gave it.
+            step: int; from `latest()` or `best()["step"]`.
 
         Returns:
-            (arrays, state) as they were given to `save`.
+            (arrays, state) as given to `save`.
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
@@ -145,7 +145,7 @@ class Checkpoints:
         """
         folder = self.path(step)
         if not folder.is_dir():
-            raise FileNotFoundError(f"no checkpoint {folder}: there are steps {self.steps()}")
+            raise FileNotFoundError(f"no checkpoint {folder}: the folder has steps {self.steps()}")
         problem = self._problem(step)
         if problem is not None:
             raise DataError(f"checkpoint {folder} is damaged ({problem}): restore it, or use another")
@@ -154,58 +154,58 @@ class Checkpoints:
         return arrays, json.loads((folder / "state.json").read_text())
 
     def mark_best(self, step, metric, value):
-        """Name the best checkpoint; it stays until another is named.
+        """Record which checkpoint is the best; it is kept until another is marked.
 
         Args:
             step: int; a saved step.
-            metric: str; what was compared, as "accuracy".
+            metric: str; the metric that was compared, for example "accuracy".
             value: float; finite.
 
         Raises:
             FileNotFoundError: the step was not saved.
             ValueError: the value is not finite.
-            OSError: `best.json` could not be written; the old one is untouched.
+            OSError: `best.json` cannot be written; the old one is untouched.
         """
         if not self.writes:
             return
         if not self.path(step).is_dir():
-            raise FileNotFoundError(f"no checkpoint {self.path(step)}: save a step before it is marked as the best")
+            raise FileNotFoundError(f"no checkpoint {self.path(step)}: save the step before marking it as the best")
         if not math.isfinite(value):
             raise ValueError(f"{metric} is {value} at step {step}: only a finite value can be the best")
         best = {"format_version": FORMAT_VERSION, "step": int(step), "metric": metric, "value": float(value)}
         files.write_atomic(self.folder / "best.json", json.dumps(best, sort_keys=True) + "\n")
 
     def best(self):
-        """Return what `mark_best` was told last.
+        """Return the best checkpoint, as last passed to `mark_best`.
 
         Returns:
-            dict with `step`, `metric` and `value`; None where none was marked, and (with a warning) where the note or
-            its checkpoint is damaged or missing.
+            dict with `step`, `metric` and `value`; None if none was marked, or (with a warning) if `best.json` is
+            damaged or its checkpoint is damaged or missing.
         """
         try:
             best = self._read_best()
         except DataError as error:
-            self._warn(f"{error}: going on without a best checkpoint")
+            self._warn(f"{error}: continuing without a best checkpoint")
             return None
         if best is None or self._is_good(best["step"]):
             return best
         step = best["step"]
-        self._warn(f"the best checkpoint {self.path(step)} is damaged ({self._problem(step)}): going on without it")
+        self._warn(f"the best checkpoint {self.path(step)} is damaged ({self._problem(step)}): continuing without it")
         return None
 
     def steps(self):
-        """Return the steps that have a folder, in rising order, whole or not."""
+        """Return the steps that have a folder, intact or not, in increasing order: list of int."""
         if not self.folder.is_dir():
             return []
         matches = (_STEP_FOLDER.fullmatch(name) for name in os.listdir(self.folder))
         return sorted(int(match[1]) for match in matches if match)
 
     def path(self, step):
-        """Return the folder of a step, there or not."""
+        """Return the folder of a step, which need not exist: pathlib.Path."""
         return self.folder / f"step_{step:08d}"
 
     def _problem(self, step):
-        """Return why the checkpoint of a step is not whole, or None."""
+        # Why the checkpoint of a step cannot be used, or None.
         folder = self.path(step)
         self._good.discard(step)
         try:
@@ -222,7 +222,7 @@ class Checkpoints:
         return None
 
     def _is_good(self, step):
-        # What this process wrote or verified is not read again while its folder is there: hashing takes seconds.
+        # Hashing takes seconds, so a checkpoint that this process wrote or verified is not read again.
         return (step in self._good and self.path(step).is_dir()) or self._problem(step) is None
 
     def _read_best(self):
@@ -233,13 +233,13 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} cannot be read: allowed is JSON with step, metric and value") from error
+            raise DataError(f"{path} is damaged: allowed is JSON with step, metric and value") from error
 
     def _prune(self, newest):
         try:
             best = self._read_best()
         except DataError:
-            return  # which one is the best is unknown, so none may go
+            return  # the best is unknown, so delete none
         kept = {newest} if best is None else {newest, best["step"]}
         good = 0
         for step in reversed(self.steps()):
@@ -255,11 +255,11 @@ class Checkpoints:
                   if name not in ("manifest.json", "state.json") and not name.endswith(".safetensors")]
         if others and step not in self._spared:
             self._spared.add(step)
-            self._warn(f"{path} stays, as it holds {min(others)}, which tfzoo did not write")
+            self._warn(f"{path} is kept: it holds {min(others)}, which tfzoo did not write")
         return bool(others)
 
     def _delete(self, path):
-        # Renamed first, so that a kill in the middle leaves no half of a checkpoint under its name.
+        # Renamed first, so that a kill in the middle leaves no partial checkpoint under its name.
         doomed = path.with_name(f"{files.TEMPORARY}deleted-{path.name}-{os.getpid()}")
         try:
             os.rename(path, doomed)
@@ -269,10 +269,9 @@ class Checkpoints:
 
 
 def _write_checkpoint(folder, step, arrays, state):
-    """Write all files of a checkpoint into a new folder and force them to the disk."""
     for group in arrays:
         if not group.isidentifier():
-            raise ValueError(f"group {group!r}: allowed are names like 'model' or 'optimizer'")
+            raise ValueError(f"group {group!r}: allowed are identifiers such as 'model' or 'optimizer'")
     state_text = json.dumps(state, indent=2, sort_keys=True) + "\n"
     _remove(folder)
     os.mkdir(folder)
@@ -288,14 +287,13 @@ def _write_checkpoint(folder, step, arrays, state):
 
 
 def _safetensors_chunks(named):
-    """Yield a safetensors file piece by piece."""
-    # Not by the package's own writer: it makes a second copy, or hides the disk's error number.
+    # Not written by safetensors itself, which makes a second copy or hides the disk's error number.
     header, offset = {}, 0
     order = sorted(named, key=lambda name: (-named[name].dtype.itemsize, name))  # widest first keeps all aligned
     for name in order:
         array = named[name]
         if array.dtype not in _SAFETENSORS_NAMES or name == "__metadata__":
-            raise ValueError(f"array {name!r} of {array.dtype}: allowed are floats, integers and booleans, in this "
+            raise ValueError(f"array {name!r} of {array.dtype}: allowed are floats, integers and booleans in this "
                              "machine's byte order, and any name but __metadata__")
         header[name] = {"dtype": _SAFETENSORS_NAMES[array.dtype], "shape": list(array.shape),
                         "data_offsets": [offset, offset + array.nbytes]}
@@ -325,9 +323,9 @@ def _read_manifest(folder):
     except ValueError as error:
         raise DataError("manifest.json is not JSON") from error
     if not isinstance(manifest, dict) or manifest.get("sha256") != _manifest_digest(manifest):
-        raise DataError("manifest.json was changed: its own SHA-256 differs")
+        raise DataError("manifest.json was changed: its SHA-256 differs")
     if manifest["format_version"] != FORMAT_VERSION:
-        raise DataError(f"format version {manifest['format_version']}, where this tfzoo reads {FORMAT_VERSION}")
+        raise DataError(f"format version {manifest['format_version']}, but this tfzoo reads {FORMAT_VERSION}")
     return manifest
 
 
@@ -340,11 +338,11 @@ def _verify_file(path, expected):
 
 
 def _remove(path):
-    """Delete a file or a folder, as far as it can be done."""
+    # Deletes a file or a folder as far as possible.
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
     try:
         path.unlink(missing_ok=True)
     except OSError:
-        return  # an unfinished thing that stays is not used
+        return  # an unfinished leftover is never used

@@ -1,8 +1,8 @@
 """The folder of one training run: its settings, its lock, its metrics and samples, and its results.
 
-`metrics.jsonl` and `samples.jsonl` are the truth; the TensorBoard events are written beside them and made again from
-them on a resume, so that no step is there twice. JSON has no NaN or infinity: such a metric is `null` there, and absent
-in TensorBoard.
+`metrics.jsonl` and `samples.jsonl` are authoritative; TensorBoard events are written beside them and rebuilt from them
+on a resume, so that no step appears twice. JSON has no NaN or infinity: such a metric is `null` in the files and absent
+from TensorBoard.
 """
 import json
 import math
@@ -22,15 +22,15 @@ RESUME = ("auto", "never", "must")
 
 
 class RunFolder:
-    """Hold one run's folder; usable as a context manager, which releases it.
+    """Own one run's folder; as a context manager, release it at the end.
 
     `records()`, `samples()` and `results()` read without `create`. A new run calls `create` ("fresh") and then `log`;
     a resumed one calls `create` ("resumable"), then `truncate(step of its checkpoint)`, then `log`.
 
     Args:
         path: str or path; `--output_dir`.
-        writes: bool; False only reads (the workers beside the one that writes): what would write does nothing.
-        warn: callable of one str; told in one line of records that could not be written yet.
+        writes: bool; False for the workers that only read: methods that write do nothing.
+        warn: callable of one str; called with one line if a record cannot be written yet.
 
     Example:
         >>> import tempfile
@@ -44,7 +44,7 @@ class RunFolder:
 
     def __init__(self, path, writes=True, warn=logging.warning):
         self.path, self.writes, self._warn = files.local_path(path, "--output_dir"), writes, warn
-        self._unwritten = []  # (file, line) that the disk has not taken yet
+        self._unwritten = []  # (file, line) pairs that are not on the disk yet
         self._lock = None
         self._events = None
         self._last = {}  # split or tag -> the last step written
@@ -56,22 +56,23 @@ class RunFolder:
         self.close()
 
     def create(self, flags_text, config, resume="auto", may_change=MAY_CHANGE, defaults=None):
-        """Take the folder for this run, and write `flags.txt` and `config.json` into it.
+        """Lock the folder for this run, and write `flags.txt` and `config.json` into it.
 
         Args:
-            flags_text: str; the run's flags, one a line, as --flagfile reads them.
-            config: dict of JSON values (nested dicts too); all that decides the run's outcome.
-            resume: "auto" (start, or go on with the same configuration), "never" (start), "must" (go on).
-            may_change: set of str; fields of the config, dotted where nested, that may differ when going on.
-            defaults: dict, what a field stands for that an older release did not have (see differences.in_effect too).
+            flags_text: str; the run's flags, one per line, as --flagfile reads them.
+            config: dict of JSON values (may be nested); everything that determines the run's outcome.
+            resume: "auto" (start, or resume a run of the same configuration), "never" (start), "must" (resume).
+            may_change: set of str; config fields that may differ in a resumed run, dotted if nested.
+            defaults: dict, values of fields that an older release did not have (see also differences.in_effect).
 
         Returns:
             "fresh" or "resumable".
 
         Raises:
-            ConfigError: unknown `resume`; the folder holds another configuration, or a run under "never"; or is in use.
-            DataError: its `config.json` cannot be read.
-            FileNotFoundError: "must", and there is no run.
+            ConfigError: unknown `resume`; the folder holds a run of another configuration, or any run under "never", or
+                is in use.
+            DataError: its `config.json` is damaged.
+            FileNotFoundError: there is no run under "must".
             OSError: the folder is a file, or cannot be written.
         """
         if resume not in RESUME:
@@ -90,77 +91,78 @@ class RunFolder:
         return state
 
     def recorded(self):
-        """Return `config.json` of the run that the folder holds: a dict; None where there is no run that can go on.
+        """Return `config.json` of the folder's run: dict; None if there is no run that can be resumed.
 
         Raises:
-            DataError: it is damaged.
+            DataError: `config.json` is damaged.
         """
         there = _read_object(self.path / "config.json") if self._made() else None
         return there if there is not None and there.get("format_version") == FORMAT_VERSION else None
 
     def update(self, config):
-        """Write `config.json` again, with what was decided after `create`; raises OSError where it cannot."""
+        """Rewrite `config.json` with what was decided after `create`; raises OSError if it cannot be written."""
         if self._may_write():
             files.write_atomic(self.path / "config.json", _dump(_versioned(config)))
 
     def log(self, step, split, **values):
         """Append one record to `metrics.jsonl`, and its finite numbers to TensorBoard as `split/name`.
 
+        A record that cannot be written is kept in memory; the next record and `flush` try again.
+
         Args:
             step: int; later than the split's last one.
             split: "train" or "eval".
-            **values: metrics by name: numbers, strings, or dicts and lists of them (those stay out of TensorBoard).
+            **values: metrics by name: numbers, strings, or dicts and lists of them (not sent to TensorBoard).
 
         Raises:
             ValueError: the split already has this step or a later one.
-
-        A record that the disk does not take is kept in memory and tried again by the next one, and by `flush`.
         """
         record = {"step": int(step), "split": split, **{name: _plain(value) for name, value in values.items()}}
         self._append("metrics.jsonl", split, record=record, write_events=Events.metrics)
 
     def text(self, step, tag, text):
-        """Append one text, as a generated sample, to `samples.jsonl` and to TensorBoard.
+        """Append one text, such as a generated sample, to `samples.jsonl` and to TensorBoard.
+
+        A text that cannot be written is kept in memory, see `log`.
 
         Args:
             step: int; later than the tag's last one.
-            tag: str; its name in TensorBoard, as "samples/0".
+            tag: str; its name in TensorBoard, for example "samples/0".
             text: str.
 
         Raises:
             ValueError: the tag already has this step or a later one.
-
-        What the disk does not take is kept as `log` keeps it."""
+        """
         record = {"step": int(step), "tag": tag, "text": text.encode("utf-8", "replace").decode()}
         self._append("samples.jsonl", tag, record=record, write_events=Events.texts)
 
     def flush(self):
-        """Write the records that the disk did not take before; raises OSError where it still does not."""
+        """Write the records that could not be written before; raises OSError if they still cannot."""
         while self._unwritten:
             name, line = self._unwritten[0]
             files.append_line(self.path / name, line)
             self._unwritten.pop(0)
 
     def sync(self):
-        """Force the records to the disk, for the checkpoint that counts on them; raises OSError as `flush`."""
+        """Force the records to the disk, before a checkpoint that relies on them; raises OSError as `flush` does."""
         self.flush()
         for name in ("metrics.jsonl", "samples.jsonl"):
             if (self.path / name).exists():
                 files.sync_file(self.path / name)
 
     def last_step(self, series):
-        """Return the last step logged for a split, or for a tag of texts, or None."""
+        """Return the last step logged for a split or a text tag: int, or None."""
         return self._last.get(series)
 
     def truncate(self, step):
-        """Forget everything that was logged after a step, and the results; the run goes on from there.
+        """Drop everything logged after a step, and the results, before the run resumes from that step.
 
         Args:
-            step: int, the step of the checkpoint that the run goes on from; None where it starts over.
+            step: int, the step of the checkpoint to resume from; None to start over.
 
         Raises:
             DataError: a line of `metrics.jsonl` or `samples.jsonl`, other than a torn last one, cannot be read.
-            OSError: a file could not be rewritten.
+            OSError: a file cannot be rewritten.
         """
         if not self._may_write():
             return
@@ -170,28 +172,28 @@ class RunFolder:
         self._restart(*kept)
 
     def records(self):
-        """Return the records of `metrics.jsonl`: a list of dict, without a torn last line."""
+        """Return the records of `metrics.jsonl`, without a torn last line: list of dict."""
         return _read_lines(self.path / "metrics.jsonl", {"step": int, "split": str})
 
     def samples(self):
-        """Return the records of `samples.jsonl` (step, tag, text): a list of dict, without a torn last line."""
+        """Return the records of `samples.jsonl` (step, tag, text), without a torn last line: list of dict."""
         return _read_lines(self.path / "samples.jsonl", {"step": int, "tag": str, "text": str})
 
     def finish(self, results):
         """Write `results.json`.
 
         Args:
-            results: dict of JSON values and NumPy scalars; a number that is not finite becomes null.
+            results: dict of JSON values and NumPy scalars; non-finite numbers become null.
 
         Raises:
-            OSError: it could not be written.
+            OSError: it cannot be written.
         """
         if not self._may_write():
             return
         files.write_atomic(self.path / "results.json", _dump(_plain(results)))
 
     def results(self):
-        """Return what `finish` wrote, or None where the run is not finished.
+        """Return what `finish` wrote, or None if the run is not finished.
 
         Raises:
             DataError: `results.json` is damaged.
@@ -199,7 +201,7 @@ class RunFolder:
         return _read_object(self.path / "results.json")
 
     def close(self):
-        """Release the lock and close TensorBoard's file; the end of the process does so too."""
+        """Release the lock and close the TensorBoard file, as the end of the process does too."""
         try:
             if self._events is not None:
                 self._events.close()
@@ -212,8 +214,8 @@ class RunFolder:
     def _open_folder(self):
         others = [name for name in ("config.json", "flags.txt", "tensorboard")
                   if os.path.lexists(self.path / name)]
-        if others and not os.path.lexists(self.path / "lock") and not self._made():  # a run makes lock first
-            raise ConfigError(f"--output_dir={self.path} holds {others[0]}, but no run: choose an empty folder")
+        if others and not os.path.lexists(self.path / "lock") and not self._made():  # a run creates its lock first
+            raise ConfigError(f"--output_dir={self.path} holds {others[0]} but no run: choose an empty folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -223,7 +225,7 @@ class RunFolder:
         except OSError as error:
             self.close()
             raise OSError(f"cannot write --output_dir={self.path} ({error.strerror}): choose a folder that can be "
-                          "written, on a disk with space") from error
+                          "written, on a disk with free space") from error
 
     def _take_lock(self):
         self.close()
@@ -235,13 +237,12 @@ class RunFolder:
             raise
         if held is None:
             os.close(descriptor)
-            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait for its end, or choose another")
+            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait for it, or choose another")
         if held is False:
-            logging.warning("no locks on this file system: see to it that no second run uses %s", self.path)
+            logging.warning("this file system has no locks: make sure that no second run uses %s", self.path)
         self._lock = descriptor
 
     def _decide(self, config, resume, may_change, defaults):
-        """Return "fresh" or "resumable", or refuse."""
         made = self._made()
         if resume == "never" and made:
             raise ConfigError(f"--resume=never, but --output_dir={self.path} already holds a run ({made}): choose an "
@@ -256,18 +257,18 @@ class RunFolder:
             raise ConfigError(f"--output_dir={self.path} holds {made} but no config.json: choose an empty folder")
         version = there.get("format_version")
         if version != FORMAT_VERSION:
-            raise ConfigError(f"--output_dir={self.path} has format version {version}, where this tfzoo reads "
-                              f"{FORMAT_VERSION}: choose an empty folder, or go on with the tfzoo that began it")
+            raise ConfigError(f"--output_dir={self.path} has format version {version}, but this tfzoo reads "
+                              f"{FORMAT_VERSION}: choose an empty folder, or use the tfzoo release that started it")
         different = differences(json.loads(_dump(_versioned(config))),
                                 in_effect({**json.loads(_dump(defaults)), **there}), may_change)
         if different:
             raise ConfigError(f"--output_dir={self.path} holds a run of another configuration: "
                               f"{list_some(different)}; choose another --output_dir, or give the settings "
-                              "that are there")
+                              "of that run")
         return "resumable"
 
     def _made(self):
-        """Return the name of something worth keeping that a run has left here, or None: settings alone are not."""
+        # The name of something worth keeping that a run left here, or None; its settings alone are not worth keeping.
         for name in ("metrics.jsonl", "samples.jsonl", "results.json"):
             path = self.path / name
             if path.is_file() and path.stat().st_size:
@@ -283,7 +284,7 @@ class RunFolder:
         files.write_atomic(self.path / "flags.txt", flags_text.rstrip("\n") + "\n")
 
     def _restart(self, records, samples):
-        """Write both files anew with these records, and TensorBoard's events from them."""
+        # Rewrites both files, and the TensorBoard events from them.
         self._last = {}
         for name, key, kept in (("metrics.jsonl", "split", records), ("samples.jsonl", "tag", samples)):
             if kept or (self.path / name).exists():
@@ -303,8 +304,8 @@ class RunFolder:
             raise RuntimeError("this run is resumed: call truncate with the checkpoint's step before logging")
         step, last = record["step"], self._last.get(series)
         if last is not None and step <= last:
-            raise ValueError(f"{name}: step {step} of {series} comes after step {last}: log each step once, in rising "
-                             "order")
+            raise ValueError(f"{name}: step {step} of {series} comes after step {last}: log each step once, in "
+                             "increasing order")
         self._unwritten.append((name, json.dumps(record, allow_nan=False)))
         self._last[series] = step
         try:
@@ -315,12 +316,12 @@ class RunFolder:
 
     def _may_write(self):
         if self.writes and self._lock is None:
-            raise RuntimeError(f"{self.path} is not held: call create before writing into it")
+            raise RuntimeError(f"{self.path} is not locked: call create before writing to it")
         return self.writes
 
 
 def _plain(value):
-    """Return a value as JSON knows it: NumPy and TensorFlow scalars as numbers, what is not finite as None."""
+    # A JSON value: NumPy and TensorFlow scalars as numbers, non-finite ones as None.
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -343,7 +344,6 @@ def _versioned(config):
 
 
 def _read_object(path):
-    """Return the JSON object of a file, or None where there is no file."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -356,7 +356,7 @@ def _read_object(path):
 
 
 def _read_lines(path, needed):
-    """Return the JSON objects of a file's lines; a last line that a killed run left torn is dropped."""
+    # Drops a last line that a killed run left torn.
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -372,7 +372,7 @@ def _read_lines(path, needed):
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break
-            raise DataError(f"{path}, line {number}: not a JSON object with {', '.join(needed)}; mend or delete the "
+            raise DataError(f"{path}, line {number}: not a JSON object with {', '.join(needed)}; fix or delete the "
                             "line") from error
         records.append(record)
     return records
