@@ -207,7 +207,7 @@ def bad_cases(folder):
         ("finetune", other(output_dir=f"{good}/sub"), 74, "under, a file"),
         ("finetune", [*train, "--resume=must"], 66, "holds no run"),
         ("finetune", [*train, "--learning_rate=1e30", "--schedule=constant", "--clip_norm=0",
-                      "--max_bad_steps=2"], 70, "2 updates in a row"),
+                      "--max_bad_steps=2"], 70, "2 consecutive updates"),
         ("finetune", [*train, "--strategy=parameter_server"], 1, "parameter servers update asynchronously"),
         ("finetune", [*train, "--strategy=many"], 1, "allowed are auto, one_device"),
         ("finetune", [*train, "--strategy=mirrored"], 1, "--virtual_devices=2"),

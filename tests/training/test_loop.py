@@ -90,7 +90,7 @@ def test_what_was_trained_on_frozen_weights_goes_on_upon_these_only(tmp_path):
     other.base = "other"
     for base in ("other", None):
         other.base = base
-        with pytest.raises(DataError, match="other frozen weights: go on with the --init"):
+        with pytest.raises(DataError, match="other frozen weights: resume with the --init"):
             run(tmp_path, other, Pace(4, 1, 2, 2))
     other.base = "one"
     results, records, _ = run(tmp_path, other, Pace(4, 1, 2, 2))
@@ -129,7 +129,7 @@ def test_the_counters_survive_a_stop(tmp_path):
 
 def test_updates_that_are_not_finite_end_the_run_and_keep_the_last_good_checkpoint(tmp_path, capsys):
     trainer = Scripted({2: 0.5, 4: 0.6})
-    with pytest.raises(Diverged, match="4 updates in a row by step 8 .*--learning_rate"):
+    with pytest.raises(Diverged, match="4 consecutive updates up to step 8 .*--learning_rate"):
         run(tmp_path, trainer, Pace(20, 2, 2, 2, max_bad_steps=4), loss=lambda step: np.nan if step >= 5 else 1.0)
     assert Checkpoints(tmp_path / "checkpoints", 2).latest() == 4
     assert "step 5: loss or gradients are not finite" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """One training run from its folder to its results: resume, log, evaluate, save, stop early, keep the best.
 
-With several workers each runs this loop and takes the same decisions: they depend only on numbers that are summed over
-all of them. Worker 0 alone writes.
+With several workers, each runs this loop and makes the same decisions, which depend only on numbers summed over all
+workers. Only worker 0 writes.
 """
 import dataclasses
 import math
@@ -17,8 +17,8 @@ from tfzoo.training.saver import Saver
 from tfzoo.training.signals import stop_requests
 from tfzoo.training.strategy import agree
 
-WAIT_TO_TELL = 0.02  # the share of the training's time above which waiting for data is worth a line
-MOST_SUMS = 32  # steps whose sums stay apart: those of many labels take memory
+WAIT_TO_TELL = 0.02  # fraction of the training time above which waiting for data is reported
+MOST_SUMS = 32  # steps whose sums are kept on the device: with many labels they take memory
 ADVICE = ("lower --learning_rate, raise --warmup_steps, or use --precision=float32; the last good checkpoint, if any, "
           "is kept")
 
@@ -29,11 +29,11 @@ class Pace:
 
     Args:
         steps: the last step.
-        log_every: between two records of the training metrics.
-        eval_every: between two evaluations; the last step is always evaluated.
-        save_every: between two checkpoints; a new best and the last step are always saved.
-        patience: so many evaluations without a new best end the run; 0 never.
-        max_bad_steps: so many updates in a row that are not finite end it.
+        log_every: between records of the training metrics.
+        eval_every: between evaluations; the last step is always evaluated.
+        save_every: between checkpoints; a new best and the last step are always saved.
+        patience: consecutive evaluations without a new best that end the run; 0: never.
+        max_bad_steps: consecutive non-finite updates that end the run.
     """
 
     steps: int
@@ -49,25 +49,25 @@ class Pace:
 
 
 class _Stopped(Exception):
-    """An evaluation was given up for a signal."""
+    """An evaluation was abandoned because of a signal."""
 
 
 class Loop:
     """Run a trainer in a run folder.
 
+    A checkpoint keeps these counters beside the arrays: the step last evaluated, evaluations without a new best, the
+    best step with its value and metrics, consecutive non-finite updates, and the sums since the last record, so that a
+    resumed run logs the same records as an uninterrupted one.
+
     Args:
         trainer: Trainer.
-        data: training data, gives batch(step), examples(step), batches_per_epoch and batch_size.
+        data: training data, with batch(step), examples(step), batches_per_epoch and batch_size.
         run: RunFolder on which `create` was called.
         checkpoints: Checkpoints of that folder.
         pace: Pace.
         eval_data: evaluation data or None.
         sample: callable -> dict of tag to text, called after each evaluation, or None.
-        schedule: callable of the step, the learning rate that is logged, or None.
-
-    The counters that a checkpoint keeps beside the arrays: the step last evaluated, evaluations without a new best, the
-    best step, its value and metrics, updates that were not finite in a row, and the sums since the last record, so that
-    a resumed run logs what the whole one does.
+        schedule: callable of the step -> the learning rate to log, or None.
     """
 
     def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None):
@@ -79,15 +79,18 @@ class Loop:
         self.saver = Saver(checkpoints, tell)
 
     def resume(self, step):
-        """Go on from a checkpoint's step; None starts anew. Logs after it are forgotten.
+        """Resume from a checkpoint and drop the logs after it.
+
+        Args:
+            step: int, the checkpoint's step; None to start over.
 
         Raises:
-            DataError: the checkpoint holds what was trained on other frozen weights than the model's.
+            DataError: the checkpoint was trained on frozen weights other than the model's.
         """
         arrays, state = (None, {}) if step is None else self.checkpoints.load(step)
         if step is not None and state.pop("base", None) != self.trainer.base:
-            raise DataError(f"{self.checkpoints.path(step)} holds what was trained on other frozen weights: go on with "
-                            "the --init that the run began with, or use another --output_dir")
+            raise DataError(f"{self.checkpoints.path(step)} was trained on other frozen weights: resume with the "
+                            "--init that the run started with, or use another --output_dir")
         self.run.truncate(step)
         if step is not None:
             self.trainer.restore(arrays)
@@ -95,27 +98,27 @@ class Loop:
             self.state.update(state)
             best = self.state["best"]
             if best is not None and self.checkpoints.path(best["step"]).is_dir():
-                # A kill may have come between the checkpoint and the note that it is the best.
+                # The run may have been killed after saving the checkpoint, before marking it as the best.
                 self.checkpoints.mark_best(best["step"], self.metric, best["value"])
 
     def run_to_end(self):
         """Train to the last step or the early stop, then put the best weights into the model.
 
         Returns:
-            dict of results: steps, examples_per_second, and the evaluation's metrics of the best step with best_step.
+            dict of results: steps, examples_per_second, and with evaluation data best_step and its metrics.
 
         Raises:
-            Interrupted: a signal came; the state is saved.
-            Diverged: too many updates in a row were not finite, or the weights themselves are not; the last good
-                checkpoint stays the newest.
+            Interrupted: a signal arrived; the state is saved.
+            Diverged: too many consecutive updates, or the weights or evaluation loss, were not finite; the last good
+                checkpoint remains the newest.
             OSError: the last checkpoint or record could not be written.
-            DataError, FileNotFoundError: somebody damaged or deleted the best checkpoint.
+            DataError, FileNotFoundError: the best checkpoint was damaged or deleted.
         """
         with stop_requests() as stopped, self._bar() as bar:
             try:
                 speed = self._train(stopped, bar)
             finally:
-                self.saver.finish()  # in here: a signal that comes now must not drop the save
+                self.saver.finish()  # inside `stop_requests`, so that a signal now does not lose the save
         self._require_saved()
         best, step = self.state["best"], self.trainer.step
         results = {"steps": step, "examples_per_second": speed}
@@ -134,8 +137,8 @@ class Loop:
             error = refused
         if error is not None:
             raise OSError(f"the last checkpoint or record could not be written in {self.run.path} "
-                          f"({getattr(error, 'strerror', None) or error}): make space, or mend the disk, and run the "
-                          "same command again; it goes on from the last good checkpoint") from error
+                          f"({getattr(error, 'strerror', None) or error}): free space, or fix the disk, and run the "
+                          "same command again; it resumes from the last good checkpoint") from error
 
     def _bar(self):
         return tqdm(total=self.pace.steps, initial=self.trainer.step, desc="train", unit="step", file=sys.stderr,
@@ -147,9 +150,9 @@ class Loop:
         verdict, stop = None, False
         begin = time.perf_counter()
         for step, sums, norm, *mine, tokens, wait in self.trainer.train(self.data, self._last(), stopped):
-            if verdict is not None:  # that of the step before: to wait for this one's would leave the device idle
+            if verdict is not None:  # of the previous step: waiting for this one's would leave the device idle
                 stop = self._judge(step - 1, *verdict)
-            passed = time.perf_counter() - begin  # of training alone: `begin` is set anew after all else
+            passed = time.perf_counter() - begin  # training time only: `begin` is reset after all else
             seconds, waited = seconds + passed, waited + wait
             examples, verdict = examples + self.data.batch_size, mine
             self.window.add(sums, norm, tokens=tokens, seconds=passed, waited=wait)
@@ -166,7 +169,7 @@ class Loop:
         return round(examples / seconds, 2) if seconds else None
 
     def _judge(self, step, finite, stop):
-        """Take note of whether an update was finite; return whether any worker was told to stop."""
+        # Counts non-finite updates; returns whether any worker has a request to stop.
         if bool(finite):
             self.state["bad"] = 0
             return float(stop) > 0
@@ -175,14 +178,13 @@ class Loop:
         if self.data.numbers is not None:
             examples = [int(self.data.numbers[number]) for number in examples]
         self.window.skipped.append({"step": step, "examples": examples})
-        tell(f"step {step}: loss or gradients are not finite, the update is skipped; its texts, numbered from 0 in "
-             f"the order of --data: {', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
+        tell(f"step {step}: loss or gradients are not finite, skipping the update; its examples, numbered from 0 "
+             f"in the order of --data: {', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
         if self.state["bad"] >= self.pace.max_bad_steps:
-            raise Diverged(f"{self.state['bad']} updates in a row by step {step} were not finite: {ADVICE}")
+            raise Diverged(f"{self.state['bad']} consecutive updates up to step {step} were not finite: {ADVICE}")
         return float(stop) > 0
 
     def _pause(self, step, log, evaluate, save, stop, stopped, bar):
-        """Do what is due after a step."""
         if log:
             self._log(step, bar)
             self.window = _Window()
@@ -195,19 +197,19 @@ class Loop:
             except _Stopped:
                 stop = True
         last = stop or self._out_of_patience() or step == self.pace.steps
-        # Amid bad steps the checkpoint before them is the one to keep, unless these weights turn out to be the best.
+        # During bad steps keep the checkpoint from before them, unless these weights are the best.
         if last or is_best or (save and not self.state["bad"]):
             self._save(step)
         if stop and (owed or step < self.pace.steps):
             self.saver.finish()
             self._require_saved()
-            if self.trainer.shared:  # until worker 0 has saved; here a late signal is still caught
+            if self.trainer.shared:  # wait until worker 0 has saved, where a late signal is still caught
                 agree(self.trainer.strategy, 0)
             raise Interrupted(f"stopped at step {step}, saved in {self.checkpoints.path(step)}: run the same command "
-                              "again to go on")
+                              "again to resume")
 
     def _catch_up(self, stopped):
-        """Evaluate the step that a checkpoint was saved at, where the run was stopped before its evaluation."""
+        # Evaluate the checkpoint's step if the run stopped before its evaluation.
         step = self.trainer.step
         if self.eval_data is None or not step or self.state["evaluated"] == step:
             return
@@ -217,7 +219,7 @@ class Loop:
             if self._evaluate(stopped):
                 self.checkpoints.mark_best(step, self.metric, self.state["best"]["value"])
         except _Stopped:
-            raise Interrupted(f"stopped at step {step}, which is saved: run the same command again to go on") from None
+            raise Interrupted(f"stopped at step {step}, which is saved: run the same command again to resume") from None
 
     def _last(self):
         return self.trainer.step if self._out_of_patience() else self.pace.steps
@@ -246,7 +248,7 @@ class Loop:
             bar.set_postfix_str(line)
 
     def _evaluate(self, stopped):
-        """Evaluate, log, and return whether it is a new best."""
+        # Returns whether it is a new best.
         step = self.trainer.step
         with self.trainer.averages():
             metrics = self.trainer.evaluator.evaluate(self.eval_data, self._evaluation_bar(stopped))
@@ -259,7 +261,7 @@ class Loop:
             self.state["waited"] = 0 if is_better else self.state["waited"] + 1
             if is_better:
                 self.state["best"] = {"step": step, "value": value, "metrics": metrics}
-            if self.run.last_step("eval") != step:  # it may be there from before a kill
+            if self.run.last_step("eval") != step:  # may be logged already, by a run that was then killed
                 self.run.log(step, "eval", **metrics)
             for tag, text in (self.sample() if self.sample else {}).items():
                 if self.run.last_step(tag) != step:
@@ -269,7 +271,7 @@ class Loop:
         return is_better
 
     def _evaluation_bar(self, stopped):
-        """Wrap the batches of an evaluation: a bar, and an early end for a signal where there is one worker."""
+        # A progress bar and, if there is only one worker, an early end on a signal.
         def wrap(batches, count):
             for batch in evaluation_bar(batches, count):
                 if not self.trainer.shared and stopped():
@@ -287,7 +289,7 @@ class Loop:
         state.update({"base": self.trainer.base} if self.trainer.base else {})
         job = (step, self.trainer.arrays(), state, (self.metric, best["value"]) if is_best else None)
         try:
-            self.run.sync()  # a checkpoint whose records were lost could not be told from one of another run
+            self.run.sync()  # a checkpoint whose records are lost looks like one of another run
         except OSError as error:
             self.saver.refuse(job, error)
             return
@@ -296,29 +298,34 @@ class Loop:
 
 def _tell_wait(waited, seconds):
     if waited > WAIT_TO_TELL * seconds:
-        tell(f"{waited / seconds:.0%} of the training time was waiting for data: leave a CPU core free to make the "
+        tell(f"{waited / seconds:.0%} of the training time was spent waiting for data: leave a CPU core free to build "
              "batches, and keep --data and $TFZOO_CACHE on a local disk")
 
 
 def evaluation_bar(batches, count):
-    """Wrap batches in a progress bar on a terminal."""
+    """Wrap batches in a progress bar, shown only on a terminal.
+
+    Args:
+        batches: iterable.
+        count: int, the number of batches.
+    """
     return tqdm(batches, total=count, desc="evaluate", unit="batch", leave=False, file=sys.stderr, disable=None,
                 dynamic_ncols=True)
 
 
 class _Window:
-    """Sums of the steps since the last record, left on the device until they are asked for or many.
+    """Sums of the steps since the last record, left on the device until they are needed or become many.
 
-    They are added here, in float32 and in the order of the steps: additions on the device, scalar by scalar, cost more
-    than all else that the loop does in a step.
+    They are added on the host, in float32 and in step order: adding them on the device, scalar by scalar, costs more
+    than everything else that the loop does in a step.
 
     Args:
-        sums, skipped: what `state` and `skipped` gave, or nothing.
+        sums, skipped: restored values of `state` and `skipped`, if any.
     """
 
     def __init__(self, sums=None, skipped=()):
         self.sums = None if sums is None else {key: np.array(value, np.float32) for key, value in sums.items()}
-        if self.sums and "confusion" in self.sums:  # of a release that kept the whole matrix
+        if self.sums and "confusion" in self.sums:  # saved by a release that kept the whole matrix
             matrix = self.sums.pop("confusion")
             self.sums["labels"] = np.stack([np.diagonal(matrix), matrix.sum(1), matrix.sum(0)])
         self.skipped, self.new = list(skipped), []
@@ -326,7 +333,7 @@ class _Window:
 
     def add(self, sums, norm, tokens, seconds, waited):
         if len(self.new) == MOST_SUMS:
-            self._add_up()  # without those of this step, which the device may still be at
+            self._add_up()  # not yet this step's sums, which the device may still be computing
         self.new.append(sums)
         self.last_norm, self.tokens = norm, self.tokens + tokens
         self.seconds, self.waited = self.seconds + seconds, self.waited + waited
@@ -338,7 +345,7 @@ class _Window:
         self.new = []
 
     def state(self):
-        """Return the sums as plain values; a float32 goes through JSON unchanged."""
+        # A float32 survives JSON unchanged.
         self._add_up()
         return None if self.sums is None else {key: np.asarray(value).tolist() for key, value in self.sums.items()}
 

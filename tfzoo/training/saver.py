@@ -1,19 +1,20 @@
-"""Checkpoints written beside the training, which waits for the copy of its state only and survives a full disk."""
+"""Checkpoints written in a background thread; training waits only for the copy of its state and survives a full disk.
+"""
 import threading
 
 
 class Saver:
-    """Hand checkpoints to a thread, one at a time.
+    """Write checkpoints in a thread, one at a time.
 
-    A save that fails is told of in one line; the run goes on and the next save tries again. What was the best by then
-    is kept in memory and written first.
+    A failed save is reported in one line; the run continues and the next save tries again. A failed save of the best
+    checkpoint is kept in memory and written first.
 
     Args:
         checkpoints: Checkpoints.
         warn: callable of one str (one line).
 
     Attributes:
-        error: OSError of the newest save, None where it stands.
+        error: exception of the newest save, None if it succeeded.
 
     Example:
         >>> import tempfile
@@ -31,11 +32,11 @@ class Saver:
         self._thread, self._owed = None, None
 
     def save(self, step, arrays, state, best=None):
-        """Begin to write a checkpoint, after the one before is done.
+        """Start writing a checkpoint, after waiting for the previous one.
 
         Args:
             step, arrays, state: see Checkpoints.save; the arrays must not change afterwards.
-            best: (metric, value) where this step is the best so far, see Checkpoints.mark_best.
+            best: (metric, value) if this step is the best so far, see Checkpoints.mark_best.
         """
         self.finish()
         self._thread = threading.Thread(target=self._work, args=((step, arrays, state, best),), daemon=True)
@@ -43,32 +44,32 @@ class Saver:
 
     @property
     def writing(self):
-        """Return whether a checkpoint is being written now."""
+        """Return whether a checkpoint is being written now: bool."""
         return self._thread is not None and self._thread.is_alive()
 
     def finish(self):
-        """Wait until what was begun is written, or has failed."""
+        """Wait until the pending checkpoint is written or has failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def refuse(self, job, error):
-        """Take note of a job, the arguments of `save`, that could not begin."""
+        """Record that a job, the tuple of arguments of `save`, failed or could not start, and warn."""
         self.error = error
         self._owed = job if job[3] is not None else self._owed
-        self._warn(f"step {job[0]} could not be saved ({error.strerror or error}): the last good checkpoint stays, the "
-                   "run goes on and tries again")
+        self._warn(f"step {job[0]} could not be saved ({error.strerror or error}): the last good checkpoint is kept, "
+                   "the run continues and tries again")
 
     def _work(self, job):
         try:
-            if self._owed is not None and job[3] is None:  # a new best makes the old one worthless
+            if self._owed is not None and job[3] is None:  # a new best replaces the old one
                 self._write(*self._owed)
             self._owed = None
             self._write(*job)
             self.error = None
         except OSError as error:
             self.refuse(job, error)
-        except Exception as error:  # a thread's exception would be lost
+        except Exception as error:  # else the thread's exception would be lost
             self.error = error
             self._warn(f"step {job[0]} could not be saved: {error!r}")
 
