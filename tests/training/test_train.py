@@ -170,7 +170,7 @@ def test_others_models_are_trained_with_at_most_1024_tokens_and_ours_as_before(l
     assert theirs.config["max_length"] == ours.config["max_length"] == 4096
     assert length_of(ours) == 4096 and length_of(theirs, 2048) == 2048 and capsys.readouterr().err == ""
     assert length_of(theirs) == 1024
-    assert capsys.readouterr().err == "--max_length=1024, as none is given: the model takes up to 4,096 tokens\n"
+    assert capsys.readouterr().err == "--max_length=1024 by default: the model takes up to 4,096 tokens\n"
     tfzoo.save(theirs, long / "again")  # which does not make it ours
     assert length_of(tfzoo.load(long / "again")) == 1024
     with pytest.raises(ConfigError, match="--max_length=5000: the model has 4096 positions; lower it"):
@@ -185,7 +185,7 @@ def test_the_default_length_is_recorded_and_evaluate_has_the_same(long, tmp_path
     assert json.loads((tmp_path / "run" / "config.json").read_text())["max_length"] == 1024
     assert tfzoo.load(tmp_path / "run").config["max_length"] == 1024
     tfzoo.train(tmp_path / "run", steps=2)  # which has its length
-    assert "as none is given" not in capsys.readouterr().err
+    assert "by default" not in capsys.readouterr().err
     words = [f"--init={long / 'huggingface'}", f"--data={long / 'corpus.txt'}", "--batch_size=1"]
     assert app.execute(evaluate.make_flags(), evaluate.run, words) == 0
     assert "takes up to 4,096 tokens" in capsys.readouterr().err

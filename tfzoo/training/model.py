@@ -1,4 +1,4 @@
-"""What a run trains: the model of its settings, from scratch or from --init, with its tokenizer."""
+"""The model that a run trains, from scratch or from --init, with its task, method and tokenizer."""
 from tfzoo import files
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
@@ -18,10 +18,16 @@ SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 200, 0.8
 
 
 def open_init(settings):
-    """Return the Loaded that --init names, or None for a model from scratch, before any data are read.
+    """Load --init and check that its model, or --model, can learn the task, before any data are read.
+
+    Args:
+        settings: Settings.
+
+    Returns:
+        Loaded, or None for a model from scratch.
 
     Raises:
-        ConfigError: an unknown model, one that cannot learn the task, or an --init without a tokenizer; see load too.
+        ConfigError: an unknown model, one that cannot learn the task, or an --init without a tokenizer; see also load.
     """
     loaded = load(settings.init) if settings.init else None
     if loaded is not None:
@@ -35,14 +41,14 @@ def open_init(settings):
 def make_task(settings, source, init=None, recorded=None):
     """Return the Task of the settings, with the labels of its training source.
 
-    Those of an --init that was taught the task, or of the run that goes on, stay as they are where they have all that
-    the source has: a class that the data lack keeps its place, and the head its rows.
+    The labels of the resumed run, or of an --init trained on the task, are kept if they include all of the source's: a
+    class that the data lack keeps its place, and the head its rows.
 
     Args:
         settings: Settings.
         source: the training source.
         init: Loaded of --init, or None.
-        recorded: dict, config.json of the run that goes on, or None.
+        recorded: dict, config.json of the run to resume, or None.
     """
     labels = source.labels() if tasks()[settings.task].labelled else None
     known = [one for one in (recorded, init and init.config)
@@ -53,43 +59,46 @@ def make_task(settings, source, init=None, recorded=None):
         if beyond:
             tell(f"{source.name} has {_some(beyond)} beyond those of --init={settings.init}: the head is fresh")
         elif missing:
-            tell(f"{source.name} lacks {_some(missing)} of those of --init={settings.init}, which the head keeps")
+            tell(f"{source.name} lacks {_some(missing)} of --init={settings.init}, which the head keeps")
         labels = labels if beyond else there
     return task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
 
 
 def make_method(settings):
-    """Return the Method of the settings; raises ConfigError for targets that are no regular expression."""
+    """Return the Method of the settings; raises ConfigError if targets is not a valid regular expression."""
     return method_of(settings.method, **settings.of(METHODS[settings.method]))
 
 
 def get_tokenizer(settings, source, run, resumes, strategy):
-    """Return the tokenizer of --tokenizer; a learned one is kept in the run's folder for when the run goes on.
+    """Return the tokenizer of --tokenizer; a learned one is saved in the run's folder for resuming.
 
     Args:
         settings: Settings.
-        source: the training source, which a vocabulary is learned from.
-        run: RunFolder that holds the folder.
-        resumes: bool, the run goes on; a vocabulary in the folder of a new run was learned for settings which came to
-            nothing.
+        source: the training source that a vocabulary is learned from.
+        run: RunFolder on which `create` was called.
+        resumes: bool, the run is resumed; a vocabulary in a new run's folder is left over from an attempt that never
+            trained, and is learned anew.
         strategy: tf.distribute.Strategy; worker 0 learns, and the others wait for it.
 
+    Returns:
+        Tokenizer.
+
     Raises:
-        ConfigError: --tokenizer is none, the workers do not share the folder, or it holds a tokenizer/ that no run has
-            learned; see load_tokenizer too.
+        ConfigError: --tokenizer is not valid, the workers do not share the folder, or the folder holds a tokenizer/
+            that no run has learned; see also load_tokenizer.
     """
     lowercase = {"auto": "auto", "true": True, "false": False}[settings.lowercase]
     if not settings.tokenizer.startswith("learn:"):
         return load_tokenizer(settings.tokenizer, lowercase)
     kept = run.path / "tokenizer"
     if run.writes and not (resumes and kept.is_dir()):
-        files.target_folder(kept, learned_in)  # refuses before all texts are read
+        files.target_folder(kept, learned_in)  # fail before all texts are read
         tell(f"learning a vocabulary: {settings.tokenizer}")
         tokenizer = learn_tokenizer(settings.tokenizer, source.passages(), lowercase)
         tokenizer.save_whole(kept)
-    agree(strategy, 0)  # the other workers wait for the one that learns
+    agree(strategy, 0)  # the other workers wait here
     if not kept.is_dir():
-        raise ConfigError(f"--output_dir={run.path}: this worker does not see what worker 0 writes there; give a "
+        raise ConfigError(f"--output_dir={run.path}: this worker does not see what worker 0 wrote there; give a "
                           "folder that all machines share")
     return load_tokenizer(kept)
 
@@ -104,10 +113,10 @@ def build_model(settings, task, init, tokenizer):
         tokenizer: Tokenizer.
 
     Returns:
-        (TaskModel, the tokenizer that it reads texts with).
+        (TaskModel, its Tokenizer).
 
     Raises:
-        ConfigError: for an argument that the model does not have, or a vocabulary that is too small.
+        ConfigError: an argument that the model does not have, or a vocab_size below the tokenizer's.
     """
     overrides, policy = settings.overrides(), POLICIES[settings.precision]
     if init is not None:
@@ -123,9 +132,18 @@ def build_model(settings, task, init, tokenizer):
 
 
 def tokenizer_for(task, model, tokenizer):
-    """Return a tokenizer that puts no <|endoftext|> around what a decoder is fine-tuned on, as transformers has it.
+    """Return the tokenizer for a new head: without <|endoftext|> around texts if a decoder is fine-tuned.
 
-    There it is padding too, which transformers passes over to find the last token, whose vector is classified.
+    As in transformers, where <|endoftext|> is also the padding, which is skipped to find the last token, whose vector
+    is classified.
+
+    Args:
+        task: Task.
+        model: TaskModel.
+        tokenizer: Tokenizer.
+
+    Returns:
+        Tokenizer.
     """
     if model.body.traits.causal and task.script == "finetune" and isinstance(tokenizer, BytePairTokenizer):
         return BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
@@ -133,7 +151,8 @@ def tokenizer_for(task, model, tokenizer):
 
 
 def make_sampler(model, task, tokenizer):
-    """Return what Loop takes as `sample`: a causal language model continues the empty text; None for other tasks."""
+    """Return the `sample` function for Loop: a causal language model continues an empty prompt; None for other tasks.
+    """
     if task.name != "causal_lm":
         return None
     generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))
@@ -141,7 +160,7 @@ def make_sampler(model, task, tokenizer):
     def sample():
         try:
             tokens = generator.generate([tokenizer.beginning()], SAMPLE_TOKENS)[0].tolist()
-        except DataError:  # outputs that are no numbers; whether the run goes on is not the sample's to decide
+        except DataError:  # outputs are NaN; a sample must not end the run
             return {}
         return {"sample": tokenizer.decode([tokens])[0]}
 
@@ -149,7 +168,7 @@ def make_sampler(model, task, tokenizer):
 
 
 def _some(labels):
-    return f"label {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} labels, as {labels[0]!r},"
+    return f"label {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} labels, such as {labels[0]!r},"
 
 
 def _layers_of(paths):
