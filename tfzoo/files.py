@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their name, forced to the disk, then renamed."""
+"""Atomic file writes: under a temporary name beside the final one, forced to the disk, then renamed."""
 import errno
 import fcntl
 import filecmp
@@ -14,23 +14,26 @@ from tfzoo.errors import ConfigError, shown
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
-TEMPORARY = ".tmp-"  # how the name of everything unfinished begins
-_UNFINISHED = re.compile(r"\.tmp-(.+?)-\d+(-old)?", re.DOTALL)  # the name that it would have had
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one slash: pathlib collapses two
+TEMPORARY = ".tmp-"  # prefix of all unfinished files and folders
+_UNFINISHED = re.compile(r"\.tmp-(.+?)-\d+(-old)?", re.DOTALL)  # group 1: the final name
 
 
 def writing_error(error, what):
-    """Return the OSError of a disk that could not be written, where another package's error comes of one, else None.
+    """Find the failed write to disk behind another package's error.
 
     Args:
-        error: exception, perhaps raised from others; those of the network are OSErrors too.
+        error: exception, with its causes and contexts; network errors are OSErrors too, and are not taken for it.
         what: str, what could not be written.
+
+    Returns:
+        OSError of the failed write, or None if it is not the cause.
     """
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         number = getattr(error, "errno", None)
-        found = re.search(r"\bos error (\d+)", str(error))  # as Rust has it
+        found = re.search(r"\bos error (\d+)", str(error))  # as Rust prints it
         number = int(found[1]) if found and number is None else number
         name = getattr(error, "filename", None)
         if number in _UNWRITABLE or number in (errno.EACCES, errno.EPERM, errno.ENOTDIR) and name:
@@ -40,30 +43,30 @@ def writing_error(error, what):
 
 
 def temporary_path(path):
-    """Return the name beside `path` under which its content is prepared.
+    """Return the temporary path under which the content of `path` is prepared.
 
     Args:
         path: str or path; the final file or folder.
 
     Returns:
-        pathlib.Path in the same folder; its name begins with TEMPORARY and ends with this process's number.
+        pathlib.Path in the same folder; its name starts with TEMPORARY and ends with the process id.
     """
     path = pathlib.Path(path)
     return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
 
 
 def local_path(path, name="the path"):
-    """Return a path that a user gave, with `~` expanded.
+    """Check a path given by a user, and expand `~`.
 
     Args:
         path: str, bytes or path.
-        name: str, what it is called in an error, as "--output_dir".
+        name: str, its name in error messages, for example "--output_dir".
 
     Returns:
         pathlib.Path.
 
     Raises:
-        ConfigError: what is empty or no path; an address, as gs://bucket/model; ~ of a user that has no home.
+        ConfigError: it is empty or not a path; an address such as gs://bucket/model; or `~user` of an unknown user.
 
     Example:
         >>> local_path("gs://bucket/model")
@@ -72,24 +75,24 @@ def local_path(path, name="the path"):
     """
     text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
     if not text or "\0" in text:
-        raise ConfigError(f"{name} is {shown(path)}: allowed is a path, as runs/reviews")
+        raise ConfigError(f"{name} is {shown(path)}: allowed is a path, such as runs/reviews")
     if _ADDRESS.match(text):
         raise ConfigError(f"{name} is {text}: allowed are paths on this machine, mounts included; copy it here or "
                           "mount it")
-    expanded = os.path.expanduser(text)  # pathlib's own would take ./~ for a home too
+    expanded = os.path.expanduser(text)  # pathlib's expanduser would also expand ./~
     if expanded.startswith("~"):
-        raise ConfigError(f"{name} is {text}: no such user has a home here; write the whole path, or ./{text}")
+        raise ConfigError(f"{name} is {text}: no home folder found for that user; write the full path, or ./{text}")
     return pathlib.Path(expanded)
 
 
 def sync_folder(path):
-    """Force a folder's list of names to the disk.
+    """Force a folder's directory entries to the disk.
 
     Args:
         path: str or path; an existing folder.
 
     Raises:
-        OSError: the disk refused.
+        OSError: the sync failed.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -99,16 +102,16 @@ def sync_folder(path):
 
 
 def try_lock(file):
-    """Take a lock that the end of the process gives back.
+    """Try to lock a file exclusively; the end of the process releases the lock.
 
     Args:
         file: open file or descriptor.
 
     Returns:
-        True for a lock taken, None where another has it, False where the file system knows no locks.
+        True if the lock was taken, None if another process holds it, False if the file system has no locks.
 
     Raises:
-        OSError: it could not be tried.
+        OSError: locking failed for another reason.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,20 +125,20 @@ def try_lock(file):
 
 
 def sync_file(path):
-    """Force what was written into a file to the disk; raises OSError where the disk refuses."""
+    """Force a file's content to the disk; raises OSError if that fails."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def write_chunks(path, chunks):
-    """Write a file in pieces and force it to the disk; not atomic by itself.
+    """Write a file in chunks and force it to the disk; not atomic.
 
     Args:
-        path: str or path; replaced where it exists.
+        path: str or path; replaced if it exists.
         chunks: iterable of bytes-like objects.
 
     Returns:
-        (int, str): the file's size in bytes and its SHA-256 in hexadecimal, of what was meant to be written.
+        (int, str): size in bytes and hexadecimal SHA-256 of the chunks, which the file should have.
 
     Raises:
         OSError: the disk is full, read-only, or limits the file's size.
@@ -152,14 +155,14 @@ def write_chunks(path, chunks):
 
 
 def write_atomic(path, content):
-    """Write a file whole or leave what was there.
+    """Write a file completely, or leave the old one untouched.
 
     Args:
         path: str or path of the file; its folder must exist.
         content: str (written as UTF-8) or bytes.
 
     Raises:
-        OSError: it could not be written; the old content, if any, is untouched.
+        OSError: it cannot be written; the old content, if any, is untouched.
 
     Example:
         >>> import tempfile
@@ -172,9 +175,9 @@ def write_atomic(path, content):
 
 
 def write_atomic_chunks(path, chunks):
-    """Write a file of many pieces whole or leave what was there; as write_atomic, `chunks` as write_chunks.
+    """Write a file from chunks, completely or not at all, see write_atomic; `chunks` as in write_chunks.
 
-    A FIFO or device is written to, not replaced; a link stays one.
+    A FIFO or device is written to, not replaced; a symbolic link remains a link.
     """
     if _is_stream(path):
         with open(path, "wb") as file:
@@ -192,25 +195,25 @@ def write_atomic_chunks(path, chunks):
 
 
 def target_folder(path, written_in):
-    """Find out whether a folder may be written, before the work that its content takes.
+    """Check that a folder may be written or replaced, before its content is computed.
 
     Args:
-        path: str or path of the folder; a link is followed.
-        written_in: callable of a folder that holds something -> the names of what tfzoo wrote there, or None where it
-            is not tfzoo's own.
+        path: str or path of the folder; a symbolic link is followed.
+        written_in: callable of a non-empty folder -> the names that tfzoo wrote there, or None if tfzoo did not write
+            the folder.
 
     Returns:
-        (pathlib.Path, set of str): where the folder is, and the names in it that may go, see replace_folder.
+        (pathlib.Path, set of str): the resolved folder, and the names in it that may be replaced, see replace_folder.
 
     Raises:
-        ConfigError: a file; a folder of somebody else that holds something; the current folder or a mount point, which
-            cannot be renamed. OSError: a folder that is read-only.
+        ConfigError: a file; a non-empty folder that tfzoo did not write; the current folder or a mount point, which
+            cannot be renamed. OSError: the folder is read-only.
     """
     path = pathlib.Path(os.path.realpath(path))
     if not path.exists():
         return path, set()
     if not path.is_dir():
-        raise ConfigError(f"{path} is there already, and is no folder: name a new or an empty folder")
+        raise ConfigError(f"{path} already exists and is not a folder: name a new or an empty folder")
     for at, what in ((path.samefile(os.curdir), "the current folder"), (os.path.ismount(path), "a mount point")):
         if at:
             raise ConfigError(f"{path} is {what}, which cannot be replaced: name a folder in it")
@@ -219,30 +222,30 @@ def target_folder(path, written_in):
     held = sorted(os.listdir(path))
     ours = written_in(path) if held else ()
     if ours is None:
-        raise ConfigError(f"{path} is there already and holds {held[0]}, which is not tfzoo's: name a new or an empty "
-                          "folder")
+        raise ConfigError(f"{path} already exists and holds {held[0]}, which tfzoo did not write: name a new or an "
+                          "empty folder")
     return path, set(ours)
 
 
 def _is_stream(path):
-    try:  # /dev/stdout may be a file, of which others hold the descriptor
+    try:  # /dev/stdout may be a regular file that others have open
         return os.path.abspath(path).startswith("/dev/") or not stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
         return False
 
 
 def replace_folder(temporary, path, ours=()):
-    """Give a finished folder its name, in place of what had it; what others have put in there stays in it.
+    """Rename a finished folder to its final path, replacing the old folder; files that tfzoo did not write are kept.
 
     Args:
-        temporary: path of the folder, see temporary_path.
-        path: its final path.
-        ours: names in the folder that is there which may go, see target_folder; of a folder, with all that is in it.
-            All else is linked into the new folder, or copied where the disk knows no links.
+        temporary: pathlib.Path of the folder, see temporary_path.
+        path: str or path; its final path.
+        ours: names in the old folder that may be replaced, see target_folder; a folder's name includes its contents.
+            Everything else is hard-linked into the new folder, or copied if the disk has no hard links.
 
     Raises:
-        ConfigError: a file of others would be replaced. OSError: the folder could not be renamed. In either case what
-            was there stays.
+        ConfigError: a file that tfzoo did not write would be replaced. OSError: the folder cannot be renamed. In both
+            cases the old folder is untouched.
     """
     path = pathlib.Path(path)
     old = temporary.with_name(temporary.name + "-old")
@@ -290,7 +293,7 @@ def _keep_others(path, temporary, ours):
 
 
 def _replaced(path):
-    return ConfigError(f"{path} was not written by tfzoo, and would be replaced: move it, or name another folder")
+    return ConfigError(f"{path} was not written by tfzoo and would be replaced: move it, or name another folder")
 
 
 def _link(one, other):
@@ -303,9 +306,9 @@ def _link(one, other):
 
 
 def remove_unfinished(folder):
-    """Remove what processes that were killed have left in a folder; nobody else may be writing into it.
+    """Remove what killed processes left unfinished in a folder; nobody else may be writing to it.
 
-    Where one was killed between the two renames of `replace_folder`, the old folder gets its name back.
+    If one was killed between the two renames of `replace_folder`, the old folder gets its name back.
 
     Args:
         folder: pathlib.Path.
@@ -315,7 +318,7 @@ def remove_unfinished(folder):
     """
     for left in folder.glob(f"{TEMPORARY}*"):
         found = _UNFINISHED.fullmatch(left.name)
-        if found is None:  # not a name that temporary_path gives
+        if found is None:  # not a name from temporary_path
             continue
         if found[2] and not os.path.lexists(folder / found[1]):
             os.rename(left, folder / found[1])
@@ -326,20 +329,20 @@ def remove_unfinished(folder):
 
 
 def append_line(path, line):
-    """Append one line to a file, whole or not at all as far as the disk allows.
+    """Append one line to a file, completely or, as far as the disk allows, not at all.
 
     Args:
-        path: str or path; made where it is missing.
+        path: str or path; created if missing.
         line: str without a line break.
 
     Raises:
-        OSError: it could not be written; what a failed write left is cut off again.
+        OSError: it cannot be written; a partly written line is truncated away.
     """
     data = memoryview(line.encode("utf-8") + b"\n")
     with open(path, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            while data:  # an unbuffered write may take only a part, on a disk that is filling up
+            while data:  # an unbuffered write may be partial, on a disk that is filling up
                 data = data[file.write(data):]
         except BaseException:
             _truncate_quietly(file, size)
@@ -353,10 +356,10 @@ def hash_file(path):
         path: str or path.
 
     Returns:
-        (int, str): bytes, hexadecimal digest.
+        (int, str): size in bytes, hexadecimal digest.
 
     Raises:
-        OSError: it is missing or cannot be read.
+        OSError: the file is missing or cannot be read.
     """
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -364,11 +367,11 @@ def hash_file(path):
 
 
 def once(pairs):
-    """Return the dict of an object of JSON, for `object_pairs_hook`, or raise ValueError for a key that comes twice."""
+    """Return the dict of a JSON object, for `object_pairs_hook`; raises ValueError for a duplicate key."""
     found = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"{shown(key)} is there twice")
+            raise ValueError(f"duplicate key {shown(key)}")
         found[key] = value
     return found
 
@@ -377,7 +380,7 @@ def _remove_quietly(path):
     try:
         os.unlink(path)
     except OSError:
-        return  # the error that brought us here says more
+        return  # the error being handled matters more
 
 
 def _truncate_quietly(file, size):

@@ -71,14 +71,14 @@ def _config(folder, model):
 def test_a_folder_of_others_is_refused(model, tmp_path, make, format):
     make(tmp_path / "theirs", model)
     before = content_of(tmp_path)
-    with pytest.raises(ConfigError, match="not tfzoo's: name a new or an empty folder"):
+    with pytest.raises(ConfigError, match="tfzoo did not write: name a new or an empty folder"):
         tfzoo.save(model, tmp_path / "theirs", format)
     assert content_of(tmp_path) == before
 
 
 def test_a_file_the_current_folder_and_a_read_only_one_are_refused(model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         tfzoo.save(model, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
     tfzoo.save(model, tmp_path / "model")
@@ -136,7 +136,7 @@ def test_an_adapter_of_others_is_refused_and_what_is_beside_ours_stays(tmp_path)
                                   "max_length": 12})
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    with pytest.raises(ConfigError, match="not tfzoo's"):
+    with pytest.raises(ConfigError, match="tfzoo did not write"):
         write_adapter(loaded, method_of("lora", rank=2), tmp_path / "theirs")
     assert (tmp_path / "theirs" / "adapter_config.json").read_text() == '{"peft_type": "LORA"}'
     for _ in range(2):

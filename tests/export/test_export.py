@@ -129,7 +129,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     live = make(load_tokenizer("bytes"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         export(live, tmp_path / "full")
     live.config["task"] = "masked_lm"
     with pytest.raises(ConfigError, match="was trained for masked_lm"):
