@@ -91,7 +91,7 @@ def test_outputs_that_are_no_numbers_are_refused(model, settings):
     generator = Generator(model.body, lambda outputs: model.logits(outputs) * float("nan"), Sampling(**settings))
     for run in (generator.generate, lambda *inputs: list(generator.stream(*inputs))):
         for end_id in (None, 3):
-            with pytest.raises(DataError, match="no numbers"):
+            with pytest.raises(DataError, match="outputs are NaN"):
                 run([[5, 6], [7]], 4, end_id)
 
 

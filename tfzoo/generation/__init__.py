@@ -1,4 +1,4 @@
-"""Text from causal language models by cached decoding."""
+"""Text generation with a key/value cache."""
 from tfzoo.generation.decode import Generator
 from tfzoo.generation.sampling import Sampling
 

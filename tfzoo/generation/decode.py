@@ -1,11 +1,11 @@
-"""Cached decoding: the prompts in one pass, then one column at a time."""
+"""Decoding with a key/value cache: the prompts in one pass, then one column at a time."""
 import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation.sampling import draw
 
-PROMPT, WHOLE = 32, 64  # columns of prompts and of caches are multiples of these, so that few shapes are traced
+PROMPT, WHOLE = 32, 64  # prompt and cache lengths are padded to multiples of these, so that few shapes are traced
 
 
 def _round_up(number, multiple):
@@ -13,19 +13,19 @@ def _round_up(number, multiple):
 
 
 class Generator:
-    """Continue token ids with a body, one way of sampling, and functions that are traced once for a shape.
+    """Continue rows of token ids with a body and one way of sampling; functions are traced once per shape.
 
-    A row sees up to the body's max_length tokens; when they are full it goes on from the last half of them. Rows of
-    different lengths are padded on the left and decode together, each as alone (greedy: a draw depends on the place of
-    its row).
+    A row sees up to the body's max_length tokens; when the window is full, it continues from the last half. Rows of
+    different lengths are left-padded and decoded together. Greedy decoding gives each row the same result as decoding
+    it alone; a random draw also depends on the row's place in the batch.
 
     Args:
-        body: Body whose traits say `cached`.
+        body: Body whose traits have `cached`.
         logits_of: callable of the body's outputs -> float32 [B, T, V].
         sampling: Sampling.
 
     Raises:
-        ConfigError: for a body that does not decode.
+        ConfigError: the body does not decode.
 
     Example:
         >>> import tfzoo
@@ -56,7 +56,7 @@ class Generator:
         return self._draw(outputs, number), state
 
     def _all_of(self, inputs, number, count, end_id, ended, length):
-        """Return the next tokens int32 [count, B]: fewer rows where all texts have ended before."""
+        # Returns the next tokens, int32 [count, B]; fewer rows if all texts end earlier.
         tokens, state = self._start_of(inputs, number, length)
 
         def more(made, ended, *_):
@@ -77,18 +77,18 @@ class Generator:
         """Generate in one graph.
 
         Args:
-            prompts: list of B lists of int, each of one or more ids, the last max_length - 1 are seen; for an
-                encoder-decoder what the target begins with.
+            prompts: list of B lists of int, each of one or more ids, of which the last max_length - 1 are seen; for an
+                encoder-decoder the start of the target.
             max_new_tokens: int.
-            end_id: int; a row ends when it has drawn it, the generation when all have. None never ends early.
+            end_id: int; a row ends when it draws this id, and generation ends when all rows have. None: never early.
             source: dict of encoder_token_ids and encoder_padding_mask, int32 [B, S], for an encoder-decoder.
 
         Returns:
-            int32 [B, N], N <= max_new_tokens; rows that ended repeat end_id.
+            int32 [B, N], N <= max_new_tokens; rows that have ended repeat end_id.
 
         Raises:
-            ConfigError: for an empty prompt, ids that are none of the vocabulary's, or max_new_tokens below 1.
-            DataError: the model's outputs are no numbers.
+            ConfigError: no or empty prompts, ids outside the vocabulary, or max_new_tokens below 1.
+            DataError: the model's outputs are NaN.
         """
         texts = self._open(prompts, max_new_tokens, source)
         parts, made, ended = [], 0, np.zeros(len(texts.known), bool)
@@ -103,7 +103,7 @@ class Generator:
         return np.concatenate(parts).T
 
     def stream(self, prompts, max_new_tokens, end_id=None, source=None):
-        """Generate as `generate` does, and yield the next token of each row, int32 [B], as soon as it is drawn."""
+        """Generate like `generate`, but yield the next token of each row, int32 [B], as soon as it is drawn."""
         texts = self._open(prompts, max_new_tokens, source)
         made, ended = 0, np.zeros(len(texts.known), bool)
         while made < max_new_tokens and not ended.all():
@@ -126,29 +126,30 @@ class Generator:
 
 
 class _Texts:
-    """The tokens of some rows, and what of them the body sees next.
+    """The tokens of all rows, and the part of them that the body sees next.
 
     Args:
         prompts, source: see Generator.generate.
-        window: int, the most tokens that the body sees of a row.
+        window: int, the maximum number of a row's tokens that the body sees.
         vocab_size: int.
     """
 
     def __init__(self, prompts, window, vocab_size, source):
         if not len(prompts):
-            raise ConfigError("there is no prompt: allowed is one row or more")
+            raise ConfigError("there is no prompt: give at least one row")
         rows = [np.asarray(prompt) for prompt in prompts]
         if not all(row.size if row.ndim else 1 for row in rows):
-            raise ConfigError("the prompt is empty: allowed is one token or more")
+            raise ConfigError("the prompt is empty: give at least one token")
         if not all(row.ndim == 1 and row.dtype.kind in "iu" for row in rows):
-            raise ConfigError("a prompt is no row of ids: allowed is a list of lists of int")
+            raise ConfigError("a prompt is not a row of ids: allowed is a list of lists of int")
         if not all(0 <= row.min() <= row.max() < vocab_size for row in rows):
-            raise ConfigError(f"the prompt is not of this vocabulary: allowed are integers from 0 to {vocab_size - 1}")
+            raise ConfigError("the prompt has ids outside the vocabulary: allowed are integers from 0 to "
+                              f"{vocab_size - 1}")
         self.known = [row[-max(1, window - 1):].astype(np.int32) for row in rows]
         self.window, self.source = window, source
 
     def segment(self, left):
-        """Return (inputs of Body.start, how many of the `left` tokens can be drawn until a row is full, columns)."""
+        # Returns (inputs of Body.start, how many of `left` tokens can be drawn until a row is full, cache length).
         self.known = [row[-max(1, self.window // 2):] if len(row) > self.window else row for row in self.known]
         longest = max(map(len, self.known))
         columns, count = _round_up(longest, PROMPT), min(left, self.window - longest + 1)
@@ -160,8 +161,8 @@ class _Texts:
         return {key: tf.constant(value) for key, value in inputs.items()}, count, _round_up(columns + count, WHOLE)
 
     def extend(self, tokens):
-        """Take note of the next tokens, int32 [n, B]."""
+        # tokens: int32 [n, B]; -1 stands for NaN logits.
         if (tokens < 0).any():
-            raise DataError("the model's outputs are no numbers (NaN): its training diverged, or its weights are "
-                            "damaged; use another model")
+            raise DataError("the model's outputs are NaN: its training diverged, or its weights are damaged; use "
+                            "another model")
         self.known = [np.concatenate([row, more]) for row, more in zip(self.known, tokens.T)]

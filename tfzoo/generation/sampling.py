@@ -1,5 +1,5 @@
-"""How the next token is drawn: greedy, by temperature, of the k likeliest (Fan et al. 2018, arXiv:1805.04833), of the
-nucleus (Holtzman et al. 2019, arXiv:1904.09751).
+"""Sampling the next token: greedy, temperature, top-k (Fan et al. 2018, arXiv:1805.04833), top-p or nucleus (Holtzman
+et al. 2019, arXiv:1904.09751).
 """
 import dataclasses
 import math
@@ -10,22 +10,22 @@ import tensorflow as tf
 from tfzoo.errors import ConfigError
 
 NEVER = -1e30
-LEAST = float(np.finfo(np.float32).tiny)  # smaller numbers are zero on devices that flush them
+LEAST = float(np.finfo(np.float32).tiny)  # devices that flush subnormals treat smaller numbers as zero
 SEEDS = 2 ** 64 - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Settings of the draw.
+    """Sampling settings.
 
     Args:
-        temperature: float; 0 takes the likeliest token, 1 the model's own distribution.
-        top_k: int; only the k likeliest tokens, 0 for all.
-        top_p: float; only the fewest likeliest tokens whose probabilities reach p together, 1 for all.
+        temperature: float; 0 takes the most likely token, 1 samples from the model's own distribution.
+        top_k: int; keep only the k most likely tokens, 0 for all.
+        top_p: float; keep only the fewest most likely tokens whose probabilities sum to at least p, 1 for all.
         seed: int, from 0 to SEEDS.
 
     Raises:
-        ConfigError: for a value out of range.
+        ConfigError: a value out of range.
     """
 
     temperature: float = 1.0
@@ -35,7 +35,7 @@ class Sampling:
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"--temperature={self.temperature}: allowed is a finite number from 0")
+            raise ConfigError(f"--temperature={self.temperature}: allowed is a finite number, 0 or more")
         if self.top_k < 0:
             raise ConfigError(f"--top_k={self.top_k}: allowed is 0 (all) or more")
         if not 0 < self.top_p <= 1:
@@ -45,10 +45,11 @@ class Sampling:
 
 
 def keep_likeliest(logits, top_k, top_p):
-    """Set all but the allowed logits to a number that is never drawn.
+    """Set the logits that top-k or top-p excludes to a value that is never drawn.
 
     Args:
-        logits: float32 [B, V]; top_k, top_p: see Sampling.
+        logits: float32 [B, V].
+        top_k, top_p: see Sampling.
 
     Returns:
         float32 [B, V].
@@ -66,20 +67,20 @@ def keep_likeliest(logits, top_k, top_p):
 
 
 def draw(logits, sampling, number):
-    """Draw the next tokens.
+    """Draw the next token of each row.
 
     Args:
         logits: float32 [B, V].
         sampling: Sampling.
-        number: integer scalar tensor, counts the draws; with the seed it decides the draw.
+        number: integer scalar tensor, the number of the draw; with the seed it determines the outcome.
 
     Returns:
-        int32 [B]; -1 where the logits of a row are no numbers.
+        int32 [B]; -1 for rows with NaN logits.
     """
     broken = tf.reduce_any(tf.math.is_nan(logits), -1)
     if sampling.temperature < LEAST:
         return tf.where(broken, -1, tf.argmax(logits, -1, output_type=tf.int32))
-    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the likeliest one is 0 at any temperature, no other overflows
+    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the largest is 0 at any temperature, so none overflows
     logits = keep_likeliest(logits / sampling.temperature, sampling.top_k, sampling.top_p)
     seed = tf.stack([tf.constant(np.uint64(sampling.seed).view(np.int64)), tf.cast(number, tf.int64)])
     return tf.where(broken, -1, tf.random.stateless_categorical(logits, 1, seed, dtype=tf.int32)[:, 0])
