@@ -1,4 +1,4 @@
-"""Heads, features, objectives, answers and metrics over any body, one file a task."""
+"""Tasks: heads, features, objectives, answers and metrics for any body, one file per task."""
 from tfzoo.tasks.build import build, build_for
 from tfzoo.tasks.model import TaskModel
 from tfzoo.tasks.registry import task_of, tasks
@@ -6,4 +6,4 @@ from tfzoo.tasks.task import Task
 
 __all__ = ["Task", "TaskModel", "build", "build_for", "task_of", "tasks"]
 
-tasks()  # every head is known to Keras once tfzoo is imported, so that keras.models.load_model finds it
+tasks()  # importing tfzoo registers every head with Keras, so that keras.models.load_model finds it

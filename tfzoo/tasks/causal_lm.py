@@ -25,7 +25,7 @@ class CausalLM(Task):
                              seed=seed if training else None, raw_bytes=raw_bytes)
 
     def metrics(self, sums, answers=None, references=None):
-        """Return metrics, see Task; bits_per_byte where the references are the UTF-8 bytes that the targets spell."""
+        """Return metrics, see Task; with bits_per_byte if references is the number of UTF-8 bytes of the targets."""
         metrics = super().metrics(sums)
         if references:
             metrics["bits_per_byte"] = float(sums["loss"]) / math.log(2) / references

@@ -1,4 +1,4 @@
-"""Classification of a text, or of a pair of texts (Devlin et al. 2018, arXiv:1810.04805, section 4.1)."""
+"""Classification of a text or a pair of texts (Devlin et al. 2018, arXiv:1810.04805, section 4.1)."""
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,12 +13,12 @@ from tfzoo.tasks.task import Task, cross_entropy
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class ClassificationHead(keras.layers.Layer):
-    """Classify a text by the pooled vector, or by its last real position where the body has no pooler.
+    """Classify a text by the pooled vector, or by its last real position if the body has no pooler.
 
     Args:
         num_labels, hidden_dim: int.
-        dropout: float, on the vector.
-        use_bias: bool.
+        dropout: float, rate on the vector before the projection.
+        use_bias: bool, of the projection.
 
     Call arguments: see tfzoo.tasks.heads.
 
@@ -39,16 +39,16 @@ class ClassificationHead(keras.layers.Layer):
 
     def reads(self, inputs, body):
         rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)
-        if rows is None:  # the body's `embedded` alone knows how long they are
+        if rows is None:  # only the body's `embedded` knows the rows' length
             return None
         shape = ops.shape(rows)
         return ops.zeros((shape[0], 1), "int32") if body.traits.pooled else self._last(inputs, shape)
 
     def _last(self, inputs, shape):
-        """Return the last real position of each row of inputs of a shape (B, T), int32 [B, 1]."""
+        # The last real position of each row, int32 [B, 1]; shape is (B, T).
         columns, mask = ops.arange(shape[1], dtype="int32"), inputs.get("padding_mask")
         last = columns if mask is None else columns * ops.cast(mask, "int32")
-        return tf.reduce_max(ops.broadcast_to(last, shape), axis=1, keepdims=True)  # Keras' refuses a batch of no rows
+        return tf.reduce_max(ops.broadcast_to(last, shape), axis=1, keepdims=True)  # ops.max refuses an empty batch
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         vector = outputs.get("pooled")
@@ -64,7 +64,7 @@ class ClassificationHead(keras.layers.Layer):
 
 
 class Classification(Task):
-    """Give a text, or a pair of texts, one of `labels`.
+    """Assign one of `labels` to a text or a pair of texts.
 
     Args:
         labels: list of str, in the order of the logits.
@@ -78,7 +78,7 @@ class Classification(Task):
         self.labels = list(labels)
 
     def head(self, body, dropout):
-        # As the reference has it: a decoder's has no bias.
+        # As in the reference, the head of a decoder has no bias.
         return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout=dropout,
                                   use_bias=not body.traits.causal, name="head", dtype=body.dtype_policy)
 
@@ -94,7 +94,7 @@ class Classification(Task):
         logits, count = forward(batch)["logits"], len(self.labels)
         loss, right = cross_entropy(logits, batch["labels"], batch["weights"])
         best = tf.argmax(logits, -1, output_type=tf.int32)
-        # The margins of the confusion matrix: the matrix itself would be larger than a model with thousands of labels.
+        # Margins of the confusion matrix: with thousands of labels the matrix itself would be larger than a model.
         counts = [tf.math.unsorted_segment_sum(weights, ids, count) for weights, ids in (
             (batch["weights"] * tf.cast(best == batch["labels"], tf.float32), best),
             (batch["weights"], batch["labels"]), (batch["weights"], best))]
@@ -117,7 +117,15 @@ class Classification(Task):
 
 
 def labelled(batches, labels):
-    """Return Batches with the labels int [N] of their examples, one a row: labels int32 [B], weights float32 [B]."""
+    """Add one label per row to Batches.
+
+    Args:
+        batches: Batches.
+        labels: int [N], the label id of each example.
+
+    Returns:
+        Batches with labels int32 [B] and weights float32 [B], 0 for padding rows.
+    """
     def add(batch, step, rows):
         real = rows >= 0
         return {"labels": np.where(real, labels[rows], 0).astype(np.int32), "weights": real.astype(np.float32)}

@@ -1,9 +1,9 @@
-"""Heads that several tasks share, and the contract of all.
+"""Heads shared by several tasks, and the contract of all heads.
 
-A head is a layer called as `head(outputs, inputs=, body=, only_read=, training=)` with what the body gives, its inputs
-and the body itself. It gives a dict with `logits`, or with `only_read` sums of loss and right answers where the inputs
-have labels and weights and the logits would be large. `reads(inputs, body)` says which positions it needs, int32
-[B, P], or None for all.
+A head is a layer called as `head(outputs, inputs=, body=, only_read=, training=)` with the body's outputs, its inputs
+and the body itself. It returns a dict with `logits`; with `only_read`, heads with large logits return instead the sums
+`loss` and `right` (correct predictions) if the inputs have labels and weights. `reads(inputs, body)` returns the
+positions that the head needs, int32 [B, P], or None for all.
 """
 import keras
 import tensorflow as tf
@@ -16,7 +16,19 @@ from tfzoo.layers.initializers import truncated_normal
 
 
 def score_words(hidden, inputs, table, bias, only_read, training):
-    """Return {logits} on a table, or where the labels are there and only they are read {loss, right}, sums."""
+    """Score hidden states against the vocabulary.
+
+    Args:
+        hidden: [..., D].
+        inputs: dict of tensors; with only_read, labels and weights are used if present.
+        table: [V, D], the output projection.
+        bias: [V], or None.
+        only_read: bool, compute only loss and right if the inputs have labels.
+        training: bool.
+
+    Returns:
+        dict: logits float32 [..., V], or the sums loss and right, see projected_cross_entropy.
+    """
     if not only_read or "labels" not in inputs:
         return {"logits": project(hidden, table, bias)}
     loss, right = projected_cross_entropy(
@@ -29,15 +41,17 @@ def score_words(hidden, inputs, table, bias, only_read, training):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class CausalLMHead(keras.layers.Layer):
-    """Predict each next word by the token table, or by one of the head's own.
+    """Predict each next token with the body's token table (tied), or with a table of the head's own.
 
     Args:
-        vocab_size, hidden_dim: int, of a table of its own; 0 takes the body's.
-        scale: float, what the body's result is multiplied with first.
-        initializer_range: float.
+        vocab_size, hidden_dim: int, of the head's own table; 0 to use the body's.
+        scale: float, factor on the body's output before the projection.
+        initializer_range: float, of the head's own table.
 
-    Call arguments, returns: as said above; logits [B, T, V], or loss and right, see
-        projected_cross_entropy.
+    Call arguments: see this module.
+
+    Returns:
+        dict: logits float32 [B, T, V], or the sums loss and right, see projected_cross_entropy.
     """
 
     def __init__(self, vocab_size=0, hidden_dim=0, scale=1.0, initializer_range=0.02, **layer):
@@ -65,11 +79,13 @@ class CausalLMHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class PositionHead(keras.layers.Layer):
-    """Give each position a number for each label: a tag, or start and end of an answer.
+    """Score each label at each position: tags, or the start and end of an answer.
 
-    Args: as ClassificationHead, dropout on each position.
+    Args:
+        num_labels, hidden_dim: int.
+        dropout: float, rate on each position before the projection.
 
-    Call arguments: as said above.
+    Call arguments: see this module.
 
     Returns:
         dict: logits float32 [B, T, C].

@@ -18,23 +18,22 @@ from tfzoo.tasks.task import Task, cross_entropy
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class MaskedLMHead(keras.layers.Layer):
-    """Predict the hidden words: dense, activation, norm, then the tied token table and a bias (BERT's).
+    """Predict the masked tokens as in BERT: dense, activation, norm, then the tied token table and a bias.
 
-    Only `masked_positions` are computed where the inputs have them.
+    If the inputs have `masked_positions`, only these are computed.
 
     Args:
         hidden_dim, vocab_size: int.
         activation: str.
-        epsilon: float.
-        next_sentence: bool, also tell from the pooled vector whether the second text follows the first.
-        embedding_dim: int, width of the token table, and so of dense's result; 0 is hidden_dim.
+        epsilon: float, of the norm.
+        next_sentence: bool, also predict from the pooled vector whether the second text follows the first.
+        embedding_dim: int, width of the token table, and so of dense's output; 0 for hidden_dim.
 
-    Call arguments:
-        see tfzoo.tasks.heads; the body's token table is used.
+    Call arguments: see tfzoo.tasks.heads; the body's token table is used.
 
     Returns:
-        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; or loss and right, see
-        projected_cross_entropy; with next_sentence pair_logits [B, 2] (0 follows, 1 does not).
+        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; or the sums loss and right, see
+        projected_cross_entropy; with next_sentence also pair_logits float32 [B, 2] (0: follows, 1: does not).
     """
 
     def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False,
@@ -57,11 +56,11 @@ class MaskedLMHead(keras.layers.Layer):
         self.built = True
 
     def reads(self, inputs, body):
-        """Return the positions that the head needs, int32 [B, P], or None where it needs all."""
+        """Return the positions that the head needs, int32 [B, P], or None for all."""
         positions = inputs.get("masked_positions")
         if positions is None or self.pair is None:
             return positions
-        return ops.concatenate([ops.zeros_like(positions[:, :1]), positions], axis=1)  # the pooler's comes first
+        return ops.concatenate([ops.zeros_like(positions[:, :1]), positions], axis=1)  # the pooler reads position 0
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         positions = inputs.get("masked_positions")
@@ -83,16 +82,16 @@ class MaskedLMHead(keras.layers.Layer):
 
 
 def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
-    """Hide tokens of Batches, a function of (seed, step).
+    """Mask tokens of Batches; the mask is a function of (seed, step).
 
     Args:
         batches: Batches of inputs.
         tokenizer, whole_word: see mask_tokens.
         seed: int.
-        pair_labels: int [N], 1 where an example's second text is from elsewhere; None without pairs.
+        pair_labels: int [N], 1 if an example's second text is from elsewhere; None without pairs.
 
     Returns:
-        Batches, with what mask_tokens gives, and of pairs pair_labels int32 [B] and pair_weights float32 [B].
+        Batches with the arrays of mask_tokens, and for pairs pair_labels int32 [B] and pair_weights float32 [B].
     """
     def add(batch, step, rows):
         maskable = (batch["padding_mask"] > 0) & ~np.isin(batch["token_ids"], tokenizer.special_ids)
@@ -108,22 +107,22 @@ def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
 
 
 class MaskedLM(Task):
-    """Predict 15 % hidden tokens, and with `next_sentence` whether two texts belong together.
+    """Predict the 15 % of tokens that are masked, and with `next_sentence` whether the second text follows the first.
 
     Args:
-        next_sentence: bool, the examples are pairs of texts, half of them of two documents.
-        whole_word: bool, hide all pieces of a word together.
-        pack: bool, put several texts in one row, see PackedBatches; not with next_sentence.
+        next_sentence: bool, the examples are pairs of texts, half of them from two documents.
+        whole_word: bool, mask all pieces of a word together.
+        pack: bool, pack several texts into one row, see PackedBatches; not with next_sentence.
 
     Raises:
-        ConfigError: for pack with next_sentence.
+        ConfigError: pack with next_sentence.
     """
 
     name, script = "masked_lm", "pretrain"
 
     def __init__(self, next_sentence=False, whole_word=False, pack=False):
         if pack and next_sentence:
-            raise ConfigError("pack with next_sentence: allowed is one of them; pairs of texts have a row each")
+            raise ConfigError("pack with next_sentence: give one of them; each pair of texts takes a row of its own")
         self.next_sentence, self.whole_word, self.pack = next_sentence, whole_word, pack
         self.pooled = next_sentence
 
@@ -144,9 +143,9 @@ class MaskedLM(Task):
         if tokenizer.mask_id is None:
             raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
         if self.whole_word and tokenizer.starts_word is None:
-            raise ConfigError("--whole_word: no token of this tokenizer says that a word begins with it; omit it, or "
-                              "use a vocabulary that marks that (##, \u2581, \u0120)")
-        room = tokenizer.room(max_length, 2 if self.next_sentence else 1)  # refuses before all is encoded
+            raise ConfigError("--whole_word: the tokens of this tokenizer do not mark where a word begins; omit it, or "
+                              "use a vocabulary that does (##, \u2581, \u0120)")
+        room = tokenizer.room(max_length, 2 if self.next_sentence else 1)  # fail before the texts are encoded
         if self.pack:
             packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size=batch_size,
                                    max_length=max_length, seed=seed, shuffle=training)
@@ -165,7 +164,7 @@ class MaskedLM(Task):
         return {**super().counts(batch), **pairs}
 
     def objective(self, forward, batch):
-        """Return terms and sums, see Task: a mean over hidden tokens and one over pairs, which add up (BERT's)."""
+        """Return terms and sums, see Task: as in BERT, the mean over masked tokens plus the mean over pairs."""
         outputs = forward(batch)
         terms, sums = super().objective(lambda _: outputs, batch)
         if not self.next_sentence:
