@@ -1,4 +1,4 @@
-"""A body with a head: an ordinary Keras model that answers, and knows what it was taught."""
+"""A body with a task's head: an ordinary Keras model that knows its task."""
 import keras
 
 from tfzoo.models import DictModel
@@ -12,22 +12,22 @@ class TaskModel(DictModel):
     Args:
         body: Body.
         head: a layer, see tfzoo.tasks.heads.
-        task: Task, or a dict of its name, labels and settings; None where an older file does not say.
+        task: Task, or a dict of its name, labels and settings; None if a file of an older release does not state it.
 
     Call arguments:
         inputs: dict of int32, see the body; masked_positions [B, P] for a masked language model.
-        only_read: bool, let the body's last block compute only the positions that the head reads, and a language
-            model's head only the sums of loss and right answers where the inputs have labels and weights.
+        only_read: bool, compute only the positions that the head reads in the body's last block, and in a language
+            model's head only the sums loss and right if the inputs have labels and weights.
         embedded, keep: see Body.
         training: bool.
 
     Returns:
-        dict: what the head gives, logits float32 or loss and right among it, and the body's outputs; with only_read
-        `read` [B, P, D] instead of `sequence` where the head does not read all.
+        dict: the head's outputs, including logits float32 or loss and right, and the body's outputs; with only_read
+        `read` [B, P, D] instead of `sequence` if the head does not read all positions.
     """
 
     def __init__(self, body, head, task=None, **model):
-        super().__init__(autocast=False, **model)  # Keras would round the weights of the targets
+        super().__init__(autocast=False, **model)  # autocasting would round the target weights
         self.body = body
         self.head = head
         self.task = task_of(task["name"], task["labels"], **task["settings"]) if isinstance(task, dict) else task
@@ -37,11 +37,11 @@ class TaskModel(DictModel):
 
     @property
     def input_names(self):
-        """Return the inputs of an exported model, see Body."""
+        """Return the names of an exported model's inputs: tuple of str, see Body."""
         return self.body.input_names
 
     def call(self, inputs, *, only_read=False, embedded=None, keep=(), training=None):
-        given = inputs  # `embedded` may be longer than the token ids that it stands in for
+        given = inputs  # `embedded` may be longer than the token ids that it replaces
         if embedded is not None:
             given = {key: value for key, value in inputs.items() if key != "token_ids"}
         read = self.head.reads(given, self.body) if only_read else None
@@ -50,7 +50,7 @@ class TaskModel(DictModel):
                                        training=training)}
 
     def logits(self, outputs):
-        """Return the logits, float32, of the outputs of the body alone, as decoding has them."""
+        """Return the float32 logits for outputs of the body alone, as in decoding."""
         return self.head(outputs, inputs={}, body=self.body)["logits"]
 
     def get_config(self):

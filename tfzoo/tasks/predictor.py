@@ -1,4 +1,4 @@
-"""Answers of a live model to rows, by the same features, predictions and answers as evaluation has."""
+"""Answers of a live model to rows, with the same features, predictions and answers as in evaluation."""
 import numpy as np
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError, shown
 from tfzoo.text.tokenizer import list_of
 
-MULTIPLE = 16  # padded lengths are multiples of it, so that few shapes are traced
+MULTIPLE = 16  # padded lengths are multiples of this, so that few shapes are traced
 
 
 class Predictor:
@@ -16,29 +16,32 @@ class Predictor:
         model: TaskModel with a task.
         tokenizer: Tokenizer.
         max_length: int.
-        xla: bool, compile.
+        xla: bool, compile with XLA.
 
     Attributes:
-        cut: int, texts so far that were longer than max_length.
+        cut: int, number of texts so far that were longer than max_length.
     """
 
     def __init__(self, model, tokenizer, max_length, xla=False):
         self.model, self.task, self.tokenizer, self.max_length, self.cut = model, model.task, tokenizer, max_length, 0
-        # A trace for each shape: with lengths unknown, long texts would lose their attention in blocks.
+        # One trace per shape: with unknown lengths, long texts would lose blockwise attention.
         self._run = tf.function(self._predict, jit_compile=xla, autograph=False)
 
     def _predict(self, batch):
         return self.task.predict(self.model, batch, self.model(batch, training=False))
 
     def __call__(self, rows):
-        """Return one record a row, see the task's `answers`.
+        """Answer rows.
 
         Args:
-            rows: list of dict with the columns that the task needs: text, and text_pair where the task is paired, or
-                tokens of tagging.
+            rows: list of dict with the columns that the task needs: text, and text_pair if the task is paired; for
+                tagging tokens or text.
+
+        Returns:
+            list of one record per row, see the task's `answers`.
 
         Raises:
-            DataError: for rows that differ in their columns. ConfigError: for what is no list of dict.
+            DataError: rows that differ in their columns. ConfigError: not a list of dict.
         """
         rows = list_of(rows, "rows", "dict")
         for row in rows:
@@ -61,11 +64,11 @@ def in_order(predictions, rows):
     """Join the predictions of batches in the order of their examples, without padding rows.
 
     Args:
-        predictions: list of dict of arrays [B, ...], whose widths may differ from batch to batch.
+        predictions: list of dict of arrays [B, ...], whose widths may differ between batches.
         rows: list of int [B], see Batches.rows.
 
     Returns:
-        dict of arrays [N, ...]; narrower ones are filled with 0.
+        dict of arrays [N, ...]; narrower batches are padded with 0.
     """
     rows = np.concatenate(rows)
     order = np.argsort(rows, kind="stable")

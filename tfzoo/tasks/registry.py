@@ -1,4 +1,4 @@
-"""Tasks by name: each module of this package that defines a Task with a name is one."""
+"""Tasks by name: every named Task subclass in a module of this package."""
 import functools
 import importlib
 import inspect
@@ -9,7 +9,7 @@ from tfzoo.tasks.task import Task
 
 
 def named(package, base):
-    """Return the subclasses of `base` with a name in the modules of a package: dict of name -> class, sorted."""
+    """Return the named subclasses of `base` in the modules of a package: dict of name -> class, sorted."""
     modules = [importlib.import_module(f"{package}.{info.name}")
                for info in pkgutil.iter_modules(importlib.import_module(package).__path__)]
     kinds = {kind for module in modules for kind in vars(module).values()
@@ -24,15 +24,19 @@ def tasks():
 
 
 def task_of(name, labels=None, **settings):
-    """Return the task of a name.
+    """Create a task by name.
 
     Args:
         name: str, one of `tasks()`.
-        labels: list of str for a labelled task, in the order of the logits; others take none.
-        settings: arguments of the task, as next_sentence of masked_lm.
+        labels: list of str in the order of the logits, for labelled tasks only.
+        settings: arguments of the task, for example next_sentence of masked_lm.
+
+    Returns:
+        Task.
 
     Raises:
-        ConfigError: for an unknown name or setting, fewer than two labels, or labels that are there twice.
+        ConfigError: an unknown name or setting, fewer than two labels, duplicate labels, or labels for a task that
+            takes none.
     """
     if name not in tasks():
         raise ConfigError(f"unknown task {name!r}: allowed are {', '.join(tasks())}")
@@ -47,5 +51,5 @@ def task_of(name, labels=None, **settings):
         return kind(**settings)
     if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels) or \
             len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        raise ConfigError(f"labels are {shown(labels)}: {name} needs a list of names, two or more, each once")
+        raise ConfigError(f"labels are {shown(labels)}: {name} needs a list of at least two different names")
     return kind(labels, **settings)

@@ -10,7 +10,7 @@ from tfzoo.tasks.task import Task
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class ReplacedTokensHead(keras.layers.Layer):
-    """Tell of each position whether its token was replaced.
+    """Predict for each position whether its token was replaced.
 
     Args:
         hidden_dim: int.
@@ -19,7 +19,7 @@ class ReplacedTokensHead(keras.layers.Layer):
     Call arguments: see tfzoo.tasks.heads.
 
     Returns:
-        dict: logits float32 [B, T], above 0 where it was.
+        dict: logits float32 [B, T], above 0 for replaced.
     """
 
     def __init__(self, hidden_dim, activation="gelu", **layer):
@@ -46,7 +46,7 @@ class ReplacedTokensHead(keras.layers.Layer):
 
 
 class ReplacedTokens(Task):
-    """Tell which tokens a generator has replaced."""
+    """Predict which tokens a generator replaced."""
 
     name, pooled = "replaced_tokens", False
 
@@ -58,7 +58,7 @@ class ReplacedTokens(Task):
                                   dtype=body.dtype_policy)
 
     def objective(self, forward, batch):
-        """Return terms and sums, see Task, of a batch with labels [B, T], 1 where replaced, and weights [B, T]."""
+        """Return terms and sums, see Task, of a batch with labels [B, T] (1: replaced) and weights [B, T]."""
         logits, labels = forward(batch)["logits"], tf.cast(batch["labels"], tf.float32)
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
         right = tf.cast((logits > 0) == (labels > 0.5), tf.float32)

@@ -1,10 +1,10 @@
-"""Sequence to sequence: a target text for a source text (Vaswani et al. 2017; Raffel et al. 2020)."""
+"""Sequence-to-sequence: generate a target text from a source text (Vaswani et al. 2017; Raffel et al. 2020)."""
 from tfzoo.tasks.heads import CausalLMHead
 from tfzoo.tasks.task import Task
 
 
 class Seq2Seq(Task):
-    """Write a target text for a source text."""
+    """Generate a target text from a source text."""
 
     name = "seq2seq"
 

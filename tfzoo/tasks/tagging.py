@@ -1,7 +1,8 @@
-"""Tagging: a label for each word, as of named entities or parts of speech (Devlin et al. 2018, arXiv:1810.04805, 5.3).
+"""Tagging: a label for each word, for example named entities or parts of speech (Devlin et al. 2018,
+arXiv:1810.04805, section 5.3).
 
-A word has the tag of its first token. Words that have none, or lie beyond max_length, are predicted O: words out are
-words in.
+A word gets the tag of its first token. Words without a token, or beyond max_length, are predicted O (or the first label
+if there is no O), so that there is one tag per input word.
 """
 import numpy as np
 import tensorflow as tf
@@ -19,24 +20,25 @@ from tfzoo.text.tokenizer import as_texts
 
 
 def _joined(words):
-    """Return (text, words, where each starts and ends in it) of words with a blank between them."""
+    # (text, words, starts, ends) of words joined by spaces; starts and ends in code points of the text.
     ends = (np.cumsum([len(word) + 1 for word in words], dtype=int) - 1).tolist()
     return " ".join(words), words, [end - len(word) for end, word in zip(ends, words)], ends
 
 
 class WordBatches(Derived):
-    """Batches of sentences that come in words.
+    """Batches of sentences that are split into words.
 
     Args:
         source: Sentences.
-        tokenizer: Tokenizer; batch_size, max_length, seed, shuffle, multiple: see TextBatches.
+        tokenizer: Tokenizer.
+        batch_size, max_length, seed, shuffle, multiple: see TextBatches.
         outside: str, the tag of words that the model does not see.
-        targets: list of int [words], the label of each word of each sentence; None without tags.
+        targets: list of int [words], the label id of each word of each sentence; None without tags.
 
     Attributes:
         source: Sentences.
-        beyond: int, words beyond max_length.
-        tokenless: int, words that have no token.
+        beyond: int, number of words beyond max_length.
+        tokenless: int, number of words without a token.
     """
 
     def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, outside, targets=None):
@@ -53,7 +55,7 @@ class WordBatches(Derived):
         super().__init__(base, self._targets, source.columns.get("tags"))
 
     def places(self, example):
-        """Return the column of each word of an example, int [words], -1 where it is in none."""
+        """Return the column of each word of an example, int [words]; -1 if the word is in none."""
         return self._places[example]
 
     def _targets(self, batch, step, rows):
@@ -70,7 +72,7 @@ class WordBatches(Derived):
         return {"labels": labels, "weights": weights}
 
     def notes(self, source, max_length):
-        """Return what a user should know, see Batches."""
+        """Return notes for the user, see Batches."""
         counts = ((self.beyond, f"are beyond {max_length} tokens"), (self.tokenless, "have no token"))
         words = sum(map(len, self._places))
         return [f"{source.name}: {count:,} of {words:,} words {what} and are predicted {self._outside}"
@@ -78,10 +80,10 @@ class WordBatches(Derived):
 
 
 class Tagging(Task):
-    """Give each word one of `labels`.
+    """Assign one of `labels` to each word.
 
     Args:
-        labels: list of str, in the order of the logits: O, B-TYPE and I-TYPE of entities, or plain classes.
+        labels: list of str, in the order of the logits: O, B-TYPE and I-TYPE for entities, or plain classes.
     """
 
     name, script, columns, pooled = "tagging", "finetune", ("tokens", "tags"), False
@@ -92,7 +94,7 @@ class Tagging(Task):
         self.labels = list(labels)
         try:
             self.entities = are_entities(self.labels)
-        except DataError:  # a stranger's labels: each is a class
+        except DataError:  # labels that mix entities and classes: each is a class
             self.entities = False
 
     @property
@@ -101,14 +103,14 @@ class Tagging(Task):
 
     @property
     def outside(self):
-        """Return the tag of a word that the model does not see: O, or of plain classes the first label."""
+        """Return the tag of words that the model does not see: O, or the first label if there is no O."""
         return OUTSIDE if OUTSIDE in self.labels else self.labels[0]
 
     def head(self, body, dropout):
         return PositionHead(len(self.labels), body.config["hidden_dim"], dropout, name="head", dtype=body.dtype_policy)
 
     def read(self, rows):
-        """Return the Sentences of rows, each with tokens, or with text, which is divided into words."""
+        """Return the Sentences of rows, each with tokens, or with text, which is split into words."""
         texts = as_texts([row.get("text", "") for row in rows])
         found = [_joined(as_texts(row["tokens"])) if "tokens" in row else (text, *each)
                  for row, text, each in zip(rows, texts, zip(*split_words(texts)))]
@@ -123,7 +125,7 @@ class Tagging(Task):
                            shuffle=training, multiple=multiple, outside=self.outside, targets=targets)
 
     def _in_scheme(self, sentences):
-        """Return tags of sentences in the scheme of the labels, which another data set may not have."""
+        # Another data set may use another scheme than the labels; its tags are converted.
         if not self.entities or not are_entities({tag for tags in sentences for tag in tags}):
             return sentences
         return [to_scheme(tags, self.labels) for tags in sentences]
@@ -144,7 +146,7 @@ class Tagging(Task):
         return found
 
     def metrics(self, sums, answers=None, references=None):
-        """Return metrics, see Task; of answers conlleval's f1, precision and recall of entities, and the accuracy."""
+        """Return metrics, see Task; given answers, entity f1, precision and recall as in conlleval, and accuracy."""
         base = super().metrics(sums)
         if answers is None:
             return {"loss": base["loss"], "accuracy": base["accuracy"]}
@@ -156,7 +158,7 @@ class Tagging(Task):
                 **entity_metrics(true, found, types_of(self.labels))}
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
-        """Return the batch of raw texts, see Task: their words as `split_words` has them, and the column of each."""
+        """Return the batch of raw texts, see Task, with the words of `split_words` and the column of each."""
         words, starts, ends = split_words_in_graph(texts)
         pieces = tokenizer.word_pieces(words.flat_values)  # [words of all texts, tokens]
         tokens, counts = words.with_values(pieces).merge_dims(1, 2), tf.cast(pieces.row_lengths(), tf.int32)
@@ -170,9 +172,9 @@ class Tagging(Task):
                 "cut": tf.maximum(tf.cast(tokens.row_lengths(), tf.int32) - room, 0)}
 
     def serve(self, predictions, batch):
-        """Return tags tf.string, starts and ends int32 [B, W] in code points, length and cut int32 [B]."""
+        """Return tags tf.string [B, W], starts and ends int32 [B, W] in code points, length and cut int32 [B]."""
         places = batch["places"]
-        tags = tf.pad(predictions["tags"], [[0, 0], [0, 1]])  # a column even where a text has none
+        tags = tf.pad(predictions["tags"], [[0, 0], [0, 1]])  # at least one column, even if all texts are empty
         tags = tf.gather(tf.constant(self.labels), tf.gather(tags, tf.maximum(places, 0), batch_dims=1))
         tags = tf.where(places < 0, self.outside, tags)
         inside = tf.sequence_mask(batch["length"], tf.shape(places)[1])
