@@ -67,7 +67,7 @@ class Task:
 
     def _suits(self, name):
         family = family_of(name)
-        sized = name if name in family.sizes else next(iter(family.sizes))  # a family name: its sizes have the same traits
+        sized = name if name in family.sizes else next(iter(family.sizes))  # a family's sizes share their traits
         return self.suits(family.body.traits_of(config_of(sized)))
 
     def body_arguments(self, body):
