@@ -1,4 +1,5 @@
-"""What generate shows of every kind of tokenizer: the prompt and what follows it, with the blanks between the two."""
+"""What generate prints for every kind of tokenizer: the prompt and its continuation, with the whitespace between them.
+"""
 import io
 import sys
 import types
@@ -15,7 +16,7 @@ FAITHFUL = [name for name in MAKERS if not name.startswith(("bert", "gpt_", "t5"
 
 
 class Pieces(io.StringIO):
-    """Standard output that remembers what came at once."""
+    """Standard output that records each write."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +29,7 @@ class Pieces(io.StringIO):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """A callable of (tokenizer, prompt, ids that the model draws) -> (the prompt's ids, the pieces that are shown)."""
+    """Callable of (tokenizer, prompt, ids that the model draws) -> (the prompt's ids, the pieces that are printed)."""
     def run(tokenizer, prompt, drawn):
         prompts, out = [], Pieces()
 
@@ -63,11 +64,11 @@ def test_a_text_goes_on_after_its_prompt_as_it_was_written(kind, shown):
     for prompt, rest in texts:
         drawn = tokenizer.encode([prompt + rest]).to_list()[0]
         before = tokenizer.encode([prompt]).to_list()[0]
-        while drawn[:len(before)] != before:  # where a merge goes over the end of the prompt, it is shorter
+        while drawn[:len(before)] != before:  # shorten the prompt until no merge crosses its end
             prompt, rest = prompt[:-1], prompt[-1] + rest
             before = tokenizer.encode([prompt]).to_list()[0]
         begun, pieces = shown(tokenizer, prompt, drawn[len(before):])
         assert begun == tokenizer.beginning(before)
         assert "".join(pieces) == f"{prompt}{rest}\n", (prompt, rest)
-        assert all("\ufffd" not in piece for piece in pieces[:-1])  # of a character nothing is shown until it is whole
+        assert all("\ufffd" not in piece for piece in pieces[:-1])  # no character is printed before it is complete
         assert len(pieces) > 2 or len(drawn) == len(before) + 1

@@ -1,4 +1,4 @@
-"""Packed rows and the windows of a stream: what is in them, and that each text is to itself alone."""
+"""Packed rows and the windows of a stream: their content, and that each text attends only to itself."""
 import keras
 import numpy as np
 import pytest
@@ -19,13 +19,13 @@ LENGTH = 20
 
 
 def some_texts(count=60, longest=30, seed=0):
-    """Texts of 0 to `longest` tokens whose ids are ordinary."""
+    """Texts of 0 to `longest` ordinary tokens."""
     rng = np.random.default_rng(seed)
     return encoded(*[rng.integers(4, 53, size) for size in rng.integers(0, longest + 1, count)])
 
 
 class Opened(type(TOKENIZER)):
-    """A tokenizer that puts tokens before a text, as Llama's puts <s>."""
+    """A tokenizer that puts tokens before a text, like Llama's <s>."""
 
     opening = property(lambda self: self._opening)
 
@@ -34,7 +34,7 @@ class Opened(type(TOKENIZER)):
 
 
 def reference_batch(texts, step, seed, batch_size, length, separator):
-    """Return what StreamBatches gave when it copied the corpus with end tokens put in."""
+    """Return the batch of a plain implementation that copies the corpus, separators included."""
     stream = np.array([token for text in texts for token in [*text, *separator]][:-len(separator)], np.int32)
     windows = -(-len(stream) // length)
     epoch, index = divmod(step, -(-windows // batch_size))
@@ -83,7 +83,7 @@ def packed(texts, rows, seed, shuffle):
 
 
 def texts_of(batch, row):
-    """Return the texts in a packed row: list of their columns."""
+    """Return the columns of each text in a packed row: list of arrays."""
     documents = batch["document_ids"][row]
     return [np.nonzero(documents == number)[0] for number in range(1, documents.max() + 1)]
 
@@ -174,7 +174,7 @@ def test_packed_batches_are_a_function_of_seed_and_step():
                                             ("masked_lm", {"next_sentence": True})])
 def test_the_examples_of_a_step_are_the_texts_that_a_user_has(tmp_path, monkeypatch, task, settings):
     monkeypatch.setenv("TFZOO_CACHE", str(tmp_path / "cache"))
-    letters = "abcdefghijklmnopqrst"  # of one letter each, so that tokens say what text they are from
+    letters = "abcdefghijklmnopqrst"  # one letter per text, so that each token identifies its text
     (tmp_path / "a.txt").write_text("\n".join(f"{letter * (1 + 7 * place)}. {letter * 5}" for place, letter in
                                               enumerate(letters)))
     for source in (whole := TextFiles([tmp_path / "a.txt"], "line"), whole.split(0.3, 1)[0]):
@@ -184,12 +184,12 @@ def test_the_examples_of_a_step_are_the_texts_that_a_user_has(tmp_path, monkeypa
             batch, numbers = data.batch(step), data.examples(step)
             numbers = numbers if source.rows is None else source.rows[numbers]
             seen, real = batch["labels"].copy(), batch["weights"] > 0
-            if task == "masked_lm":  # what was there before some of it was hidden
+            if task == "masked_lm":  # undo the masking
                 seen, (row, column) = batch["token_ids"].copy(), np.nonzero(real)
                 seen[row, batch["masked_positions"][row, column]] = batch["labels"][row, column]
             seen = seen[real if task == "causal_lm" else batch["padding_mask"] > 0]
             found = {letters.index(chr(token - 4)) for token in seen if token > 4 and chr(token - 4) in letters}
-            ends = (seen == 2).any() if task == "causal_lm" else 0  # of a text no letter may be in a window
+            ends = (seen == 2).any() if task == "causal_lm" else 0  # a window may hold only the end of a text
             assert found <= set(numbers.tolist()) and len(numbers) <= len(found) + 4 * ends
 
 
@@ -198,7 +198,7 @@ def test_packing_wants_room_and_text_and_no_pairs():
         PackedBatches(some_texts(), TOKENIZER, 4, 2, 3, True)
     with pytest.raises(DataError, match="no text"):
         PackedBatches(encoded([], []), TOKENIZER, 4, 9, 3, True)
-    with pytest.raises(ConfigError, match="allowed is one of them"):
+    with pytest.raises(ConfigError, match="next_sentence: give one of them"):
         task_of("masked_lm", pack=True, next_sentence=True)
 
 

@@ -1,4 +1,4 @@
-"""Models as an ordinary Keras user has them: exported by Keras, given wrong inputs, built and saved wrongly."""
+"""Models in the hands of a Keras user: exported and saved by Keras, given wrong inputs and wrong arguments."""
 import keras
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_keras_exports_a_model_that_nobody_has_called(kind, request, tmp_path):
 
 
 def test_what_keras_makes_of_a_model_is_the_same_model(model, tmp_path):
-    inputs = {"token_ids": IDS}  # int64, as NumPy has it
+    inputs = {"token_ids": IDS}  # int64, NumPy's default
     before = model(inputs)["logits"]
     model.save(tmp_path / "one.keras")
     model.save_weights(tmp_path / "one.weights.h5")

@@ -1,4 +1,4 @@
-"""Tagging: words out are words in, whatever tokenizer and max_length do; live, evaluated and served are the same."""
+"""Tagging: one tag per word, whatever tokenizer and max_length; live, evaluated and served models agree."""
 import json
 
 import keras
@@ -79,7 +79,7 @@ def test_metrics_are_those_of_conlleval():
     sums = {"loss": 6.0, "right": 2.0, "count": 4.0}
     tags = [["B-PER", "I-PER", "O", "O", "B-LOC", "O"], ["B-LOC"], ["O"], TAGS[3]]
     metrics = task.metrics(sums, [{"tags": each} for each in tags], TAGS)
-    # 13 of 14 true entities are right; 15 were predicted.
+    # 13 of the 14 true entities are found; 15 are predicted.
     assert metrics["f1"] == pytest.approx(2 * 13 / (14 + 15)) and metrics["precision"] == pytest.approx(13 / 15)
     assert metrics["accuracy"] == pytest.approx(30 / 32) and metrics["loss"] == 1.5
     assert task.better == ("f1", max) and task_of("tagging", ["ADJ", "NOUN"]).better == ("accuracy", max)
@@ -132,7 +132,7 @@ def test_a_model_of_another_scheme_is_scored_on_the_entities_of_the_data():
         assert batch["labels"][0][data.places(0)].tolist() == expected
         answers = task.answers({"tags": batch["labels"]}, data)
         found = task.metrics({"loss": 0.0, "count": 3.0, "right": 3.0}, answers, data.references)
-        assert found["f1"] == f1 and found["accuracy"] == 1  # IO cannot tell two from one
+        assert found["f1"] == f1 and found["accuracy"] == 1  # IO cannot distinguish two adjacent entities from one
 
 
 def test_labels_of_a_stranger_s_model_are_classes_where_they_are_no_tags():

@@ -1,4 +1,4 @@
-"""Heads against transformers' logits, features by hand, plain Keras training, round trips."""
+"""Heads against the logits of transformers, features computed by hand, plain Keras training, round trips."""
 import json
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_logits_equal_the_reference(family, name, prefix):
     inputs = {key: golden[key] for key in ("token_ids", "padding_mask", "segment_ids") if key in golden}
     logits = np.asarray(model(inputs)["logits"])
     real = golden["padding_mask"].astype(bool)
-    # Logits are sums of some 50 products of size 1: relative to their size, as float32 rounds.
+    # Logits are sums of about 50 products of size 1, so float32 rounding is relative to their size.
     assert np.abs(logits - golden["logits"])[real].max() <= 1e-5 * max(1, np.abs(golden["logits"]).max())
     if family == "bert":
         positions = np.array([[1, 5], [8, 4], [0, 2]], np.int32)
@@ -108,7 +108,7 @@ def test_a_text_that_is_embedded_by_the_caller_is_classified_alike(name):
     prompt = np.random.default_rng(0).standard_normal((3, 2, 24)).astype(np.float32)
     longer = keras.ops.concatenate([prompt, embedded], axis=1)
     found = [model({"token_ids": tokens.astype(np.int32)}, embedded=longer, only_read=only_read)["logits"]
-             for only_read in (False, True)]  # the token ids are shorter, and not looked at
+             for only_read in (False, True)]  # the token ids are shorter, and ignored
     assert np.abs(found[0] - found[1]).max() < 1e-6 and np.abs(found[0] - logits).max() > 1e-4
     for only_read in (False, True):
         assert np.abs(model(inputs, embedded=embedded, only_read=only_read)["logits"] - logits).max() < 1e-6

@@ -1,4 +1,4 @@
-"""Tests of checkpointing.py: what is there is whole, and the last good one survives every accident."""
+"""Checkpoints: each one is complete, and the last good one survives every accident."""
 import errno
 import json
 import os
@@ -36,7 +36,7 @@ def assert_same(got, expected):
 
 @pytest.fixture
 def two(tmp_path):
-    """Two saved steps, the warnings, and a second opening of the folder, as a restart makes it."""
+    """Two saved steps in a folder that is opened again, as on a restart, and the list of warnings."""
     first = Checkpoints(tmp_path)
     for step in (10, 20):
         first.save(step, make_arrays(step), {"step": step})
@@ -85,7 +85,7 @@ def flip_last_bit(path):
 def test_damaged_newest_gives_the_one_before(two, name, damage):
     checkpoints, warnings = two
     if name == "manifest.json" and damage is truncate:
-        os.truncate(checkpoints.path(20) / name, 40)  # the last byte is only a line break
+        os.truncate(checkpoints.path(20) / name, 40)  # the last byte is just a line break
     else:
         damage(checkpoints.path(20) / name)
     assert checkpoints.latest() == 10
@@ -201,7 +201,7 @@ def test_best_that_cannot_be_trusted(two):
     assert Checkpoints(checkpoints.folder, warn=warnings.append).best() is None and "best.json" in warnings[-1]
     for step in (30, 40, 50):
         checkpoints.save(step, make_arrays(step), {})
-    assert checkpoints.steps() == [10, 20, 30, 40, 50]  # which one is the best is unknown: none is deleted
+    assert checkpoints.steps() == [10, 20, 30, 40, 50]  # the best is unknown, so none is deleted
 
 
 @pytest.mark.parametrize("arrays, state", [({"../x": {}}, {}), ({"model": {"x": np.array(["text"])}}, {}),
@@ -237,8 +237,8 @@ def test_failing_disk_is_reported_and_leaves_the_last_good_one(two, monkeypatch,
     assert_same(checkpoints.load(20)[0], make_arrays(20))
 
 
-# Runs in a process of its own, so that it may fork. Each child dies at the n-th call of a function that changes the
-# disk (before it or after it), the parent looks at what is left.
+# Runs in a process of its own, so that it may fork. Each child dies before or after its n-th call of a function that
+# changes the disk, and the parent checks what is left.
 ACCIDENTS = """
 import json, os, resource, signal, sys
 import numpy as np

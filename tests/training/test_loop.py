@@ -1,4 +1,4 @@
-"""The loop over a run folder: the best weights at the end, early stopping, resume, and a loss that is no number."""
+"""The training loop: the best weights at the end, early stopping, resuming, and non-finite losses."""
 import contextlib
 import errno
 import signal
@@ -19,7 +19,7 @@ from tfzoo.training.run_folder import RunFolder
 
 
 class Scripted:
-    """A trainer whose evaluations are given and whose weights count the steps."""
+    """A trainer with scripted evaluations, whose weights count the steps."""
 
     def __init__(self, values, better=max):
         self.values, self.step, self.weights, self.seen = dict(values), 0, 0, []
@@ -138,7 +138,7 @@ def test_updates_that_are_not_finite_end_the_run_and_keep_the_last_good_checkpoi
 @pytest.mark.parametrize("pace", [Pace(6, 6, 2, 2), Pace(7, 7, 0, 2), Pace(6, 6, 0, 2, max_bad_steps=9)])
 def test_weights_that_are_not_finite_end_the_run_and_are_never_saved_or_the_best(pace, tmp_path):
     trainer = Scripted({2: 0.5, 4: 0.6, 6: 0.9, 7: 0.9})
-    trainer.is_finite = lambda: trainer.step < 5  # a last update may overflow, and no gradient says so
+    trainer.is_finite = lambda: trainer.step < 5  # the last update may overflow without a non-finite gradient
     with pytest.raises(Diverged, match="the weights are not finite at step 6: lower --learning_rate"):
         run(tmp_path, trainer, pace, loss=lambda step: np.nan if step > 5 and pace.max_bad_steps == 9 else 1.0)
     checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
@@ -148,7 +148,7 @@ def test_weights_that_are_not_finite_end_the_run_and_are_never_saved_or_the_best
 def test_single_bad_updates_are_logged_with_their_examples_and_the_run_goes_on(tmp_path):
     results, records, checkpoints = run(tmp_path, Scripted({}), Pace(12, 4, 0, 2, max_bad_steps=2),
                                         loss=lambda step: np.inf if step in (3, 6, 8, 10) else 1.0)
-    assert results["steps"] == 12 and checkpoints.steps() == [4, 12]  # none at 2 x 3 and 2 x 4, amid bad steps
+    assert results["steps"] == 12 and checkpoints.steps() == [4, 12]  # none at steps 6 and 8, during bad steps
     skipped = [record.get("skipped") for record in records if record["split"] == "train"]
     assert skipped == [[{"step": 3, "examples": [20, 21]}],
                        [{"step": 6, "examples": [50, 51]}, {"step": 8, "examples": [70, 71]}],
@@ -157,7 +157,7 @@ def test_single_bad_updates_are_logged_with_their_examples_and_the_run_goes_on(t
 
 def test_a_stop_before_an_evaluation_loses_neither_it_nor_the_best(tmp_path, monkeypatch):
     values = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8, 10: 0.1}
-    pace = Pace(10, 3, 2, 2)  # a record's window is cut by the stop
+    pace = Pace(10, 3, 2, 2)  # the stop falls between two records
     whole = run(tmp_path / "whole", Scripted(values), pace, loss=float)
     first = Scripted(values)
     with monkeypatch.context() as patch:
@@ -175,7 +175,7 @@ def test_a_stop_amid_an_evaluation_gives_it_up_and_makes_it_later(tmp_path, monk
     whole = run(tmp_path / "whole", Scripted(values), pace)
     asked = []
 
-    def stopped():  # by the second batch of the first evaluation
+    def stopped():  # at the second batch of the first evaluation
         asked.append(1)
         return len(asked) >= 6
 
@@ -212,7 +212,7 @@ def test_a_save_that_fails_is_tried_again_and_only_the_last_one_ends_the_run(tmp
 
     trainer.evaluate = and_make_space
     results, records, checkpoints = run(tmp_path / "mended", trainer, Pace(8, 2, 2, 2))
-    # Step 4 is the best: it was kept in memory until the disk took it.
+    # Step 4 is the best: it was kept in memory until it could be written.
     assert checkpoints.best()["step"] == 4 and checkpoints.steps() == [4, 6, 8] and trainer.weights == 4
 
 
@@ -224,7 +224,7 @@ with stop_requests() as stopped:
     os.kill(os.getpid(), signal.SIGTERM)
     assert stopped()
     print("first", flush=True)
-    # The second comes while the interpreter is in C, as in a long step, where no handler of Python's can run.
+    # The second arrives while the interpreter is in C, as in a long step, where no Python handler can run.
     os.system(f"(sleep 0.2; kill -{int(getattr(signal, sys.argv[1]))} {os.getpid()}) &")
     np.ones((9000, 9000), np.float32) @ np.ones((9000, 9000), np.float32)
     print("second", flush=True)
@@ -237,7 +237,7 @@ def test_a_second_signal_ends_at_once(number):
         assert process.stdout.readline() == b"first\n"
         begin = time.monotonic()
         assert (process.wait(), process.stdout.read()) == (128 + number, b"")
-    assert time.monotonic() - begin < 3  # the product takes longer
+    assert time.monotonic() - begin < 3  # the matrix product takes longer
 
 
 def test_a_stop_at_the_last_step_does_not_lose_its_evaluation(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Tests of run_folder.py: what is written, what is refused, and that no step is there twice."""
+"""The run folder: what is written, what is refused, and that no step appears twice."""
 import errno
 import json
 import os
@@ -25,7 +25,7 @@ sys.stdin.read()
 
 
 def read_events(folder):
-    """Return {tag: [(step, value)]} as TensorBoard reads it."""
+    """Return {tag: [(step, value)]} as read by TensorBoard."""
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0})
     events.Reload()
     return {tag: [(event.step, tf.make_ndarray(event.tensor_proto).tolist()) for event in events.Tensors(tag)]
@@ -38,7 +38,7 @@ def snapshot(folder):
 
 @pytest.fixture
 def stopped(tmp_path):
-    """A run that logged up to step 30 and stopped."""
+    """A run that stopped after logging up to step 30."""
     with RunFolder(tmp_path) as run:
         run.create("--steps=100", CONFIG)
         for step in (10, 20, 30):
@@ -187,7 +187,7 @@ def test_metrics_and_events(stopped):
 
 def test_resume_leaves_no_step_twice(stopped):
     with open(stopped / "metrics.jsonl", "a") as file:
-        file.write('{"step": 40, "spl')  # as a killed run leaves it
+        file.write('{"step": 40, "spl')  # torn, as by a killed run
     (stopped / "results.json").write_text('{"steps": 30}')
     with RunFolder(stopped) as run:
         run.create("", CONFIG)

@@ -1,4 +1,4 @@
-"""Settings: each default is decided once, a run that goes on keeps its own, and mistakes are refused in one line."""
+"""Settings: each default is resolved once, a resumed run keeps its own values, and errors take one line."""
 import dataclasses
 import json
 import pathlib
@@ -23,7 +23,7 @@ def resolve(given, recorded=None):
 
 
 def record_of(given, batches=100):
-    """Return what config.json holds after a run of these settings."""
+    """Return the config.json of a run with these settings."""
     return json.loads(json.dumps(resolve(given).with_length(512).with_epoch(batches).config()))
 
 
@@ -47,7 +47,7 @@ def test_each_setting_has_a_type_a_meaning_and_a_default_that_it_allows():
 def test_each_default_is_decided_once(given, effective):
     settings = resolve(given).with_length(512).with_epoch(100)
     assert {name: getattr(settings, name) for name in effective} == effective
-    assert settings == settings.with_length(512).with_epoch(1)  # nothing is open any more
+    assert settings == settings.with_length(512).with_epoch(1)  # nothing is undecided any more
 
 
 def test_the_length_is_that_of_init_and_at_most_the_positions():
@@ -112,7 +112,7 @@ def test_a_run_that_goes_on_has_its_own_values_whatever_the_defaults_are_now(mon
         monkeypatch.setattr(Settings.__dataclass_fields__[name], "default", default)
     new = resolve({"output_dir": "moved"}, there).with_length(512).with_epoch(7).config()
     assert {name for name in new if json.loads(json.dumps(new[name])) != there[name]} == {"output_dir", "xla"}
-    assert new["xla"] == "auto"  # where it computes is this start's business
+    assert new["xla"] == "auto"  # each start decides how it computes
 
 
 @pytest.mark.parametrize("given, changes", [
@@ -184,7 +184,7 @@ def test_what_an_older_run_left_undecided_is_what_it_did(older, monkeypatch):
         monkeypatch.setattr(module, name, 9)
     settings = resolve({"output_dir": "run"}, older)
     assert settings.learning_rate == 5e-4 and settings.batch_size == 8 and settings.with_epoch(10).warmup_steps == 2
-    assert resolve({"output_dir": "run", "steps": 30}, older).with_epoch(10).warmup_steps == 3  # a tenth, as ever
+    assert resolve({"output_dir": "run", "steps": 30}, older).with_epoch(10).warmup_steps == 3  # still a tenth
     raw = {**older, "steps": None, "schedule": "polynomial", "schedule_power": None, "init": "z", "document": "auto"}
     assert in_effect(raw) == {**raw, "learning_rate": 5e-5, "epochs": 3.0, "schedule_power": 2.0,
                               "document": "paragraph"}
@@ -194,5 +194,5 @@ def test_what_an_older_run_left_undecided_is_what_it_did(older, monkeypatch):
 def test_each_newer_setting_says_what_runs_did_before_it(older):
     newer = {field.name for field in dataclasses.fields(Settings)
              if field.name not in older and field.metadata["resumed"] == SAME}
-    assert {name for name in newer if BEFORE[name] is None} == {"schedule_power"}  # of no use but with polynomial
+    assert {name for name in newer if BEFORE[name] is None} == {"schedule_power"}  # only used with polynomial
     assert not newer & MAY_CHANGE and "data" in MAY_CHANGE
