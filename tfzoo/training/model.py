@@ -77,7 +77,7 @@ def get_tokenizer(settings, source, run, resumes, strategy):
         source: the training source that a vocabulary is learned from.
         run: RunFolder on which `create` was called.
         resumes: bool, the run is resumed; a vocabulary in a new run's folder is left over from an attempt that never
-            trained, and is learned anew.
+            trained, and is learned again.
         strategy: tf.distribute.Strategy; worker 0 learns, and the others wait for it.
 
     Returns:
