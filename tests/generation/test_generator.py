@@ -95,10 +95,12 @@ def test_outputs_that_are_no_numbers_are_refused(model, settings):
                 run([[5, 6], [7]], 4, end_id)
 
 
-@pytest.mark.parametrize("prompt", [[60], [-1], [2 ** 31], [1.5], ["a"], [[5]]])
-def test_a_prompt_of_another_vocabulary_is_refused(model, prompt):
+@pytest.mark.parametrize("prompt, says", [
+    *((prompt, "outside the vocabulary: allowed are integers from 0 to 52") for prompt in ([60], [-1], [2 ** 31])),
+    *((prompt, "not a row of ids: allowed is a list of lists of int") for prompt in ([1.5], ["a"], [[5]]))])
+def test_a_prompt_of_another_vocabulary_is_refused(model, prompt, says):
     generator = Generator(model.body, model.logits, Sampling())
-    with pytest.raises(ConfigError, match=f"allowed are integers from 0 to {model.body.config['vocab_size'] - 1}"):
+    with pytest.raises(ConfigError, match=says):
         generator.generate([[5], prompt], 2)
 
 
