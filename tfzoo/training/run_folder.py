@@ -312,7 +312,7 @@ class RunFolder:
             self.flush()
             write_events(self._events, [record])
         except OSError as error:
-            self._warn(f"the record of step {step} is not on the disk yet ({error.strerror or error}): the run continues")
+            self._warn(f"the record of step {step} is not on disk yet ({error.strerror or error}): the run continues")
 
     def _may_write(self):
         if self.writes and self._lock is None:
