@@ -53,8 +53,8 @@ def run(values):
         return text.removeprefix(" ") if parted else text
 
     generator = Generator(loaded.body, loaded.model.logits, sampling)
-    for token in generator.stream([tokens], values.max_new_tokens, loaded.tokenizer.end_id):
-        if token[0] == loaded.tokenizer.end_id:
+    for token in generator.stream([tokens], values.max_new_tokens, loaded.end_ids):
+        if token[0] in loaded.end_ids:
             break
         made.append(int(token[0]))
         text = added()

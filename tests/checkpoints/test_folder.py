@@ -116,6 +116,32 @@ def test_texts_of_another_s_decoder_stay_bare_when_it_is_saved(decoder, tmp_path
     assert again.tokenizer.fingerprint == decoder.tokenizer.fingerprint
 
 
+# What GPT2LMHeadModel.from_pretrained(folder).generation_config.eos_token_id is in transformers 4.57.1.
+@pytest.mark.parametrize("config, generation, expected", [
+    (5, "absent", 5), ([5, 7], "absent", [5, 7]), (5, [7, 9], [7, 9]), (5, 7, 7), ([5, 7], 3, 3),
+    (None, "absent", None)])
+def test_texts_end_where_transformers_ends_them(config, generation, expected, tmp_path):
+    tokenizer = learn_tokenizer("learn:bpe:320", TEXTS)
+    model = tfzoo.build("gpt2_tiny", task="causal_lm", **{**SMALL, "vocab_size": tokenizer.vocab_size})
+    about = {"model": "gpt2_tiny", "task": "causal_lm", "labels": None, "settings": {}, "max_length": 12}
+    tfzoo.save(Loaded(model, tokenizer, about), tmp_path / "theirs", format="huggingface")
+    there = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps({**there, "eos_token_id": config}))
+    if generation != "absent":
+        (tmp_path / "theirs" / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
+    expected = (tokenizer.end_id,) if expected is None else tuple(np.ravel(expected))
+    loaded = tfzoo.load(tmp_path / "theirs")
+    tfzoo.save(loaded, tmp_path / "ours")
+    tfzoo.save(loaded, tmp_path / "written", format="huggingface")
+    assert all(tfzoo.load(tmp_path / name).end_ids == expected for name in ("theirs", "ours", "written"))
+
+
+def test_ids_that_end_no_text_are_refused(decoder, tmp_path):
+    decoder.config["end_ids"] = ["a"]
+    with pytest.raises((ConfigError, DataError), match="end_ids is .'a'.: allowed is a list of ids below"):
+        tfzoo.save(decoder, tmp_path)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_a_text_of_no_tokens_has_the_vector_zero(decoder, pooling):
     decoder.tokenizer = BytePairTokenizer(decoder.tokenizer.ids, decoder.tokenizer.merges, bare=True)

@@ -12,8 +12,8 @@ from tfzoo.generation.sampling import draw, keep_likeliest
 GREEDY = Sampling(temperature=0)
 
 
-def generate(model, prompt, count, end_id=None):
-    return Generator(model.body, model.logits, GREEDY).stream(prompt, count, end_id)
+def generate(model, prompt, count, end_ids=()):
+    return Generator(model.body, model.logits, GREEDY).stream(prompt, count, end_ids)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,20 @@ def test_rows_of_a_batch_decode_as_alone_and_end_by_themselves(model):
     alone = [[int(token[0]) for token in generate(model, [prompt], 12)] for prompt in prompts]
     assert both.T.tolist() == alone
     end = alone[0][3]
-    ended = np.array(list(generate(model, [prompts[0]], 12, end_id=end)))[:, 0].tolist()
+    ended = np.array(list(generate(model, [prompts[0]], 12, end_ids=(end,))))[:, 0].tolist()
     assert ended == alone[0][:alone[0].index(end) + 1]
+
+
+def test_each_of_several_ids_ends_a_row_and_the_first_fills_it(model):
+    prompts = [[5, 6], [9, 30]]
+    free = np.array(list(generate(model, prompts, 12))).T
+    ends = (52, int(free[0, 3]), int(free[1, 6]))
+    expected, stops = free.copy(), [min(np.flatnonzero(np.isin(row, ends))) for row in free]
+    for row, stop in zip(expected, stops):
+        row[stop + 1:] = 52
+    for made in (np.array(list(generate(model, prompts, 12, ends))).T,
+                 Generator(model.body, model.logits, GREEDY).generate(prompts, 12, ends)):
+        assert made.tolist() == expected[:, :max(stops) + 1].tolist()
 
 
 def test_top_k_and_top_p_keep_the_likeliest():

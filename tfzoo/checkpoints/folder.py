@@ -24,6 +24,7 @@ from tfzoo.text.load import FILES as TOKENIZER_FILES, PAIRS
 
 FORMAT_VERSION = 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
+OPTIONAL = ("kept", "embedding", "end_ids")
 VOCABULARY_BYTES = 100_000_000
 FORMATS = ("tfzoo", "huggingface")
 WEIGHTS = {"model.keras", ONE, INDEX, sentence_transformers.MODULES}
@@ -173,7 +174,7 @@ def _read(source, dtype):
     if missing:
         raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): get a fresh copy of the folder")
     model = read_archive(folder / "model.keras")
-    loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, "kept", "embedding") if key in config})
+    loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, *OPTIONAL) if key in config})
     _check(loaded, folder / "config.json")
     loaded.tokenizer, loaded.tokenizer_problem = _tokenizer_of(folder, model)
     return loaded if dtype in (None, loaded.body.dtype_policy.name) else _cast(loaded, dtype)
@@ -188,6 +189,9 @@ def _check(loaded, path):
         raise DataError(f"{path}: max_length is {shown(length)}: allowed is 1 to the model's {longest}")
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise DataError(f"{path}: labels is {shown(labels)}: allowed are null and a list of names")
+    ends = config.get("end_ids", [])
+    if not isinstance(ends, list) or not all(type(end) is int and 0 <= end < body.config["vocab_size"] for end in ends):
+        raise DataError(f"{path}: end_ids is {shown(ends)}: allowed is a list of ids below {body.config['vocab_size']}")
     if not isinstance(config.get("kept", {}), dict):
         raise DataError(f"{path}: kept is {shown(config['kept'])}: allowed is an object")
     sentence_transformers.checked(config.get("embedding", sentence_transformers.PLAIN), path)

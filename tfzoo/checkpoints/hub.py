@@ -6,7 +6,8 @@ from tfzoo import files
 from tfzoo.errors import ConfigError
 
 PREFIX = "hf:"
-FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*.json", "vocab.txt",
+FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
+         "tokenizer*.json", "vocab.txt",
          "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
          "modules.json", "*_Pooling/config.json", "sentence_*_config.json", "config_sentence_transformers.json")
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")

@@ -1,4 +1,5 @@
 """Translate the config.json keys of Hugging Face's transformers to tfzoo's arguments, and back."""
+from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
 
@@ -7,6 +8,7 @@ LEAST = {"buckets": 4, "max_distance": 2}
 FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1.001, 1e12)}
 FIXED = {"quantization_config": (None,), "pruned_heads": ({}, None), "tie_encoder_decoder": (False,),
          "partial_rotary_factor": (1.0,)}  # in all families
+GENERATION = "generation_config.json"
 KEPT = ("pad_token_id", "bos_token_id", "eos_token_id")
 MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 if null
 
@@ -160,6 +162,32 @@ def _scaling_of(where, value):
     return value
 
 
+def end_ids_of(folder, config, vocab_size):
+    """Return the ids that end a generated text, as transformers' `generate` finds them.
+
+    Args:
+        folder: path.
+        config: dict, its config.json.
+        vocab_size: int; ids beyond it are ignored.
+
+    Returns:
+        List of int, from generation_config.json or else config.json; empty if neither has any.
+
+    Raises:
+        DataError: eos_token_id is neither null, an int nor a list of int.
+    """
+    path = folder / GENERATION
+    for said, where in ((read_json(path) if path.is_file() else {}, path), (config, folder / "config.json")):
+        found = said.get("eos_token_id")
+        found = [] if found is None else found if isinstance(found, list) else [found]
+        if not all(type(number) is int for number in found):
+            raise DataError(f"{where}: eos_token_id is {shown(said['eos_token_id'])}: allowed are null, an id and a "
+                            "list of ids")
+        if ids := [number for number in found if 0 <= number < vocab_size]:
+            return ids
+    return []
+
+
 def kept_words(config):
     """Return the special-token ids of a config.json, to be written back if there is no tokenizer: dict."""
     return {key: config[key] for key in KEPT if isinstance(config.get(key), (int, list))}
@@ -207,7 +235,8 @@ def words_of(family, body, head, loaded):
     if loaded.tokenizer is not None:
         ids = {"pad_token_id": loaded.tokenizer.pad_id}
         if family.body.traits_of(body).causal:  # the models that continue a prompt
-            ids.update(bos_token_id=loaded.tokenizer.start_id, eos_token_id=loaded.tokenizer.end_id)
+            ends = list(loaded.end_ids)
+            ids.update(bos_token_id=loaded.tokenizer.start_id, eos_token_id=ends if len(ends) > 1 else ends[0])
         config.update({key: value for key, value in ids.items() if value is not None})
     if loaded.config["labels"]:
         config["id2label"] = {str(number): label for number, label in enumerate(loaded.config["labels"])}

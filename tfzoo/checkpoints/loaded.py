@@ -59,6 +59,14 @@ class Loaded:
             raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
         return self.tokenizer
 
+    @property
+    def end_ids(self):
+        """Return the ids that end a generated text: tuple of int.
+
+        They come from a Hugging Face folder's generation_config.json, else its config.json, else the tokenizer.
+        """
+        return tuple(self.config.get("end_ids") or (self.check_tokenizer().end_id,))
+
     def predict(self, texts, pairs=None):
         """Predict the labels or tags of texts.
 

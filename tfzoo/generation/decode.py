@@ -55,7 +55,7 @@ class Generator:
         outputs, state = self.body.step(tokens[:, None], state)
         return self._draw(outputs, number), state
 
-    def _all_of(self, inputs, number, count, end_id, ended, length):
+    def _all_of(self, inputs, number, count, end_ids, ended, length):
         # Returns the next tokens, int32 [count, B]; fewer rows if all texts end earlier.
         tokens, state = self._start_of(inputs, number, length)
 
@@ -64,27 +64,30 @@ class Generator:
 
         def go_on(made, ended, tokens, drawn, state):
             tokens, state = self._step_of(tokens, state, number + made)
-            tokens = tf.where(ended, end_id, tokens)
-            return made + 1, ended | (tokens == end_id), tokens, drawn.write(made, tokens), state
+            tokens = tf.where(ended, end_ids[0], tokens)
+            return made + 1, ended | ends(tokens), tokens, drawn.write(made, tokens), state
 
-        tokens = tf.where(ended, end_id, tokens)
+        def ends(tokens):
+            return tf.reduce_any(tokens[:, None] == end_ids, axis=1)
+
+        tokens = tf.where(ended, end_ids[0], tokens)
         drawn = tf.TensorArray(tf.int32, 1, dynamic_size=True, element_shape=tokens.shape).write(0, tokens)
-        begin = tf.constant(1), ended | (tokens == end_id), tokens, drawn, state
+        begin = tf.constant(1), ended | ends(tokens), tokens, drawn, state
         made, *_, drawn, _ = tf.while_loop(more, go_on, begin, parallel_iterations=1)
         return drawn.stack()[:made]
 
-    def generate(self, prompts, max_new_tokens, end_id=None, source=None):
+    def generate(self, prompts, max_new_tokens, end_ids=(), source=None):
         """Generate in one graph.
 
         Args:
             prompts: list of B lists of int, each of one or more ids, of which the last max_length - 1 are seen; for an
                 encoder-decoder the start of the target.
             max_new_tokens: int.
-            end_id: int; a row ends when it draws this id, and generation ends when all rows have. None: never early.
+            end_ids: tuple of int; a row ends when it draws one of them, and generation ends when all rows have.
             source: dict of encoder_token_ids and encoder_padding_mask, int32 [B, S], for an encoder-decoder.
 
         Returns:
-            int32 [B, N], N <= max_new_tokens; rows that have ended repeat end_id.
+            int32 [B, N], N <= max_new_tokens; rows that have ended repeat the first of end_ids.
 
         Raises:
             ConfigError: no or empty prompts, ids outside the vocabulary, or max_new_tokens below 1.
@@ -92,17 +95,17 @@ class Generator:
         """
         texts = self._open(prompts, max_new_tokens, source)
         parts, made, ended = [], 0, np.zeros(len(texts.known), bool)
-        end = tf.constant(-1 if end_id is None else end_id)
+        end = tf.constant(end_ids or (-1,))
         while made < max_new_tokens and not ended.all():
             inputs, count, length = texts.segment(max_new_tokens - made)
             found = self._all(inputs, tf.constant(made), tf.constant(count), end, tf.constant(ended), length).numpy()
             texts.extend(found)
             parts.append(found)
             made += len(found)
-            ended |= False if end_id is None else (found == end_id).any(0)
+            ended |= np.isin(found, end_ids).any(0)
         return np.concatenate(parts).T
 
-    def stream(self, prompts, max_new_tokens, end_id=None, source=None):
+    def stream(self, prompts, max_new_tokens, end_ids=(), source=None):
         """Generate like `generate`, but yield the next token of each row, int32 [B], as soon as it is drawn."""
         texts = self._open(prompts, max_new_tokens, source)
         made, ended = 0, np.zeros(len(texts.known), bool)
@@ -110,8 +113,8 @@ class Generator:
             inputs, count, length = texts.segment(max_new_tokens - made)
             tokens, state = self._start(inputs, tf.constant(made), length)
             for number in range(made + 1, made + count + 1):
-                row = np.where(ended, 0 if end_id is None else end_id, tokens.numpy()).astype(np.int32)
-                ended |= False if end_id is None else row == end_id
+                row = np.where(ended, next(iter(end_ids), 0), tokens.numpy()).astype(np.int32)
+                ended |= np.isin(row, end_ids)
                 texts.extend(row[None])
                 yield row
                 if ended.all() or number == made + count:
