@@ -1,4 +1,4 @@
-"""The contract of the scripts: flags, one-line errors, exit codes, the results as the last line."""
+"""What all scripts share: flags, one-line errors, exit codes, and results as the last line of output."""
 import json
 import os
 import signal
@@ -8,17 +8,17 @@ import traceback
 
 from absl import flags
 
-PATHS = ("init", "tokenizer", "data", "eval_data", "output_dir", "output")  # flags that may be one
+PATHS = ("init", "tokenizer", "data", "eval_data", "output_dir", "output")  # flags that may hold a path
 EXIT_FLAGS, EXIT_DATA, EXIT_MISSING, EXIT_INTERNAL, EXIT_WRITE, EXIT_INTERRUPTED = 1, 65, 66, 70, 74, 75
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Flags:
-    """The flags of one script, defined in groups, parsed from words.
+    """The flags of one script, defined in groups and parsed from command-line arguments.
 
     Args:
         name: str, the script's name.
-        about: str, its docstring; the first line is the summary of --help.
+        about: str, the script's docstring, shown at the top of --help.
     """
 
     def __init__(self, name, about):
@@ -27,11 +27,20 @@ class Flags:
         self.groups, self.required = [], []
 
     def group(self, title):
-        """Begin a group of --help."""
+        """Start a new group of flags in --help."""
         self.groups.append((title, []))
 
     def add(self, kind, name, default, text, required=False, **limits):
-        """Define a flag: kind is "string", "integer", "float", "bool", "enum" or "multi_string"."""
+        """Define a flag in the current group.
+
+        Args:
+            kind: str: "string", "integer", "float", "bool", "enum" or "multi_string".
+            name: str, without the dashes.
+            default: value; None for no value.
+            text: str, the description in --help.
+            required: bool, whether `parse` refuses to go without it.
+            limits: for "enum" `allowed`, list of str; for numbers `lower_bound` and `upper_bound`.
+        """
         define = getattr(flags, {"bool": "DEFINE_boolean"}.get(kind, f"DEFINE_{kind}"))
         if kind == "enum":
             define(name, default, limits.pop("allowed"), text, flag_values=self.values)
@@ -42,17 +51,27 @@ class Flags:
             self.required.append(name)
 
     def parse(self, words):
-        """Return the values; raises flags.Error with one line for wrong words."""
+        """Parse command-line arguments.
+
+        Args:
+            words: list of str, the arguments after the script's name.
+
+        Returns:
+            flags.FlagValues; the value of --name is `.name`.
+
+        Raises:
+            flags.Error: unknown, malformed, out-of-range, missing or leftover arguments, in one line.
+        """
         left = self.values([self.name, *words])[1:]
         if left:
-            raise flags.Error(f"leftover words {' '.join(left)}: flags are written --name=value")
+            raise flags.Error(f"unexpected arguments {' '.join(left)}: flags are written --name=value")
         for name in self.required:
             if not self.values[name].value:
-                raise flags.Error(f"--{name} is missing: python -m experiments.{self.name} --help says what it takes")
+                raise flags.Error(f"--{name} is missing: see python -m experiments.{self.name} --help")
         return self.values
 
     def help(self):
-        """Return the text of --help."""
+        """Return the text of --help: str."""
         lines = [self.about.strip(), "", f"usage: python -m experiments.{self.name} --flag=value ... "
                  "[--flagfile=experiments/flags/NAME.flags]"]
         for title, members in self.groups:
@@ -69,15 +88,16 @@ class Flags:
 
 
 def given(values):
-    """Return the flags that were given, in words or a flagfile, and not left at their defaults: dict of values."""
+    """Return the flags set on the command line or in a flagfile, not those left at their defaults: dict of values."""
     return {name: values[name].value for name in values if values[name].present and name not in ("flagfile", "undefok")}
 
 
 def import_tensorflow():
     """Import TensorFlow and tfzoo without TensorFlow's start-up lines, and let GPU memory grow.
 
-    They come from C++ before any log level holds, so the descriptor itself is turned away while the libraries load. A
-    signal waits until then: amid an import it leaves modules that are half there, or becomes another error.
+    C++ prints those lines before any log level takes effect, so stderr's file descriptor is redirected while the
+    libraries load. Signals are blocked meanwhile: one that interrupts an import leaves half-initialized modules or
+    surfaces as an unrelated error.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -85,33 +105,44 @@ def import_tensorflow():
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     os.dup2(nowhere, 2)
     try:
-        import tfzoo.backend  # noqa: F401  first: whatever imports another backend of Keras would say less
+        import tfzoo.backend  # noqa: F401  first: its error about a wrong Keras backend is the clearest
         import tensorflow as tf
-        import tensorflow_text  # noqa: F401  it has start-up lines of its own
+        import tensorflow_text  # noqa: F401  it prints start-up lines too
         import tfzoo  # noqa: F401
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    tf.get_logger().setLevel("ERROR")  # notes on devices and traces are for its developers
+    tf.get_logger().setLevel("ERROR")  # its notes on devices and tracing do not concern users
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
 
 
 def output_path(path):
-    """Return --output as a pathlib.Path, None without it; raise OSError where it names a file in no folder."""
+    """Check the path of --output.
+
+    Args:
+        path: str, or None or "" if --output is not given.
+
+    Returns:
+        pathlib.Path, or None.
+
+    Raises:
+        ConfigError: an address such as gs:// instead of a local path.
+        OSError: the parent folder does not exist.
+    """
     if not path:
         return None
     from tfzoo.files import local_path
     path = local_path(path, "--output")
     if not path.absolute().parent.is_dir():
-        raise OSError(f"--output={path}: {path.absolute().parent} is no folder; make it first, or name another")
+        raise OSError(f"--output={path}: {path.absolute().parent} is not a folder; create it, or choose another path")
     return path
 
 
 def _check_paths(values):
-    """Raise ConfigError for addresses of kinds that are not supported, before any work."""
+    # Refuse unsupported addresses, such as gs://, before any work.
     from tfzoo.files import local_path
     for name in PATHS:
         if name in values and values[name].value:
@@ -119,7 +150,7 @@ def _check_paths(values):
 
 
 def fail(name, line):
-    """Print the one line with which a script ends, to stderr, even where that is a file on a full disk."""
+    """Print a script's final error line to stderr; ignore errors of writing it, such as a log on a full disk."""
     try:
         print(f"{name}: {line}", file=sys.stderr, flush=True)
     except OSError:
@@ -127,8 +158,7 @@ def fail(name, line):
 
 
 def _code_of(error):
-    """Return the exit code of an error that has one line, or None."""
-    if isinstance(error, KeyboardInterrupt):  # amid an import perhaps, after which tfzoo cannot be imported
+    if isinstance(error, KeyboardInterrupt):  # first: after an interrupted import, tfzoo cannot be imported
         return EXIT_INTERRUPTED
     from tfzoo import errors
     for kind, code in ((errors.ConfigError, EXIT_FLAGS), (errors.DataError, EXIT_DATA),
@@ -142,10 +172,10 @@ def _code_of(error):
 
 def _line_of(error):
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted: run the same command again; training goes on from its last checkpoint, if any"
+        return "interrupted: rerun the same command; training resumes from its latest checkpoint, if there is one"
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        advice = "; check that the path is right, can be written and has space"
+        advice = "; check that the path is right and writable and that the disk has space"
         return f"{place}{error.strerror}{'' if isinstance(error, FileNotFoundError) else advice}"
     return " ".join(str(error).split())
 
@@ -155,9 +185,9 @@ def execute(script, run, words, results_to=None):
 
     Args:
         script: Flags.
-        run: callable of the flags' values, returns the results: a dict.
-        words: list of str, the command line without the script.
-        results_to: stream of the results' JSON line; None is stdout.
+        run: callable(values) -> dict, takes the parsed flags and returns the results.
+        words: list of str, the command-line arguments after the script's name.
+        results_to: stream for the JSON line with the results; None for stdout.
 
     Returns:
         int, the exit code.
@@ -168,7 +198,7 @@ def execute(script, run, words, results_to=None):
     try:
         values = script.parse(words)
     except flags.CantOpenFlagFileError as error:
-        fail(script.name, f"{' '.join(str(error).split())}: name a file of flags")
+        fail(script.name, f"{' '.join(str(error).split())}: give an existing file of flags")
         return EXIT_MISSING
     except flags.Error as error:
         fail(script.name, " ".join(str(error).split()))
@@ -183,7 +213,7 @@ def execute(script, run, words, results_to=None):
         results = run(values)
         print(json.dumps(results), file=results_to or sys.stdout, flush=True)
         return 0
-    except BrokenPipeError:  # the reader, as `head`, has had enough
+    except BrokenPipeError:  # the reader, such as `head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_WRITE
     except BaseException as error:
@@ -202,17 +232,17 @@ def _internal(script, error):
         fail(script.name, "out of memory: lower --batch_size or --max_length, or raise --accumulate_steps")
         return EXIT_INTERNAL
     traceback.print_exception(error)
-    fail(script.name, f"an error of tfzoo's own ({type(error).__name__}): please report it with the lines above")
+    fail(script.name, f"internal error of tfzoo ({type(error).__name__}): please report it with the lines above")
     return EXIT_INTERNAL
 
 
 def main(script, run, results_to=None):
-    """Run a script with the words of the command line and end the process with its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, until training takes care of both
+    """Run a script with the arguments of the command line and end the process with its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, until training installs its own handlers
     code = execute(script, run, sys.argv[1:], results_to)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:  # a log on a full disk
             code = code or (EXIT_WRITE if stream is sys.stdout else 0)
-    os._exit(code)  # TensorFlow's threads may hold an interpreter that ends by itself for seconds
+    os._exit(code)  # a normal exit may wait seconds for TensorFlow's threads

@@ -1,6 +1,7 @@
-"""Convert a model's folder to another form: tfzoo's own, or Hugging Face's, which transformers loads.
+"""Convert a model to tfzoo's own format, or to Hugging Face's, which transformers loads.
 
-    python -m experiments.convert --init=runs/reviews --format=huggingface --output_dir=reviews-hf
+    python -m experiments.convert --init=runs/reviews --output_dir=reviews-hf
+    python -m experiments.convert --init=hf:openai-community/gpt2 --format=tfzoo --output_dir=gpt2
 """
 from experiments import app, groups
 
@@ -9,9 +10,9 @@ def make_flags():
     script = app.Flags("convert", __doc__)
     groups.loading(script)
     script.group("running")
-    script.add("enum", "format", "huggingface", "What to write: tfzoo or huggingface.",
+    script.add("enum", "format", "huggingface", "The format to write.",
                allowed=["tfzoo", "huggingface"])
-    script.add("string", "output_dir", None, "The new folder; must not be there yet.", required=True)
+    script.add("string", "output_dir", None, "The folder to create; it must not exist yet.", required=True)
     return script
 
 
@@ -22,10 +23,10 @@ def run(values):
     from tfzoo.progress import tell
     folder = local_path(values.output_dir, "--output_dir")
     if folder.exists():
-        raise ConfigError(f"--output_dir={folder} is there already: name a new folder")
+        raise ConfigError(f"--output_dir={folder} exists already: choose a new folder")
     loaded = load(values.init)
     if loaded.dropped:
-        tell(f"dropped {len(loaded.dropped)} tensor(s) of other heads, as {loaded.dropped[0]}")
+        tell(f"dropped {len(loaded.dropped)} tensor(s) of other heads, such as {loaded.dropped[0]}")
     save(loaded, folder, values.format)
     return {"output_dir": str(folder), "format": values.format, "model": loaded.config["model"],
             "task": loaded.config["task"], "parameters": loaded.model.count_params()}

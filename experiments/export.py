@@ -1,8 +1,13 @@
 """Export a model as a SavedModel with its tokenizer inside: strings in, labels and probabilities or tags out.
 
+    python -m experiments.export --init=runs/reviews --output_dir=served
+
+In Python:
     import tensorflow as tf, tensorflow_text
-    serve = tf.saved_model.load("exported").signatures["serving_default"]
+    serve = tf.saved_model.load("served").signatures["serving_default"]
     serve(text=tf.constant(["a fine film"]))["label"]
+
+Every signature also returns `cut` [B]: the number of tokens of each text that did not fit.
 """
 from experiments import app, groups
 
@@ -11,7 +16,8 @@ def make_flags():
     script = app.Flags("export", __doc__)
     groups.loading(script)
     script.group("running")
-    script.add("string", "output_dir", None, "The SavedModel's folder; must be new or empty.", required=True)
+    script.add("string", "output_dir", None, "The folder to write the SavedModel to; it must be new or empty.",
+               required=True)
     return script
 
 

@@ -1,4 +1,10 @@
-"""Fine-tune a pretrained model on a task, or train one on it from scratch."""
+"""Fine-tune a pretrained model on a task, or train one from scratch.
+
+    python -m experiments.finetune --init=runs/bert --data=reviews.jsonl --eval_fraction=0.1 \\
+        --output_dir=runs/reviews
+
+Rerun the same command to resume a run that was stopped.
+"""
 from experiments import app, groups
 
 

@@ -1,4 +1,7 @@
-"""Let a causal language model write on from a prompt; the text comes to stdout as it is made."""
+"""Continue a prompt with a causal language model; the text is streamed to stdout.
+
+    python -m experiments.generate --init=runs/gpt --prompt="Once upon a time" --temperature=0.8 --top_p=0.95
+"""
 import sys
 
 from experiments import app, groups
@@ -8,17 +11,19 @@ def make_flags():
     script = app.Flags("generate", __doc__)
     groups.loading(script)
     script.group("generation")
-    script.add("string", "prompt", "", "What to write on from; without it from the beginning of a text. - reads it "
-               "from standard input.")
-    script.add("integer", "max_new_tokens", 200, "At most so many tokens.", lower_bound=1)
-    script.add("float", "temperature", 1.0, "0 always takes the likeliest token; 1 draws as the model has learned.",
+    script.add("string", "prompt", "", "The text to continue; if omitted, a new text is started. - reads it from "
+               "standard input.")
+    script.add("integer", "max_new_tokens", 200, "Generate at most this many tokens.", lower_bound=1)
+    script.add("float", "temperature", 1.0, "0 always takes the most likely token; 1 samples from the model's own "
+               "distribution.",
                lower_bound=0.0)
-    script.add("integer", "top_k", 0, "Draw from the so many likeliest tokens; 0 from all.", lower_bound=0)
-    script.add("float", "top_p", 1.0, "Draw from the likeliest tokens that reach this probability together.",
+    script.add("integer", "top_k", 0, "Sample from this many most likely tokens; 0: from all.", lower_bound=0)
+    script.add("float", "top_p", 1.0, "Nucleus sampling: sample from the most likely tokens that together reach "
+               "this probability.",
                lower_bound=0.0, upper_bound=1.0)
-    script.add("integer", "seed", 0, "Decides the draw.", lower_bound=0,
+    script.add("integer", "seed", 0, "Seed of the sampling.", lower_bound=0,
                upper_bound=groups.SETTINGS.SEEDS)
-    script.add("string", "output", None, "A file for the text, which appears when it is whole; without it stdout.")
+    script.add("string", "output", None, "A file for the text, written when it is complete; default: stdout.")
     script.group("running")
     groups.precision(script)
     return script
@@ -35,17 +40,17 @@ def run(values):
     from tfzoo.training.settings import POLICIES
     loaded = load(values.init, POLICIES[values.precision])
     if loaded.config["task"] != "causal_lm":
-        raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: needed is causal_lm")
+        raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: give a causal_lm model")
     output = app.output_path(values.output)
     sampling = Sampling(values.temperature, values.top_k, values.top_p, values.seed)
     prompt = sys.stdin.read() if values.prompt == "-" else values.prompt
     tokens = loaded.check_tokenizer().beginning(loaded.tokenizer.encode([prompt])[0].numpy())
     if len(tokens) >= loaded.model.body.config["max_length"]:
-        tell(f"the prompt has {len(tokens):,} tokens, the model sees the last "
-             f"{loaded.model.body.config['max_length'] - 1:,} of them")
+        tell(f"the prompt has {len(tokens):,} tokens; the model sees only the last "
+             f"{loaded.model.body.config['max_length'] - 1:,}")
     begin, made, shown, out = time.perf_counter(), [], 0, [] if output else sys.stdout
     _put(out, prompt)
-    # Where the tokenizer keeps no blank at the end of a text, the one of the prompt parts it from what follows.
+    # If the tokenizer drops a trailing blank, the prompt's own already separates it from the continuation.
     parted = prompt[-1:].isspace() and not loaded.tokenizer.decode([tokens])[0][-1:].isspace()
 
     def added():
@@ -58,7 +63,7 @@ def run(values):
             break
         made.append(int(token[0]))
         text = added()
-        if not text.endswith("\ufffd"):  # a character of several tokens may not be whole yet
+        if not text.endswith("\ufffd"):  # a character of several tokens may be incomplete
             _put(out, text[shown:])
             shown = len(text)
     _put(out, added()[shown:] + "\n")

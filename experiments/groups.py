@@ -1,6 +1,6 @@
-"""The flags that several scripts share: the same word with the same meaning everywhere.
+"""Flags that several scripts share, so that a name means the same everywhere.
 
-Those of training are the library's settings, with its defaults and its text.
+The flags of training are the library's settings, with its defaults and descriptions.
 """
 import dataclasses
 import importlib.util
@@ -8,7 +8,7 @@ import pathlib
 
 
 def _read_settings():
-    """Return the module tfzoo.training.settings, without its packages: they would import TensorFlow."""
+    # Load tfzoo.training.settings by its path: importing its packages would import TensorFlow.
     package = pathlib.Path(importlib.util.find_spec("tfzoo").origin).parent
     spec = importlib.util.spec_from_file_location("settings", package / "training" / "settings.py")
     module = importlib.util.module_from_spec(spec)
@@ -21,7 +21,13 @@ PRECISIONS = list(SETTINGS.POLICIES)
 
 
 def training(script, tasks, default):
-    """Add the settings of training that these tasks have, one of which is the script's default."""
+    """Add the settings of training that apply to some of the tasks.
+
+    Args:
+        script: app.Flags.
+        tasks: tuple of str, the tasks that the script allows.
+        default: str, the default of --task.
+    """
     for field in dataclasses.fields(SETTINGS.Settings):
         own, title = field.metadata["tasks"], field.metadata["begins"]
         if title:
@@ -34,7 +40,7 @@ def training(script, tasks, default):
 
 
 def shared(script, *names):
-    """Add settings of training that mean the same in another script."""
+    """Add settings of training, by name, to a script that does not train."""
     for name in names:
         _add(script, SETTINGS.Settings.__dataclass_fields__[name])
 
@@ -49,19 +55,20 @@ def _add(script, field, required=False):
 
 
 def precision(script):
-    """Add what numbers a saved model computes with."""
-    script.add("enum", "precision", "auto", "auto: what it was trained with; or float32, bfloat16.",
+    """Add --precision, the floating-point type that a saved model computes in."""
+    script.add("enum", "precision", "auto", "The type to compute in. auto: the one that the model was trained in.",
                allowed=PRECISIONS)
 
 
 def computing(script):
-    """Add how a saved model computes."""
+    """Add --precision and --xla."""
     precision(script)
-    script.add("enum", "xla", "auto", "Compile the forward pass. auto: on a GPU or TPU.", allowed=["auto", "on", "off"])
+    script.add("enum", "xla", "auto", "Compile the forward pass with XLA. auto: only on a GPU or TPU.",
+               allowed=["auto", "on", "off"])
 
 
-def loading(script, about="The folder of a finished run, or its model/; or one of Hugging Face's transformers with "
-            "safetensors, hf:ID of their hub, or keras_nlp:PRESET."):
-    """Add the model to use."""
+def loading(script, about="The model: the folder of a finished run or one that tfzoo.save wrote; a folder of "
+            "transformers or sentence-transformers; hf:ID on the Hugging Face hub; or keras_nlp:PRESET."):
+    """Add --init, the model to use."""
     script.group("what")
     script.add("string", "init", None, about, required=True)

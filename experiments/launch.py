@@ -1,12 +1,13 @@
-"""Start the workers of a multi-worker run on one machine, and end them together.
+"""Start the workers of a multi-worker run on one machine, and stop them together.
 
-    python -m experiments.launch --workers=2 -- finetune --data=reviews --output_dir=runs/reviews ...
+    python -m experiments.launch --workers=2 -- finetune --init=runs/bert --data=reviews \\
+        --output_dir=runs/reviews
 
-What follows -- is the script and its flags, with --strategy=multi_worker where they name no strategy. The
-output of every worker goes to standard error, each line behind the worker's name; the results of worker 0 are
-the only line of standard output. The exit code is that of the first worker that failed, which ends the others
-too. Ctrl-C lets all workers save a checkpoint and end (exit code 75: the same command goes on from it); a
-second one kills them.
+After -- come the script (pretrain or finetune) and its flags; --strategy=multi_worker is added unless a
+strategy is given. The output of all workers goes to stderr, each line prefixed with its worker; stdout gets
+only the results of worker 0. If a worker fails, the others are stopped and the exit code is that worker's.
+Ctrl-C makes all workers save a checkpoint and exit with code 75 (rerun the same command to resume); a second
+one kills them.
 """
 import ctypes
 import json
@@ -28,11 +29,11 @@ from experiments.app import fail
 SCRIPTS = ("pretrain", "finetune")
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 USAGE = f"python -m experiments.launch --workers=2 -- {'|'.join(SCRIPTS)} --flag=value ..."
-GRACE = 15  # seconds in which the others may end by themselves when one has failed
-SAVING = 120  # the same when it was interrupted: the others are saving, and a signal would make them drop it
+GRACE = 15  # seconds that the others have to end by themselves after one has failed
+SAVING = 120  # the same after an interruption: the others are saving, and a signal would abort that
 TERM_TO_KILL = 5  # seconds from SIGTERM to SIGKILL
-DRAIN = 1  # seconds of silence after which a pipe that outlives its worker is left
-LOOK = 0.5  # seconds between two looks for signals: one that comes just before a wait does not end the wait
+DRAIN = 1  # seconds of silence after which a pipe that outlives its worker is abandoned
+LOOK = 0.5  # seconds between checks for signals: one that arrives just before a wait does not end the wait
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
@@ -44,28 +45,38 @@ def make_flags():
 
 
 def parse(words):
-    """Return (count of workers, script, its words); raises flags.Error with one line for wrong words."""
+    """Parse the command line.
+
+    Args:
+        words: list of str, the arguments after the script's name.
+
+    Returns:
+        (int, the number of workers; str, the script to run; list of str, its arguments).
+
+    Raises:
+        flags.Error: wrong arguments, in one line.
+    """
     if "--" not in words:
-        raise flags.Error(f"no -- among the words: write {USAGE}")
+        raise flags.Error(f"no -- among the arguments: use {USAGE}")
     at = words.index("--")
     values = make_flags().parse(words[:at])
     if at + 1 == len(words):
-        raise flags.Error(f"no script after --: write {USAGE}")
+        raise flags.Error(f"no script after --: use {USAGE}")
     script, words = words[at + 1], words[at + 2:]
     if script not in SCRIPTS:
-        raise flags.Error(f"{script} cannot have several workers: allowed after -- are {', '.join(SCRIPTS)}")
+        raise flags.Error(f"{script} cannot run on several workers: allowed after -- are {', '.join(SCRIPTS)}")
     if not any(re.match("--?strategy(=|$)", word) for word in words):
         words = [*words, "--strategy=multi_worker"]
     return values.workers, script, words
 
 
 def command_of(script, words):
-    """Return the command that starts a worker."""
+    """Return the command that starts a worker: list of str."""
     return [sys.executable, "-m", f"experiments.{script}", *words]
 
 
 def environments(count):
-    """Return the environment of each worker: its place in the cluster, and its share of the cores where none is set."""
+    """Return each worker's environment: its TF_CONFIG, and its share of the cores unless thread counts are set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // count))
     common = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, **os.environ,
@@ -76,7 +87,7 @@ def environments(count):
 
 
 def free_ports(count):
-    """Return ports of this machine that nothing listens on."""
+    """Return free ports of this machine: list of int."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:
@@ -85,21 +96,21 @@ def free_ports(count):
 
 
 def _dies_with_this_process():
-    """Return what a child calls before it becomes the worker, or None where the system has no such thing."""
+    # A preexec_fn that makes the kernel kill the child when its parent thread ends; None except on Linux.
     if not sys.platform.startswith("linux"):
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def call():
         prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-        if os.getppid() != parent:  # it was killed before the call
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(128 + signal.SIGKILL)
 
     return call
 
 
 def _write(descriptor, data):
-    # Past Python's own streams: their locks, held by a thread that is blocked, would stop the interpreter's end.
+    # Bypass Python's streams: a blocked thread that holds their lock would keep the interpreter from exiting.
     while data:
         data = data[os.write(descriptor, data):]
 
@@ -113,7 +124,7 @@ class _Log:
             try:
                 _write(2, b"".join(prefix + line + b"\n" for line in lines))
             except OSError:
-                pass  # nobody reads it any more, or its disk is full: the run is worth more than its log
+                pass  # closed, or on a full disk: the run matters more than its log
 
 
 class _Copy(threading.Thread):
@@ -136,7 +147,7 @@ class _Copy(threading.Thread):
                 self.log.write(self.prefix, lines)
 
     def finish(self):
-        # However slowly the log takes them; but a stray process may hold the pipe open for ever.
+        # Copy everything, however slow the log is, but give up on a pipe that a stray process keeps open.
         begin = time.monotonic()
         while self.is_alive():
             self.join(0.05)
@@ -146,11 +157,11 @@ class _Copy(threading.Thread):
 
 
 class Cluster:
-    """Workers that start together and end together.
+    """Workers that start and end together.
 
     Args:
-        command: list of str, starts a worker.
-        environments: list of dict of str, the environment of each worker.
+        command: list of str, the command that starts a worker.
+        environments: list of dict of str to str, the environment of each worker.
     """
 
     def __init__(self, command, environments):
@@ -159,15 +170,15 @@ class Cluster:
         self.processes, self.copies = [], []
 
     def run(self):
-        """Start the workers and wait for all of them; to be called in the main thread.
+        """Start the workers and wait for all of them. Call it from the main thread.
 
         Returns:
-            (int, the exit code: 0 or that of the first worker that failed; bytes, the last line that worker 0 wrote to
-            its standard output, or None).
+            (int, 0 or the exit code of the first worker that failed; bytes, the last line that worker 0 wrote to
+            stdout, or None).
 
         Raises:
-            OSError: a worker could not be started.
-            SystemExit: a second signal came; the workers are killed.
+            OSError: a worker cannot be started.
+            SystemExit: a second signal arrived; the workers are killed.
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
@@ -183,14 +194,14 @@ class Cluster:
     def _note(self, number, frame):
         self.signals.append(number)
         if len(self.signals) > 1:
-            for other in (signal.SIGINT, signal.SIGTERM):  # a third one must not stop the killing
+            for other in (signal.SIGINT, signal.SIGTERM):  # a third one must not interrupt the cleanup
                 signal.signal(other, signal.SIG_IGN)
             raise SystemExit(128 + number)
         self.events.put((None, number))
 
     def _start(self):
-        # All before the first thread: a child of a process with threads may meet a lock that nobody opens. And from
-        # the main thread: the kernel kills the workers when the thread that started them ends.
+        # Start all workers before the first thread, since a fork of a threaded process may inherit a locked lock, and
+        # from the main thread, since the kernel kills the workers when the thread that started them ends.
         for environment in self.environments:
             self.processes.append(subprocess.Popen(
                 self.command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -216,8 +227,8 @@ class Cluster:
                     self._send(plan.pop(0)[1])
                 continue
             if index is None:
-                self._say(f"{signal.Signals(value).name} came: the workers get SIGTERM, to save and end; a second "
-                          "signal kills them")
+                self._say(f"received {signal.Signals(value).name}: sending SIGTERM so that the workers save and end; a "
+                          "second signal kills them")
                 self._send(signal.SIGTERM)
                 continue
             running -= 1
@@ -233,17 +244,17 @@ class Cluster:
 
     def _send(self, number):
         for process in self.processes:
-            process.send_signal(number)  # none to those that have ended
+            process.send_signal(number)  # does nothing if it has ended
 
     def _say(self, line):
         self.log.write(b"launch: ", [line.encode()])
 
 
 def execute(words):
-    """Parse the words, run the workers, print the results.
+    """Parse the command line, run the workers, print the results.
 
     Args:
-        words: list of str, the command line without the script.
+        words: list of str, the arguments after the script's name.
 
     Returns:
         int, the exit code.
@@ -255,10 +266,10 @@ def execute(words):
     try:
         workers, script, words = parse(words)
         if os.environ.get("TF_CONFIG"):
-            raise flags.Error("TF_CONFIG is set, so this process is a worker of a cluster already: unset it, or run "
+            raise flags.Error("TF_CONFIG is set, so this process already belongs to a cluster: unset it, or run "
                               f"python -m experiments.{script} on each machine")
     except flags.CantOpenFlagFileError as error:
-        fail("launch", f"{' '.join(str(error).split())}: name a file of flags")
+        fail("launch", f"{' '.join(str(error).split())}: give an existing file of flags")
         return app.EXIT_MISSING
     except flags.Error as error:
         fail("launch", " ".join(str(error).split()))
@@ -266,20 +277,20 @@ def execute(words):
     try:
         code, results = Cluster(command_of(script, words), environments(workers)).run()
     except OSError as error:
-        fail("launch", f"{workers} workers cannot be started ({error}): try fewer")
+        fail("launch", f"cannot start {workers} workers ({error}): try fewer")
         return app.EXIT_INTERNAL
     if code == 0 and results is not None:
         try:
             _write(1, results + b"\n")
         except OSError as error:
-            fail("launch", f"the results cannot be written to standard output ({error.strerror}); the run itself is "
-                 "done")
+            fail("launch", f"cannot write the results to stdout ({error.strerror}); the run itself is "
+                 "complete")
             return app.EXIT_WRITE
     return code
 
 
 def main():
-    """Launch with the words of the command line and end the process with the exit code."""
+    """Launch with the arguments of the command line and end the process with the exit code."""
     sys.exit(execute(sys.argv[1:]))
 
 

@@ -1,9 +1,10 @@
-"""List the models: sizes, parameters, memory of weights, training and cache, and the original weights.
+"""List the models: sizes, parameters, memory, and where the original weights come from.
 
-Parameters are those of the body, and of the table of words that some have beside it for the output.
+    python -m experiments.models --name=qwen2
 
-Memory of training is that of float32 weights, gradients and AdamW's two moments, without activations;
-of the cache that of one text of the model's max_length in bfloat16.
+Parameters: those of the body, plus the output projection of language models that do not tie it to the
+embeddings. Memory, without activations: `weights` in float32; `training` for float32 weights, gradients and
+the two moments of AdamW; `cache` for the bfloat16 keys and values of one text of `length` tokens, the longest.
 """
 import sys
 
@@ -13,8 +14,8 @@ from experiments import app
 def make_flags():
     script = app.Flags("models", __doc__)
     script.group("what")
-    script.add("string", "name", "", "Only models whose names contain this.")
-    script.add("bool", "json", False, "One JSON object a line instead of a table.")
+    script.add("string", "name", "", "List only models whose names contain this.")
+    script.add("bool", "json", False, "Print one JSON object per line instead of a table.")
     return script
 
 
@@ -26,15 +27,15 @@ def _size(number):
 
 
 def row_of(name):
-    """Return what is known of a model: dict of plain values; bytes are of float32 weights and a bfloat16 cache."""
+    """Return the facts about a model: dict of JSON values; bytes are of float32 weights and a bfloat16 cache."""
     from tfzoo.models import config_of, count_parameters, family_of
     family, config, count = family_of(name), config_of(name), count_parameters(name)
     if not config.get("tied", True):
-        count += config["vocab_size"] * config["hidden_dim"]  # the head's own table
+        count += config["vocab_size"] * config["hidden_dim"]  # the untied output projection
     heads = config.get("num_kv_heads") or config["num_heads"]
     width = config.get("head_dim") or config["hidden_dim"] // config["num_heads"]
     traits = family.body.traits_of(config)
-    stacks = traits.cached + traits.source  # of keys and values that are kept
+    stacks = traits.cached + traits.source  # pairs of cached keys and values per layer
     cached = 2 * 2 * stacks * config["num_layers"] * heads * width * config["max_length"]
     source, licence = family.origin_of(name)
     return {"name": name, "layers": config["num_layers"], "width": config["hidden_dim"], "heads": config["num_heads"],
@@ -49,7 +50,7 @@ def run(values):
     from tfzoo.models import list_models
     names = [name for name in list_models() if values.name in name]
     if not names:
-        raise ConfigError(f"--name={values.name}: no model's name contains it; without it all are listed")
+        raise ConfigError(f"--name={values.name}: no model's name contains it; omit --name to list all")
     form = "{:<20} {:>6} {:>6} {:>5} {:>8} {:>16} {:>8} {:>8} {:>8}  {}"
     if not values.json:
         print(form.format("name", "layers", "width", "heads", "length", "parameters", "weights", "training", "cache",

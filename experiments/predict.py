@@ -1,8 +1,9 @@
-"""Answer the texts of a file or of standard input, or turn them into vectors, in their order and in flat memory.
+"""Predict labels, tags or embeddings for the texts of a file or of standard input, in constant memory.
 
-One JSON object a line:
     cat reviews.txt | python -m experiments.predict --init=runs/reviews > answers.jsonl
     python -m experiments.predict --init=all-MiniLM-L6-v2 --task=embedding --data=texts.txt > vectors.jsonl
+
+The output has one JSON object per text, in the order of the input.
 """
 import itertools
 import sys
@@ -13,23 +14,23 @@ from experiments import app, groups
 def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
-    script.add("enum", "task", "auto", "auto: what the model was taught, classification (label and probabilities) or "
-               "tagging (tokens, tags and entities); embedding: vectors of an encoder or decoder, as a "
-               "sentence-transformers folder says, else the mean over the tokens.",
+    script.add("enum", "task", "auto", "auto: the task of the model, classification (label and probabilities) or "
+               "tagging (tokens, tags and entities). embedding: one vector per text, from an encoder or decoder, made "
+               "as a sentence-transformers folder specifies, otherwise the mean over the tokens.",
                allowed=["auto", *groups.SETTINGS.FINETUNING, "embedding"])
     script.group("data")
-    script.add("string", "data", "-", "A .txt (one text a line), .jsonl, .tsv or .csv (also .gz); - is standard input "
-               "with one text a line, -.jsonl with one object a line. Of tagging also a .conll, or .jsonl with tokens.")
+    script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file, or for tagging a .conll "
+               "file or .jsonl with tokens, each also as .gz. -: standard input, one text per line; -.jsonl: standard "
+               "input, one JSON object per line.")
     groups.shared(script, "max_bad_rows")
-    script.add("string", "output", None, "A file for the answers, which appears when it is whole; without it stdout.")
+    script.add("string", "output", None, "A file for the output, written when it is complete; default: stdout.")
     script.group("running")
-    script.add("integer", "batch_size", 32, "Texts of a batch.", lower_bound=1)
+    script.add("integer", "batch_size", 32, "Texts per batch.", lower_bound=1)
     groups.computing(script)
     return script
 
 
 def _answers(loaded, rows, batch_size, xla, counts):
-    """Yield one dict for each row."""
     from tfzoo.tasks.predictor import Predictor
     loaded.check_answers()
     predictor, rows = Predictor(loaded.model, loaded.tokenizer, loaded.config["max_length"], xla), iter(rows)
@@ -41,7 +42,7 @@ def _answers(loaded, rows, batch_size, xla, counts):
 
 
 def _has_tokens(loaded, path):
-    """Return whether a file has sentences in words, as a tagging model reads them."""
+    # Whether the file holds sentences that are split into words already.
     import json
 
     from tfzoo.data.readers import SENTENCE_ENDINGS, Lines, ending_of
@@ -53,12 +54,11 @@ def _has_tokens(loaded, path):
     first = next((line for line in Lines(path) if line.strip()), "")
     try:
         return "tokens" in json.loads(first)
-    except (ValueError, TypeError):  # no JSON is reported where it is read
+    except (ValueError, TypeError):  # invalid JSON is reported when it is read
         return False
 
 
 def _vectors(loaded, rows, batch_size, counts):
-    """Yield one dict for each row."""
     rows = iter(rows)
     while batch := list(itertools.islice(rows, batch_size)):
         texts = [row["text"] for row in batch]
@@ -82,11 +82,11 @@ def run(values):
     from tfzoo.training.strategy import choose_xla
     output = app.output_path(values.output)
     if values.task == "embedding" and values.xla == "on":
-        raise ConfigError("--xla=on with --task=embedding: allowed is auto or off, vectors are computed without it")
+        raise ConfigError("--xla=on with --task=embedding: allowed are auto and off, embeddings do without it")
     loaded = load(values.init, POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     if values.task not in ("auto", "embedding", loaded.config["task"]):
-        raise ConfigError(f"--task={values.task}: the model was taught {loaded.config['task']}; omit --task")
+        raise ConfigError(f"--task={values.task}: the model was trained for {loaded.config['task']}; omit --task")
     in_words = values.task != "embedding" and _has_tokens(loaded, values.data)
     read, columns = (read_sentences, ("tokens",)) if in_words else (read_rows, ("text",))
     rows = read(lines, columns, values.max_bad_rows, lambda message: tell(f"skipped: {message}"))
@@ -102,7 +102,7 @@ def run(values):
     if counts["cut"]:
         tell(f"{counts['cut']:,} of {counts['examples']:,} texts were cut at {loaded.config['max_length']} tokens")
     if lines.replaced:
-        tell(f"{lines.replaced:,} bytes that were no UTF-8 were replaced by U+FFFD")
+        tell(f"{lines.replaced:,} bytes that are not UTF-8 were replaced by U+FFFD")
     seconds = time.perf_counter() - begin
     return {**counts, "replaced": lines.replaced, "examples_per_second": round(counts["examples"] / seconds, 2)}
 

@@ -61,7 +61,7 @@ def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F81
     again = tfzoo.load(tmp_path / "again")
     assert np.array_equal(again.embed(["a fine film"]), loaded.embed(["a fine film"]))
     code, _, err = call("convert", f"--init={minilm}", f"--output_dir={tmp_path / 'again'}")
-    assert code == 1 and "is there already" in err
+    assert code == 1 and "exists already" in err
 
 
 @pytest.mark.slow

@@ -266,7 +266,7 @@ def test_a_log_that_nobody_reads_does_not_end_the_run():
     (["--workers=2", "--"], 1, "pretrain|finetune"), (["--", "evaluate"], 1, "allowed after -- are pretrain, finetune"),
     (["--", "--workers=2", "finetune"], 1, "--workers=2"), (["--workers=0", "--", "finetune"], 1, "--workers=0"),
     (["--workers=two", "--", "finetune"], 1, "two"), (["--data=x", "--", "finetune"], 1, "'data'"),
-    (["finetune", "--", "finetune"], 1, "leftover words finetune"),
+    (["finetune", "--", "finetune"], 1, "unexpected arguments finetune"),
     (["--flagfile=/none", "--", "finetune"], 66, "/none")])
 def test_wrong_words_are_one_line(words, code, says, capsys, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
