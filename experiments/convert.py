@@ -9,7 +9,7 @@ from experiments import app, groups
 def make_flags():
     script = app.Flags("convert", __doc__)
     groups.loading(script)
-    script.group("running")
+    script.group("output")
     script.add("enum", "format", "huggingface", "The format to write.",
                allowed=["tfzoo", "huggingface"])
     script.add("string", "output_dir", None, "The folder to create; it must not exist yet.", required=True)

@@ -15,7 +15,7 @@ from experiments import app, groups
 def make_flags():
     script = app.Flags("export", __doc__)
     groups.loading(script)
-    script.group("running")
+    script.group("output")
     script.add("string", "output_dir", None, "The folder to write the SavedModel to; it must be new or empty.",
                required=True)
     return script

@@ -70,5 +70,5 @@ def computing(script):
 def loading(script, about="The model: the folder of a finished run or one that tfzoo.save wrote; a folder of "
             "transformers or sentence-transformers; hf:ID on the Hugging Face hub; or keras_nlp:PRESET."):
     """Add --init, the model to use."""
-    script.group("what")
+    script.group("model")
     script.add("string", "init", None, about, required=True)

@@ -13,7 +13,7 @@ from experiments import app
 
 def make_flags():
     script = app.Flags("models", __doc__)
-    script.group("what")
+    script.group("output")
     script.add("string", "name", "", "List only models whose names contain this.")
     script.add("bool", "json", False, "Print one JSON object per line instead of a table.")
     return script
