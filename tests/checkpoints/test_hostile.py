@@ -85,7 +85,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     ("t5-T5Model", {"scale_decoder_outputs": LINES}, "scale_decoder_outputs is 'a"),
     ("qwen2-Qwen2Model", {"use_sliding_window": True}, "sliding"),
     ("qwen2-Qwen2Model", {"num_key_value_heads": 3}, "num_kv_heads .3. must divide it"),
-    ("llama-LlamaModel", {"head_dim": 7}, "rotary positions need an even width"),
+    ("llama-LlamaModel", {"head_dim": 7}, "head_dim is 7: rotary positions need an even one"),
     ("qwen2-Qwen2Model", {"rope_theta": 7.0, "rope_parameters": {"rope_theta": 8.0}}, "disagree: keep one of them"),
     ("qwen2-Qwen2Model", {"rope_parameters": 3}, "rope_parameters is 3"),
     ("t5-T5Model", {"relative_attention_num_buckets": 3}, "buckets is 3"),
