@@ -33,12 +33,13 @@ def shown(monkeypatch):
     def run(tokenizer, prompt, drawn):
         prompts, out = [], Pieces()
 
-        def stream(self, given, count, end_id):
+        def stream(self, given, count, end_ids):
             prompts.extend(given)
-            return (np.array([token], np.int32) for token in [*drawn, end_id, 5])
+            return (np.array([token], np.int32) for token in [*drawn, *end_ids, 5])
 
         model = types.SimpleNamespace(body=types.SimpleNamespace(config={"max_length": 512}), logits=None)
-        loaded = types.SimpleNamespace(model=model, body=model.body, tokenizer=tokenizer, config={"task": "causal_lm"})
+        loaded = types.SimpleNamespace(model=model, body=model.body, tokenizer=tokenizer, config={"task": "causal_lm"},
+                                       check_tokenizer=lambda: tokenizer, end_ids=(tokenizer.end_id,))
         monkeypatch.setattr("tfzoo.checkpoints.load", lambda *_: loaded)
         monkeypatch.setattr("tfzoo.generation.Generator.__init__", lambda *_: None)
         monkeypatch.setattr("tfzoo.generation.Generator.stream", stream)
