@@ -1,6 +1,6 @@
 """The parity table: each architecture of transformers, in odd sizes, loaded and compared with transformers' outputs.
 
-python -m tests.checkpoints.parity --write                          from the golden files, into docs/models.md
+python -m tests.checkpoints.parity --only=qwen2 --write             from the golden files, into docs/models.md
 python -m tests.checkpoints.parity --pytorch_python=PYTHON --seed=7  live, from fresh random sizes, weights and inputs
 """
 import argparse
@@ -133,7 +133,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pytorch_python")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help="replace the table in docs/models.md")
+    parser.add_argument("--only", help="a family of families.CASES; all without it")
+    parser.add_argument("--write", action="store_true", help="replace these rows of the table in docs/models.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
@@ -144,21 +145,28 @@ def main():
                             f"--out={source}"], check=True, stdout=sys.stderr)
         rows = {}
         for family, architecture in families.CASES:
+            if args.only not in (None, family):
+                continue
             rows[family, architecture] = differences(source / f"{family}-{architecture}.npz",
                                                      folder / f"{family}-{architecture}")
             print(family, architecture, rows[family, architecture], file=sys.stderr)
         if args.pytorch_python:
             subprocess.run([args.pytorch_python, str(GOLDEN / "make_families.py"), f"--seed={args.seed}",
                             f"--check={folder}"], check=True, stdout=sys.stderr)
-        lines = [f"| family | head | architecture | {' | '.join(KINDS)} |", "|" + "---|" * (3 + len(KINDS))]
+        if not rows:
+            parser.error(f"--only={args.only}: allowed are {', '.join(dict(families.CASES))}")
+        table = [f"| family | head | architecture | {' | '.join(KINDS)} |", "|" + "---|" * (3 + len(KINDS))]
+        page, lines = DOCS.read_text(encoding="utf-8"), {}
         for (family, architecture), row in rows.items():
             values = [f"{row[kind]:.0e}" if row.get(kind) else "0" if kind in row else "" for kind in KINDS]
             head = task_of(source, family, architecture)
-            lines.append(f"| {family} | {head} | {architecture} | {' | '.join(values)} |")
-        print("\n".join(lines))
+            lines[family, architecture] = f"| {family} | {head} | {architecture} | {' | '.join(values)} |"
+        print("\n".join([*table, *lines.values()]))
         if args.write:
-            page = DOCS.read_text(encoding="utf-8")
-            DOCS.write_text(TABLE.sub(lambda _: "\n".join(lines) + "\n", page), encoding="utf-8")
+            cells = ([cell.strip() for cell in line.split("|")] for line in TABLE.search(page)[0].splitlines()[2:])
+            there = {(cell[1], cell[3]): f"| {' | '.join(cell[1:-1])} |" for cell in cells}
+            table += [(there | lines)[case] for case in families.CASES if case in there | lines]
+            DOCS.write_text(TABLE.sub(lambda _: "\n".join(table) + "\n", page), encoding="utf-8")
     if any(row["out"] or max(row.values()) > BOUND for row in rows.values()):
         sys.exit(f"a difference is above {BOUND:.0e}, or saved tensors differ from those loaded")
 

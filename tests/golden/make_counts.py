@@ -33,7 +33,7 @@ def main():
     from tfzoo.checkpoints import Loaded
     from tfzoo.checkpoints.huggingface_config import words_of
     from tfzoo.models.registry import config_of, family_of, list_models
-    bare = Loaded(None, None, {"labels": None})
+    bare = Loaded(None, None, {"labels": None, "task": None})
     configs = {name: words_of(family_of(name), config_of(name), None, bare) for name in list_models()
                if family_of(name).reference}
     done = subprocess.run([parser.parse_args().pytorch_python, __file__, "count"], input=json.dumps(configs), text=True,
