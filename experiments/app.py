@@ -172,7 +172,7 @@ def _code_of(error):
 
 def _line_of(error):
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted: rerun the same command; training resumes from its latest checkpoint, if there is one"
+        return "interrupted: run the same command again; training resumes from its latest checkpoint, if any"
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         advice = "; check that the path is right and writable and that the disk has space"

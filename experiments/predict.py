@@ -82,7 +82,7 @@ def run(values):
     from tfzoo.training.strategy import choose_xla
     output = app.output_path(values.output)
     if values.task == "embedding" and values.xla == "on":
-        raise ConfigError("--xla=on with --task=embedding: allowed are auto and off, embeddings do without it")
+        raise ConfigError("--xla=on with --task=embedding: allowed is auto or off, as embeddings do without")
     loaded = load(values.init, POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     if values.task not in ("auto", "embedding", loaded.config["task"]):

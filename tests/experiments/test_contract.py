@@ -220,7 +220,7 @@ def bad_cases(folder):
         ("evaluate", ["--init=/none", f"--data={good}"], 66, "no model folder"),
         ("predict", [f"--init={folder}", "--data=-"], 66, "model.keras"),
         ("generate", ["--init=/none"], 66, "no model folder"),
-        ("predict", ["--init=/none", f"--output={folder}/no/answers"], 74, "is no folder"),
+        ("predict", ["--init=/none", f"--output={folder}/no/answers"], 74, "is not a folder"),
         ("finetune", other(output_dir="/proc/tfzoo"), 74, "cannot write --output_dir"),
         ("finetune", other(data="builtin:perl"), 1, "builtin:python"),
         ("finetune", other(data="tfds:none"), 66, "--allow_download"),

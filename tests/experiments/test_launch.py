@@ -209,7 +209,7 @@ def end(number):
     code, out, lines = finish(process, lines)
     assert (code, out) == (75, "")
     assert [heard_from(lines, index)[1:] for index in range(2)] == [["got 15"], ["got 15"]]
-    assert sum(line.startswith(f"launch: {number.name} came") for line in lines) == 1
+    assert sum(line.startswith(f"launch: received {number.name}") for line in lines) == 1
 
 
 def test_a_second_signal_kills():
