@@ -4,7 +4,8 @@
 
 Parameters: those of the body, plus the output projection of language models that do not tie it to the
 embeddings. Memory, without activations: `weights` in float32; `training` for float32 weights, gradients and
-the two moments of AdamW; `cache` for the bfloat16 keys and values of one text of `length` tokens, the longest.
+the two moments of AdamW; `cache` for the bfloat16 keys and values of one text of `length` tokens, the most
+that the model takes.
 """
 import sys
 
