@@ -102,9 +102,9 @@ def test_any_seed_of_64_bits_draws():
 def test_outputs_that_are_no_numbers_are_refused(model, settings):
     generator = Generator(model.body, lambda outputs: model.logits(outputs) * float("nan"), Sampling(**settings))
     for run in (generator.generate, lambda *inputs: list(generator.stream(*inputs))):
-        for end_id in (None, 3):
+        for end_ids in ((), (3,)):
             with pytest.raises(DataError, match="outputs are NaN"):
-                run([[5, 6], [7]], 4, end_id)
+                run([[5, 6], [7]], 4, end_ids)
 
 
 @pytest.mark.parametrize("prompt, says", [

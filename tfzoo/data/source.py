@@ -209,8 +209,8 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     if not files:
         raise DataError(f"{spec}: no data files{f' for training (there are {more})' if left else ''}; needed are files "
                         f"ending in {' '.join(endings)}, also with .gz, whose names mention no evaluation split")
-    if left:
-        tell(f"{spec}: not read for {'training' if split == 'train' else 'evaluation'}: {more}")
+    if left and split == "train":
+        tell(f"{spec}: not read: {more}")
     if "tokens" in columns:
         from tfzoo.data.sentences import read_sentence_files
         return read_sentence_files(files, columns, max_bad_rows)

@@ -39,7 +39,8 @@ def files_of(folder, splits, endings):
         endings: tuple of the readable file endings.
 
     Returns:
-        (sorted list of the paths to read, sorted list of the names of everything else in the folder).
+        (sorted list of the paths to read, sorted list of the names in the folder that are read for neither
+            split; if there is nothing to read, of all names).
 
     Raises:
         DataError: a name mentions train and another split, shards are missing, or data is there in two forms.
@@ -50,12 +51,16 @@ def files_of(folder, splits, endings):
             found[path] = _split_of(path, folder)
         else:
             unread.append(path)
-    split = next((split for split in splits if split in found.values()), None)
-    chosen = [path for path in found if found[path] == split and (split or not _NO_DATA.match(path.name))]
-    if split is None and splits != TRAIN:
-        chosen = []
+    read = {}
+    for group in (TRAIN, EVAL):
+        split = next((split for split in group if split in found.values()), None)
+        read[group] = [path for path in found if found[path] == split and (split or not _NO_DATA.match(path.name))]
+        if split is None and group == EVAL:
+            read[group] = []
+    chosen = read[splits]
     _check_whole(chosen)
-    left = [path for path in [*unread, *found] if path not in chosen]
+    taken = read[TRAIN] + read[EVAL] if chosen else []
+    left = [path for path in [*unread, *found] if path not in taken]
     return chosen, sorted(f"{path.relative_to(folder)}{'/' if path.is_dir() else ''}" for path in left)
 
 
