@@ -102,7 +102,7 @@ def sync_folder(path):
 
 
 def try_lock(file):
-    """Try to lock a file exclusively; the end of the process releases the lock.
+    """Try to lock a file exclusively; the lock is released when the process exits.
 
     Args:
         file: open file or descriptor.

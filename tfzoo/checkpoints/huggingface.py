@@ -128,7 +128,7 @@ def _family_of(config, path):
 
 
 def read(folder, dtype=None, bare=False):
-    """Read a model from a folder of transformers.
+    """Read a model from a transformers folder.
 
     Args:
         folder: path with config.json, and safetensors or tf_model.h5.

@@ -22,7 +22,7 @@ class Loaded:
         config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
             None, max_length; kept, if tfzoo did not train the model (special-token ids of its config.json, which are
             written back); embedding, if the folder is sentence-transformers' (how its vectors are computed).
-        dropped: list of str, tensors of the folder that belong to another head than the one its config.json names.
+        dropped: list of str, tensors of the folder that belong to a head other than the one named in config.json.
         tokenizer_problem: str, why there is no tokenizer.
     """
 

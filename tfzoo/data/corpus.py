@@ -34,7 +34,7 @@ def open_corpus(source, tokenizer):
 
     Raises:
         OSError: the cache cannot be written.
-        DataError: the source's files changed meanwhile, or as the source's reader.
+        DataError: the source's files changed while being read, or the source's reader raised it.
     """
     arrays = _open_or_build(source, tokenizer, False)
     edges = arrays["edges"]
@@ -54,7 +54,7 @@ def open_sentences(source, tokenizer):
         (EncodedTexts of all sentences, int64 [len(source), 2]: each text's first sentence and the one after its last).
 
     Raises:
-        As open_corpus.
+        Same as open_corpus.
     """
     arrays = _open_or_build(source, tokenizer, True)
     edges, documents = arrays["edges"], arrays["documents"]

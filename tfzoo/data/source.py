@@ -33,7 +33,7 @@ class Source:
     """
 
     raw_bytes = rows = None  # see TextFiles
-    numbers = None  # indices of the examples in the data set that this is a part of, int [N]; None if it is the whole
+    numbers = None  # indices of the examples in the data set this was split from, int [N]; None if it is the whole
 
     def __init__(self, name, columns, replaced=0, skipped=0):
         self.name, self.columns = name, columns
@@ -152,7 +152,7 @@ def read_files(paths, columns, max_bad_rows=0):
         Source.
 
     Raises:
-        DataError: no examples, or text_pair in some examples only.
+        DataError: no examples, or text_pair in only some examples.
         Also as read_rows.
     """
     rows, replaced, bad = [], 0, []

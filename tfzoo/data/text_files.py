@@ -1,4 +1,4 @@
-"""Text files of any size for language modelling, read from disk each time and never held in memory as a whole."""
+"""Text files of any size for language modelling, read from disk each time and never loaded into memory in full."""
 import collections
 import copy
 import hashlib
@@ -99,11 +99,11 @@ class TextFiles:
         return {**counts, "long": long}
 
     def all_pieces(self):
-        """Yield (str, bool), see read_documents, of all texts in the files, regardless of `rows`."""
+        """Yield the (str, bool) pairs of read_documents for all texts in the files, regardless of `rows`."""
         return self._read(collections.Counter())
 
     def pieces(self):
-        """Yield (str, bool), see read_documents, of the texts in `rows`."""
+        """Yield the (str, bool) pairs of read_documents for the texts in `rows`."""
         if self.rows is None:
             yield from self.all_pieces()
             return

@@ -13,7 +13,7 @@ def _round_up(number, multiple):
 
 
 class Generator:
-    """Continue rows of token ids with a body and one way of sampling; functions are traced once per shape.
+    """Continue rows of token ids with a body and a sampling strategy; functions are traced once per shape.
 
     A row sees up to the body's max_length tokens; when the window is full, it continues from the last half. Rows of
     different lengths are left-padded and decoded together. Greedy decoding gives each row the same result as decoding
@@ -90,7 +90,7 @@ class Generator:
             int32 [B, N], N <= max_new_tokens; rows that have ended repeat the first of end_ids.
 
         Raises:
-            ConfigError: no or empty prompts, ids outside the vocabulary, or max_new_tokens below 1.
+            ConfigError: no prompts, or an empty one, ids outside the vocabulary, or max_new_tokens below 1.
             DataError: the model's outputs are NaN.
         """
         texts = self._open(prompts, max_new_tokens, source)

@@ -23,7 +23,7 @@ class Context:
         reuse: int, index of the block in the stack if its layers are shared, else 0; gives each reuse its own masks.
         fused: bool, compute in fused kernels, see kernels.py.
         remat: bool, rematerialize: store block inputs, recompute activations in the backward pass.
-        initial: int, seed of the initial weights; None draws them from Keras' own generator.
+        initial: int, seed of the initial weights; None uses Keras' global seed generator.
         blank: bool, initialize weights with zeros, as they will be read from a file.
     """
 
@@ -61,7 +61,7 @@ def entered(value):
 
 
 def changed(**values):
-    """Replace fields of the current Context inside."""
+    """Replace fields of the current Context in the `with` block."""
     return entered(dataclasses.replace(_thread.value, **values))
 
 
@@ -88,7 +88,7 @@ def blank_weights():
 
 
 def key_of(*parts):
-    """Return a 64-bit hash of some values as a list of two 32-bit int."""
+    """Return a 64-bit hash of some values as a list of two 32-bit ints."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return [int.from_bytes(digest[place:place + 4], "little") for place in (0, 4)]
 

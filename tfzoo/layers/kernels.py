@@ -117,7 +117,10 @@ def _fused_activate(inputs, others, activation):
 
 
 def gate(gates, gate_bias, values, bias, activation):
-    """Return activation(gates + gate_bias) x (values + bias), each as `activate` (Shazeer 2020, arXiv:2002.05202)."""
+    """Return activation(gates + gate_bias) x (values + bias) (Shazeer 2020, arXiv:2002.05202).
+
+    Shapes and dtypes are those of `activate`.
+    """
     if _fused():
         return _fused_gate([gates, gate_bias, values, bias], [], activation)
     return tf.cast(activation(_plus(gates, gate_bias)) * _plus(values, bias), gates.dtype)

@@ -36,7 +36,8 @@ class Linear(keras.layers.Layer):
         float [..., units] in the compute dtype.
 
     Raises:
-        ConfigError: rank above the smaller side of the kernel, alpha not above 0, or adapter_dropout outside [0, 1).
+        ConfigError: rank larger than the kernel's smaller dimension, alpha not positive, or adapter_dropout outside
+            [0, 1).
     """
 
     def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0, **layer):
@@ -62,7 +63,10 @@ class Linear(keras.layers.Layer):
         return {"rank": self.rank, "alpha": self.alpha, "adapter_dropout": self.adapter_dropout} if self.rank else {}
 
     def add_adapter(self, rank, alpha=8.0, adapter_dropout=0.0):
-        """Add an adapter, which does not change the output yet, to a built layer; arguments and errors as the class."""
+        """Add an adapter, which does not change the output yet, to a built layer.
+
+        Takes the same arguments and raises the same errors as the class.
+        """
         self.check_adapter(rank, alpha, adapter_dropout)
         self.rank, self.alpha, self.adapter_dropout = rank, float(alpha), float(adapter_dropout)
         inputs, locked = self.kernel.shape[0], self._tracker.locked

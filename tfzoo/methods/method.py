@@ -1,7 +1,7 @@
 """The interface of a training method: hooks around one training loop. The default one, `full`, trains all weights.
 
-A method prepares a model before its optimizer is created, so that frozen weights have no slots there; the trainer calls
-the hooks; `merge` leaves the model that the family's config describes.
+A method prepares a model before its optimizer is created, so that it allocates no slots for frozen weights; the
+trainer calls the hooks; `merge` leaves the model that the family's config describes.
 """
 import hashlib
 import math
@@ -86,7 +86,7 @@ def freeze(model, trains):
 
 
 def unfreeze(model):
-    """Make all weights of a model trainable that were created as trainable."""
+    """Make trainable again all weights that were created trainable."""
     for layer in model._flatten_layers():
         for variable in layer._trainable_variables:
             variable.trainable = True

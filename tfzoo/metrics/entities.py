@@ -1,6 +1,6 @@
 """Precision, recall and F1 of entities, counted as by conlleval (Tjong Kim Sang, De Meulder 2003, arXiv:cs/0306050).
 
-An entity is correct if its type, first word and end are. Counts are summed over all sentences (micro average).
+An entity is correct if its type, first word and end all match. Counts are summed over all sentences (micro average).
 """
 import collections
 

@@ -55,7 +55,7 @@ class WordBatches(Derived):
         super().__init__(base, self._targets, source.columns.get("tags"))
 
     def places(self, example):
-        """Return the column of each word of an example, int [words]; -1 if the word is in none."""
+        """Return the column of each word of an example, int [words]; -1 if the word has no column."""
         return self._places[example]
 
     def _targets(self, batch, step, rows):
@@ -125,7 +125,7 @@ class Tagging(Task):
                            shuffle=training, multiple=multiple, outside=self.outside, targets=targets)
 
     def _in_scheme(self, sentences):
-        # Another data set may use another scheme than the labels; its tags are converted.
+        # Another data set may use a different scheme from the labels; its tags are converted.
         if not self.entities or not are_entities({tag for tags in sentences for tag in tags}):
             return sentences
         return [to_scheme(tags, self.labels) for tags in sentences]

@@ -166,7 +166,7 @@ class Tokenizer:
         return self.opening if self.opening[:1] == [self.end_id] else [self.end_id, *self.opening]
 
     def beginning(self, ids=()):
-        """Return a prompt of `ids` to continue, list of int, opened as a document in the middle of the stream is."""
+        """Return a prompt of `ids` to continue, list of int, opened the way a document in mid-stream is."""
         return [*self.opening, *ids] or [self.end_id]
 
     def encode(self, texts):

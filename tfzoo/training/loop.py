@@ -25,7 +25,7 @@ ADVICE = ("lower --learning_rate, raise --warmup_steps, or use --precision=float
 
 @dataclasses.dataclass
 class Pace:
-    """When things happen, in steps.
+    """How often to log, evaluate and save, in steps.
 
     Args:
         steps: the last step.
@@ -314,7 +314,7 @@ def evaluation_bar(batches, count):
 
 
 class _Window:
-    """Sums of the steps since the last record, left on the device until they are needed or become many.
+    """Sums of the steps since the last record, kept on the device until needed, or until too many accumulate.
 
     They are added on the host, in float32 and in step order: adding them on the device, scalar by scalar, costs more
     than everything else that the loop does in a step.

@@ -70,14 +70,14 @@ def make_method(settings):
 
 
 def get_tokenizer(settings, source, run, resumes, strategy):
-    """Return the tokenizer of --tokenizer; a learned one is saved in the run's folder for resuming.
+    """Return the tokenizer given by --tokenizer; a learned one is saved in the run's folder for resuming.
 
     Args:
         settings: Settings.
         source: the training source that a vocabulary is learned from.
         run: RunFolder on which `create` was called.
-        resumes: bool, the run is resumed; a vocabulary in a new run's folder is left over from an attempt that never
-            trained, and is learned again.
+        resumes: bool, whether the run is being resumed; a vocabulary in a new run's folder is left over from an
+            attempt that never trained, and is learned again.
         strategy: tf.distribute.Strategy; worker 0 learns, and the others wait for it.
 
     Returns:
@@ -85,7 +85,7 @@ def get_tokenizer(settings, source, run, resumes, strategy):
 
     Raises:
         ConfigError: --tokenizer is not valid, the workers do not share the folder, or the folder holds a tokenizer/
-            that no run has learned; see also load_tokenizer.
+            that was not written by a run; see also load_tokenizer.
     """
     lowercase = {"auto": "auto", "true": True, "false": False}[settings.lowercase]
     if not settings.tokenizer.startswith("learn:"):

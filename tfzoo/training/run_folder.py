@@ -63,7 +63,7 @@ class RunFolder:
             config: dict of JSON values (may be nested); everything that determines the run's outcome.
             resume: "auto" (start, or resume a run of the same configuration), "never" (start), "must" (resume).
             may_change: set of str; config fields that may differ in a resumed run, dotted if nested.
-            defaults: dict, values of fields that an older release did not have (see also differences.in_effect).
+            defaults: dict, values of fields that older releases lack (see also differences.in_effect).
 
         Returns:
             "fresh" or "resumable".
@@ -201,7 +201,7 @@ class RunFolder:
         return _read_object(self.path / "results.json")
 
     def close(self):
-        """Release the lock and close the TensorBoard file, as the end of the process does too."""
+        """Release the lock and close the TensorBoard file, which also happens when the process exits."""
         try:
             if self._events is not None:
                 self._events.close()

@@ -47,7 +47,7 @@ REPLACED = {"model": ("init",), "init": ("model", "tokenizer", "lowercase"), "st
             "epochs": ("steps",), "eval_data": ("eval_fraction",), "eval_fraction": ("eval_data",),
             "schedule": ("schedule_power",), "next_sentence": ("pack",),
             "task": ("document", "next_sentence", "whole_word", "pack")}
-# In a resumed run: must be the same; may change, by default the recorded value; never taken from the record.
+# In a resumed run: must be the same; may change, by default the recorded value; never restored from config.json.
 SAME, FREE, ANEW = "same", "free", "anew"
 _KINDS = {int: (numbers.Integral, "an integer"), float: (numbers.Real, "a finite number"),
           bool: (bool, "true or false"), str: ((str, os.PathLike), "a string"),
@@ -62,7 +62,7 @@ def setting(default, meaning, *, resumed=SAME, before=None, tasks=None, begins=N
         meaning: str, the text of --help.
         resumed: SAME, FREE or ANEW: how a resumed run treats it.
         before: its effective value in runs older than the setting, if release 0.1.0 did not have it.
-        tasks: tuple of the tasks that have it, None for all. begins: str, the group of --help that it starts.
+        tasks: tuple of the tasks it applies to, None for all. begins: str, the group of --help that it starts.
         limits: `allowed`, a tuple of str; or `lower` and `upper`, numbers.
     """
     return dataclasses.field(default=default, metadata={"meaning": meaning, "resumed": resumed, "before": before,
@@ -71,7 +71,7 @@ def setting(default, meaning, *, resumed=SAME, before=None, tasks=None, begins=N
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The values of all settings, created by `resolve`; each field's metadata holds its meaning.
+    """The values of all settings, created by `resolve`; each field's help text is in its metadata.
 
     Example:
         >>> settings = Settings.resolve({"task": "classification", "model": "bert_tiny", "tokenizer": "bytes",
@@ -153,7 +153,7 @@ class Settings:
     no_decay: str = setting(
         NO_DECAY, "Regular expression searched for in weight paths; weights that match do not decay.", before=NO_DECAY)
     layer_decay: float = setting(
-        1.0, "Each layer's learning rate is that of the layer above times this.", before=1.0, lower=0.01, upper=1.0)
+        1.0, "Multiply the learning rate by this factor for each layer going down.", before=1.0, lower=0.01, upper=1.0)
     ema_decay: float = setting(
         0.0, "Evaluate and save an exponential moving average of the weights with this decay; 0: the weights "
         "themselves.", before=0.0, lower=0.0, upper=0.999999)

@@ -1,4 +1,4 @@
-"""Choose where a run computes: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
+"""Choose the devices a run uses: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
 import contextlib
 import shutil
 import signal
