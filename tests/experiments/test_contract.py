@@ -288,12 +288,12 @@ def test_a_signal_amid_the_imports_waits_for_their_end_and_is_one_line(number, c
             done.append(name)
         return real(name, *rest)
 
-    real, handler = builtins.__import__, signal.signal(signal.SIGTERM, signal.default_int_handler)
+    real, handler = builtins.__import__, signal.signal(number, signal.default_int_handler)
     monkeypatch.setattr(builtins, "__import__", import_slowly)
     try:
         assert app.execute(app.Flags("x", "Do."), dict, []) == 75
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        signal.signal(number, handler)
     assert done == ["tensorflow"]
     assert capsys.readouterr().err.startswith("x: interrupted: run the same command again")
 
