@@ -135,7 +135,7 @@ def test_a_real_tsv_with_quotes_is_read_whole_and_unchanged(name, rows):
     ("a.csv", b"text,label\na\n", "line 2: 1 columns"), ("a.csv", b"text,label\na,\n", "line 2: an empty label"),
     ("a.csv", "text,label\na,x\n".encode("utf-16"), "is UTF-16"), ("a.txt", "a".encode("utf-16"), "is UTF-16"),
     ("a.csv", "text,label\na,x\n".encode("utf-16-le"), "no column is named text; the header is ['t"),
-    ("a.jsonl", b'{"text": "a", "text": "b", "label": "x"}', "line 1: bad JSON (the key 'text' occurs twice)"),
+    ("a.jsonl", b'{"text": "a", "text": "b", "label": "x"}', "line 1: bad JSON (duplicate key 'text')"),
     ("a.jsonl", b'{"text": "a", "label": 1.0}', "label is 1.0, not a string or whole number"),
     ("a.jsonl", b'{"text": NaN, "label": 1}', "text is nan, not a string"), ("a.jsonl", b'{"text": "a",}', "bad JSON"),
     ("a.jsonl", b'[{"text": "a",\n"label": "x"}]', "line 1: bad JSON"),

@@ -1,5 +1,6 @@
 """Sources from files, folders, TFDS and the installed Python: their content, and what they refuse."""
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.helpers import data_dir
 from tfzoo.data import builtin
 from tfzoo.data.source import open_source
+from tfzoo.data.tfds import read_tfds
 from tfzoo.errors import ConfigError, DataError
 
 
@@ -100,17 +102,32 @@ def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
                 "label": tfds.features.ClassLabel(names=["no", "yes"])}))
 
         def _split_generators(self, manager):
-            return {"train": self._generate_examples(3), "validation": self._generate_examples(1)}
+            return {"train": self._generate_examples(3), "validation": self._generate_examples(1),
+                    "test": self._generate_examples(4)}
 
         def _generate_examples(self, count):
             for number in range(count):
-                yield number, {"premise": f"p{number}", "hypothesis": f"h{number}", "label": number % 2}
+                label = number % 2 if number < 3 else -1
+                yield number, {"premise": f"p{number}", "hypothesis": f"h{number}", "label": label}
 
     Tiny(data_dir=tmp_path).download_and_prepare()
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     train = open_source("tfds:tiny")
     assert sorted(zip(*train.columns.values())) == [("p0", "h0", "no"), ("p1", "h1", "yes"), ("p2", "h2", "no")]
     assert len(open_source("tfds:tiny:1.0.0", split="eval")) == 1
+    # A row without a label, -1, is no row of the last class, as ClassLabel.int2str(-1) would have it.
+    with pytest.raises(DataError, match=r"tfds:tiny line \d: no label \(-1\); needed are text and label"):
+        read_tfds("tiny", ("text", "label"), ("test",))
+    assert len(read_tfds("tiny", ("text", "label"), ("test",), max_bad_rows=1)) == 3
+    assert len(read_tfds("tiny", ("text",), ("test",))) == 4
+    shutil.copytree(tmp_path / "tiny", tmp_path / "two" / "one")
+    shutil.copytree(tmp_path / "tiny", tmp_path / "two" / "other")
+    with pytest.raises(ConfigError, match="tfds:two is prepared as two/one, two/other: choose one of them"):
+        open_source("tfds:two")
+    assert len(open_source("tfds:two/other")) == 3
+    monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket")
+    with pytest.raises(ConfigError, match="TFDS_DATA_DIR is gs://bucket"):
+        open_source("tfds:tiny")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +138,7 @@ def small_python():
     builtin.LIBRARIES = libraries
 
 
+@pytest.mark.slow
 def test_builtin_parts_share_no_text_and_no_module(small_python):
     train, evaluation = (open_source("builtin:python", split=split) for split in ("train", "eval"))
     assert train.labels() == evaluation.labels() == ["keras_hub", "numpy", "stdlib"]

@@ -62,6 +62,7 @@ def test_what_does_not_go_together_is_refused(call, base, reviews, tmp_path):
         assert code == 1 and says in err.splitlines()[-1], err
 
 
+@pytest.mark.slow
 def test_another_base_is_refused(call, base, reviews, tmp_path):
     words = [f"--data={reviews}", "--max_length=32", *LORA, f"--output_dir={tmp_path / 'run'}"]
     code, _, err = call("finetune", f"--init={base}", *words, "--steps=3")

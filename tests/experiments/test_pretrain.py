@@ -41,6 +41,7 @@ def test_packed_pretraining_goes_on_as_if_it_had_not_stopped(call, corpus, tmp_p
     assert code == 0 and json.loads(asked.splitlines()[-1])["examples"] == 60, err
 
 
+@pytest.mark.slow
 def test_a_run_from_before_packing_goes_on_without_it(call, corpus, tmp_path):
     words = [*WORDS, f"--data={corpus}", f"--output_dir={tmp_path / 'run'}"]
     code, _, err = call("pretrain", *words, "--pack=off")
@@ -55,6 +56,7 @@ def test_a_run_from_before_packing_goes_on_without_it(call, corpus, tmp_path):
     assert code == 0 and "resuming from step 4 of 6" in err, err
 
 
+@pytest.mark.slow
 def test_sentences_of_a_share_are_streamed(call, corpus, tmp_path):
     words = [*WORDS, f"--data={corpus}", "--eval_fraction=0.2", "--next_sentence", f"--output_dir={tmp_path / 'run'}"]
     code, out, err = call("pretrain", *words)

@@ -165,6 +165,7 @@ def test_each_token_of_the_stream_is_a_target_once(seed):
     assert first["token_ids"][0].tolist() == [2, 4, 5, 6, 7] and first["labels"][0].tolist() == [4, 5, 6, 7, 8]
 
 
+@pytest.mark.slow
 def test_plain_keras_fit_learns():
     model = build("bert_tiny", task="classification", labels=["low", "high"], dropout=0.0,
                   **{**SMALL, "num_layers": 1})

@@ -196,8 +196,10 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
         return _from_rows(spec, read_builtin(spec.removeprefix("builtin:"), columns, split))
     if spec.startswith("tfds:"):
         from tfzoo.data.tfds import read_tfds
-        rows = read_tfds(spec.removeprefix("tfds:"), columns, splits=stems, allow_download=allow_download)
-        return None if rows is None else _from_rows(spec, rows)
+        bad = []
+        rows = read_tfds(spec.removeprefix("tfds:"), columns, splits=stems, allow_download=allow_download,
+                         max_bad_rows=max_bad_rows, on_bad=bad.append)
+        return None if rows is None else _from_rows(spec, rows, skipped=len(bad))
     path = local_path(spec, "the data")
     if not path.exists():
         raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(endings)}, also with .gz), a "

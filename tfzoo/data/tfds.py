@@ -1,10 +1,9 @@
 """Data sets prepared by TensorFlow Datasets, read from its folder; the network is used only if allowed."""
 import os
-import pathlib
 
 from tfzoo import files
+from tfzoo.data.readers.rows import skip_bad
 from tfzoo.errors import ConfigError, DataError
-
 
 FIRSTS = ("premise", "question", "sentence1", "question1", "text1", "text_a", "source")
 
@@ -14,11 +13,14 @@ def _prepared(root, name):
     name, _, version = name.partition(":")
     infos = [path.parent for path in (root / name).rglob("dataset_info.json")]
     infos = [path for path in infos if not version or path.name == version]
+    configs = sorted({str(path.parent.relative_to(root)) for path in infos})
+    if len(configs) > 1:
+        raise ConfigError(f"tfds:{name} is prepared as {', '.join(configs)}: choose one of them")
     return max(infos, key=lambda path: [int(part) if part.isdecimal() else -1 for part in path.name.split(".")],
                default=None)
 
 
-def read_tfds(name, columns, splits, allow_download=False):
+def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_bad=None):
     """Read a TFDS data set.
 
     Args:
@@ -26,6 +28,7 @@ def read_tfds(name, columns, splits, allow_download=False):
         columns: tuple, ("text",) or ("text", "label").
         splits: tuple of names; the first one that the data set has is read.
         allow_download: bool, download and prepare it if it is not prepared.
+        max_bad_rows, on_bad: see read_rows. A row is bad if it has no label (-1), which test sets and SNLI use.
 
     Returns:
         List of dict of str: text, text_pair if there are two texts, and label if requested; None if the data set has
@@ -33,12 +36,13 @@ def read_tfds(name, columns, splits, allow_download=False):
 
     Raises:
         FileNotFoundError: not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets), and downloads not allowed.
-        DataError: TFDS cannot prepare it, or it has no train split.
-        ConfigError: its features are not one or two texts and, if requested, a class label.
+        DataError: TFDS cannot prepare it, it has no train split, or it has too many bad rows.
+        ConfigError: its features are not one or two texts and, if requested, a class label; it has several configs and
+            the name none of them; TFDS_DATA_DIR is not a local path.
         OSError: the folder cannot be written.
     """
     import tensorflow_datasets as tfds
-    root = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    root = files.local_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
     folder = _prepared(root, name)
     if folder is None and not allow_download:
         raise FileNotFoundError(f"tfds:{name} is not prepared in {root}: prepare it there, set TFDS_DATA_DIR, or allow "
@@ -66,10 +70,13 @@ def read_tfds(name, columns, splits, allow_download=False):
     if not 1 <= len(texts) <= 2 or ("label" in columns and not isinstance(label, tfds.features.ClassLabel)):
         raise ConfigError(f"tfds:{name} has {', '.join(builder.info.features)}: needed are one or two texts"
                           f"{' and a class label named label' if 'label' in columns else ''}")
-    rows = []
-    for example in tfds.as_numpy(builder.as_dataset(split=split)):
-        row = {key: example[text].decode("utf-8", "replace") for key, text in zip(("text", "text_pair"), texts)}
-        if "label" in columns:
-            row["label"] = label.int2str(int(example["label"]))
-        rows.append(row)
-    return rows
+
+    def found():
+        for number, example in enumerate(tfds.as_numpy(builder.as_dataset(split=split)), 1):
+            row = {key: example[text].decode("utf-8", "replace") for key, text in zip(("text", "text_pair"), texts)}
+            missing = "label" in columns and example["label"] < 0
+            if "label" in columns and not missing:
+                row["label"] = label.int2str(int(example["label"]))
+            yield number, row, "no label (-1)" if missing else ""
+
+    return list(skip_bad(f"tfds:{name}", found(), columns, max_bad_rows, on_bad))

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import DataError, UnknownKind
+from tfzoo.text.added import END
 from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
-END, WORD_BEGINS = "<|endoftext|>", ("\u0120", "\u010a", "\u0109")
+WORD_BEGINS = ("\u0120", "\u010a", "\u0109")
 # Special tokens by class: RoBERTa's if the vocabulary has all of them, else GPT-2's single one.
 SPECIALS = {"RobertaTokenizer": {"start": "<s>", "end": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"},
             "GPT2Tokenizer": {"start": END, "end": END, "pad": END}}

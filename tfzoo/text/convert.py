@@ -13,7 +13,8 @@ from tfzoo.text.added import LONGEST_WORD, WORDPIECES, add_tokens, class_of, tok
 
 
 @contextlib.contextmanager
-def _readable():
+def readable():
+    """Raise DataError for whatever the `tokenizers` package raises inside the `with` block."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, DataError):
@@ -35,7 +36,7 @@ def backend_of(content):
         DataError: the package cannot read it.
     """
     from tokenizers import Tokenizer
-    with _readable():
+    with readable():
         backend = Tokenizer.from_str(content)
         backend.no_truncation()
         backend.no_padding()
@@ -54,7 +55,7 @@ def template_of(backend):
     Raises:
         DataError: the backend cannot encode the letter a.
     """
-    with _readable():
+    with readable():
         one, two = backend.encode("a"), backend.encode("a", "a")
     edges = np.flatnonzero(np.array([0, *one.special_tokens_mask, 0]) == 0)[1:-1] - 1
     if not len(edges):

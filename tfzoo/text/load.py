@@ -11,7 +11,8 @@ from tfzoo.text.added import (DEFAULTS, LARGEST, LONGEST_WORD, WORDPIECES, class
 from tfzoo.text.bpe import SPECIALS as BYTE_SPECIALS
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer
-from tfzoo.text.convert import backend_of, check_names, complete, of_bytes, of_gpt, of_wordpiece, template_of
+from tfzoo.text.convert import (
+    backend_of, check_names, complete, of_bytes, of_gpt, of_wordpiece, readable, template_of)
 from tfzoo.text.package import PackageTokenizer
 from tfzoo.text.sentencepiece import STYLES, SentencePieceTokenizer, check_added
 from tfzoo.text.wordpiece import SPECIALS, WordPieceTokenizer
@@ -200,18 +201,13 @@ def _adds_only(added, names, content, settings):
 
 
 def _checked(text, content):
-    from tokenizers import Tokenizer as Backend
     try:
-        backend = Backend.from_str(text)
-        largest = max(backend.get_vocab().values(), default=0)
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode(RARE)  # fails if the model needs an unknown token and has none
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the package raises its own types; a Rust panic is not an Exception
-        kind = DataError if _is_known(content) else UnknownKind
-        raise kind(f"tokenizer.json cannot be read ({reason_of(error, 100)}): get it again") from None
+        backend = backend_of(text)
+        with readable():
+            backend.encode(RARE)  # fails if the model needs an unknown token and has none
+    except DataError as error:
+        raise (error if _is_known(content) else UnknownKind(str(error))) from None
+    largest = max(backend.get_vocab().values(), default=0)
     if largest >= LARGEST:
         raise DataError(f"tokenizer.json has the id {largest:,}: allowed are those below {LARGEST:,}; get it again")
     return backend

@@ -39,8 +39,8 @@ class PackageTokenizer(Tokenizer):
         self.vocab_size = max(ids.values()) + 1
         if self.vocab_size > LARGEST:
             raise DataError(f"tokenizer.json has the id {self.vocab_size - 1:,}: allowed are those below {LARGEST:,}")
+        config = {**config, "unk_token": token_of(config, "unk") or state["model"].get("unk_token")}
         self.tokens = {role: token_of(config, role) for role in ROLES}
-        self.tokens["unk"] = self.tokens["unk"] or state["model"].get("unk_token")
         end = next((end for end in (self.tokens["eos"], *ENDS, self.tokens["unk"]) if end in ids), None)
         if end is None and not after:
             raise DataError("no token ends a text: needed is eos_token or unk_token in tokenizer_config.json, or one "
@@ -111,7 +111,8 @@ class PackageTokenizer(Tokenizer):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
     def identity(self):
-        return [self.kind, self.content, *([] if self._same else ["looks for added tokens"])]
+        searched = [] if self._same else [[token["id"] for token in self._state["added_tokens"] if token["special"]]]
+        return [self.kind, self.content, *searched]
 
     def save(self, folder):
         """Write the unchanged tokenizer.json and tokenizer_config.json to an existing folder.

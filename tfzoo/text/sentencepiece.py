@@ -24,7 +24,6 @@ FILES = {"AlbertTokenizer": "spiece.model", "T5Tokenizer": "spiece.model", "Llam
 BLANK = "\u2581"
 # Units of ALBERT's cleaning: two-character quotes, runs of whitespace (RE2's \s and \pZ), else single characters.
 UNITS = re.compile("``|''|[\\t\\n\\f\\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|.", re.DOTALL)
-WORDS = {"start": "bos", "end": "eos", "unk": "unk"}  # Llama's settings may rename these tokens
 ROLES = {"AlbertTokenizer": {"cls": "start", "sep": "end", "pad": "pad", "unk": "unk", "mask": "mask"},
          "T5Tokenizer": {"eos": "end", "pad": "pad", "unk": "unk"},
          "LlamaTokenizer": {"bos": "start", "eos": "end", "pad": "pad", "unk": "unk"}}
@@ -147,8 +146,8 @@ class SentencePieceTokenizer(Tokenizer):
         if self.style == "AlbertTokenizer":
             config.update(do_lower_case=self.lowercase, keep_accents=self.keep_accents, clean_text=self.clean)
         elif self.style == "LlamaTokenizer":
-            config.update({f"{word}_token": self.pieces[getattr(self, f"{name}_id")]
-                           for name, word in {**WORDS, "pad": "pad"}.items()})
+            config.update({f"{role}_token": self.pieces[getattr(self, f"{name}_id")]
+                           for role, name in ROLES[self.style].items()})
             config.update(add_bos_token=self.adds[0], add_eos_token=self.adds[1])
         else:
             config["extra_ids"] = self.sentinels
@@ -157,7 +156,8 @@ class SentencePieceTokenizer(Tokenizer):
 
 def _style(ids, config):
     # The style is the class in the settings, else the first whose special tokens the vocabulary has.
-    allowed = {style: {name: style == "LlamaTokenizer" and token_of(config, WORDS.get(name)) or token
+    roles = {name: role for role, name in ROLES["LlamaTokenizer"].items()}  # whose tokens the settings may rename
+    allowed = {style: {name: style == "LlamaTokenizer" and token_of(config, roles.get(name)) or token
                        for name, token in special.items()} for style, special in STYLES.items()}
     named = class_of(config)
     allowed = {named: allowed[named]} if named in allowed else allowed

@@ -13,11 +13,11 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfzoo.errors import DataError
+from tfzoo.text.added import LONGEST_WORD
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
 NONE, OWN = -1, -2  # in a row of replacements: filler, and the code point itself
 KEEP, DELETE, BLANK, ALONE = [OWN], [], [ord(" ")], [ord(" "), OWN, ord(" ")]
-LONGEST_WORD = 100
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # All code points but surrogates, the unassigned ones of planes 4 to 14, and the private planes 15 and 16, which behave
 # as their first one does.

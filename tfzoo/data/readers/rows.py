@@ -15,7 +15,7 @@ import zlib
 
 from tfzoo.data.readers.tables import table_rows
 from tfzoo.errors import ConfigError, DataError, shown
-from tfzoo.files import local_path
+from tfzoo.files import local_path, once
 
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
 FIELDS = ("text", "text_pair", "label")
@@ -119,19 +119,11 @@ def json_objects(lines):
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_once)
+            record = json.loads(line, object_pairs_hook=once)
         except (ValueError, RecursionError) as error:
             yield number, None, f"bad JSON ({error})"
             continue
         yield number, *((record, "") if isinstance(record, dict) else (None, "not a JSON object"))
-
-
-def _once(pairs):
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        key = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
-        raise ValueError(f"the key {shown(key)} occurs twice")
-    return record
 
 
 def _records(lines, needed):
