@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests.helpers import run_bare
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.errors import ConfigError
 
 LIMITED = """
@@ -101,8 +101,8 @@ def test_what_others_put_into_our_subfolders_stays(tmp_path):
                  there / "old.json", new / "1_Pooling" / "config.json"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{path.relative_to(tmp_path)}")
-    files.replace_folder(new, there, ours={"1_Pooling/config.json", "old.json"})
-    assert files.names_in(there) == {"1_Pooling/config.json", "1_Pooling/notes.txt", "mine/x/a.txt"}
+    folders.replace_folder(new, there, ours={"1_Pooling/config.json", "old.json"})
+    assert folders.names_in(there) == {"1_Pooling/config.json", "1_Pooling/notes.txt", "mine/x/a.txt"}
     assert (there / "1_Pooling" / "config.json").read_text() == "new/1_Pooling/config.json"
 
 
@@ -111,5 +111,5 @@ def test_a_folder_of_others_is_not_replaced_by_a_file(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="was not written by tfzoo"):
-        files.replace_folder(tmp_path / "new", tmp_path / "there")
+        folders.replace_folder(tmp_path / "new", tmp_path / "there")
     assert (tmp_path / "there" / "config.json").is_dir()

@@ -20,7 +20,7 @@ from tfzoo.training.strategy import STRATEGIES
 # Each may import what stands before it.
 ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training", "export")
 ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks",)}  # import nothing; who may them
-FOR_ALL = {"backend", "errors", "files", "progress"}
+FOR_ALL = {"backend", "errors", "files", "folders", "progress"}
 
 
 def imports_of(path):

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 import tfzoo
 from tests.models.test_models import SMALL
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.checkpoints import Loaded, tensors
 from tfzoo.checkpoints.adapter import write_adapter
 from tfzoo.data.source import open_source
@@ -151,7 +151,7 @@ def test_a_save_that_was_killed_between_its_renames_loses_nothing(model, tmp_pat
     os.rename(tmp_path / "model", f"{files.temporary_path(tmp_path / 'model')}-old")  # the state after a kill
     files.temporary_path(tmp_path / "model").mkdir()
     (tmp_path / ".tmp-of-others").write_text("mine")
-    files.remove_unfinished(tmp_path)
+    folders.remove_unfinished(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".tmp-of-others", "model"]
     assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
 

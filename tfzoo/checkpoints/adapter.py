@@ -4,12 +4,11 @@
 method with its settings, the task, and the hash of the base. The format is not PEFT's.
 """
 import json
-import shutil
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.checkpoints.loaded import Loaded
 from tfzoo.checkpoints.tensors import TensorFile, read_json
@@ -42,20 +41,11 @@ def write_adapter(loaded, method, folder, base=None):
     config = {key: loaded.config[key] for key in ("model", "task", "labels", "max_length")}
     config = {"format_version": FORMAT_VERSION, "method": method.name, "settings": method.settings,
               "base_sha256": base or hash_base(loaded.model), "task_settings": loaded.config["settings"], **config}
-    folder, ours = files.target_folder(files.local_path(folder, "folder"), _written_in)
-    temporary = files.temporary_path(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    folder, ours = folders.target_folder(files.local_path(folder, "folder"), _written_in)
+    with folders.new_folder(folder, ours) as temporary:
         save_file({weight.path: np.ascontiguousarray(weight.numpy()) for weight in trained}, temporary / TENSORS)
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (temporary / CONFIG).write_text(text + "\n", encoding="utf-8")
-        for path in temporary.iterdir():
-            files.sync_file(path)
-        files.replace_folder(temporary, folder, ours)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _written_in(folder):
@@ -108,7 +98,8 @@ def read_adapter(base, folder, dtype=None):
                         "training started from")
     settings = {"task": config["task"], "labels": config["labels"], "settings": config["task_settings"],
                 "max_length": config["max_length"]}
-    return Loaded(model, base.tokenizer, {**base.config, **settings}, tokenizer_problem=base.tokenizer_problem), method
+    config = {key: value for key, value in base.config.items() if key != "embedding"}  # which is of a bare body
+    return Loaded(model, base.tokenizer, {**config, **settings}, tokenizer_problem=base.tokenizer_problem), method
 
 
 def _fill(model, tensors, folder):

@@ -3,11 +3,10 @@
 Folders of Hugging Face's transformers are read and written too, see huggingface.py.
 """
 import json
-import shutil
 
 import numpy as np
 
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.checkpoints import huggingface, keras_nlp, sentence_transformers
 from tfzoo.checkpoints.archive import read_archive
 from tfzoo.checkpoints.hub import PREFIX, download
@@ -54,11 +53,8 @@ def save(loaded, folder, format="tfzoo"):
     except DataError as error:
         raise ConfigError(f"the saved model could not be loaded ({reason_of(error, 200)}): build it with "
                           "tfzoo.build") from None
-    folder, ours = files.target_folder(files.local_path(folder, "folder"), _written_in)
-    temporary = files.temporary_path(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    folder, ours = folders.target_folder(files.local_path(folder, "folder"), _written_in)
+    with folders.new_folder(folder, ours) as temporary:
         if loaded.tokenizer is not None:
             loaded.tokenizer.save(temporary)
         if format == "huggingface":
@@ -66,17 +62,10 @@ def save(loaded, folder, format="tfzoo"):
         else:
             loaded.model.save(temporary / "model.keras")
             config = {**loaded.config, "format_version": FORMAT_VERSION,
-                      "files": sorted([*files.names_in(temporary), "config.json"])}
+                      "files": sorted([*folders.names_in(temporary), "config.json"])}
             (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n",
                                                    encoding="utf-8")
-        written = files.names_in(temporary)
-        for name in written:
-            files.sync_file(temporary / name)
-        _check_others(folder, written, ours=ours)
-        files.replace_folder(temporary, folder, ours)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        _check_others(folder, folders.names_in(temporary), ours=ours)
 
 
 def _written_in(folder):

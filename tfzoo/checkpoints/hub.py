@@ -3,7 +3,7 @@ import pathlib
 import re
 
 from tfzoo import files
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, reason_of
 
 PREFIX = "hf:"
 FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
@@ -37,6 +37,5 @@ def download(source):
     except Exception as error:  # huggingface_hub's own errors, its network library's, and OSError
         if failed := files.writing_error(error, f"the cache for {source}, see HF_HOME"):
             raise failed from None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileNotFoundError(f"{source} cannot be downloaded ({reason[:150]}): check the name and the network, or "
-                                "give a local folder") from None
+        raise FileNotFoundError(f"{source} cannot be downloaded ({reason_of(error)}): check the name and the network, "
+                                "or give a local folder") from None

@@ -15,7 +15,7 @@ from tfzoo.checkpoints.huggingface_config import (
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
-from tfzoo.models import FAMILIES, build_body, config_of
+from tfzoo.models import FAMILIES, build_body, config_of, family_of
 from tfzoo.models.reference import name_in
 from tfzoo.tasks import task_of, tasks
 from tfzoo.tasks.build import put_head
@@ -282,8 +282,8 @@ def write(loaded, folder):
     if body.adapters:
         raise ConfigError(f"{name} has {len(body.adapters)} low-rank adapters, which Hugging Face's format cannot "
                           "hold: merge them first (model.body.merge_adapters()), or save it with format=\"tfzoo\"")
-    family = next((family for family in FAMILIES if name in family.sizes or name == family.name), None)
-    reference = family.reference if family else None
+    family = family_of(name)
+    reference = family.reference
     if reference is None:
         raise ConfigError(f"{name} has no counterpart in Hugging Face's transformers: save it with format=\"tfzoo\"")
     task, head = loaded.config["task"], None

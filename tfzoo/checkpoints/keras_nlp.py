@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 
 from tfzoo import files
-from tfzoo.errors import DataError
+from tfzoo.errors import DataError, reason_of
 from tfzoo.models import FAMILIES, build_body, config_of
 from tfzoo.models.reference import name_in
 from tfzoo.tasks import task_of
@@ -62,9 +62,8 @@ def read(source, dtype=None):
     except Exception as error:  # keras-nlp's own errors, Kaggle's, and the network's
         if failed := files.writing_error(error, f"the cache for {source}"):
             raise failed from None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileNotFoundError(f"{source} cannot be loaded ({reason[:150]}): check the name and the network, or give "
-                                "the local folder of a preset") from None
+        raise FileNotFoundError(f"{source} cannot be loaded ({reason_of(error)}): check the name and the network, or "
+                                "give the local folder of a preset") from None
     model, config = convert(backbone, dtype)
     return model, *_tokenizer_of(keras_nlp, preset), config
 
@@ -101,7 +100,7 @@ def convert(backbone, dtype=None):
         raise DataError(f"the preset has weights that {family.name} lacks, such as {next(iter(left))}: load it "
                         "with keras-nlp")
     return model, {"model": family.name, "task": task and task.name, "labels": None, "settings": {},
-                   "max_length": arguments.get("max_length", body.config["max_length"]), "kept": {}}
+                   "max_length": body.config["max_length"], "kept": {}}
 
 
 def _weights(backbone):
@@ -164,8 +163,7 @@ def _tokenizer_of(keras_nlp, preset):
     try:
         tokenizer = keras_nlp.models.Tokenizer.from_preset(preset)
     except Exception as error:  # no tokenizer in the preset, or a damaged vocabulary
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return None, f"the preset has no tokenizer that keras-nlp can read ({reason[:150]})"
+        return None, f"the preset has no tokenizer that keras-nlp can read ({reason_of(error)})"
     kind = type(tokenizer).__name__
     try:
         if kind in BYTE_PAIRS:

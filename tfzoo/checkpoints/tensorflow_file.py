@@ -3,7 +3,6 @@
 They are in tf_model.h5, or in a model.safetensors of format "tf". A variable's name is a path of layers, in which
 "a___b" stands for b, and "_._" separates two levels. Kernels are [in, out], biases of GPT-2's convolutions [1, out].
 """
-import math
 import pathlib
 import re
 
@@ -21,7 +20,7 @@ def torch_name(name):
     name = re.sub("^(shared|encoder|decoder)/shared/shared/", "shared/", name)  # T5's shared table in a .h5
     levels = re.sub("[^/]*___", "", name.removesuffix(":0").replace("_._", "/")).split("/")
     model = [number for number, level in enumerate(levels[:3]) if re.match("tf[a-z0-9]*_", level)]
-    *layers, leaf = levels[model[-1] + 1 if model else 0:]
+    *layers, leaf = levels[model[-1] + 1 if model else 0:] or levels
     return ".".join([*layers, LEAVES.get(leaf, leaf)]), leaf == "kernel"
 
 
@@ -50,13 +49,15 @@ def torch_names(names, path, same=lambda one, other: False):
     """
     found = {}
     for name in names:
-        if not same(name, found.setdefault(torch_name(name)[0], name)) and found[torch_name(name)[0]] != name:
-            raise DataError(f"{path} is damaged (two tensors named {shown(torch_name(name)[0])}): get a fresh copy")
+        theirs = torch_name(name)[0]
+        first = found.setdefault(theirs, name)
+        if first != name and not same(name, first):
+            raise DataError(f"{path} is damaged (two tensors named {shown(theirs)}): get a fresh copy")
     return found
 
 
 class H5File:
-    """Read a tf_model.h5; attributes and methods as in TensorFile.
+    """Read a tf_model.h5; path, shapes, check and get as in TensorFile.
 
     Raises:
         DataError: a damaged file, or arrays that TensorFlow did not write: compressed, or stored in other files.
@@ -72,8 +73,8 @@ class H5File:
                 if one.is_virtual or one.external or one.chunks or one.id.get_storage_size() != one.nbytes:
                     raise ValueError(f"{shown(name)} is not a plain array")
             # A table shared by two layers is stored twice.
-            self._names = torch_names(found, self.path, same=lambda one, other: one != other and found[
-                one].shape == found[other].shape and np.array_equal(found[one], found[other]))
+            self._names = torch_names(found, self.path, same=lambda one, other: found[one].shape == found[
+                other].shape and np.array_equal(found[one], found[other]))
         except DataError:
             raise
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -82,9 +83,9 @@ class H5File:
         self.shapes = {name: torch_shape(own, found[own].shape) for name, own in self._names.items()}
 
     def check(self, name):
-        """Raise DataError if a tensor is empty, or has a dtype that weights do not have."""
+        """Raise DataError if a tensor has a dtype that weights do not have."""
         dtype = self._arrays[self._names[name]].dtype
-        if dtype not in (np.float32, np.float16) or math.prod(self.shapes[name]) == 0:
+        if dtype not in (np.float32, np.float16):
             raise DataError(f"{self.path}: {shown(name)} has dtype {dtype}: allowed are float32 and float16")
 
     def get(self, name):

@@ -3,7 +3,6 @@
 Pickles (`pytorch_model.bin`) are refused: unpickling can run any code in the file.
 """
 import json
-import math
 import pathlib
 import struct
 
@@ -14,7 +13,8 @@ from safetensors.numpy import save_file
 
 from tfzoo.checkpoints.tensorflow_file import H5, H5File, as_torch, torch_name, torch_names, torch_shape
 from tfzoo.errors import DataError, reason_of, shown
-from tfzoo.files import names_in, once
+from tfzoo.files import once
+from tfzoo.folders import names_in
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 JSON_BYTES, DEEPEST = 3_000_000, 20  # of settings, indexes and headers, which can take 50 times the memory
@@ -126,7 +126,7 @@ class Tensors:
     """
 
     def __init__(self, folder):
-        folder = pathlib.Path(folder)
+        folder, where = pathlib.Path(folder), {}
         if (folder / ONE).is_file():
             names = [ONE]
         elif (folder / INDEX).is_file():
@@ -145,7 +145,7 @@ class Tensors:
                 if name in self._file:
                     raise DataError(f"{shown(name)} is in two shards of {folder}: get a fresh copy of the folder")
                 self._file[name] = file
-        if names not in ([ONE], [H5]):
+        if where:
             if files[0].of_tensorflow:
                 where = {torch_name(name)[0]: shard for name, shard in where.items()}
             wrong = [name for name, shard in where.items()
@@ -154,11 +154,6 @@ class Tensors:
                 raise DataError(f"{folder / INDEX} says that {shown(wrong[0])} is in {shown(where[wrong[0]])}, but it "
                                 "is not: get a fresh copy of the folder")
         self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
-
-    @property
-    def bytes(self):
-        """Return the size of all tensors as float32: int, bytes."""
-        return 4 * sum(math.prod(shape) for shape in self.shapes.values())
 
     def check(self, name):
         """Raise DataError if a tensor has a dtype that weights do not have."""

@@ -12,7 +12,7 @@ import shutil
 
 import numpy as np
 
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.data.cache import cache_folder, locked
 from tfzoo.data.encode import EncodedTexts, encode_pieces, progress_bar, split_sentences
 from tfzoo.data.readers import whole_documents
@@ -123,9 +123,7 @@ def _open(folder):
 
 def _build(source, tokenizer, sentences, folder):
     # The folder appears atomically.
-    temporary = files.temporary_path(folder)
-    temporary.mkdir()
-    try:
+    with folders.new_folder(folder, ours=("tokens", "edges", "documents", "manifest.json")) as temporary:
         written, pieces, counts = {}, source.all_pieces(), array.array("q")
         if sentences:
             pieces = split_sentences(whole_documents(pieces), counts)
@@ -147,7 +145,3 @@ def _build(source, tokenizer, sentences, folder):
         source.verify()
         files.write_atomic(temporary / "manifest.json", json.dumps(
             {"name": source.name, "tokenizer": tokenizer.kind, "sentences": sentences, "files": written}, indent=1))
-        files.replace_folder(temporary, folder, ours=("tokens", "edges", "documents", "manifest.json"))
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

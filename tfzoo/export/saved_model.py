@@ -3,11 +3,10 @@
 To load it, `import tensorflow_text` first, which registers the tokenizer's ops; neither tfzoo nor Keras is needed.
 """
 import json
-import shutil
 
 import tensorflow as tf
 
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.errors import ConfigError
 
 
@@ -51,27 +50,23 @@ def export(loaded, folder):
         ConfigError: see serving_function; or the folder is not empty.
         OSError: the folder cannot be written.
     """
-    folder, _ = files.target_folder(files.local_path(folder, "folder"), lambda _: None)
+    folder, _ = folders.target_folder(files.local_path(folder, "folder"), lambda _: None)
     serve = serving_function(loaded)
     text, pair = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair"))
     signatures = {"serving_default": _traced(lambda text: serve(text), text)}
     if loaded.task.paired:
         signatures["pair"] = _traced(lambda text, text_pair: serve(text, text_pair), text, pair)
-    temporary = files.temporary_path(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        used = {id(variable): variable for traced in signatures.values() for variable in traced.graph.variables}
-        variables = list(used.values())
-        root = tf.train.Checkpoint(variables=variables, trainable_variables=[v for v in variables if v.trainable])
-        tf.saved_model.save(root, str(temporary), signatures)
-        (temporary / "assets.extra").mkdir()
-        files.write_atomic(temporary / "assets.extra" / "labels.json",
-                           json.dumps(loaded.config["labels"], ensure_ascii=False) + "\n")
-        files.replace_folder(temporary, folder)
+        with folders.new_folder(folder) as temporary:
+            used = {id(variable): variable for traced in signatures.values() for variable in traced.graph.variables}
+            variables = list(used.values())
+            root = tf.train.Checkpoint(variables=variables, trainable_variables=[v for v in variables if v.trainable])
+            tf.saved_model.save(root, str(temporary), signatures)
+            (temporary / "assets.extra").mkdir()
+            (temporary / "assets.extra" / "labels.json").write_text(
+                json.dumps(loaded.config["labels"], ensure_ascii=False) + "\n", encoding="utf-8")
     except tf.errors.OpError as error:
         raise OSError(f"cannot write {folder}: {error.message.splitlines()[0]}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _traced(function, *inputs):

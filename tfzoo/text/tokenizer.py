@@ -1,13 +1,12 @@
 """What all tokenizers share: special tokens around texts, truncation, padding, and pre-split sentences."""
 import hashlib
 import json
-import shutil
 import typing
 
 import numpy as np
 import tensorflow as tf
 
-from tfzoo import files
+from tfzoo import folders
 from tfzoo.errors import ConfigError, shown
 
 LEARNED = "learned.json"  # lists the files that `save_whole` wrote to its folder
@@ -352,14 +351,11 @@ class Tokenizer:
             ConfigError: the folder holds something else.
             OSError: it cannot be written.
         """
-        folder, ours = files.target_folder(folder, learned_in)
-        temporary = files.temporary_path(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        self.save(temporary)
-        names = sorted([*(path.name for path in temporary.iterdir()), LEARNED])
-        (temporary / LEARNED).write_text(json.dumps({"files": names}) + "\n", encoding="utf-8")
-        files.replace_folder(temporary, folder, ours)
+        folder, ours = folders.target_folder(folder, learned_in)
+        with folders.new_folder(folder, ours) as temporary:
+            self.save(temporary)
+            names = sorted([*folders.names_in(temporary), LEARNED])
+            (temporary / LEARNED).write_text(json.dumps({"files": names}) + "\n", encoding="utf-8")
 
     @property
     def fingerprint(self):

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.errors import ConfigError, DataError
 
 FORMAT_VERSION = 1
@@ -65,7 +65,7 @@ class Checkpoints:
         self._good = set()  # steps that this process wrote or verified
         self._spared = set()  # steps kept because their folders hold files that tfzoo did not write
         if writes and self.folder.is_dir():
-            files.remove_unfinished(self.folder)
+            folders.remove_unfinished(self.folder)
 
     def save(self, step, arrays, state):
         """Write the checkpoint of a step, then delete those that are no longer kept.

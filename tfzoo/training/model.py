@@ -1,5 +1,5 @@
 """The model that a run trains, from scratch or from --init, with its task, method and tokenizer."""
-from tfzoo import files
+from tfzoo import folders
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError, DataError
@@ -92,7 +92,7 @@ def get_tokenizer(settings, source, run, resumes, strategy):
         return load_tokenizer(settings.tokenizer, lowercase)
     kept = run.path / "tokenizer"
     if run.writes and not (resumes and kept.is_dir()):
-        files.target_folder(kept, learned_in)  # fail before all texts are read
+        folders.target_folder(kept, learned_in)  # fail before all texts are read
         tell(f"learning a vocabulary: {settings.tokenizer}")
         tokenizer = learn_tokenizer(settings.tokenizer, source.passages(), lowercase)
         tokenizer.save_whole(kept)

@@ -11,7 +11,7 @@ import os
 import numpy as np
 from absl import logging
 
-from tfzoo import files
+from tfzoo import files, folders
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.training.differences import differences, in_effect, list_some
 from tfzoo.training.events import Events
@@ -219,7 +219,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            files.remove_unfinished(self.path)
+            folders.remove_unfinished(self.path)
         except (FileExistsError, NotADirectoryError) as error:
             raise NotADirectoryError(f"--output_dir={self.path} is, or lies under, a file: name a folder") from error
         except OSError as error:

@@ -6,7 +6,7 @@ import threading
 
 import tensorflow as tf
 
-from tfzoo.errors import ConfigError, LostWorker
+from tfzoo.errors import ConfigError, LostWorker, reason_of
 from tfzoo.training.cluster import check_alone, tasks_of_slurm, workers_of_tf_config
 
 # What TensorFlow raises if another worker is lost; any other error is this worker's own.
@@ -188,7 +188,6 @@ def _tpu():
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
     except (ValueError, tf.errors.OpError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"--strategy=tpu: no TPU was found ({reason}); set TPU_NAME, or run on a TPU "
+        raise ConfigError(f"--strategy=tpu: no TPU was found ({reason_of(error)}); set TPU_NAME, or run on a TPU "
                           "machine") from None
     return tf.distribute.TPUStrategy(resolver)
