@@ -2,9 +2,12 @@
 
     python -m experiments.generate --init=runs/gpt --prompt="Once upon a time" --temperature=0.8 --top_p=0.95
 """
+import io
 import sys
 
 from experiments import app, groups
+
+TAIL = 32  # tokens of the prompt that decide how what follows is joined to it
 
 
 def make_flags():
@@ -48,13 +51,15 @@ def run(values):
     if len(tokens) >= loaded.model.body.config["max_length"]:
         tell(f"the prompt has {len(tokens):,} tokens; the model sees only the last "
              f"{loaded.model.body.config['max_length'] - 1:,}")
-    begin, made, shown, out = time.perf_counter(), [], 0, [] if output else sys.stdout
+    begin, made, shown, out = time.perf_counter(), [], 0, io.StringIO() if output else sys.stdout
     _put(out, prompt)
     # If the tokenizer drops a trailing blank, the prompt's own already separates it from the continuation.
     parted = prompt[-1:].isspace() and not loaded.tokenizer.decode([tokens])[0][-1:].isspace()
 
+    tail = tokens[-TAIL:]
+
     def added():
-        text = loaded.tokenizer.continuation(tokens, made)
+        text = loaded.tokenizer.continuation(tail, made)
         return text.removeprefix(" ") if parted else text
 
     generator = Generator(loaded.body, loaded.model.logits, sampling)
@@ -68,17 +73,14 @@ def run(values):
             shown = len(text)
     _put(out, added()[shown:] + "\n")
     if output:
-        files.write_atomic(output, "".join(out))
+        files.write_atomic(output, out.getvalue())
     seconds = time.perf_counter() - begin
     return {"tokens": len(made), "tokens_per_second": round(len(made) / seconds, 1)}
 
 
 def _put(out, text):
-    if isinstance(out, list):
-        out.append(text)
-    else:
-        out.write(text.encode("utf-8", "replace").decode())
-        out.flush()
+    out.write(text.encode("utf-8", "replace").decode())  # a prompt's undecodable bytes have no UTF-8
+    out.flush()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import time
 from absl import flags
 
 from experiments import app
-from experiments.app import fail
+from experiments.app import STOPPING, fail
 
 SCRIPTS = ("pretrain", "finetune")
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
@@ -180,7 +180,7 @@ class Cluster:
             OSError: a worker cannot be started.
             SystemExit: a second signal arrived; the workers are killed.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             signal.signal(number, self._note)
         try:
             self._start()
@@ -194,7 +194,7 @@ class Cluster:
     def _note(self, number, frame):
         self.signals.append(number)
         if len(self.signals) > 1:
-            for other in (signal.SIGINT, signal.SIGTERM):  # a third one must not interrupt the cleanup
+            for other in STOPPING:  # a third one must not interrupt the cleanup
                 signal.signal(other, signal.SIG_IGN)
             raise SystemExit(128 + number)
         self.events.put((None, number))

@@ -1,4 +1,4 @@
-"""Try everything, in about 12 minutes on 2 cores, on the Python library of this machine; downloads nothing.
+"""Try everything, in 12 to 14 minutes on 2 cores, on the Python library of this machine; downloads nothing.
 
 Learns a vocabulary from docstrings, pretrains a small BERT on them, and fine-tunes it to recognize the
 library that a docstring comes from; compares it with the same model trained from scratch and with a bag of

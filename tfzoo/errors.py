@@ -31,7 +31,7 @@ class UnknownKind(DataError):
 
 
 class Diverged(ArithmeticError):
-    """Report a non-finite evaluation loss, or too many non-finite updates in a row (exit code 70)."""
+    """Report non-finite weights or evaluation loss, or too many non-finite updates in a row (exit code 70)."""
 
 
 class Interrupted(Exception):

@@ -99,8 +99,9 @@ def test_any_seed_of_64_bits_draws():
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 2}, {"top_p": 0.5}])
-def test_outputs_that_are_no_numbers_are_refused(model, settings):
-    generator = Generator(model.body, lambda outputs: model.logits(outputs) * float("nan"), Sampling(**settings))
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_outputs_that_are_no_numbers_are_refused(model, settings, factor):
+    generator = Generator(model.body, lambda outputs: model.logits(outputs) * factor, Sampling(**settings))
     for run in (generator.generate, lambda *inputs: list(generator.stream(*inputs))):
         for end_ids in ((), (3,)):
             with pytest.raises(DataError, match="outputs are NaN"):

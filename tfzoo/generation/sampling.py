@@ -75,12 +75,12 @@ def draw(logits, sampling, number):
         number: integer scalar tensor, the number of the draw; with the seed it determines the outcome.
 
     Returns:
-        int32 [B]; -1 for rows with NaN logits.
+        int32 [B]; -1 for rows whose largest logit is NaN or infinite.
     """
-    broken = tf.reduce_any(tf.math.is_nan(logits), -1)
+    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the largest is 0 at any temperature, so none overflows
+    broken = tf.reduce_any(tf.math.is_nan(logits), -1)  # the largest was NaN or infinite
     if sampling.temperature < LEAST:
         return tf.where(broken, -1, tf.argmax(logits, -1, output_type=tf.int32))
-    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the largest is 0 at any temperature, so none overflows
     logits = keep_likeliest(logits / sampling.temperature, sampling.top_k, sampling.top_p)
     seed = tf.stack([tf.constant(np.uint64(sampling.seed).view(np.int64)), tf.cast(number, tf.int64)])
     return tf.where(broken, -1, tf.random.stateless_categorical(logits, 1, seed, dtype=tf.int32)[:, 0])

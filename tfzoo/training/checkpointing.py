@@ -94,7 +94,7 @@ class Checkpoints:
                 self._delete(final)
             os.rename(temporary, final)
         except BaseException:
-            _remove(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
         files.sync_folder(self.folder)
         self._good.add(step)
@@ -265,7 +265,7 @@ class Checkpoints:
             os.rename(path, doomed)
         except OSError as error:
             self._warn(f"cannot delete {path} ({error.strerror})")
-        _remove(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _write_checkpoint(folder, step, arrays, state):
@@ -273,7 +273,7 @@ def _write_checkpoint(folder, step, arrays, state):
         if not group.isidentifier():
             raise ValueError(f"group {group!r}: allowed are identifiers such as 'model' or 'optimizer'")
     state_text = json.dumps(state, indent=2, sort_keys=True) + "\n"
-    _remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     os.mkdir(folder)
     written = {"state.json": files.write_chunks(folder / "state.json", [state_text.encode()])}
     for group, named in arrays.items():
@@ -335,14 +335,3 @@ def _verify_file(path, expected):
         raise DataError(f"{path.name} has {size} bytes instead of {expected['bytes']}")
     if files.hash_file(path)[1] != expected["sha256"]:
         raise DataError(f"{path.name}: its SHA-256 differs")
-
-
-def _remove(path):
-    # Deletes a file or a folder as far as possible.
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # an unfinished leftover is never used

@@ -8,7 +8,7 @@ import os
 from tfzoo.errors import ConfigError, shown
 
 _EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-_IGNORED = {"cluster", "task", "environment", "job", "rpc_layer", "model_dir"}  # and what platforms add
+_KNOWN = {"cluster", "task", "environment", "job", "rpc_layer", "model_dir"}  # and what platforms add
 
 
 def workers_of_tf_config():
@@ -19,7 +19,7 @@ def workers_of_tf_config():
     """
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        unknown = sorted(config.keys() - _IGNORED)  # such as sparseCluster, by Kubeflow
+        unknown = sorted(config.keys() - _KNOWN)  # such as sparseCluster, by Kubeflow
         if unknown:
             raise ValueError(f"it has {shown(unknown[0])}")
         cluster, task = config.get("cluster") or {}, config.get("task") or {}
@@ -39,11 +39,10 @@ def workers_of_tf_config():
 def _hosts(cluster):
     for job, hosts in cluster.items():
         if hosts and job == "ps":
-            raise ConfigError("TF_CONFIG names parameter servers (ps), which Keras 3 does not support: name only "
-                              "workers")
+            raise ValueError("it names parameter servers (ps), which Keras 3 does not support")
         if hosts and job not in ("chief", "worker"):
-            raise ConfigError(f"TF_CONFIG names {len(hosts)} {shown(job)}: allowed are worker and one chief; rename "
-                              "master, as older platforms write it, to chief")
+            raise ValueError(f"it names {len(hosts)} {shown(job)}; rename master, as older platforms write it, to "
+                             "chief")
         if not isinstance(hosts, list) or not all(isinstance(host, str) and ":" in host for host in hosts):
             raise ValueError(f"its {job} is {shown(hosts)}")
     every = [host for hosts in cluster.values() for host in hosts]

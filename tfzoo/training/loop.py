@@ -254,8 +254,7 @@ class Loop:
             metrics = self.trainer.evaluator.evaluate(self.eval_data, self._evaluation_bar(stopped))
             value, best = metrics[self.metric], self.state["best"]
             if not math.isfinite(metrics["loss"]):
-                raise Diverged(f"evaluation loss is {metrics['loss']} at step {step}: lower --learning_rate, or raise "
-                               "--warmup_steps")
+                raise Diverged(f"evaluation loss is {metrics['loss']} at step {step}: {ADVICE}")
             is_better = best is None or (value != best["value"] and self.better(value, best["value"]) == value)
             self.state["evaluated"] = step
             self.state["waited"] = 0 if is_better else self.state["waited"] + 1

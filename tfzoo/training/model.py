@@ -51,16 +51,16 @@ def make_task(settings, source, init=None, recorded=None):
         recorded: dict, config.json of the run to resume, or None.
     """
     labels = source.labels() if tasks()[settings.task].labelled else None
-    known = [one for one in (recorded, init and init.config)
-             if one and one.get("task") == settings.task and one.get("labels")]
+    known = next((one["labels"] for one in (recorded, init and init.config)
+                  if one and one.get("task") == settings.task and one.get("labels")), None)
     if labels and known:
-        there, beyond = known[0]["labels"], [label for label in labels if label not in known[0]["labels"]]
-        missing = [label for label in there if label not in labels]
-        if beyond:
+        beyond, missing = ([label for label in one if label not in other]
+                           for one, other in ((labels, known), (known, labels)))
+        if beyond and recorded is None:  # a resumed run of other labels is refused
             tell(f"{source.name} has {_some(beyond)} beyond those of --init={settings.init}: the head is fresh")
-        elif missing:
+        elif missing and recorded is None:
             tell(f"{source.name} lacks {_some(missing)} of --init={settings.init}, which the head keeps")
-        labels = labels if beyond else there
+        labels = labels if beyond else known
     return task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
 
 

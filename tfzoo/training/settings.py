@@ -381,15 +381,15 @@ def _plain(name, value):
     limits, (kinds, allowed) = field.metadata, _KINDS[field.type]
     if value is None and field.default is None:
         return None
-    right = isinstance(value, kinds) and (field.type is bool or not isinstance(value, bool))
-    if right := right and (field.type is not tuple or all(isinstance(item, str) for item in value)):
+    right = isinstance(value, kinds) and (field.type is bool or not isinstance(value, bool)) and (
+        field.type is not tuple or all(isinstance(item, str) for item in value))
+    if right:
         value = os.fspath(value) if field.type is str else field.type(value)
     if "allowed" in limits:
         right, allowed = right and value in limits["allowed"], " or ".join(limits["allowed"])
     if "lower" in limits:
-        upper = limits.get("upper")
-        right = right and limits["lower"] <= value < math.inf and (upper is None or value <= upper)
-        allowed += f" from {limits['lower']}" + ("" if upper is None else f" to {upper}")
+        right = right and limits["lower"] <= value <= limits.get("upper", value) and value < math.inf
+        allowed += f" from {limits['lower']}" + (f" to {limits['upper']}" if "upper" in limits else "")
     if not right:
         _refuse(f"--{name}={value}: allowed is {allowed}")
     return value
