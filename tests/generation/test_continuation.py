@@ -58,7 +58,8 @@ def kind(request, tmp_path_factory):
 
 def test_a_text_goes_on_after_its_prompt_as_it_was_written(kind, shown):
     name, tokenizer = kind
-    texts = [("the", " film"), ("the film", " films"), ("film", "s und films"), ("the ", "film")]
+    texts = [("the", " film"), ("the film", " films"), ("film", "s und films"), ("the ", "film"),
+             ("the film " * generate.TAIL + "the", " film")]
     if name in FAITHFUL:
         texts += [("the", "  two  films\n"),
                   ("\n", "\n a\n"), ("", "a\n"), ("\u4e2d", "\u6587 caf\u00e9 \U0001f600!\ufffd")]
@@ -73,3 +74,13 @@ def test_a_text_goes_on_after_its_prompt_as_it_was_written(kind, shown):
         assert "".join(pieces) == f"{prompt}{rest}\n", (prompt, rest)
         assert all("\ufffd" not in piece for piece in pieces[:-1])  # no character is printed before it is complete
         assert len(pieces) > 2 or len(drawn) == len(before) + 1
+
+
+def test_an_undecodable_prompt_is_written_to_a_file_as_to_stdout(kind, shown, tmp_path):
+    tokenizer = kind[1]
+    drawn, path = tokenizer.encode([" film"]).to_list()[0], tmp_path / "out.txt"
+    # Python reads the byte 0xff of an argument as this surrogate.
+    printed = "".join(shown(tokenizer, "the\udcff", drawn)[1])
+    assert app.execute(generate.make_flags(), generate.run, ["--init=x", "--prompt=the\udcff", f"--output={path}"],
+                       sys.stderr) == 0
+    assert path.read_text(encoding="utf-8") == printed and printed.startswith("the?")
