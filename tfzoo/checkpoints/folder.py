@@ -18,8 +18,7 @@ from tfzoo.models import Body, build_body, family_of
 from tfzoo.tasks import TaskModel
 from tfzoo.tasks.build import put_head
 from tfzoo.text import load_tokenizer
-from tfzoo.text.added import FILES as SETTINGS_FILES
-from tfzoo.text.load import FILES as TOKENIZER_FILES, PAIRS
+from tfzoo.text.load import VOCABULARIES
 
 FORMAT_VERSION = 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
@@ -27,7 +26,6 @@ OPTIONAL = ("kept", "embedding", "end_ids")
 VOCABULARY_BYTES = 100_000_000
 FORMATS = ("tfzoo", "huggingface")
 WEIGHTS = {"model.keras", ONE, INDEX, sentence_transformers.MODULES}
-VOCABULARIES = {*TOKENIZER_FILES, *PAIRS.values(), *SETTINGS_FILES}
 
 
 def save(loaded, folder, format="tfzoo"):
@@ -150,10 +148,11 @@ def _read(source, dtype):
         if "model_type" not in config and not any((*folder.glob("*.safetensors"), *folder.glob("*.h5"))):
             raise FileNotFoundError(f"{source} has no model.keras: allowed are a finished run's folder, its model/, "
                                     "and one of Hugging Face's transformers")
-        model, config, dropped = huggingface.read(folder, dtype, bare=(outer / sentence_transformers.MODULES).is_file())
+        chain = (outer / sentence_transformers.MODULES).is_file()
+        model, config, dropped = huggingface.read(folder, dtype, bare=chain)
         tokenizer, problem = _tokenizer_of(folder, model, bare=True)
-        how, config["max_length"] = sentence_transformers.read(outer, getattr(model, "body", model))
-        config.update({} if how is None else {"embedding": how})
+        if chain:
+            config["embedding"], config["max_length"] = sentence_transformers.read(outer, model)
         return Loaded(model, tokenizer, config={"format_version": FORMAT_VERSION, **config}, dropped=dropped,
                       tokenizer_problem=problem)
     version = config.get("format_version")

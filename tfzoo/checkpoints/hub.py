@@ -3,13 +3,15 @@ import pathlib
 import re
 
 from tfzoo import files
+from tfzoo.checkpoints.huggingface_config import GENERATION
+from tfzoo.checkpoints.sentence_transformers import MODULES, SETTINGS
+from tfzoo.checkpoints.tensors import INDEX
 from tfzoo.errors import ConfigError, reason_of
+from tfzoo.text.load import VOCABULARIES
 
 PREFIX = "hf:"
-FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
-         "tokenizer*.json", "vocab.txt",
-         "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
-         "modules.json", "*_Pooling/config.json", "sentence_*_config.json", "config_sentence_transformers.json")
+FILES = ("config.json", GENERATION, "model*.safetensors", INDEX, *sorted(VOCABULARIES), MODULES, SETTINGS,
+         "*_Pooling/config.json", "sentence_*_config.json")
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 
 

@@ -21,7 +21,6 @@ POOLINGS = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens",  # i
 PLAIN = {"pooling": ["mean"], "include_prompt": True, "normalize": False, "strip": False, "lowercase": False,
          "prompts": {}, "default_prompt": None, "similarity": None, "problem": None}
 OF_STRINGS = {"default_prompt", "similarity", "problem"}  # str or None
-NO_LIMIT = 2 ** 24
 
 
 def transformer_of(folder):
@@ -49,21 +48,19 @@ def _modules(folder):
 
 
 def read(folder, body):
-    """Read how a folder's vectors are computed.
+    """Read how the vectors of a folder with modules.json are computed.
 
     Args:
         folder: path.
         body: Body, its Transformer.
 
     Returns:
-        (dict like PLAIN, int: maximum length in tokens); without modules.json (None, the body's max_length).
+        (dict like PLAIN, int: maximum length in tokens).
 
     Raises:
         DataError: a file is damaged.
     """
     longest = body.config["max_length"]
-    if not (folder / MODULES).is_file():
-        return None, longest
     modules, how = _modules(folder), {**PLAIN, "strip": True}
     kinds, inside = [kind for kind, _ in modules], folder / modules[0][1]
     problems = []
@@ -92,7 +89,7 @@ def read(folder, body):
         problems.append(f"{path} pads on the left: allowed only with rotary positions, include_prompt true, and "
                         "neither cls nor weightedmean pooling")
     how["problem"] = problems[0] if problems else None
-    return checked(how, folder), int(min(longest, length or NO_LIMIT))
+    return checked(how, folder), int(min(longest, length or longest))
 
 
 def _read_pooling(path, how):

@@ -6,6 +6,7 @@ import json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.files import local_path
 from tfzoo.progress import tell
+from tfzoo.text.added import FILES as SETTINGS
 from tfzoo.text.added import (DEFAULTS, LARGEST, LONGEST_WORD, WORDPIECES, class_of, is_plain, read_json,
                               settings_of)
 from tfzoo.text.bpe import SPECIALS as BYTE_SPECIALS
@@ -25,6 +26,7 @@ RARE = "\u16a0\ua000 \u0e01\U0001f600"
 SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
 FILES = ("vocab.txt", *PAIRS, *SENTENCEPIECE, "tokenizer.json")
+VOCABULARIES = {*FILES, *PAIRS.values(), *SETTINGS}  # all that a tokenizer is read from
 SPECS = "bytes, learn:wordpiece:SIZE or learn:bpe:SIZE"
 
 
