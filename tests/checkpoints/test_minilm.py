@@ -41,6 +41,7 @@ def test_vectors_are_the_reference_s(minilm, part):
     assert np.abs(cosines(vectors, vectors[:1]) - golden["cosines"][part]).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F811
     texts = tmp_path / "texts.txt"
     texts.write_text("a fine film\n\nein sch\u00f6ner Film\n")

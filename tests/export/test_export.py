@@ -52,7 +52,8 @@ def probabilities(loaded, texts, pairs=None, size=32):
     return np.array([list(answer["probabilities"].values()) for answer in answers]), predictor
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", pytest.param("bytes", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
 def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
     texts = hostile_texts(200)
     assert len(texts) == 200
