@@ -29,6 +29,13 @@ def body_of(family, architecture, folder, dtype=None):
     return tfzoo.load(folder, dtype), families.inputs_of(about["config"], about["seed"])[-1], arrays
 
 
+def test_reading_a_loaded_weight_copies_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfzoo.checkpoints.huggingface.PIECE", 100)  # as a large table, assigned in several pieces
+    table = body_of(*BODIES[0], tmp_path)[0].model.get_layer("embeddings").weights[0].value
+    reads = [memoryview(table.read_value()) for _ in range(2)]
+    assert table.shape.num_elements() > 100 and len({np.asarray(read).ctypes.data for read in reads}) == 1
+
+
 @pytest.mark.parametrize("family, architecture", BODIES)
 def test_in_bfloat16_it_is_near(family, architecture, tmp_path):
     loaded, inputs, arrays = body_of(family, architecture, tmp_path, "mixed_bfloat16")

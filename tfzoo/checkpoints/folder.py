@@ -4,7 +4,7 @@ Folders of Hugging Face's transformers are read and written too, see huggingface
 """
 import json
 
-import numpy as np
+import tensorflow as tf
 
 from tfzoo import files, folders
 from tfzoo.checkpoints import huggingface, keras_nlp, sentence_transformers
@@ -122,8 +122,8 @@ def load(source, dtype=None):
     """
     loaded = _read(source, dtype)
     for weight in loaded.model.weights:
-        values = np.asarray(weight.value)
-        if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+        # The sum first, since it needs no memory: is_finite, or NumPy, takes as much as the weight.
+        if not tf.math.is_finite(tf.reduce_sum(weight.value)) and not tf.reduce_all(tf.math.is_finite(weight.value)):
             raise DataError(f"{source} has weights that are not finite ({weight.path}): its training diverged; use "
                             "another checkpoint")
     return loaded

@@ -196,6 +196,8 @@ def _fill(variable, value):
         return
     for first in range(0, len(value), rows):
         variable.value[first:first + rows].assign(np.array(value[first:first + rows], np.float32))
+    # After a sliced assignment TensorFlow copies the whole variable on every read, until told not to.
+    tf.raw_ops.DisableCopyOnRead(resource=variable.value.handle)
 
 
 def _with_head(body, name, task, labels, rate):
