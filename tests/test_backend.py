@@ -8,11 +8,11 @@ import pytest
 
 from tests.helpers import CHECKOUT
 
-LINE = "tfzoo computes with TensorFlow; set KERAS_BACKEND=tensorflow before Keras is imported\n"
+LINE = "but tfzoo requires TensorFlow: set KERAS_BACKEND=tensorflow before importing Keras\n"
 
 
 @pytest.mark.parametrize("backend, says", [("jax", "jax"), ("nonsense", "nonsense"),
-                                           (None, "the one in Keras' keras.json")])
+                                           (None, "the one set in keras.json")])
 @pytest.mark.parametrize("words", [["-c", "import tfzoo"], ["-m", "experiments.models"]])
 def test_another_backend_is_refused(words, backend, says, tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps({"backend": "numpy" if backend else "jax"}))
@@ -20,5 +20,5 @@ def test_another_backend_is_refused(words, backend, says, tmp_path):
     done = subprocess.run([sys.executable, *words], cwd=CHECKOUT, capture_output=True, text=True, env=environment)
     begin = "models: " if "-m" in words else "ImportError: "
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.endswith(
-        f"{begin}Keras' backend is {says}: {LINE}")
+        f"{begin}the Keras backend is {says}, {LINE}")
     assert "-c" in words or done.stderr.count("\n") == 1

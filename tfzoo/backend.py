@@ -1,7 +1,7 @@
-"""Check Keras' backend before anything else of tfzoo is imported."""
+"""Check the Keras backend before the rest of tfzoo is imported."""
 import os
 
-_ASKED = os.environ.get("KERAS_BACKEND") or "the one in Keras' keras.json"
+_ASKED = os.environ.get("KERAS_BACKEND") or "the one set in keras.json"
 
 try:
     import keras
@@ -9,8 +9,8 @@ try:
 except (ImportError, ValueError) as error:
     if getattr(error, "name", None) in ("keras", "tensorflow") or _ASKED == "tensorflow":
         raise
-    _backend = _ASKED  # not installed, or not the name of a backend
+    _backend = _ASKED  # the backend is unknown or not installed
 
 if _backend != "tensorflow":
-    raise ImportError(f"Keras' backend is {_backend}: tfzoo computes with TensorFlow; set KERAS_BACKEND=tensorflow "
-                      "before Keras is imported")
+    raise ImportError(f"the Keras backend is {_backend}, but tfzoo requires TensorFlow: set KERAS_BACKEND=tensorflow "
+                      "before importing Keras")

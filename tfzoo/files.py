@@ -1,4 +1,4 @@
-"""Atomic file writes: under a temporary name beside the final one, forced to the disk, then renamed."""
+"""Atomic file writes: to a temporary file in the same folder, which is synced to disk and then renamed."""
 import errno
 import fcntl
 import hashlib
@@ -11,25 +11,25 @@ from tfzoo.errors import ConfigError, shown
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # one slash: pathlib collapses two
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # only one slash, since pathlib collapses two into one
 TEMPORARY = ".tmp-"  # prefix of all unfinished files and folders
 
 
 def writing_error(error, what):
-    """Find the failed write to disk behind another package's error.
+    """Find the failed disk write that caused another package's error.
 
     Args:
-        error: exception, with its causes and contexts; network errors are OSErrors too, and are not taken for it.
-        what: str, what could not be written.
+        error: exception; its causes and contexts are searched too. Network errors, also OSErrors, are ignored.
+        what: str, a description of what could not be written.
 
     Returns:
-        OSError of the failed write, or None if it is not the cause.
+        OSError for the failed write, or None if the error has another cause.
     """
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         number = getattr(error, "errno", None)
-        found = re.search(r"\bos error (\d+)", str(error))  # as Rust prints it
+        found = re.search(r"\bos error (\d+)", str(error))  # the format of Rust's errors
         number = int(found[1]) if found and number is None else number
         name = getattr(error, "filename", None)
         if number in _UNWRITABLE or number in (errno.EACCES, errno.EPERM, errno.ENOTDIR) and name:
@@ -39,56 +39,56 @@ def writing_error(error, what):
 
 
 def temporary_path(path):
-    """Return the temporary path under which the content of `path` is prepared.
+    """Return the temporary path at which the content of `path` is written before it is renamed.
 
     Args:
         path: str or path; the final file or folder.
 
     Returns:
-        pathlib.Path in the same folder; its name starts with TEMPORARY and ends with the process id.
+        pathlib.Path in the same folder. Its name starts with TEMPORARY and ends with the process ID.
     """
     path = pathlib.Path(path)
     return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
 
 
 def local_path(path, name="the path"):
-    """Check a path given by a user, and expand `~`.
+    """Check a path given by a user and expand `~`.
 
     Args:
         path: str, bytes or path.
-        name: str, its name in error messages, for example "--output_dir".
+        name: str, the name of the argument in error messages, such as "--output_dir".
 
     Returns:
         pathlib.Path.
 
     Raises:
-        ConfigError: it is empty or not a path; an address such as gs://bucket/model; or `~user` of an unknown user.
+        ConfigError: if it is empty, not a path, a URL such as gs://bucket/model, or the `~user` of an unknown user.
 
     Example:
         >>> local_path("gs://bucket/model")
         Traceback (most recent call last):
-        tfzoo.errors.ConfigError: the path is gs://bucket/model: allowed are paths on this machine...
+        tfzoo.errors.ConfigError: the path is gs://bucket/model, but must be on this machine...
     """
     text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
     if not text or "\0" in text:
-        raise ConfigError(f"{name} is {shown(path)}: allowed is a path, such as runs/reviews")
+        raise ConfigError(f"{name} is {shown(path)}, but must be a path such as runs/reviews")
     if _ADDRESS.match(text):
-        raise ConfigError(f"{name} is {text}: allowed are paths on this machine, mounts included; copy it here or "
+        raise ConfigError(f"{name} is {text}, but must be on this machine (mounted file systems included): copy or "
                           "mount it")
     expanded = os.path.expanduser(text)  # pathlib's expanduser would also expand ./~
     if expanded.startswith("~"):
-        raise ConfigError(f"{name} is {text}: no home folder found for that user; write the full path, or ./{text}")
+        raise ConfigError(f"{name} is {text}, but that user has no home folder: give the full path, or ./{text}")
     return pathlib.Path(expanded)
 
 
 def sync_folder(path):
-    """Force a folder's directory entries to the disk.
+    """Sync a folder's directory entries to disk.
 
     Args:
-        path: str or path; an existing folder.
+        path: str or path, an existing folder.
 
     Raises:
-        OSError: the sync failed.
+        OSError: if the sync fails.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -104,10 +104,11 @@ def try_lock(file):
         file: open file or descriptor.
 
     Returns:
-        True if the lock was taken, None if another process holds it, False if the file system has no locks.
+        True if the lock was acquired, None if another process holds it, False if the file system does not support
+        locks.
 
     Raises:
-        OSError: locking failed for another reason.
+        OSError: if locking fails for another reason.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,23 +122,23 @@ def try_lock(file):
 
 
 def sync_file(path):
-    """Force a file's content to the disk; raises OSError if that fails."""
+    """Sync a file's content to disk, or raise OSError."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def write_chunks(path, chunks):
-    """Write a file in chunks and force it to the disk; not atomic.
+    """Write a file in chunks and sync it to disk; this is not atomic.
 
     Args:
-        path: str or path; replaced if it exists.
+        path: str or path; an existing file is replaced.
         chunks: iterable of bytes-like objects.
 
     Returns:
-        (int, str): size in bytes and hexadecimal SHA-256 of the chunks, which the file should have.
+        (int, str): total size in bytes and hexadecimal SHA-256 of the chunks. The file is not read back.
 
     Raises:
-        OSError: the disk is full, read-only, or limits the file's size.
+        OSError: if the disk is full or read-only, or the file exceeds a size limit.
     """
     size, digest = 0, hashlib.sha256()
     with open(path, "wb") as file:
@@ -150,14 +151,14 @@ def write_chunks(path, chunks):
 
 
 def write_atomic(path, content):
-    """Write a file completely, or leave the old one untouched.
+    """Write a file completely, or leave the existing one unchanged.
 
     Args:
         path: str or path of the file; its folder must exist.
         content: str (written as UTF-8) or bytes.
 
     Raises:
-        OSError: it cannot be written; the old content, if any, is untouched.
+        OSError: if the file cannot be written; an existing file is unchanged.
 
     Example:
         >>> import tempfile
@@ -170,9 +171,16 @@ def write_atomic(path, content):
 
 
 def write_atomic_chunks(path, chunks):
-    """Write a file from chunks, completely or not at all, see write_atomic; `chunks` as in write_chunks.
+    """Write a file from chunks, completely or not at all.
 
-    A FIFO or device is written to, not replaced; a symbolic link remains a link.
+    A FIFO or a device is written to directly, not replaced. For a symbolic link, its target is replaced.
+
+    Args:
+        path: str or path of the file; its folder must exist.
+        chunks: iterable of bytes-like objects.
+
+    Raises:
+        OSError: if the file cannot be written; an existing file is unchanged.
     """
     if _is_stream(path):
         with open(path, "wb") as file:
@@ -192,7 +200,7 @@ def write_atomic_chunks(path, chunks):
 def _is_stream(path):
     whole = os.path.abspath(path)
     if whole.startswith("/dev/") and not whole.startswith("/dev/shm/"):
-        return True  # even /dev/stdout as a regular file, which others have open
+        return True  # even if /dev/stdout is a regular file: other processes have it open
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
@@ -200,20 +208,20 @@ def _is_stream(path):
 
 
 def append_line(path, line):
-    """Append one line to a file, completely or, as far as the disk allows, not at all.
+    """Append one line to a file, completely or, if the disk allows, not at all.
 
     Args:
-        path: str or path; created if missing.
+        path: str or path; the file is created if missing.
         line: str without a line break.
 
     Raises:
-        OSError: it cannot be written; a partly written line is truncated away.
+        OSError: if the line cannot be written; a partial line is removed from the file.
     """
     data = memoryview(line.encode("utf-8") + b"\n")
     with open(path, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            while data:  # an unbuffered write may be partial, on a disk that is filling up
+            while data:  # an unbuffered write may be partial if the disk is nearly full
                 data = data[file.write(data):]
         except BaseException:
             _truncate_quietly(file, size)
@@ -221,7 +229,7 @@ def append_line(path, line):
 
 
 def hash_file(path):
-    """Return the size and the SHA-256 of a file.
+    """Return the size and SHA-256 of a file.
 
     Args:
         path: str or path.
@@ -230,7 +238,7 @@ def hash_file(path):
         (int, str): size in bytes, hexadecimal digest.
 
     Raises:
-        OSError: the file is missing or cannot be read.
+        OSError: if the file is missing or cannot be read.
     """
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -238,7 +246,7 @@ def hash_file(path):
 
 
 def once(pairs):
-    """Return the dict of a JSON object, for `object_pairs_hook`; raises ValueError for a duplicate key."""
+    """Return the dict of a JSON object, or raise ValueError for a duplicate key; for use as `object_pairs_hook`."""
     found = {}
     for key, value in pairs:
         if key in found:
@@ -251,11 +259,11 @@ def _remove_quietly(path):
     try:
         os.unlink(path)
     except OSError:
-        return  # the error being handled matters more
+        return  # the error being handled is more important
 
 
 def _truncate_quietly(file, size):
     try:
         file.truncate(size)
     except OSError:
-        return  # readers drop a torn last line
+        return  # readers ignore an incomplete last line

@@ -1,4 +1,4 @@
-"""Whole folders: replaced atomically, without deleting files that tfzoo did not write."""
+"""Replace whole folders atomically, without deleting files that tfzoo did not write."""
 import contextlib
 import errno
 import filecmp
@@ -19,30 +19,31 @@ def target_folder(path, written_in):
 
     Args:
         path: str or path of the folder; a symbolic link is followed.
-        written_in: callable of a non-empty folder -> the names that tfzoo wrote there, or None if tfzoo did not write
-            the folder.
+        written_in: callable that takes a non-empty folder and returns the names that tfzoo wrote into it, or None if
+            tfzoo did not write the folder.
 
     Returns:
-        (pathlib.Path, set of str): the resolved folder, and the names in it that may be replaced, see replace_folder.
+        (pathlib.Path, set of str): the resolved path, and the names in the folder that `replace_folder` may replace.
 
     Raises:
-        ConfigError: a file; a non-empty folder that tfzoo did not write; the current folder or a mount point, which
-            cannot be renamed. OSError: the folder is read-only.
+        ConfigError: if the path is a file, a non-empty folder that tfzoo did not write, or the current folder or a
+            mount point, neither of which can be renamed.
+        OSError: if the folder is read-only.
     """
     path = pathlib.Path(os.path.realpath(path))
     if not path.exists():
         return path, set()
     if not path.is_dir():
-        raise ConfigError(f"{path} already exists and is not a folder: name a new or an empty folder")
+        raise ConfigError(f"{path} already exists and is not a folder: choose a new or empty folder")
     for at, what in ((path.samefile(os.curdir), "the current folder"), (os.path.ismount(path), "a mount point")):
         if at:
-            raise ConfigError(f"{path} is {what}, which cannot be replaced: name a folder in it")
+            raise ConfigError(f"{path} is {what}, which cannot be replaced: choose a folder in it")
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     held = sorted(os.listdir(path))
     ours = written_in(path) if held else ()
     if ours is None:
-        raise ConfigError(f"{path} already exists and holds {held[0]}, which tfzoo did not write: name a new or an "
+        raise ConfigError(f"{path} already exists and contains {held[0]}, which tfzoo did not write: choose a new or "
                           "empty folder")
     return path, set(ours)
 
@@ -52,8 +53,11 @@ def new_folder(path, ours=()):
     """Yield a temporary folder that replaces `path` at the end of the `with` block, or is removed after an error.
 
     Args:
-        path: str or path.
-        ours: see replace_folder, also for the errors.
+        path: str or path of the final folder.
+        ours: set of str, names in the old folder that may be replaced; see `replace_folder`.
+
+    Raises:
+        ConfigError, OSError: if `replace_folder` raises them.
     """
     temporary = temporary_path(path)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -70,15 +74,18 @@ def new_folder(path, ours=()):
 def replace_folder(temporary, path, ours=()):
     """Rename a finished folder to its final path, replacing the old folder; files that tfzoo did not write are kept.
 
+    If an error is raised, the old folder is unchanged.
+
     Args:
-        temporary: pathlib.Path of the folder, see temporary_path.
-        path: str or path; its final path.
-        ours: names in the old folder that may be replaced, see target_folder; a folder's name includes its contents.
-            Everything else is hard-linked into the new folder, or copied if the disk has no hard links.
+        temporary: pathlib.Path of the finished folder, from `temporary_path`.
+        path: str or path, the final path.
+        ours: set of str, names in the old folder that may be replaced, from `target_folder`; the name of a folder
+            includes its contents. Everything else is hard-linked into the new folder, or copied if the file system
+            does not support hard links.
 
     Raises:
-        ConfigError: a file that tfzoo did not write would be replaced. OSError: the folder cannot be renamed. In both
-            cases the old folder is untouched.
+        ConfigError: if a file that tfzoo did not write would be replaced.
+        OSError: if the folder cannot be renamed.
     """
     path = pathlib.Path(path)
     old = temporary.with_name(temporary.name + "-old")
@@ -100,7 +107,7 @@ def replace_folder(temporary, path, ours=()):
 
 
 def names_in(folder):
-    """Return the paths of the files below a folder, relative to it: set of str."""
+    """Return the relative paths of all files in a folder and its subfolders: set of str."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
@@ -130,7 +137,7 @@ def _refuse(error):
 
 
 def _replaced(path):
-    return ConfigError(f"{path} was not written by tfzoo and would be replaced: move it, or name another folder")
+    return ConfigError(f"{path} was not written by tfzoo and would be replaced: move it, or choose another folder")
 
 
 def _link(one, other):
@@ -143,15 +150,16 @@ def _link(one, other):
 
 
 def remove_unfinished(folder):
-    """Remove what killed processes left unfinished in a folder; nobody else may be writing to it.
+    """Remove the unfinished files and folders that killed processes left in a folder.
 
-    If one was killed between the two renames of `replace_folder`, the old folder gets its name back.
+    No other process may be writing to the folder. If a process was killed between the two renames of
+    `replace_folder`, the old folder is restored.
 
     Args:
         folder: pathlib.Path.
 
     Raises:
-        OSError: something cannot be removed.
+        OSError: if a file or folder cannot be removed.
     """
     for left in folder.glob(f"{TEMPORARY}*"):
         found = _UNFINISHED.fullmatch(left.name)

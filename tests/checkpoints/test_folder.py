@@ -138,7 +138,7 @@ def test_texts_end_where_transformers_ends_them(config, generation, expected, tm
 
 def test_ids_that_end_no_text_are_refused(decoder, tmp_path):
     decoder.config["end_ids"] = ["a"]
-    with pytest.raises((ConfigError, DataError), match="end_ids is .'a'.: allowed is a list of ids below"):
+    with pytest.raises((ConfigError, DataError), match="end_ids is .'a'., but must be a list of token ids below"):
         tfzoo.save(decoder, tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_a_text_of_no_tokens_has_the_vector_zero(decoder, pooling):
 
 
 def test_a_class_read_where_transformers_sees_padding_is_not_written_for_it(decoder, tmp_path):
-    with pytest.raises(ConfigError, match="padding to Hugging"):
+    with pytest.raises(ConfigError, match="which Hugging Face's .* treats as padding"):
         tfzoo.save(decoder, tmp_path / "theirs", format="huggingface")
     assert decoder.tokenizer.fingerprint != tokenizer_for(decoder.task, decoder.model, decoder.tokenizer).fingerprint
     decoder.tokenizer = tokenizer_for(decoder.task, decoder.model, decoder.tokenizer)

@@ -83,7 +83,7 @@ def test_t5_gives_keras_nlp_s_numbers(activation, own):
 
 
 def test_an_activation_of_t5_that_tfzoo_has_not_is_refused():
-    with pytest.raises(DataError, match="the preset's activation is relu gated: allowed are relu, gelu gated"):
+    with pytest.raises(DataError, match="the preset's activation is relu gated, but must be one of relu, gelu gated"):
         convert(keras_nlp.models.T5Backbone(**T5, activation="relu"))
 
 
@@ -132,7 +132,7 @@ def test_why_a_preset_has_no_tokenizer_is_told(tmp_path):
     ids = {"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}
     keras_nlp.models.QwenTokenizer(vocabulary=ids, merges=["a b"]).save_to_preset(str(tmp_path))
     loaded = tfzoo.load(f"keras_nlp:{tmp_path}")
-    assert loaded.tokenizer is None and "QwenTokenizer is not supported: allowed are" in loaded.tokenizer_problem
+    assert loaded.tokenizer is None and "QwenTokenizer is not supported, only" in loaded.tokenizer_problem
     with pytest.raises(tfzoo.errors.ConfigError, match="QwenTokenizer") as caught:
         loaded.embed(["a"])
     assert "\n" not in str(caught.value)
@@ -148,12 +148,13 @@ def test_what_cannot_be_had_is_refused_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot be loaded") as caught:
         tfzoo.load(f"keras_nlp:{tmp_path}")
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="allowed are BertBackbone"):
+    with pytest.raises(DataError, match="but must be one of BertBackbone"):
         convert(keras_nlp.models.OPTBackbone(53, 1, 2, 8, 16))
 
 
 @pytest.mark.parametrize("source, error, says", [
-    ("hf:../secret", tfzoo.errors.ConfigError, "names no model"), ("hf:a/b/c", tfzoo.errors.ConfigError, "OWNER/NAME"),
+    ("hf:../secret", tfzoo.errors.ConfigError, "is not a model ID"),
+    ("hf:a/b/c", tfzoo.errors.ConfigError, "OWNER/NAME"),
     ("hf:nobody/nothing", FileNotFoundError, "check the name and the network")])
 def test_the_hub_is_asked_only_by_name_and_its_refusal_is_one_line(source, error, says, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))

@@ -56,7 +56,7 @@ def test_a_pooling_that_is_asked_for_is_that_of_the_hidden_states(tmp_path):
     whole, mean = loaded.embed(vectors.TEXTS), loaded.embed(vectors.TEXTS, pooling="mean")
     assert np.abs(np.linalg.norm(mean, axis=1) - 1).min() > 0.1  # not normalized
     assert np.abs(mean[0] / np.linalg.norm(mean[0]) - whole[0]).max() < 1e-6
-    with pytest.raises(ConfigError, match="prompt_name is 'other': allowed are query, document"):
+    with pytest.raises(ConfigError, match="prompt_name is 'other'; available prompts: query, document"):
         loaded.embed(["a"], prompt_name="other")
 
 
@@ -77,12 +77,13 @@ DENSE = [{"idx": number, "name": str(number), "path": path, "type": f"sentence_t
 
 
 @pytest.mark.parametrize("file, content, says", [
-    ("modules.json", DENSE, "has 'Transformer, Pooling, Dense': allowed are Transformer, Pooling and Normalize"),
-    ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, r"has the pooling .*: allowed are cls, max"),
+    ("modules.json", DENSE, "has 'Transformer, Pooling, Dense', but must have Transformer, Pooling and"),
+    ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False},
+     r"has the pooling .*, but must use one or more of cls, max"),
     ("1_Pooling/config.json", {"pooling_mode": "attention"}, "has the pooling"),
-    ("1_Pooling/config.json", {"pooling_mode_sum_tokens": True}, "has 'pooling_mode_sum_tokens': allowed are"),
+    ("1_Pooling/config.json", {"pooling_mode_sum_tokens": True}, "has 'pooling_mode_sum_tokens', but may only have"),
     ("1_Pooling/config.json", {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True,
-                               "include_prompt": False}, "cls and max without the prompt"),
+                               "include_prompt": False}, "cls and max pooling without the prompt"),
     ("config_sentence_transformers.json", {"default_prompt_name": "other"}, "has the default prompt 'other'"),
     ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type 'SparseEncoder'"),
     ("sentence_bert_config.json", {"model_args": {"attn_implementation": "eager"}}, "has 'model_args'"),
@@ -103,13 +104,13 @@ def test_what_is_not_computed_is_refused_where_vectors_are_asked_for(file, conte
 @pytest.mark.parametrize("file, content, says", [
     ("modules.json", "{}", "not a list"), ("modules.json", "[]", "no list of modules"),
     ("modules.json", '[{"type": 3}]', "no list of modules"), ("modules.json", "[" * 10 ** 5, "damaged"),
-    ("modules.json", json.dumps([{**DENSE[0], "path": "../other"}]), "allowed are folders beside it"),
-    ("modules.json", json.dumps([{**DENSE[0], "path": "/"}]), "allowed are folders beside it"),
+    ("modules.json", json.dumps([{**DENSE[0], "path": "../other"}]), "but must be a folder next to it"),
+    ("modules.json", json.dumps([{**DENSE[0], "path": "/"}]), "but must be a folder next to it"),
     ("1_Pooling/config.json", "nothing", "damaged"),
-    ("1_Pooling/config.json", '{"include_prompt": 3}', "settings of its vectors are damaged"),
-    ("sentence_bert_config.json", '{"do_lower_case": "yes"}', "settings of its vectors are damaged"),
-    ("config_sentence_transformers.json", '{"prompts": {"query": 3}}', "settings of its vectors are damaged"),
-    ("config_sentence_transformers.json", '{"prompts": ["query: "]}', "settings of its vectors are damaged")])
+    ("1_Pooling/config.json", '{"include_prompt": 3}', "embedding settings are damaged"),
+    ("sentence_bert_config.json", '{"do_lower_case": "yes"}', "embedding settings are damaged"),
+    ("config_sentence_transformers.json", '{"prompts": {"query": 3}}', "embedding settings are damaged"),
+    ("config_sentence_transformers.json", '{"prompts": ["query: "]}', "embedding settings are damaged")])
 def test_a_damaged_folder_is_refused(file, content, says, tmp_path):
     vectors.write_folder("mean_normalized", tmp_path / "model")
     (tmp_path / "model" / file).write_text(content)
@@ -120,4 +121,4 @@ def test_a_saved_model_s_embedding_must_be_one(tmp_path):
     vectors.write_folder("mean_normalized", tmp_path / "model")
     tfzoo.save(tfzoo.load(tmp_path / "model"), tmp_path / "ours")
     change(tmp_path / "ours" / "config.json", embedding={"pooling": ["mean"]})
-    refused(tmp_path / "ours", "the settings of its vectors are damaged")
+    refused(tmp_path / "ours", "the embedding settings are damaged")

@@ -97,22 +97,24 @@ def test_a_tagger_s_problem_type_means_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("case, changes, says", [
-    ("t5_1.1-T5Model", {"dense_act_fn": "gelu"}, "dense_act_fn is 'gelu': allowed here is 'gelu_new'"),
-    ("t5-T5Model", {"is_gated_act": True}, "is_gated_act is True: allowed here is False"),
-    ("t5-T5Model", {"num_hidden_layers": 2}, "num_hidden_layers is 2: allowed is num_layers's 3"),
-    ("t5-T5Model", {"feed_forward_proj": "gated-relu"}, "feed_forward_proj is 'gated-relu': allowed are gelu"),
-    ("gpt2-GPT2Model", {"hidden_size": 8}, "hidden_size is 8, but n_embd is .*: keep one of them"),
+    ("t5_1.1-T5Model", {"dense_act_fn": "gelu"}, "dense_act_fn is 'gelu', but the other settings require 'gelu_new'"),
+    ("t5-T5Model", {"is_gated_act": True}, "is_gated_act is True, but the other settings require False"),
+    ("t5-T5Model", {"num_hidden_layers": 2}, "num_hidden_layers is 2, but must equal num_layers, which is 3"),
+    ("t5-T5Model", {"feed_forward_proj": "gated-relu"}, "feed_forward_proj is 'gated-relu', but must be one of gelu"),
+    ("gpt2-GPT2Model", {"hidden_size": 8}, "hidden_size is 8, but n_embd is .*: keep only one of them"),
     ("llama-LlamaModel", {"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2.0}},
-     "type is 'linear', but rope_type is 'yarn': keep one of them"),
-    ("llama-LlamaModel", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config is .*: allowed is No"),
+     "type is 'linear', but rope_type is 'yarn': keep only one of them"),
+    ("llama-LlamaModel", {"quantization_config": {"quant_method": "gptq"}},
+     "quantization_config is .*, but must be None"),
     ("llama-LlamaModel", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
     ("qwen2-Qwen2Model", {"layer_types": ["sliding_attention"] * 3}, "layer_types is"),
     ("qwen2-Qwen2Model", {"layer_types": 3}, "layer_types is 3"),
     ("bert-BertModel", {"pruned_heads": {"0": [1]}}, "pruned_heads is"),
-    ("bert-BertModel", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu': allowed are gelu"),
-    ("bert-BertModel", {"model_type": REMOVED}, "model_type is None: allowed are bert"),
-    (CLASSIFIER, {"architectures": ["BertForSequenceClassification", "BertModel"]}, "architectures is .*: allowed"),
-    (CLASSIFIER, {"id2label": {}}, "0 label"), (CLASSIFIER, {"id2label": None, "num_labels": 1}, "1 label, a reg"),
+    ("bert-BertModel", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu', but must be one of gelu"),
+    ("bert-BertModel", {"model_type": REMOVED}, "model_type is None, but must be one of bert"),
+    (CLASSIFIER, {"architectures": ["BertForSequenceClassification", "BertModel"]},
+     "architectures is .*, but must be exactly one of"),
+    (CLASSIFIER, {"id2label": {}}, "0 label"), (CLASSIFIER, {"id2label": None, "num_labels": 1}, "1 label .a reg"),
     (CLASSIFIER, {"id2label": None, "num_labels": "3"}, "num_labels is '3'")])
 def test_another_model_is_refused(case, changes, says, tmp_path):
     write(case, tmp_path, **changes)

@@ -328,5 +328,5 @@ def test_an_address_is_refused_by_its_flag_before_any_work(call, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     flag = next(word for word in words if word.endswith("=AT"))[:-3]
     code, _, err = call(script, *(word.replace("=AT", "=gs://bucket/x") for word in words))
-    assert code == 1 and f"{flag} is gs://bucket/x: allowed are paths" in err and len(err.splitlines()) == 1
+    assert code == 1 and f"{flag} is gs://bucket/x, but must be on this machine" in err and len(err.splitlines()) == 1
     assert os.listdir(tmp_path) == []

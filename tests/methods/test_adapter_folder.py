@@ -80,18 +80,18 @@ def test_an_adapter_goes_back_on_its_base_and_on_no_other(base, trained, tmp_pat
     other = Loaded(make("bert_tiny").body, TOKENIZER, base.config)
     table = other.body.embeddings.token
     table.assign(table + 1e-6)
-    with pytest.raises(DataError, match="trained on other weights"):
+    with pytest.raises(DataError, match="trained on different weights"):
         read_adapter(other, tmp_path / "adapter")
-    with pytest.raises(ConfigError, match="needs a frozen base"):
+    with pytest.raises(ConfigError, match="requires a frozen base"):
         write_adapter(base, Method(), tmp_path / "none")
 
 
 @pytest.mark.parametrize("change, says", [
-    ({"format_version": 2}, "format version 2"), ({"base_sha256": None}, "other weights"),
+    ({"format_version": 2}, "format version 2"), ({"base_sha256": None}, "different weights"),
     ({"model": "bert_mini"}, "is for 'bert_mini'"),
     ({"method": "dora"}, "unknown method"), ({"settings": {"rank": 2}}, "has shape"), ({"labels": ["a"]}, "labels are"),
     ({"settings": {"rank": 999}}, "rank is 999"), ({"settings": {"targets": "key$"}}, "lacks|has"),
-    ({"settings": {"radius": 2}}, "does not fit"), ({"settings": {"targets": "("}}, "regular expression")])
+    ({"settings": {"radius": 2}}, "does not match"), ({"settings": {"targets": "("}}, "regular expression")])
 def test_a_damaged_adapter_is_refused_in_one_line(base, trained, tmp_path, change, says):
     folder = tmp_path / "adapter"
     write_adapter(*trained, folder, "known")

@@ -1,4 +1,4 @@
-"""Models with their tokenizer and settings, saved to and loaded from folders."""
+"""Save models with their tokenizers and settings to folders, and load them again."""
 from tfzoo.checkpoints.folder import load, save
 from tfzoo.checkpoints.loaded import Loaded
 

@@ -1,7 +1,7 @@
-"""Adapter folders: the weights that a method trained on a frozen base, which its SHA-256 identifies.
+"""Adapter folders: the weights that a method trained on top of a frozen base model.
 
-`adapter.safetensors` holds all trained weights by path: the adapters and the head. `adapter_config.json` holds the
-method with its settings, the task, and the hash of the base. The format is not PEFT's.
+`adapter.safetensors` contains all trained weights (the adapters and the head) by path. `adapter_config.json` contains
+the method with its settings, the task, and the SHA-256 of the base's weights. The format differs from PEFT's.
 """
 import json
 
@@ -26,18 +26,19 @@ def write_adapter(loaded, method, folder, base=None):
     """Write the trained weights of a model to an adapter folder.
 
     Args:
-        loaded: Loaded, its model prepared by the method and not merged.
+        loaded: Loaded, whose model has been prepared by the method and not merged.
         method: Method.
-        folder: str or path; new, empty, or written by this function; files that tfzoo did not write are kept.
-        base: str, the SHA-256 of the frozen weights if known, see hash_base; None computes it.
+        folder: str or path; must be new, empty, or written by this function. Files that tfzoo did not write are kept.
+        base: str, the SHA-256 of the frozen weights from `hash_base`, or None to compute it.
 
     Raises:
-        ConfigError: no weight is frozen, so there is no base; or the folder has other content.
-        OSError: writing failed; the previous content is kept.
+        ConfigError: if no weight is frozen, so there is no base, or if the folder has other content.
+        OSError: if writing fails; the previous content is kept.
     """
     trained, frozen = split(loaded.model)
     if not frozen:
-        raise ConfigError(f"{method.name} trains all weights: an adapter needs a frozen base; save the whole model")
+        raise ConfigError(f"{method.name} trains all weights, but an adapter requires a frozen base: save the whole "
+                          "model")
     config = {key: loaded.config[key] for key in ("model", "task", "labels", "max_length")}
     config = {"format_version": FORMAT_VERSION, "method": method.name, "settings": method.settings,
               "base_sha256": base or hash_base(loaded.model), "task_settings": loaded.config["settings"], **config}
@@ -50,7 +51,7 @@ def write_adapter(loaded, method, folder, base=None):
 
 def _written_in(folder):
     try:
-        ours = "base_sha256" in read_json(folder / CONFIG)  # PEFT's file has the same name
+        ours = "base_sha256" in read_json(folder / CONFIG)  # PEFT uses the same file name
     except (OSError, DataError):
         return None
     return (CONFIG, TENSORS) if ours else None
@@ -61,44 +62,46 @@ def read_adapter(base, folder, dtype=None):
 
     Args:
         base: Loaded, the model that training started from; it is not modified.
-        folder: str or path, written by `write_adapter`.
-        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
+        folder: str or path of a folder written by `write_adapter`.
+        dtype: str, the dtype policy for computation, or None for Keras' global policy.
 
     Returns:
-        (Loaded, Method): the model as in training, prepared and not merged, with the base's tokenizer.
+        (Loaded, Method): the model in its training form (prepared, not merged) with the base's tokenizer, and the
+        method.
 
     Raises:
-        FileNotFoundError: a file is missing. DataError: the folder is damaged, or was trained on another base.
+        FileNotFoundError: if a file is missing.
+        DataError: if the folder is damaged or was trained on a different base.
     """
     folder = files.local_path(folder, "the adapter's folder")
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}: give the adapter/ folder of a finished run")
+            raise FileNotFoundError(f"{folder} has no {name}: pass the adapter/ folder of a finished run")
     config = read_json(folder / CONFIG)
     if config.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"{folder} has format version {shown(config.get('format_version'))}: this tfzoo reads "
-                        f"{FORMAT_VERSION}")
+        raise DataError(f"{folder} has format version {shown(config.get('format_version'))}, but this version of tfzoo "
+                        f"reads {FORMAT_VERSION}")
     missing = [key for key in KEYS if key not in config]
     if missing:
-        raise DataError(f"{folder / CONFIG} is damaged (no {missing[0]}): get a fresh copy of the folder")
+        raise DataError(f"{folder / CONFIG} is damaged (no {missing[0]}): download or copy the folder again")
     if config["model"] != base.config["model"]:
-        raise DataError(f"{folder} is for {shown(config['model'])}: got {base.config['model']}; give the model it was "
-                        "trained on")
+        raise DataError(f"{folder} is for {shown(config['model'])}, got {base.config['model']}: pass the model that it "
+                        "was trained on")
     try:
         method = method_of(config["method"], **config["settings"])
         task = task_of(config["task"], config["labels"], **config["task_settings"])
         model, *_ = with_head(base, task, dtype)
         method.prepare(model)
     except (ConfigError, TypeError, KeyError) as error:  # TypeError, KeyError: unknown or missing settings
-        raise DataError(f"{folder / CONFIG} does not fit {config['model']} ({reason_of(error)}): get a fresh "
-                        "copy of the folder") from None
+        raise DataError(f"{folder / CONFIG} does not match {config['model']} ({reason_of(error)}): download or copy "
+                        "the folder again") from None
     _fill(model, TensorFile(folder / TENSORS), folder)
     if hash_base(model) != config["base_sha256"]:
-        raise DataError(f"{folder} was trained on other weights of {config['model']} than these: give the model that "
+        raise DataError(f"{folder} was trained on different weights of {config['model']}: pass the model that "
                         "training started from")
     settings = {"task": config["task"], "labels": config["labels"], "settings": config["task_settings"],
                 "max_length": config["max_length"]}
-    config = {key: value for key, value in base.config.items() if key != "embedding"}  # which is of a bare body
+    config = {key: value for key, value in base.config.items() if key != "embedding"}  # applies only to a bare body
     return Loaded(model, base.tokenizer, {**config, **settings}, tokenizer_problem=base.tokenizer_problem), method
 
 
@@ -106,11 +109,11 @@ def _fill(model, tensors, folder):
     trained = {weight.path: weight for weight in split(model)[0]}
     strange = sorted(trained.keys() ^ tensors.shapes.keys())
     if strange:
-        raise DataError(f"{folder / TENSORS} {'lacks' if strange[0] in trained else 'has'} {shown(strange[0])}: "
-                        f"allowed are the {len(trained)} weights that its method trains; get a fresh copy of the "
-                        "folder")
+        raise DataError(f"{folder / TENSORS} {'lacks' if strange[0] in trained else 'has'} {shown(strange[0])}, but "
+                        f"must contain exactly the {len(trained)} weights that its method trains: download or copy "
+                        "the folder again")
     for path, weight in trained.items():
         if tensors.shapes[path] != tuple(weight.shape):
-            raise DataError(f"{folder / TENSORS}: {path} has shape {list(tensors.shapes[path])}, but the model's "
-                            f"has {list(weight.shape)}: get a fresh copy of the folder")
+            raise DataError(f"{folder / TENSORS}: {path} has shape {list(tensors.shapes[path])}, but the model "
+                            f"expects {list(weight.shape)}: download or copy the folder again")
         weight.assign(np.asarray(tensors.get(path), np.float32))

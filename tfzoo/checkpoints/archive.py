@@ -1,6 +1,6 @@
-"""Untrusted `model.keras` files: checked before Keras builds anything, so that only tfzoo's classes are loaded.
+"""Load untrusted `model.keras` files, checking them before Keras builds anything: only tfzoo's classes are allowed.
 
-Keras itself refuses code (`safe_mode`), links, and archives that unpack to far more than their size.
+Keras itself refuses code (`safe_mode`), links, and archives that are much larger when unpacked.
 """
 import io
 import math
@@ -18,18 +18,18 @@ from tfzoo.models import FAMILIES, Body
 
 MODELS = ("TaskModel", *dict.fromkeys(family.body.__name__ for family in FAMILIES))
 WEIGHTS = "model.weights.h5"
-LARGEST_TABLE = 2 ** 26  # numbers in a sinusoidal table, which is computed and stored in no file
-AGAIN = "get a fresh copy of the folder"
+LARGEST_TABLE = 2 ** 26  # elements of a sinusoidal table, which is computed, so the size of the file does not limit it
+AGAIN = "download or copy the folder again"
 
 
 def read_archive(path):
-    """Return the keras.Model of a model.keras.
+    """Return the keras.Model in a model.keras file.
 
     Args:
         path: pathlib.Path.
 
     Raises:
-        DataError: the file is damaged, has classes that are not tfzoo's, or weights that do not fit its model.
+        DataError: if the file is damaged, uses classes other than tfzoo's, or has weights that do not match its model.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -40,21 +40,21 @@ def read_archive(path):
         raise DataError(f"{path} cannot be loaded ({reason_of(error)}): {AGAIN}") from None
     config = parse_json(content, path)
     if config.get("class_name") not in MODELS:
-        raise DataError(f"{path} is a {shown(config.get('class_name'))}: allowed are {', '.join(MODELS)}")
+        raise DataError(f"{path} is a {shown(config.get('class_name'))}, but must be one of {', '.join(MODELS)}")
     _check(config, path)
     try:
         with shapes_only():
             model = keras.saving.deserialize_keras_object(config)
         if not isinstance(getattr(model, "body", model), Body):
-            raise DataError(f"{path} has no body of {', '.join(MODELS[1:])}: {AGAIN}")
+            raise DataError(f"{path} has no body of a known type ({', '.join(MODELS[1:])}): {AGAIN}")
         needed = sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
         if needed > path.stat().st_size:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model has {needed:,} of weights: "
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes, but its model's weights need {needed:,}: "
                             f"{AGAIN}")
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         held = _count_arrays(path)
-        if held != len(model.weights):  # Keras ignores arrays of layers that the model lacks
-            raise DataError(f"{path} holds {held} arrays, but its model has {len(model.weights)}: {AGAIN}")
+        if held != len(model.weights):  # Keras ignores arrays of unknown layers
+            raise DataError(f"{path} contains {held} arrays, but its model has {len(model.weights)}: {AGAIN}")
         return model
     except (DataError, MemoryError):
         raise
@@ -63,7 +63,7 @@ def read_archive(path):
 
 
 class _Member(io.RawIOBase):
-    # `size` bytes of a file, from `begin`. zipfile's own reader starts over on each backward seek.
+    # `size` bytes of a file, starting at `begin`. zipfile's own reader starts from the beginning on a backward seek.
 
     def __init__(self, file, begin, size):
         self.file, self.begin, self.size, self.place = file, begin, size, 0
@@ -90,7 +90,7 @@ def _count_arrays(path):
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         info = archive.getinfo(WEIGHTS)
         member = archive.open(WEIGHTS)
-        if info.compress_type == zipfile.ZIP_STORED:  # as Keras writes it
+        if info.compress_type == zipfile.ZIP_STORED:  # as written by Keras
             file.seek(info.header_offset + 26)
             name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
             member = _Member(file, info.header_offset + 30 + name + extra, info.file_size)
@@ -101,7 +101,7 @@ def _count_arrays(path):
 
 
 def _check(config, path):
-    # Refuses classes that are not tfzoo's, and sizes that would exhaust the memory.
+    # Refuses classes other than tfzoo's, and sizes that would exhaust the memory.
     left, size = [config], path.stat().st_size
     most = {**LARGEST, "num_layers": min(LARGEST["num_layers"], size // 1000)}  # a layer takes over 1,000 bytes
     while left:
@@ -109,16 +109,16 @@ def _check(config, path):
         if isinstance(part, dict) and "class_name" in part:
             name = part.get("registered_name") or f"{part.get('module')}>{part['class_name']}"
             if not isinstance(name, str) or not name.startswith("tfzoo>") and name != "keras>DTypePolicy":
-                raise DataError(f"{path} holds a {shown(name)}, which is unsafe to load: allowed are tfzoo's own "
-                                "classes, which run no code from the file")
+                raise DataError(f"{path} contains a {shown(name)}, which is unsafe to load: only tfzoo's own classes "
+                                "are allowed, which run no code from the file")
         if isinstance(part, dict):
             if part.get("positions") == "sinusoidal" and _product(part, "max_length", "hidden_dim") > LARGEST_TABLE:
-                raise DataError(f"{path}: a table of sinusoids of {shown(part['max_length'])} x "
-                                f"{shown(part['hidden_dim'])}: allowed are up to {LARGEST_TABLE:,} numbers")
+                raise DataError(f"{path}: the sinusoidal table of {shown(part['max_length'])} x "
+                                f"{shown(part['hidden_dim'])} exceeds the limit of {LARGEST_TABLE:,} elements")
             for key, value in part.items():
                 largest = most.get(key, 2 ** 24)
                 if isinstance(value, int) and value > largest and key != "shared_object_id":
-                    raise DataError(f"{path}: {shown(key)} is {shown(value)}: allowed is up to {largest}")
+                    raise DataError(f"{path}: {shown(key)} is {shown(value)}, but must be at most {largest}")
         if isinstance(part, (dict, list)):
             left += part.values() if isinstance(part, dict) else part
 

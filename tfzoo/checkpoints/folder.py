@@ -1,6 +1,6 @@
-"""Model folders: `model.keras`, the tokenizer's files and `config.json`, written atomically.
+"""Save and load model folders: `model.keras`, the tokenizer's files and `config.json`, written atomically.
 
-Folders of Hugging Face's transformers are read and written too, see huggingface.py.
+Folders in the format of Hugging Face's transformers can also be read and written; see huggingface.py.
 """
 import json
 
@@ -32,19 +32,19 @@ def save(loaded, folder, format="tfzoo"):
     """Save a model with its tokenizer and settings.
 
     Args:
-        loaded: Loaded; or a model from `tfzoo.build`, which has no tokenizer.
-        folder: str or path; new, empty, or written by this function: its earlier files are replaced, files that tfzoo
-            did not write are kept.
-        format: "tfzoo", or "huggingface" for a folder that transformers loads.
+        loaded: Loaded, or a model from `tfzoo.build`, which has no tokenizer.
+        folder: str or path; must be new, empty, or written by this function. Files from an earlier save are replaced;
+            files that tfzoo did not write are kept.
+        format: str, "tfzoo", or "huggingface" for a folder that transformers can load.
 
     Raises:
-        ConfigError: an unknown format, or one that cannot hold the model; a model that is not tfzoo's, or does not
-            fit its task and labels; a folder with other content, or with a file not written by tfzoo that would be
-            overwritten, or read instead of the new ones.
-        OSError: writing failed. In either case the previous content is kept.
+        ConfigError: if the format is unknown or cannot represent the model; if the model is not from tfzoo or does
+            not match its task and labels; or if the folder has other content, or a file not written by tfzoo that
+            would be overwritten or be read instead of the new files. The previous content is kept.
+        OSError: if writing fails; the previous content is kept.
     """
     if format not in FORMATS:
-        raise ConfigError(f"format is {format!r}: allowed are {', '.join(FORMATS)}")
+        raise ConfigError(f"format is {format!r}, but must be one of {', '.join(FORMATS)}")
     loaded = loaded if isinstance(loaded, Loaded) else _loaded_of(loaded)
     try:
         _check(loaded, "the model")
@@ -75,15 +75,15 @@ def _written_in(folder):
         return files_of_ours(folder)
     names = config.get("files")
     known = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names if known else {"model.keras", "config.json", *VOCABULARIES}  # earlier releases did not list them
+    return names if known else {"model.keras", "config.json", *VOCABULARIES}  # earlier releases did not list the files
 
 
 def _check_others(folder, written, ours):
     for kind in (WEIGHTS, VOCABULARIES):
         strange = sorted(name for name in kind - written - ours if (folder / name).exists()) if kind & written else ()
         if strange:
-            raise ConfigError(f"{folder / strange[0]} was not written by tfzoo, and would be read together with the "
-                              f"new {min(kind & written)}: move it, or give another folder")
+            raise ConfigError(f"{folder / strange[0]} was not written by tfzoo and would be read together with the "
+                              f"new {min(kind & written)}: move it, or choose another folder")
 
 
 def _loaded_of(model):
@@ -91,9 +91,9 @@ def _loaded_of(model):
     if hasattr(body, "name"):
         family_of(body.name)  # refuses unknown names
     if not isinstance(body, Body):
-        raise ConfigError(f"the model is a {type(model).__name__}: allowed are models of tfzoo.build and tfzoo.load")
+        raise ConfigError(f"the model is a {type(model).__name__}, but must come from tfzoo.build or tfzoo.load")
     if body is not model and model.task is None:
-        raise ConfigError(f"{model.name} has a head, but no task: build it with tfzoo.build, or pass a task to "
+        raise ConfigError(f"{model.name} has a head but no task: build it with tfzoo.build, or pass a task to "
                           "TaskModel")
     task = None if body is model else model.task
     return Loaded(model, None, {
@@ -102,30 +102,33 @@ def _loaded_of(model):
 
 
 def load(source, dtype=None):
-    """Load a model with its tokenizer and settings; no code in the folder is run.
+    """Load a model with its tokenizer and settings; no code from the folder is run.
+
+    The model is loaded without a tokenizer if the vocabulary is missing or of an unknown kind, or if tfzoo did not
+    write the folder and the tokenizer has more token ids than the embedding table has rows.
 
     Args:
-        source: str or path, a folder written by `save` or a training run (a run folder stands for its `model/`), or
-            one of Hugging Face's transformers with safetensors or tf_model.h5; or "hf:ID" for their hub, or
-            "keras_nlp:PRESET" (a name or a folder): only these two may use the network.
-        dtype: str, the dtype policy to compute in; None keeps the saved one, or Keras' global one for other formats.
+        source: str or path. A folder written by `save` or by a training run (for a run folder, its `model/` is loaded);
+            a folder of Hugging Face's transformers with safetensors or tf_model.h5; "hf:ID" for a model on the Hugging
+            Face Hub; or "keras_nlp:PRESET" for the name or folder of a preset. Only the last two may use the network.
+        dtype: str, the dtype policy for computation; None uses the saved policy, or Keras' global policy for formats
+            other than tfzoo's.
 
     Returns:
         Loaded.
 
     Raises:
-        FileNotFoundError: no such folder, or no model in it. ConfigError: a malformed "hf:ID", or an address instead of
-            a path. DataError: damaged files (the vocabulary included), another format version, an architecture that
-            tfzoo does not have, or weights that are not finite. If there is no vocabulary or its kind is unknown, or if
-            a tokenizer that tfzoo did not write has more ids than the model's table has rows, the model is loaded
-            without a tokenizer.
+        FileNotFoundError: if the folder does not exist or has no model.
+        ConfigError: if an "hf:ID" is malformed, or the path is a URL.
+        DataError: if a file is damaged (including the vocabulary), the format version or the architecture is not
+            supported, or a weight is not finite.
     """
     loaded = _read(source, dtype)
     for weight in loaded.model.weights:
-        # The sum first, since it needs no memory: is_finite, or NumPy, takes as much as the weight.
+        # Try the sum first, which needs no memory; is_finite and NumPy would allocate as much as the weight.
         if not tf.math.is_finite(tf.reduce_sum(weight.value)) and not tf.reduce_all(tf.math.is_finite(weight.value)):
-            raise DataError(f"{source} has weights that are not finite ({weight.path}): its training diverged; use "
-                            "another checkpoint")
+            raise DataError(f"{source} has weights that are not finite ({weight.path}), since its training diverged: "
+                            "use another checkpoint")
     return loaded
 
 
@@ -138,16 +141,16 @@ def _read(source, dtype):
         folder = folder / "model"
     outer, folder = folder, sentence_transformers.transformer_of(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no model folder at {source}: allowed are a finished run's folder, its model/, one of "
-                                "Hugging Face's transformers, hf:ID and keras_nlp:PRESET")
+        raise FileNotFoundError(f"no model folder at {source}: expected the folder of a finished run, its model/, a "
+                                "folder of Hugging Face's transformers, hf:ID or keras_nlp:PRESET")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{source} has no config.json with model.keras or safetensors: allowed are a finished "
-                                "run's folder, its model/, and one of Hugging Face's transformers")
+        raise FileNotFoundError(f"{source} has no config.json with model.keras or safetensors: expected the folder of "
+                                "a finished run, its model/, or a folder of Hugging Face's transformers")
     config = read_json(folder / "config.json")
     if not (folder / "model.keras").is_file():
         if "model_type" not in config and not any((*folder.glob("*.safetensors"), *folder.glob("*.h5"))):
-            raise FileNotFoundError(f"{source} has no model.keras: allowed are a finished run's folder, its model/, "
-                                    "and one of Hugging Face's transformers")
+            raise FileNotFoundError(f"{source} has no model.keras: expected the folder of a finished run, its model/, "
+                                    "or a folder of Hugging Face's transformers")
         chain = (outer / sentence_transformers.MODULES).is_file()
         model, config, dropped = huggingface.read(folder, dtype, bare=chain)
         tokenizer, problem = _tokenizer_of(folder, model, bare=True)
@@ -157,10 +160,11 @@ def _read(source, dtype):
                       tokenizer_problem=problem)
     version = config.get("format_version")
     if version != FORMAT_VERSION:
-        raise DataError(f"{folder} has format version {shown(version)}: this tfzoo reads {FORMAT_VERSION}")
+        raise DataError(f"{folder} has format version {shown(version)}, but this version of tfzoo reads "
+                        f"{FORMAT_VERSION}")
     missing = [key for key in KEYS if key not in config]
     if missing:
-        raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): get a fresh copy of the folder")
+        raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): download or copy the folder again")
     model = read_archive(folder / "model.keras")
     loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, *OPTIONAL) if key in config})
     _check(loaded, folder / "config.json")
@@ -169,57 +173,59 @@ def _read(source, dtype):
 
 
 def _check(loaded, path):
-    # Refuses settings that are invalid, or do not fit the model.
+    # Refuses settings that are invalid or do not match the model.
     config, body = loaded.config, loaded.body
     length, longest = config["max_length"], body.config["max_length"]
     labels = config["labels"]
     if type(length) is not int or not 1 <= length <= longest:
-        raise DataError(f"{path}: max_length is {shown(length)}: allowed is 1 to the model's {longest}")
+        raise DataError(f"{path}: max_length is {shown(length)}, but must be from 1 to the model's {longest}")
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-        raise DataError(f"{path}: labels is {shown(labels)}: allowed are null and a list of names")
+        raise DataError(f"{path}: labels is {shown(labels)}, but must be null or a list of names")
     ends = config.get("end_ids", [])
     if not isinstance(ends, list) or not all(type(end) is int and 0 <= end < body.config["vocab_size"] for end in ends):
-        raise DataError(f"{path}: end_ids is {shown(ends)}: allowed is a list of ids below {body.config['vocab_size']}")
+        raise DataError(f"{path}: end_ids is {shown(ends)}, but must be a list of token ids below "
+                        f"{body.config['vocab_size']}")
     if not isinstance(config.get("kept", {}), dict):
-        raise DataError(f"{path}: kept is {shown(config['kept'])}: allowed is an object")
+        raise DataError(f"{path}: kept is {shown(config['kept'])}, but must be an object")
     sentence_transformers.checked(config.get("embedding", sentence_transformers.PLAIN), path)
     if not isinstance(config["model"], str) or not isinstance(config["settings"], dict) or (
             config["task"] is None) != (body is loaded.model):
         raise DataError(f"{path}: model is {shown(config['model'])}, task is {shown(config['task'])}, settings is "
-                        f"{shown(config['settings'])}: allowed are names and an object, and no task for a bare body")
+                        f"{shown(config['settings'])}, but model and task must be names (task null for a bare body) "
+                        "and settings an object")
     try:
         if not isinstance(body, family_of(config["model"]).body):
-            raise ConfigError(f"model is {config['model']!r}, but model.keras holds a {type(body).__name__}")
+            raise ConfigError(f"model is {config['model']!r}, but model.keras contains a {type(body).__name__}")
         if loaded.task is None:
             return
         loaded.task.check_family(config["model"])
         with shapes_only():
             head = loaded.task.head(body, body.config["dropout"])
     except (ConfigError, TypeError, KeyError) as error:  # TypeError, KeyError: unknown or missing settings
-        raise DataError(f"{path} is damaged ({reason_of(error)}): get a fresh copy of the folder") from None
-    if loaded.model.task is None:  # files of earlier releases do not hold it
+        raise DataError(f"{path} is damaged ({reason_of(error)}): download or copy the folder again") from None
+    if loaded.model.task is None:  # earlier releases did not save it in model.keras
         loaded.model.task = loaded.task
     there = loaded.model.head
     if type(there) is not type(head) or any(
             there.config.get(key) != head.config.get(key) for key in ("num_labels", "next_sentence")):
         raise DataError(f"{path}: task {config['task']}, settings {shown(config['settings'])} and labels "
-                        f"{shown(labels)} do not match model.keras: get a fresh copy of the folder")
+                        f"{shown(labels)} do not match model.keras: download or copy the folder again")
 
 
 def _tokenizer_of(folder, model, bare=False):
-    # Returns (Tokenizer or None, why there is none).
+    # Returns (Tokenizer or None, the reason if None).
     for path in (folder / name for name in sorted(VOCABULARIES)):
         if path.is_file() and path.stat().st_size > VOCABULARY_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {VOCABULARY_BYTES:,}")
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes, but may have at most {VOCABULARY_BYTES:,}")
     try:
         tokenizer = load_tokenizer(folder, bare=bare)
     except (FileNotFoundError, UnknownKind) as error:  # the weights are still usable
         return None, str(error)
     rows = getattr(model, "body", model).config["vocab_size"]
-    if tokenizer.vocab_size > rows:  # fewer ids are common: tables are padded
-        problem = (f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, but the model's table has {rows:,} "
-                   "rows: allowed is at most one id per row; get fresh copies of both")
-        if bare:  # not written by tfzoo: the weights are still usable
+    if tokenizer.vocab_size > rows:  # fewer ids are common, since tables are padded
+        problem = (f"{folder}: the tokenizer has {tokenizer.vocab_size:,} ids, but the model's embedding table has "
+                   f"only {rows:,} rows: download or copy both again")
+        if bare:  # tfzoo did not write the folder, and the weights are still usable
             return None, problem
         raise DataError(problem)
     return tokenizer, None
@@ -239,19 +245,20 @@ def _cast(loaded, dtype):
 
 
 def with_head(loaded, task, dtype=None, **overrides):
-    """Put a head for a task on a loaded body: its own head if task and labels match, else a fresh one.
+    """Put a task head on a loaded body: the loaded head if its task and labels match, else a newly initialized one.
 
     Args:
         loaded: Loaded.
         task: Task.
-        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
-        overrides: arguments of the body that change no shape, such as dropout.
+        dtype: str, the dtype policy for computation, or None for Keras' global policy.
+        **overrides: arguments of the body that do not change the shape of a weight, such as dropout.
 
     Returns:
-        (TaskModel, list of str: paths of fresh weights, list of str: paths of dropped weights).
+        (TaskModel, list of str, list of str): the model, the paths of its newly initialized weights, and the paths of
+        the loaded weights that it does not use.
 
     Raises:
-        ConfigError: an override changes a weight's shape.
+        ConfigError: if an override changes the shape of a weight.
     """
     config = {**loaded.body.config, **task.body_arguments(loaded.body), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
@@ -264,13 +271,13 @@ def with_head(loaded, task, dtype=None, **overrides):
     model = put_head(body, name, task=task, rate=rate)
     there = {variable.path: variable for variable in (loaded.model if same else loaded.body).weights}
     fresh = []
-    for variable in model.weights:  # frozen ones too
+    for variable in model.weights:  # including frozen weights
         old = there.pop(variable.path, None)
         if old is None:
             fresh.append(variable.path)
         elif old.shape != variable.shape:
-            raise ConfigError(f"{variable.path} has shape {tuple(old.shape)} in --init and {tuple(variable.shape)} "
-                              "here: omit the --override that changes it")
+            raise ConfigError(f"{variable.path} has shape {tuple(old.shape)} in --init, but {tuple(variable.shape)} "
+                              "in the new model: omit the --override that changes it")
         else:
             variable.assign(old)
     dropped = list(there)

@@ -1,4 +1,4 @@
-"""Model folders on the Hugging Face hub, as `hf:ID`, through huggingface_hub; cached files need no network."""
+"""Download model folders (`hf:ID`) from the Hugging Face Hub with huggingface_hub; cached files need no network."""
 import pathlib
 import re
 
@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 
 
 def download(source):
-    """Return the local folder of a model on the hub; download it if it is not cached.
+    """Return the local folder of a model from the Hub, downloading it if it is not cached.
 
     Args:
         source: str, "hf:ID" or "hf:ID@REVISION".
@@ -25,19 +25,20 @@ def download(source):
         pathlib.Path.
 
     Raises:
-        ConfigError: a malformed ID. FileNotFoundError: no such model, or no network. OSError: the hub's cache cannot
-            be written.
+        ConfigError: if the ID is malformed.
+        FileNotFoundError: if the model does not exist, or the network is unavailable.
+        OSError: if the Hub's cache cannot be written.
     """
     name = source[len(PREFIX):]
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{source[:80]!r} names no model: allowed are hf:OWNER/NAME and hf:NAME, optionally "
-                          "with @REVISION")
+        raise ConfigError(f"{source[:80]!r} is not a model ID: expected hf:OWNER/NAME or hf:NAME, optionally followed "
+                          "by @REVISION")
     from huggingface_hub import snapshot_download
     identity, _, revision = name.partition("@")
     try:
         return pathlib.Path(snapshot_download(identity, revision=revision or None, allow_patterns=list(FILES)))
-    except Exception as error:  # huggingface_hub's own errors, its network library's, and OSError
-        if failed := files.writing_error(error, f"the cache for {source}, see HF_HOME"):
+    except Exception as error:  # errors of huggingface_hub and its network library, and OSError
+        if failed := files.writing_error(error, f"the cache for {source}, set by HF_HOME"):
             raise failed from None
         raise FileNotFoundError(f"{source} cannot be downloaded ({reason_of(error)}): check the name and the network, "
-                                "or give a local folder") from None
+                                "or pass a local folder") from None

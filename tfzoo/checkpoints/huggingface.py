@@ -1,7 +1,8 @@
-"""Folders of Hugging Face's transformers, read and written without torch, by each family's `REFERENCE`.
+"""Read and write folders of Hugging Face's transformers, without torch; each family's `REFERENCE` maps the names.
 
-Strict: every weight of the architecture that config.json names must be present with its shape, and every tensor must be
-a weight, a known buffer, or part of another head of the family. All of this is checked before a model is built.
+Reading is strict. Every weight of the architecture in config.json must be present with the right shape, and every
+tensor must be a weight, a known buffer, or part of another head of the family. All of this is checked before a model
+is built.
 """
 import json
 import re
@@ -22,27 +23,27 @@ from tfzoo.tasks.build import put_head
 
 LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 NOT_THE_SIZE = ("pooler", "dropout", "max_length", "initializer_range")
-PIECE = 2 ** 22  # numbers per assignment
+PIECE = 2 ** 22  # elements per assignment
 
 
 def family_of_type(model_type):
-    """Return the Family of config.json's model_type, or None."""
+    """Return the Family for a config.json's model_type, or None if it is unknown."""
     return next((family for family in FAMILIES
                  if family.reference and family.reference.model_type == model_type), None)
 
 
 def prefix_of(reference, head):
-    """Return the prefix of the body's tensor names in a model with this head."""
+    """Return the prefix of the body's tensor names in a model with this head: str."""
     return reference.prefix if head is None or head.prefix is None else head.prefix
 
 
 class Names:
-    """Map a model's variables to the tensors that hold them.
+    """Map a model's variables to the tensors in which they are stored.
 
     Args:
         reference: Reference of the model's family.
         head: Head or None.
-        prefix: str, of the body's tensor names.
+        prefix: str, the prefix of the body's tensor names.
     """
 
     def __init__(self, reference, head, prefix):
@@ -50,7 +51,7 @@ class Names:
         self.head = head.names if head else {}
 
     def tensor_of(self, path):
-        """Return (name, whether it is stored as [out, in]) of a variable's tensor, or (None, False)."""
+        """Return the name of a variable's tensor, and whether it is stored as [out, in]; (None, False) if unknown."""
         for names, prefix, turned in ((self.head, "", True),
                                       (self.reference.names, self.prefix, self.reference.transposed)):
             name, leaf = name_in(names, path)
@@ -60,10 +61,10 @@ class Names:
         return None, False
 
     def plan(self, variables):
-        """Return dict of tensor name -> (list of its variables, whether it is stored as [out, in]).
+        """Return a dict of tensor name -> (list of its variables, whether it is stored as [out, in]).
 
         Raises:
-            ConfigError: no tensor holds a variable.
+            ConfigError: if a variable has no corresponding tensor.
         """
         plan, self.gated = {}, any("/gate/" in variable.path for variable in variables)
         for variable in variables:
@@ -76,14 +77,14 @@ class Names:
 
 
 def shape_of(variables, turned):
-    """Return the shape of a tensor of variables joined along their last axis, transposed if `turned`: tuple of int."""
+    """Return the shape of variables concatenated along the last axis, transposed if `turned`: tuple of int."""
     shape = list(variables[0].shape)
     shape[-1] = sum(variable.shape[-1] for variable in variables)
     return tuple(shape[::-1] if turned else shape)
 
 
 def _task_of(reference, config, path):
-    # Returns (TASK or TASK:SETTING, Head) of `architectures`, both None for a bare body.
+    # Returns (TASK or TASK:SETTING, Head) for the config's `architectures`; both are None for a bare body.
     named = config.get("architectures") or [reference.body]
     named = named if isinstance(named, list) else [named]
     named = list(dict.fromkeys(re.sub("^(TF|Flax)", "", name) if isinstance(name, str) else shown(name)
@@ -95,27 +96,27 @@ def _task_of(reference, config, path):
             return task, head
     allowed = ", ".join([reference.body, *(head.architecture for head in reference.heads.values())])
     if len(named) > 1:
-        raise DataError(f"{path}: architectures is {shown(named)}: allowed is one of {allowed}")
-    raise DataError(f"{path}: the architecture is {shown(named[0])}: allowed are {allowed}")
+        raise DataError(f"{path}: architectures is {shown(named)}, but must be exactly one of {allowed}")
+    raise DataError(f"{path}: the architecture is {shown(named[0])}, but must be one of {allowed}")
 
 
 def _labels_of(config, task, path):
     if task == "classification" and config.get("problem_type") not in (None, "single_label_classification"):
-        raise DataError(f"{path}: problem_type is {shown(config['problem_type'])}: allowed is "
-                        "single_label_classification, one label per text")
+        raise DataError(f"{path}: problem_type is {shown(config['problem_type'])}, but must be "
+                        "single_label_classification (one label per text)")
     names, count = config.get("id2label"), config.get("num_labels")
-    if names is None:  # only then does transformers read num_labels; it never reads names from label2id
+    if names is None:  # transformers reads num_labels only in this case, and never reads the names from label2id
         count = checked(f"{path}: num_labels", 2 if count is None else count, ours="num_labels", reference=None)
         names = {str(number): f"LABEL_{number}" for number in range(count)}
     try:
         labels = [str(names[key]) for key in sorted(names, key=int)]
         if sorted(map(int, names)) != list(range(len(names))) or len(set(labels)) != len(labels) or any(
                 type(name) not in (str, int, float) for name in names.values()):
-            raise ValueError("needed are unique names, numbered from 0")
+            raise ValueError("names must be unique and numbered from 0")
     except (ValueError, TypeError, LookupError) as error:
         raise DataError(f"{path}: id2label is damaged ({reason_of(error, 80)})") from None
     if len(labels) < 2:
-        raise DataError(f"{path}: {len(labels)} label, a regression: allowed are two or more labels")
+        raise DataError(f"{path}: {len(labels)} label (a regression), but at least two labels are required")
     return labels
 
 
@@ -123,7 +124,8 @@ def _family_of(config, path):
     family = family_of_type(config.get("model_type"))
     if family is None:
         known = [family.reference.model_type for family in FAMILIES if family.reference]
-        raise DataError(f"{path}: model_type is {shown(config.get('model_type'))}: allowed are {', '.join(known)}")
+        raise DataError(f"{path}: model_type is {shown(config.get('model_type'))}, but must be one of "
+                        f"{', '.join(known)}")
     return family
 
 
@@ -131,15 +133,17 @@ def read(folder, dtype=None, bare=False):
     """Read a model from a transformers folder.
 
     Args:
-        folder: path with config.json, and safetensors or tf_model.h5.
-        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
-        bare: bool, read only the body, whatever architecture config.json names.
+        folder: path of a folder with config.json, and safetensors or tf_model.h5.
+        dtype: str, the dtype policy for computation, or None for Keras' global policy.
+        bare: bool, whether to read only the body, whatever the architecture in config.json.
 
     Returns:
-        (keras.Model, dict for `Loaded.config`, list of str: tensors of other heads, which were dropped).
+        (keras.Model, dict, list of str): the model, the values for `Loaded.config`, and the names of the tensors that
+        were ignored because they belong to other heads.
 
     Raises:
-        FileNotFoundError: a file is missing. DataError: the model is unknown, damaged, or does not match config.json.
+        FileNotFoundError: if a file is missing.
+        DataError: if the model is unknown, is damaged, or does not match config.json.
     """
     path = folder / "config.json"
     config = read_json(path)
@@ -149,13 +153,13 @@ def read(folder, dtype=None, bare=False):
     task, head = (None, None) if bare else _task_of(reference, config, path)
     labels = _labels_of(config, task, path) if task in tasks() and tasks()[task].labelled else None
     if head and head.activation not in (None, arguments["activation"]):
-        raise DataError(f"{path}: the activation is {arguments['activation']}: {head.architecture}'s head always has "
-                        f"{head.activation}, and tfzoo uses one for both")
+        raise DataError(f"{path}: the activation is {arguments['activation']}, but the head of {head.architecture} "
+                        f"always uses {head.activation}, and tfzoo requires the same activation in body and head")
     tensors = Tensors(folder)
     prefix = prefix_of(reference, head)
     prefix = prefix if any(name.startswith(prefix) for name in tensors.shapes) else ""
     if arguments["num_layers"] > len(tensors.shapes):
-        raise DataError(f"{path}: {arguments['num_layers']} layers, but {len(tensors.shapes)} tensors in total")
+        raise DataError(f"{path}: {arguments['num_layers']} layers, but only {len(tensors.shapes)} tensors in total")
     pooled = head.pooler if head else f"{prefix}{reference.names.get('pooler')}.weight" in tensors.shapes
     if pooled is not None:
         arguments.update(family.body.pooled_arguments(pooled))
@@ -189,14 +193,14 @@ def read(folder, dtype=None, bare=False):
 
 
 def _fill(variable, value):
-    # In pieces, since an assignment holds three copies of its value.
+    # Assigned in pieces, since an assignment allocates three copies of its value.
     rows = max(1, PIECE * len(value) // value.size)
     if rows >= len(value) or tf.distribute.has_strategy():
         variable.assign(np.array(value, np.float32))
         return
     for first in range(0, len(value), rows):
         variable.value[first:first + rows].assign(np.array(value[first:first + rows], np.float32))
-    # After a sliced assignment TensorFlow copies the whole variable on every read, until told not to.
+    # After a sliced assignment, TensorFlow copies the whole variable on every read unless this is disabled.
     tf.raw_ops.DisableCopyOnRead(resource=variable.value.handle)
 
 
@@ -208,14 +212,14 @@ def _with_head(body, name, task, labels, rate):
 
 
 def _rate_of(reference, task, config, arguments, path):
-    # The dropout rate before the projection of a task's head.
+    # Returns the dropout rate before the projection in a task's head.
     word, default = reference.head_dropouts.get(task, (None, 0.0))
     given = [rate for rate in (config.get(word), default) if rate is not None]
     return checked(f"{path}: {word}", given[0], ours="dropout", reference=reference) if given else arguments["dropout"]
 
 
 def _size_of(family, model):
-    # The name of the model's size, else of its family.
+    # Returns the name of the model's size, or the family's name if it has none of the known sizes.
     body = getattr(model, "body", model)
     sized = [name for name in family.sizes if all(
         body.config[key] == value for key, value in config_of(name).items() if key not in NOT_THE_SIZE)]
@@ -226,13 +230,13 @@ def _check(plan, found, tensors, folder):
     for name, (variables, turned) in plan.items():
         shape, there = shape_of(variables, turned), tensors.shapes[found[name]]
         if there != shape:
-            raise DataError(f"{folder}: {found[name]} has shape {shown(list(there))}, but config.json asks for "
-                            f"{list(shape)}: get fresh copies of both")
+            raise DataError(f"{folder}: {found[name]} has shape {shown(list(there))}, but config.json requires "
+                            f"{list(shape)}: download or copy both again")
         tensors.check(found[name])
 
 
 def _match(plan, tensors, reference, prefix, folder):
-    # Returns (dict of the plan's names -> names in the folder, list of the tensors of other heads).
+    # Returns (dict of tensor names in the plan -> names in the folder, list of the tensors of other heads).
     tied = {name: _first(target, reference, prefix) for one in reference.heads.values()
             for name, target in one.tied.items()}
     found, left = {}, dict(tensors.shapes)
@@ -240,13 +244,13 @@ def _match(plan, tensors, reference, prefix, folder):
         own = next((one for one in (name, *_old_names(name), *(one for one, of in tied.items() if of == name))
                     if one in left), None)
         if own is None:
-            raise DataError(f"{folder} lacks the tensor {name}: get a fresh copy of the folder, or name another "
+            raise DataError(f"{folder} lacks the tensor {name}: download or copy the folder again, or set another "
                             "architecture in config.json")
         found[name] = own
         left.pop(own)
     for name in [name for name in left if tied.get(name) in found]:
         if not np.array_equal(tensors.get(name), tensors.get(found[tied[name]])):
-            raise DataError(f"{folder}: {name} differs from {tied[name]}: allowed are models that tie them")
+            raise DataError(f"{folder}: {name} differs from {tied[name]}, but tfzoo only supports models that tie them")
         left.pop(name)
     others = {layer for one in reference.heads.values() for layer in (*one.names.values(), *one.tied)}
     others |= {prefix + reference.names["pooler"]} if "pooler" in reference.names else set()
@@ -255,17 +259,17 @@ def _match(plan, tensors, reference, prefix, folder):
     strange = [name for name in left if name not in others and not known.fullmatch(name)]
     if strange:
         raise DataError(f"{folder} has {len(strange)} tensor(s) that no {reference.model_type} model has, such as "
-                        f"{shown(strange[0])}: allowed are those of the architectures that tfzoo knows")
+                        f"{shown(strange[0])}: only tensors of the architectures known to tfzoo are allowed")
     return found, [name for name in left if not known.fullmatch(name)]
 
 
 def _first(name, reference, prefix):
-    # The folder's name of a body tensor, with or without the prefix.
+    # Returns the name in the folder of a tensor of the body, with or without the prefix.
     return prefix + name[len(reference.prefix):] if name.startswith(reference.prefix) else name
 
 
 def _old_names(name):
-    # TensorFlow 1's names of a norm's tensors, which BERT's own folders still use.
+    # Returns the TensorFlow 1 name of a norm's tensor, which the original BERT folders still use.
     layer, _, leaf = name.rpartition(".")
     return [f"{layer}.{ {'weight': 'gamma', 'bias': 'beta'}[leaf]}"] if "Norm" in layer else []
 
@@ -278,40 +282,41 @@ def write(loaded, folder):
         folder: path.
 
     Raises:
-        ConfigError: transformers has no such model.
+        ConfigError: if transformers has no equivalent model.
     """
     body, name = loaded.body, loaded.config["model"]
     if body.adapters:
         raise ConfigError(f"{name} has {len(body.adapters)} low-rank adapters, which Hugging Face's format cannot "
-                          "hold: merge them first (model.body.merge_adapters()), or save it with format=\"tfzoo\"")
+                          "store: merge them first (model.body.merge_adapters()), or save with format=\"tfzoo\"")
     family = family_of(name)
     reference = family.reference
     if reference is None:
-        raise ConfigError(f"{name} has no counterpart in Hugging Face's transformers: save it with format=\"tfzoo\"")
+        raise ConfigError(f"{name} has no counterpart in Hugging Face's transformers: save with format=\"tfzoo\"")
     task, head = loaded.config["task"], None
     if task is not None:
         task = ":".join([task, *(key for key, value in loaded.config["settings"].items() if value and key != "pack"
                                  and key != "whole_word")])
         head = reference.heads.get(task)
         if head is None:
-            raise ConfigError(f"{name} with {task} has no counterpart in Hugging Face's transformers: save it "
-                              "with format=\"tfzoo\"")
+            raise ConfigError(f"{name} with {task} has no counterpart in Hugging Face's transformers: save with "
+                              "format=\"tfzoo\"")
     if head and head.activation not in (None, body.config["activation"]):
         raise ConfigError(f"{name}: the activation is {body.config['activation']}, but the head of Hugging Face's "
-                          f"{head.architecture} always has {head.activation}: save it with format=\"tfzoo\"")
+                          f"{head.architecture} always uses {head.activation}: save with format=\"tfzoo\"")
     if task == "classification" and loaded.tokenizer is not None and body.traits.causal and \
             loaded.tokenizer.pad_id in loaded.tokenizer.around[2]:
-        raise ConfigError(f"{name}: the class is read at the end-of-text token, which is padding to Hugging "
-                          f"Face's {head.architecture}: save it with format=\"tfzoo\", or fine-tune it again")
+        raise ConfigError(f"{name}: the class is predicted at the end-of-text token, which Hugging Face's "
+                          f"{head.architecture} treats as padding: save with format=\"tfzoo\", or fine-tune the model "
+                          "again")
     how = loaded.config.get("embedding")
     if how and how["problem"]:
-        raise ConfigError(f"{how['problem']}: save it with format=\"tfzoo\"")
+        raise ConfigError(f"{how['problem']}: save with format=\"tfzoo\"")
     config = words_of(family, body.config, head=head, loaded=loaded)
     again, there = config_of(family.name, **arguments_of(family, config)), canonical(body.config)
     lost = [key for key, value in there.items() if key != "pooler" and again[key] != value]
     if lost:
         raise ConfigError(f"{name}: {lost[0]} is {there[lost[0]]!r}, which Hugging Face's {reference.model_type} "
-                          "cannot express: save it with format=\"tfzoo\"")
+                          "cannot express: save with format=\"tfzoo\"")
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     names = Names(reference, head, prefix_of(reference, head) if head else "")
     tensors = []

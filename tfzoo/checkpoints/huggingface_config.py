@@ -1,40 +1,41 @@
-"""Translate the config.json keys of Hugging Face's transformers to tfzoo's arguments, and back."""
+"""Translate the config.json of Hugging Face's transformers to tfzoo's arguments and back."""
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
 
-LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # beyond any published model; other keys: 2 ** 24
+LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # more than any published model has; 2 ** 24 for other keys
 LEAST = {"buckets": 4, "max_distance": 2}
 FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1.001, 1e12)}
 FIXED = {"quantization_config": (None,), "pruned_heads": ({}, None), "tie_encoder_decoder": (False,),
-         "partial_rotary_factor": (1.0,)}  # in all families
+         "partial_rotary_factor": (1.0,)}  # for all families
 GENERATION = "generation_config.json"
 KEPT = ("pad_token_id", "bos_token_id", "eos_token_id")
-MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # and are 0 if null
+MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # null means 0
 
 
 def arguments_of(family, config, path="config.json"):
-    """Return tfzoo's arguments of a model's body for a config.json: dict.
+    """Return tfzoo's arguments for the body that a config.json describes: dict.
 
     Args:
         family: Family.
         config: dict, the content of config.json.
-        path: str or path, named in errors.
+        path: str or path of the file, for error messages.
 
     Raises:
-        DataError: an invalid size, or a setting that tfzoo does not compute for this family.
+        DataError: if a size is invalid, or tfzoo does not support a setting for this family.
     """
     reference = family.reference
     config = {**reference.defaults, **_renamed(_of_version_5(config, path), reference.aliases, path)}
     for key, allowed in {**FIXED, **reference.fixed}.items():
         if config.get(key, allowed[0]) not in allowed:
-            raise DataError(f"{path}: {key} is {shown(config[key])}: allowed is {' or '.join(map(str, allowed))}")
+            raise DataError(f"{path}: {key} is {shown(config[key])}, but must be {' or '.join(map(str, allowed))}")
     for one, other in reference.equal:
         if config.get(one) not in (None, config.get(other)):
-            raise DataError(f"{path}: {one} is {shown(config[one])}: allowed is {other}'s {shown(config.get(other))}")
+            raise DataError(f"{path}: {one} is {shown(config[one])}, but must equal {other}, which is "
+                            f"{shown(config.get(other))}")
     for key, expected in _implied(config).items():
         if config.get(key, expected) != expected:
-            raise DataError(f"{path}: {key} is {shown(config[key])}: allowed here is {shown(expected)}")
+            raise DataError(f"{path}: {key} is {shown(config[key])}, but the other settings require {shown(expected)}")
     found = {key: value for key, value in family.common.items() if key not in reference.arguments}
     for ours, theirs in {**reference.arguments, "dropout": reference.dropouts[0]}.items():
         found[ours] = checked(f"{path}: {theirs}", config.get(theirs), ours=ours, reference=reference)
@@ -48,11 +49,12 @@ def arguments_of(family, config, path="config.json"):
         scaling.setdefault("original_max_position_embeddings", found["max_length"])
     found = canonical(found)
     if found.get("max_distance", 1) <= found.get("buckets", 0) // 2:
-        raise DataError(f"{path}: {found['buckets']} buckets for distances up to {found['max_distance']}: allowed are "
-                        "fewer than twice the distance")
+        raise DataError(f"{path}: {found['buckets']} buckets for distances up to {found['max_distance']}, but there "
+                        "must be fewer than twice as many buckets as the maximum distance")
     if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
-        raise DataError(f"{path}: {found['max_length']} positions, {found['hidden_dim']} wide, {found['num_heads']} "
-                        "heads: at least one position is needed, and the heads must divide the width")
+        raise DataError(f"{path}: {found['max_length']} positions, a width of {found['hidden_dim']} and "
+                        f"{found['num_heads']} heads, but there must be at least one position, and the number of heads "
+                        "must divide the width")
     return found
 
 
@@ -62,17 +64,17 @@ def _renamed(config, aliases, path):
         if alias in config:
             value = config.pop(alias)
             if config.setdefault(key, value) != value:
-                raise DataError(f"{path}: {alias} is {shown(value)}, but {key} is {shown(config[key])}: keep one of "
-                                "them")
+                raise DataError(f"{path}: {alias} is {shown(value)}, but {key} is {shown(config[key])}: keep only one "
+                                "of them")
     return config
 
 
 def _implied(config):
-    # Keys that repeat other keys in another form -> the values they must have.
+    # Returns dict of keys that repeat other keys in another form -> the values they must have.
     found, layers = {}, config.get("layer_types")
     if layers is not None:
         found["layer_types"] = ["full_attention"] * len(layers if isinstance(layers, list) else ())
-    if isinstance(config.get("feed_forward_proj"), str):  # transformers' T5 uses these two keys if present
+    if isinstance(config.get("feed_forward_proj"), str):  # if present, transformers' T5 uses these two keys
         *gated, activation = config["feed_forward_proj"].split("-")
         activation = "gelu_new" if gated and activation == "gelu" else activation
         found.update(is_gated_act=bool(gated), dense_act_fn=activation)
@@ -80,26 +82,26 @@ def _implied(config):
 
 
 def _of_version_5(config, path):
-    # Renames the keys of transformers 5 to those of version 4, which the references use.
+    # Renames the keys of transformers 5 to those of transformers 4, which the references use.
     config = dict(config)
     rotary = config.pop("rope_parameters", None)
     if rotary is not None:
         if not isinstance(rotary, dict):
-            raise DataError(f"{path}: rope_parameters is {shown(rotary)}: allowed is an object")
+            raise DataError(f"{path}: rope_parameters is {shown(rotary)}, but must be an object")
         rotary = dict(rotary)
         given = {"rope_theta": rotary.pop("rope_theta", config.get("rope_theta", 10000.0)),
                  "rope_scaling": None if rotary.get("rope_type", "default") == "default" else rotary}
         for key, value in given.items():
             if config.setdefault(key, value) != value:
-                raise DataError(f"{path}: {key} and rope_parameters disagree: keep one of them")
+                raise DataError(f"{path}: {key} and rope_parameters disagree: keep only one of them")
     if config.get("scale_decoder_outputs") not in (None, config.get("tie_word_embeddings", True)):
-        raise DataError(f"{path}: scale_decoder_outputs is {shown(config['scale_decoder_outputs'])}: allowed is "
-                        "the value of tie_word_embeddings; save the folder with transformers 4")
+        raise DataError(f"{path}: scale_decoder_outputs is {shown(config['scale_decoder_outputs'])}, but must equal "
+                        "tie_word_embeddings: save the folder with transformers 4")
     return config
 
 
 def canonical(config):
-    """Return a config with num_kv_heads and head_dim as 0 if they are what 0 stands for: dict."""
+    """Return a copy of a config in which num_kv_heads and head_dim are 0 if they have their default values: dict."""
     config = dict(config)
     if config.get("num_kv_heads") == config["num_heads"]:
         config["num_kv_heads"] = 0
@@ -109,37 +111,40 @@ def canonical(config):
 
 
 def checked(where, value, ours, reference):
-    """Return a config.json value as the value of one of tfzoo's arguments.
+    """Check a value from config.json and convert it to the value of one of tfzoo's arguments.
 
     Args:
-        where: str, the file and key, named in errors.
-        value: the value in config.json.
+        where: str, the file and key for error messages.
+        value: object, the value in config.json.
         ours: str, the name of tfzoo's argument.
-        reference: Reference; None if `ours` is not the activation.
+        reference: Reference, required only if `ours` is "activation".
+
+    Returns:
+        The value of the argument.
 
     Raises:
-        DataError: the value is not allowed.
+        DataError: if the value is not allowed.
     """
     if ours == "activation":
         if not isinstance(value, str) or value not in reference.activations:
-            raise DataError(f"{where} is {shown(value)}: allowed are {', '.join(reference.activations)}")
+            raise DataError(f"{where} is {shown(value)}, but must be one of {', '.join(reference.activations)}")
         return reference.activations[value]
     if ours == "tied":
         if not isinstance(value, bool):
-            raise DataError(f"{where} is {shown(value)}: allowed are true and false")
+            raise DataError(f"{where} is {shown(value)}, but must be true or false")
         return value
     if ours == "rope_scaling":
         return _scaling_of(where, value)
     if ours in FLOATS:
         low, high = FLOATS[ours]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value < high:
-            raise DataError(f"{where} is {shown(value)}: allowed are numbers of at least {low} and below {high:g}")
+            raise DataError(f"{where} is {shown(value)}, but must be a number of at least {low} and below {high:g}")
         return float(value)
     if value is None and ours in MAY_BE_NONE:
         return 0
     least, largest = LEAST.get(ours, 1), LARGEST.get(ours, 2 ** 24)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= largest:
-        raise DataError(f"{where} is {shown(value)}: allowed is {least} to {largest}")
+        raise DataError(f"{where} is {shown(value)}, but must be an integer from {least} to {largest}")
     return value
 
 
@@ -147,12 +152,12 @@ def _scaling_of(where, value):
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise DataError(f"{where} is {shown(value)}: allowed are null and an object")
+        raise DataError(f"{where} is {shown(value)}, but must be null or an object")
     value = dict(value)
     kind = value.pop("type", value.get("rope_type"))
     if value.setdefault("rope_type", kind) != kind:
-        raise DataError(f"{where}: type is {shown(kind)}, but rope_type is {shown(value['rope_type'])}: keep one of "
-                        "them")
+        raise DataError(f"{where}: type is {shown(kind)}, but rope_type is {shown(value['rope_type'])}: keep only one "
+                        "of them")
     if value["rope_type"] == "default":
         return None
     try:
@@ -163,25 +168,25 @@ def _scaling_of(where, value):
 
 
 def end_ids_of(folder, config, vocab_size):
-    """Return the ids that end a generated text, as transformers' `generate` finds them.
+    """Return the ids of the end-of-text tokens, found in the same way as in transformers' `generate`.
 
     Args:
         folder: path.
-        config: dict, its config.json.
-        vocab_size: int; ids beyond it are ignored.
+        config: dict, the content of the folder's config.json.
+        vocab_size: int; ids outside the vocabulary are ignored.
 
     Returns:
-        List of int, from generation_config.json or else config.json; empty if neither has any.
+        list of int, from generation_config.json, or otherwise from config.json; empty if neither file has any.
 
     Raises:
-        DataError: eos_token_id is neither null, an int nor a list of int.
+        DataError: if eos_token_id is not null, an int or a list of int.
     """
     path = folder / GENERATION
     for said, where in ((read_json(path) if path.is_file() else {}, path), (config, folder / "config.json")):
         found = said.get("eos_token_id")
         found = [] if found is None else found if isinstance(found, list) else [found]
         if not all(type(number) is int for number in found):
-            raise DataError(f"{where}: eos_token_id is {shown(said['eos_token_id'])}: allowed are null, an id and a "
+            raise DataError(f"{where}: eos_token_id is {shown(said['eos_token_id'])}, but must be null, an id or a "
                             "list of ids")
         if ids := [number for number in found if 0 <= number < vocab_size]:
             return ids
@@ -189,12 +194,12 @@ def end_ids_of(folder, config, vocab_size):
 
 
 def kept_words(config):
-    """Return the special-token ids of a config.json, to be written back if there is no tokenizer: dict."""
+    """Return the special-token ids of a config.json, which `write` needs if the model has no tokenizer: dict."""
     return {key: config[key] for key in KEPT if isinstance(config.get(key), (int, list))}
 
 
 def words_of(family, body, head, loaded):
-    """Return the config.json of a model: dict.
+    """Return the content of config.json for a model: dict.
 
     Args:
         family: Family.
@@ -203,7 +208,7 @@ def words_of(family, body, head, loaded):
         loaded: Loaded.
 
     Raises:
-        ConfigError: transformers has no name for the activation.
+        ConfigError: if transformers has no equivalent activation.
     """
     reference = family.reference
     names = {ours: theirs for theirs, ours in reversed(reference.activations.items())}
@@ -212,7 +217,7 @@ def words_of(family, body, head, loaded):
         value = body[ours]
         if ours == "activation":
             if value not in names:
-                raise ConfigError(f"activation is {value!r}: Hugging Face's {reference.model_type} has "
+                raise ConfigError(f"activation is {value!r}, but Hugging Face's {reference.model_type} only has "
                                   f"{', '.join(names)}")
             value = names[value]
         elif ours == "max_length":
@@ -234,7 +239,7 @@ def words_of(family, body, head, loaded):
     config.update(loaded.config.get("kept", {}))
     if loaded.tokenizer is not None:
         ids = {"pad_token_id": loaded.tokenizer.pad_id}
-        if family.body.traits_of(body).causal:  # the models that continue a prompt
+        if family.body.traits_of(body).causal:  # models that generate text
             ends = list(loaded.end_ids)
             ids.update(bos_token_id=loaded.tokenizer.start_id, eos_token_id=ends if len(ends) > 1 else ends[0])
         config.update({key: value for key, value in ids.items() if value is not None})

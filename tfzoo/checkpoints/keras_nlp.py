@@ -1,7 +1,7 @@
-"""Presets of keras-nlp, as `keras_nlp:NAME` or `keras_nlp:FOLDER`: the backbones of tfzoo's families.
+"""Load presets of keras-nlp (`keras_nlp:NAME` or `keras_nlp:FOLDER`) for the backbones of tfzoo's families.
 
-Encoders become bare bodies, decoders get a causal language modeling head, T5 a sequence-to-sequence head. keras-nlp
-itself reads the preset, and downloads it if it is not local.
+Encoders become bare bodies, decoders get a causal language modeling head, and T5 gets a sequence-to-sequence head.
+keras-nlp itself reads the preset, downloading it if necessary.
 """
 import collections
 import os
@@ -34,7 +34,7 @@ SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rop
            "high_freq_factor": "rope_high_freq_factor",
            "original_max_position_embeddings": "rope_pretraining_sequence_length"}
 
-BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # others split texts in ways that keras-nlp lacks
+BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # keras-nlp does not split texts as other models require
 PIECES = {"AlbertTokenizer": "AlbertTokenizer", "LlamaTokenizer": "LlamaTokenizer",
           "MistralTokenizer": "LlamaTokenizer", "T5Tokenizer": "T5Tokenizer"}
 
@@ -44,48 +44,50 @@ def read(source, dtype=None):
 
     Args:
         source: str, "keras_nlp:NAME" or "keras_nlp:FOLDER".
-        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
+        dtype: str, the dtype policy for computation, or None for Keras' global policy.
 
     Returns:
-        (keras.Model, Tokenizer or None, str or None: why there is no tokenizer, dict for `Loaded.config`).
+        (keras.Model, Tokenizer or None, str or None, dict): the model, its tokenizer, the reason if there is no
+        tokenizer, and the values for `Loaded.config`.
 
     Raises:
-        FileNotFoundError: no such preset, or no network. DataError: a backbone, or a setting of it, that tfzoo does not
-            have. OSError: the cache cannot be written.
+        FileNotFoundError: if the preset does not exist, or the network is unavailable.
+        DataError: if tfzoo does not support the backbone or one of its settings.
+        OSError: if the cache cannot be written.
     """
     import keras_nlp
     preset = os.path.expanduser(source[len(PREFIX):])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # T5's layers warn that they drop Keras masks, which are never passed
+            warnings.simplefilter("ignore")  # T5's layers warn that they ignore Keras masks, but none are passed
             backbone = keras_nlp.models.Backbone.from_preset(preset, dtype="float32")
-    except Exception as error:  # keras-nlp's own errors, Kaggle's, and the network's
+    except Exception as error:  # errors of keras-nlp, Kaggle and the network
         if failed := files.writing_error(error, f"the cache for {source}"):
             raise failed from None
         raise FileNotFoundError(f"{source} cannot be loaded ({reason_of(error)}): check the name and the network, or "
-                                "give the local folder of a preset") from None
+                                "pass the local folder of a preset") from None
     model, config = convert(backbone, dtype)
     return model, *_tokenizer_of(keras_nlp, preset), config
 
 
 def convert(backbone, dtype=None):
-    """Convert a backbone of keras-nlp to a model with the same weights.
+    """Convert a keras-nlp backbone to a model with the same weights.
 
     Args:
         backbone: keras_nlp.models.Backbone.
-        dtype: str, the dtype policy to compute in; None uses Keras' global policy.
+        dtype: str, the dtype policy for computation, or None for Keras' global policy.
 
     Returns:
-        (keras.Model, dict for `Loaded.config`).
+        (keras.Model, dict): the model, and the values for `Loaded.config`.
 
     Raises:
-        DataError: a backbone, or a setting of it, that tfzoo does not have.
+        DataError: if tfzoo does not support the backbone or one of its settings.
     """
     kind = type(backbone).__name__
     there = {name: family for family in FAMILIES if family.preset for name in family.preset.backbones}
     family = there.get(kind)
     if family is None:
-        raise DataError(f"the preset is a {kind}: allowed are {', '.join(there)}")
+        raise DataError(f"the preset is a {kind}, but must be one of {', '.join(there)}")
     theirs = _weights(backbone)
     arguments = _arguments(family, backbone.get_config(), theirs)
     body = build_body(family.name, dtype=dtype, **arguments)
@@ -104,8 +106,9 @@ def convert(backbone, dtype=None):
 
 
 def _weights(backbone):
-    # Path -> weight. Removes the backbone's name, with which some paths begin, and the numbers of T5's norms, which
-    # continue from one backbone to the next. T5's weights can share a path: the second one ends with ":2", and so on.
+    # Returns dict of path -> weight. Removes the backbone's name, which only some paths start with, and the numbers of
+    # T5's norms, which keep counting across backbones. T5's weights can share a path: ":2" is added to the second one,
+    # and so on.
     found, times = {}, collections.Counter()
     for weight in backbone.weights:
         path = re.sub(r"/t5_layer_norm_\d+/", "/t5_layer_norm/", weight.path.removeprefix(f"{backbone.name}/"))
@@ -128,7 +131,8 @@ def _arguments(family, config, weights):
     if "use_gated_activation" in config:
         found["activation"] = _activation(config)
     if config.get("use_sliding_window_attention"):
-        raise DataError("the preset's attention has a sliding window in some layers: load it with keras-nlp")
+        raise DataError("the preset's attention has a sliding window in some layers, which tfzoo does not support: "
+                        "load it with keras-nlp")
     if "tied" in known:
         found["tied"] = "token_embedding/reverse_embeddings" not in weights
     if found.get("embedding_dim") == found["hidden_dim"] and "embeddings_projection/kernel" not in weights \
@@ -139,17 +143,17 @@ def _arguments(family, config, weights):
 
 def _activation(config):
     kind = config["activation"] if isinstance(config["activation"], str) else config["activation"]["config"]
-    kind = kind.rpartition(">")[2], config["use_gated_activation"]  # keras-nlp's own begin with its name
+    kind = kind.rpartition(">")[2], config["use_gated_activation"]  # keras-nlp prefixes its own activations
     if kind not in ACTIVATIONS:
         allowed = ", ".join(f"{name}{' gated' * gated}" for name, gated in ACTIVATIONS)
-        raise DataError(f"the preset's activation is {kind[0]}{' gated' * kind[1]}: allowed are {allowed}")
+        raise DataError(f"the preset's activation is {kind[0]}{' gated' * kind[1]}, but must be one of {allowed}")
     return ACTIVATIONS[kind]
 
 
 def _name_of(path, names, there):
     name, leaf = name_in(names, path)
     found = [name] if isinstance(name, str) else name or []
-    if leaf is not None:  # a path's ":2" stays at the end
+    if leaf is not None:  # a suffix such as ":2" stays at the end
         found = [f"{layer}/{one}{colon}{place}" for layer, colon, place in (one.partition(":") for one in found)
                  for one in LEAVES[leaf]]
     found = next((one for one in found if one in there), None)
@@ -159,10 +163,10 @@ def _name_of(path, names, there):
 
 
 def _tokenizer_of(keras_nlp, preset):
-    # Returns (Tokenizer or None, why there is none).
+    # Returns (Tokenizer or None, the reason if None).
     try:
         tokenizer = keras_nlp.models.Tokenizer.from_preset(preset)
-    except Exception as error:  # no tokenizer in the preset, or a damaged vocabulary
+    except Exception as error:  # the preset has no tokenizer, or its vocabulary is damaged
         return None, f"the preset has no tokenizer that keras-nlp can read ({reason_of(error)})"
     kind = type(tokenizer).__name__
     try:
@@ -173,8 +177,8 @@ def _tokenizer_of(keras_nlp, preset):
             return SentencePieceTokenizer(tokenizer.proto, {"tokenizer_class": PIECES[kind], "clean_text": False}), None
         if hasattr(tokenizer, "suffix_indicator"):
             return WordPieceTokenizer(tokenizer.get_vocabulary(), bool(tokenizer.lowercase)), None
-    except DataError as error:  # a vocabulary with other special tokens
+    except DataError as error:  # the vocabulary has different special tokens
         return None, f"the preset's {kind}: {error}"
     allowed = ", ".join((*BYTE_PAIRS, *PIECES))
-    return None, (f"the preset's {kind} is not supported: allowed are {allowed} and WordPiece; load the folder of "
-                  "transformers instead")
+    return None, (f"the preset's {kind} is not supported, only {allowed} and WordPiece: load a transformers folder "
+                  "of the model instead")

@@ -1,4 +1,4 @@
-"""A model with its tokenizer and settings: predictions and embeddings of texts."""
+"""A model with its tokenizer and settings, which predicts labels and computes embeddings of texts."""
 import numpy as np
 import tensorflow as tf
 
@@ -8,22 +8,23 @@ from tfzoo.tasks import Task, TaskModel, task_of, tasks
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text.tokenizer import as_texts, list_of
 
-POOLINGS = {"mean": "mean", "first": "cls"}  # tfzoo's names -> those of sentence-transformers
-EMBED_BATCH = 32  # texts, sorted by length
+POOLINGS = {"mean": "mean", "first": "cls"}  # tfzoo's names -> names in sentence-transformers
+EMBED_BATCH = 32  # texts of similar length
 ANSWER_BATCH = 32  # rows
 
 
 class Loaded:
-    """Bundle a model with what is needed to use it.
+    """A model together with its tokenizer and settings.
 
     Attributes:
         model: keras.Model, a TaskModel or a bare body.
         tokenizer: Tokenizer, or None if the folder has none.
-        config: dict: format_version, model (name), task or None, settings (of the task), labels (in output order) or
-            None, max_length; kept, if tfzoo did not train the model (special-token ids of its config.json, which are
-            written back); embedding, if the folder is sentence-transformers' (how its vectors are computed).
-        dropped: list of str, tensors of the folder that belong to a head other than the one named in config.json.
-        tokenizer_problem: str, why there is no tokenizer.
+        config: dict with format_version, model (name), task or None, settings (of the task), labels (in output order)
+            or None, and max_length. A model that tfzoo did not train also has kept (special-token ids from its
+            config.json, which are saved with it), and one from sentence-transformers has embedding (how its vectors
+            are computed).
+        dropped: list of str, tensors of the folder that belong to a head other than the one in config.json.
+        tokenizer_problem: str, the reason if there is no tokenizer.
     """
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
@@ -40,30 +41,31 @@ class Loaded:
         return task_of(self.config["task"], labels, **self.config["settings"])
 
     def check_answers(self):
-        """Return the task whose predictions `predict` returns.
+        """Return the model's task, after checking that `predict` can be called.
 
         Raises:
-            ConfigError: the model has no such task, or no tokenizer.
+            ConfigError: if the model has no task with predictions, or no tokenizer.
         """
         task = self.task
         if task is None or type(task).answers is Task.answers:
             has = f"was trained for {task.name}" if task else "has no head"
-            raise ConfigError(f"the model {has}: needed is one fine-tuned by experiments.finetune for a task with "
-                              "answers")
+            raise ConfigError(f"the model {has}: use one that experiments.finetune trained for a task with "
+                              "predictions")
         self.check_tokenizer()
         return task
 
     def check_tokenizer(self):
-        """Return the tokenizer, or raise ConfigError with the reason for its absence."""
+        """Return the tokenizer, or raise ConfigError with the reason if there is none."""
         if self.tokenizer is None:
-            raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder that has one")
+            raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder with a tokenizer")
         return self.tokenizer
 
     @property
     def end_ids(self):
-        """Return the ids that end a generated text: tuple of int.
+        """Return the ids of the end-of-text tokens: tuple of int.
 
-        They come from a Hugging Face folder's generation_config.json, else its config.json, else the tokenizer.
+        They come from the generation_config.json or else the config.json of a Hugging Face folder, if it specifies
+        them, and from the tokenizer otherwise.
         """
         return tuple(self.config.get("end_ids") or (self.check_tokenizer().end_id,))
 
@@ -72,25 +74,25 @@ class Loaded:
 
         Args:
             texts: list of str; for tagging, a text may be a list of words.
-            pairs: list of str, the second texts of a task on pairs, or None.
+            pairs: list of str, the second text of each pair for a task on text pairs, or None.
 
         Returns:
             list of dict, one per text: label and probabilities for classification; tokens, tags and entities for
             tagging.
 
         Raises:
-            ConfigError: the model has no task with answers, or no tokenizer; `texts` is one string, or has items that
-                are not strings.
+            ConfigError: if the model has no task with predictions or no tokenizer, if `texts` is a single string or
+                contains items of a wrong type, or if `pairs` does not match the task or the number of texts.
         """
         task = self.check_answers()
         if pairs is not None and not task.paired:
-            raise ConfigError(f"{task.name} takes no pairs: omit them")
+            raise ConfigError(f"{task.name} does not accept pairs: omit them")
         rows = [{"text": as_texts([text])[0]} if isinstance(text, (str, bytes)) else
                 {"tokens": as_texts(text, f"texts[{number}]")} for number, text in enumerate(list_of(texts))]
         if pairs is not None:
             pairs = as_texts(pairs, "pairs")
             if len(pairs) != len(rows):
-                raise ConfigError(f"{len(rows)} texts and {len(pairs)} pairs: allowed is one pair per text")
+                raise ConfigError(f"pairs must have one item per text, got {len(rows)} texts and {len(pairs)} pairs")
             rows = [{**row, "text_pair": pair} for row, pair in zip(rows, pairs)]
         if self._predictor is None:
             self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"])
@@ -107,17 +109,19 @@ class Loaded:
 
         Args:
             texts: list of str.
-            pooling: str or None. "mean" averages the last hidden states over all positions but padding, "first" takes
-                that of the first position; neither normalizes. None does what a sentence-transformers folder says
-                (pooling, normalization, prompt), and is "mean" for other folders.
-            prompt_name: str, the folder's prompt to put before each text; None uses its default prompt, if any.
+            pooling: str or None. "mean" averages the last hidden states of all tokens, excluding padding; "first"
+                takes the last hidden state of the first token; neither normalizes the vectors. None uses the settings
+                of a sentence-transformers folder (pooling, normalization and prompt), and "mean" for other folders.
+            prompt_name: str, the name of the folder's prompt to put before each text; None uses the folder's default
+                prompt, if any.
 
         Returns:
-            float32 [B, D], or [B, N x D] for N poolings; zeros for a text without tokens, such as "" with GPT-2.
+            float32 [B, D], or [B, N x D] for N poolings. The vector of a text without tokens, such as "" with GPT-2,
+            is zero.
 
         Raises:
-            ConfigError: an unknown pooling or prompt, an encoder-decoder, no tokenizer, or modules that tfzoo does not
-                compute; `texts` is one string, or has items that are not strings.
+            ConfigError: if the pooling or prompt is unknown, the model is an encoder-decoder, has no tokenizer or uses
+                modules that tfzoo does not support, or if `texts` is a single string or contains non-strings.
         """
         how, prompt = self._embedding(pooling, prompt_name)
         texts = sentence_transformers.prepared(as_texts(texts), how, prompt)
@@ -132,28 +136,28 @@ class Loaded:
         return found
 
     def count_cut(self, texts):
-        """Return the number of texts that `embed` truncates, to config["max_length"] tokens: int."""
+        """Return the number of texts that `embed` truncates to config["max_length"] tokens: int."""
         how, prompt = self._embedding()
         lengths = self.tokenizer.encode(sentence_transformers.prepared(as_texts(texts), how, prompt)).row_lengths()
         return int(tf.math.count_nonzero(lengths > self.tokenizer.room(self.config["max_length"], 1)))
 
     def _embedding(self, pooling=None, prompt_name=None):
-        # Returns (dict like PLAIN of sentence_transformers.py, the prompt).
+        # Returns (dict with the keys of sentence_transformers.PLAIN, the prompt).
         if pooling is not None and pooling not in POOLINGS:
-            raise ConfigError(f"pooling is {pooling!r}: allowed are {', '.join(POOLINGS)}")
+            raise ConfigError(f"pooling is {pooling!r}, but must be one of {', '.join(POOLINGS)}")
         self.check_tokenizer()
         if self.body.traits.source:
-            raise ConfigError("an encoder-decoder has no embeddings: allowed are encoders and decoders")
+            raise ConfigError("embeddings of an encoder-decoder are not supported: use an encoder or a decoder")
         how = {**sentence_transformers.PLAIN, "pooling": [POOLINGS[pooling]]} if pooling else \
             self.config.get("embedding", sentence_transformers.PLAIN)
         if how["problem"]:
-            raise ConfigError(f"{how['problem']}; embed(texts, pooling=\"mean\") returns the Transformer's own vectors")
+            raise ConfigError(f"{how['problem']}; use embed(texts, pooling=\"mean\") for the Transformer's own vectors")
         name = how["default_prompt"] if prompt_name is None else prompt_name
         if name is not None and name not in how["prompts"]:
-            raise ConfigError(f"prompt_name is {name!r}: allowed are {', '.join(how['prompts']) or 'none here'}")
+            raise ConfigError(f"prompt_name is {name!r}; available prompts: {', '.join(how['prompts']) or 'none'}")
         return how, how["prompts"].get(name, "")
 
     def _length_of(self, prompt, how):
-        # The number of a prompt's tokens, without the one that ends a text.
+        # Returns the number of tokens in a prompt, excluding the end-of-text token.
         tokens = np.asarray(self.tokenizer(sentence_transformers.prepared([prompt], how))["token_ids"])[0]
         return len(tokens) - int(tokens[-1] in self.tokenizer.special_ids)

@@ -1,8 +1,8 @@
-"""How the vectors of a sentence-transformers folder are computed (Reimers, Gurevych 2019, arXiv:1908.10084).
+"""Compute the vectors of a sentence-transformers folder (Reimers, Gurevych 2019, arXiv:1908.10084).
 
 modules.json lists a chain of modules, each with its settings in a folder. Transformer, Pooling and an optional
-Normalize are computed as in sentence-transformers 5.1. Any other chain is recorded as a problem, with which
-`Loaded.embed` refuses it: its Transformer can still be fine-tuned.
+Normalize are computed as in sentence-transformers 5.1. For any other chain, a problem is recorded and `Loaded.embed`
+raises an error, but the Transformer can still be fine-tuned.
 """
 import json
 import pathlib
@@ -24,10 +24,13 @@ OF_STRINGS = {"default_prompt", "similarity", "problem"}  # str or None
 
 
 def transformer_of(folder):
-    """Return the folder of a chain's Transformer: the folder itself if it has no modules.json.
+    """Return the folder of a chain's Transformer, or the folder itself if it has no modules.json.
+
+    Args:
+        folder: path.
 
     Raises:
-        DataError: modules.json is damaged, or has a path outside the folder.
+        DataError: if modules.json is damaged or contains a path outside the folder.
     """
     if not (folder / MODULES).is_file():
         return folder
@@ -35,38 +38,39 @@ def transformer_of(folder):
 
 
 def _modules(folder):
-    # list of (kind, path)
+    # Returns a list of (kind, path).
     found = read_json(folder / MODULES, list)
     if not found or not all(isinstance(module, dict) and isinstance(module.get("type"), str) and isinstance(
             module.get("path"), str) for module in found):
-        raise DataError(f"{folder / MODULES} is damaged (no list of modules with type and path): get a fresh copy")
+        raise DataError(f"{folder / MODULES} is damaged (no list of modules with type and path): download or copy it "
+                        "again")
     for module in found:
         parts = pathlib.PurePosixPath(module["path"]).parts
         if len(parts) > 1 or ".." in parts or "/" in parts or "\\" in module["path"] or len(module["path"]) > 200:
-            raise DataError(f"{folder / MODULES} has the path {shown(module['path'])}: allowed are folders beside it")
+            raise DataError(f"{folder / MODULES} has the path {shown(module['path'])}, but must be a folder next to it")
     return [(module["type"].removeprefix("sentence_transformers.models."), module["path"]) for module in found]
 
 
 def read(folder, body):
-    """Read how the vectors of a folder with modules.json are computed.
+    """Read the settings with which the vectors of a folder with modules.json are computed.
 
     Args:
         folder: path.
-        body: Body, its Transformer.
+        body: Body, the folder's Transformer.
 
     Returns:
-        (dict like PLAIN, int: maximum length in tokens).
+        (dict, int): the settings, with the keys of PLAIN, and the maximum length in tokens.
 
     Raises:
-        DataError: a file is damaged.
+        DataError: if a file is damaged.
     """
     longest = body.config["max_length"]
     modules, how = _modules(folder), {**PLAIN, "strip": True}
     kinds, inside = [kind for kind, _ in modules], folder / modules[0][1]
     problems = []
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        problems.append(f"{folder / MODULES} has {shown(', '.join(kinds))}: allowed are Transformer, Pooling and "
-                        "Normalize")
+        problems.append(f"{folder / MODULES} has {shown(', '.join(kinds))}, but must have Transformer, Pooling and "
+                        "optionally Normalize")
     else:
         problems += _read_pooling(folder / modules[1][1] / "config.json", how)
         how["normalize"] = len(kinds) == 3
@@ -76,24 +80,24 @@ def read(folder, body):
     how["lowercase"] = said.pop("do_lower_case", False)
     length, strange = said.pop("max_seq_length", None), [key for key, value in said.items() if value]
     if strange:
-        problems.append(f"{path} has {shown(strange[0])}: allowed are max_seq_length and do_lower_case")
+        problems.append(f"{path} has {shown(strange[0])}, but may only have max_seq_length and do_lower_case")
     path = inside / "tokenizer_config.json"
     tokenizer = read_json(path) if path.is_file() else {}
     length = tokenizer.get("model_max_length") if length is None else length
     if length is not None and (isinstance(length, bool) or not isinstance(length, (int, float)) or length < 1):
-        problems.append(f"{inside} has a maximum length of {shown(length)} tokens: allowed is 1 or more")
+        problems.append(f"{inside} has a maximum length of {shown(length)} tokens, but it must be at least 1")
         length = None
     if tokenizer.get("padding_side", "right") != "right" and (
             body.config.get("positions") != "rotary" or not how["include_prompt"]
             or {"cls", "weightedmean"} & set(how["pooling"])):
-        problems.append(f"{path} pads on the left: allowed only with rotary positions, include_prompt true, and "
-                        "neither cls nor weightedmean pooling")
+        problems.append(f"{path} pads on the left, which is only supported with rotary positions, include_prompt true, "
+                        "and neither cls nor weightedmean pooling")
     how["problem"] = problems[0] if problems else None
     return checked(how, folder), int(min(longest, length or longest))
 
 
 def _read_pooling(path, how):
-    # Sets pooling and include_prompt; returns problems: list of str.
+    # Sets pooling and include_prompt in `how`; returns the problems found: list of str.
     said = read_json(path)
     said.pop("word_embedding_dimension", None)
     how["include_prompt"] = said.pop("include_prompt", True)
@@ -101,55 +105,64 @@ def _read_pooling(path, how):
     one = said.pop("pooling_mode", None)
     how["pooling"] = [name for name, on in modes.items() if on] if one is None else [str(one).lower()]
     if said:
-        return [f"{path} has {shown(next(iter(said)))}: allowed are include_prompt and the pooling modes "
+        return [f"{path} has {shown(next(iter(said)))}, but may only have include_prompt and the pooling modes "
                 f"{', '.join(POOLINGS)}"]
     if not how["pooling"] or not set(how["pooling"]) <= set(POOLINGS):
-        return [f"{path} has the pooling {shown(how['pooling'])}: allowed are {', '.join(POOLINGS)}"]
+        return [f"{path} has the pooling {shown(how['pooling'])}, but must use one or more of {', '.join(POOLINGS)}"]
     if not how["include_prompt"] and {"cls", "max"} <= set(how["pooling"]):
-        return [f"{path} has cls and max without the prompt: allowed is one of them"]  # they mask cls then
+        # sentence-transformers would mask cls in this case.
+        return [f"{path} combines cls and max pooling without the prompt, but may use only one of them"]
     return []
 
 
 def _read_settings(path, how):
-    # Sets prompts and similarity; returns problems: list of str.
+    # Sets the prompts and similarity in `how`; returns the problems found: list of str.
     said = read_json(path) if path.is_file() else {}
     prompts = said.get("prompts") or {}
     how["prompts"] = {"query": "", "document": "", **prompts} if isinstance(prompts, dict) else {"": prompts}
     how["default_prompt"], how["similarity"] = said.get("default_prompt_name"), said.get("similarity_fn_name")
     if said.get("model_type", "SentenceTransformer") != "SentenceTransformer":
-        return [f"{path} has the model_type {shown(said['model_type'])}: allowed is SentenceTransformer"]
+        return [f"{path} has the model_type {shown(said['model_type'])}, but must have SentenceTransformer"]
     if how["default_prompt"] not in (None, *how["prompts"]):
-        return [f"{path} has the default prompt {shown(how['default_prompt'])}: allowed are "
+        return [f"{path} has the default prompt {shown(how['default_prompt'])}, but must have one of "
                 f"{', '.join(map(shown, how['prompts']))}"]
     return []
 
 
 def checked(how, where):
-    """Return a dict like PLAIN, or raise DataError, which names the file `where`, if it is not one."""
+    """Return the settings of vectors after checking them.
+
+    Args:
+        how: object; valid if it is a dict with the keys and types of PLAIN.
+        where: str or path of the file, for error messages.
+
+    Raises:
+        DataError: if the settings are damaged.
+    """
     right = isinstance(how, dict) and how.keys() == PLAIN.keys() and all(
         value is None or isinstance(value, str) if key in OF_STRINGS else isinstance(value, type(PLAIN[key]))
         for key, value in how.items())
     if not right or not all(isinstance(text, str) for text in (*how["prompts"].values(), *how["pooling"])) or (
             how["problem"] is None and not set(how["pooling"]) <= set(POOLINGS)):
-        raise DataError(f"{where}: the settings of its vectors are damaged ({shown(how)}): get a fresh copy")
+        raise DataError(f"{where}: the embedding settings are damaged ({shown(how)}): download or copy it again")
     return how
 
 
 def prepared(texts, how, prompt=""):
-    """Return texts with the prompt, stripped and lowercased as `how` says, to be encoded: list of str."""
+    """Return the texts to encode, with the prompt added, stripped and lowercased according to `how`: list of str."""
     texts = [prompt + text for text in texts]
     texts = [text.strip() for text in texts] if how["strip"] else texts
     return [text.lower() for text in texts] if how["lowercase"] else texts
 
 
 def pool(sequence, real, how, skipped=0):
-    """Pool hidden states into the vectors of texts.
+    """Pool the hidden states of each text into a vector.
 
     Args:
         sequence: float [B, T, D], the last hidden states.
         real: int32 [B, T], 1 for tokens and 0 for padding.
-        how: dict like PLAIN.
-        skipped: int, the number of prompt tokens at the start, which only cls counts.
+        how: dict with the keys of PLAIN.
+        skipped: int, the number of prompt tokens at the start, which all poolings except cls ignore.
 
     Returns:
         float32 [B, N x D] for N poolings.
@@ -164,7 +177,7 @@ def pool(sequence, real, how, skipped=0):
     found = []
     for name in how["pooling"]:
         if name == "cls":
-            found.append((sequence * real)[:, 0])  # 0 for a text without tokens
+            found.append((sequence * real)[:, 0])  # zero for a text without tokens
         elif name == "max":
             found.append(tf.reduce_max(tf.where(counted > 0, sequence, -1e9), 1))
         elif name == "lasttoken":
@@ -178,13 +191,13 @@ def pool(sequence, real, how, skipped=0):
 
 
 def write(how, folder, width, max_length):
-    """Write the files of a chain beside those of its Transformer.
+    """Write the module settings of a chain into the folder of its Transformer.
 
     Args:
-        how: dict like PLAIN, without a problem.
+        how: dict with the keys of PLAIN, without a problem.
         folder: path.
-        width: int, D.
-        max_length: int, in tokens.
+        width: int, the size D of the hidden states.
+        max_length: int, the maximum length in tokens.
     """
     names = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][:2 + how["normalize"]]
     modes = {f"pooling_mode_{word}": name in how["pooling"] for name, word in POOLINGS.items()}

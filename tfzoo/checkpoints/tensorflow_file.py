@@ -1,7 +1,8 @@
-"""Weights written by transformers' TensorFlow classes, under the names and shapes of its torch classes.
+"""Read weights written by transformers' TensorFlow classes, with the names and shapes of its torch classes.
 
-They are in tf_model.h5, or in a model.safetensors of format "tf". A variable's name is a path of layers, in which
-"a___b" stands for b, and "_._" separates two levels. Kernels are [in, out], biases of GPT-2's convolutions [1, out].
+They are stored in tf_model.h5, or in a model.safetensors of format "tf". A variable's name is a path of layers, in
+which "a___b" stands for b, and "_._" separates two levels. Kernels have the shape [in, out], and the biases of GPT-2's
+convolutions [1, out].
 """
 import pathlib
 import re
@@ -16,7 +17,7 @@ LEAVES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta":
 
 
 def torch_name(name):
-    """Return (torch's name of a TensorFlow variable, whether it is a kernel, which torch transposes)."""
+    """Return the torch name of a TensorFlow variable, and whether it is a kernel, which torch stores transposed."""
     name = re.sub("^(shared|encoder|decoder)/shared/shared/", "shared/", name)  # T5's shared table in a .h5
     levels = re.sub("[^/]*___", "", name.removesuffix(":0").replace("_._", "/")).split("/")
     model = [number for number, level in enumerate(levels[:3]) if re.match("tf[a-z0-9]*_", level)]
@@ -25,42 +26,50 @@ def torch_name(name):
 
 
 def torch_shape(name, shape):
-    """Return torch's shape of a TensorFlow variable: tuple of int."""
+    """Return the torch shape of a TensorFlow variable: tuple of int."""
     if torch_name(name)[1]:
         return tuple(shape)[::-1]
     return tuple(shape[1:]) if len(shape) == 2 and shape[0] == 1 and name.endswith("bias:0") else tuple(shape)
 
 
 def as_torch(name, value):
-    """Return a TensorFlow variable's array in torch's layout."""
+    """Return the array of a TensorFlow variable in torch's layout."""
     return value.T if torch_name(name)[1] else value.reshape(torch_shape(name, value.shape))
 
 
 def torch_names(names, path, same=lambda one, other: False):
-    """Return dict of torch's name -> TensorFlow's.
+    """Return a dict of torch name -> TensorFlow name.
 
     Args:
-        names: iterable of str, TensorFlow's names.
-        path: str or path of their file, named in errors.
-        same: callable of two names -> bool, whether they are copies of one tensor.
+        names: iterable of str, the TensorFlow names.
+        path: str or path of the file, for error messages.
+        same: callable that takes two names and returns whether they are copies of the same tensor.
 
     Raises:
-        DataError: two tensors have the same torch name, but are not copies.
+        DataError: if two tensors have the same torch name but are not copies.
     """
     found = {}
     for name in names:
         theirs = torch_name(name)[0]
         first = found.setdefault(theirs, name)
         if first != name and not same(name, first):
-            raise DataError(f"{path} is damaged (two tensors named {shown(theirs)}): get a fresh copy")
+            raise DataError(f"{path} is damaged (two tensors named {shown(theirs)}): download or copy it again")
     return found
 
 
 class H5File:
-    """Read a tf_model.h5; path, shapes, check and get as in TensorFile.
+    """Read a tf_model.h5 file, with the same interface as `TensorFile`.
+
+    Args:
+        path: str or path.
+
+    Attributes:
+        path: pathlib.Path.
+        shapes: dict of name -> tuple of int.
 
     Raises:
-        DataError: a damaged file, or arrays that TensorFlow did not write: compressed, or stored in other files.
+        DataError: if the file is damaged, or contains arrays that TensorFlow does not write, such as compressed arrays
+            or arrays stored in other files.
     """
 
     def __init__(self, path):
@@ -78,17 +87,17 @@ class H5File:
         except DataError:
             raise
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path} is damaged ({reason_of(error)}): get a fresh copy") from None
+            raise DataError(f"{self.path} is damaged ({reason_of(error)}): download or copy it again") from None
         self._arrays = found
         self.shapes = {name: torch_shape(own, found[own].shape) for name, own in self._names.items()}
 
     def check(self, name):
-        """Raise DataError if a tensor has a dtype that weights do not have."""
+        """Raise DataError if the dtype of a tensor is not supported."""
         dtype = self._arrays[self._names[name]].dtype
         if dtype not in (np.float32, np.float16):
-            raise DataError(f"{self.path}: {shown(name)} has dtype {dtype}: allowed are float32 and float16")
+            raise DataError(f"{self.path}: {shown(name)} has dtype {dtype}, but must have float32 or float16")
 
     def get(self, name):
-        """Return a tensor in its own dtype; raises as `check`."""
+        """Return a tensor in its stored dtype, or raise DataError if that is not supported."""
         self.check(name)
         return as_torch(self._names[name], self._arrays[self._names[name]][()])

@@ -1,6 +1,6 @@
-"""The tensors of a folder, in one file or in shards: checked before they are read, and read one at a time.
+"""Read and write the tensors of a folder, in one file or in shards; they are checked first and read one at a time.
 
-Pickles (`pytorch_model.bin`) are refused: unpickling can run any code in the file.
+Pickles (`pytorch_model.bin`) are refused, since unpickling can run arbitrary code from the file.
 """
 import json
 import pathlib
@@ -17,28 +17,42 @@ from tfzoo.files import once
 from tfzoo.folders import names_in
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
-JSON_BYTES, DEEPEST = 3_000_000, 20  # of settings, indexes and headers, which can take 50 times the memory
+JSON_BYTES, DEEPEST = 3_000_000, 20  # limits for settings, indexes and headers, which can take 50 times as much memory
 SHARD_BYTES = 5 * 10 ** 9
-WRITER = "tfzoo"  # in the metadata of the files written here, with the names of all files of the folder
+WRITER = "tfzoo"  # stored in the metadata of the files, with the names of all files in the folder
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 CONVERT = ("if you trust it, convert it with transformers: AutoModel.from_pretrained(FOLDER)"
            ".save_pretrained(NEW, safe_serialization=True)")
 
 
 def read_json(path, kind=dict):
-    """Return the content of a JSON file: dict, or list if `kind` is list.
+    """Return the content of a JSON file.
+
+    Args:
+        path: str or path.
+        kind: type of the content, dict or list.
 
     Raises:
-        DataError: the file is too large, damaged, nested too deeply, or not of that kind.
+        DataError: if the file is too large, damaged, nested too deeply, or not of that type.
     """
     path = pathlib.Path(path)
     if path.stat().st_size > JSON_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size:,} bytes: allowed are {JSON_BYTES:,}; get a fresh copy")
+        raise DataError(f"{path} has {path.stat().st_size:,} bytes, but may have at most {JSON_BYTES:,}: download or "
+                        "copy it again")
     return parse_json(path.read_bytes(), path, kind)
 
 
 def parse_json(content, path, kind=dict):
-    """Return the dict or list in the bytes of a JSON file; raises as `read_json`."""
+    """Return the dict or list in the bytes of a JSON file.
+
+    Args:
+        content: bytes.
+        path: str or path of the file, for error messages.
+        kind: type of the content, dict or list.
+
+    Raises:
+        DataError: if the content is damaged, nested too deeply, or not of that type.
+    """
     try:
         found = json.loads(content.decode("utf-8"), object_pairs_hook=once)
         if not isinstance(found, kind):
@@ -50,21 +64,27 @@ def parse_json(content, path, kind=dict):
         if level:
             raise ValueError("nested too deeply")
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get a fresh copy") from None
+        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): download or copy it again") from None
     return found
 
 
 class TensorFile:
-    """Read one safetensors file; names and shapes are torch's even if TensorFlow wrote it (format "tf").
+    """Read one safetensors file.
+
+    Names and shapes are those of torch, even if TensorFlow wrote the file (format "tf").
+
+    Args:
+        path: str or path.
 
     Attributes:
+        path: pathlib.Path.
         shapes: dict of name -> tuple of int.
         dtypes: dict of name -> str, such as "F32".
-        metadata: dict, the writer's metadata.
+        metadata: dict, the metadata stored in the file.
         of_tensorflow: bool, whether the format is "tf".
 
     Raises:
-        DataError: a damaged header, or tensors that overlap, leave gaps or end beyond the file.
+        DataError: if the header is damaged, or tensors overlap, leave gaps or extend beyond the end of the file.
     """
 
     def __init__(self, path):
@@ -74,7 +94,8 @@ class TensorFile:
             first = file.read(8)
             length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
             if length > min(JSON_BYTES, size - 8):
-                raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}: allowed are {JSON_BYTES:,}")
+                raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}, but at most {JSON_BYTES:,} "
+                                    "are allowed")
             header = parse_json(file.read(length), self.path)
         about = header.pop("__metadata__", None)
         self.metadata = about if isinstance(about, dict) else {}
@@ -93,19 +114,19 @@ class TensorFile:
             raise self._damaged(error) from None
 
     def _damaged(self, reason):
-        return DataError(f"{self.path} is damaged ({reason_of(reason)}): get a fresh copy")
+        return DataError(f"{self.path} is damaged ({reason_of(reason)}): download or copy it again")
 
     def check(self, name):
-        """Raise DataError if a tensor has a dtype that weights do not have."""
+        """Raise DataError if the dtype of a tensor is not supported."""
         if self.dtypes[name] not in DTYPES:
-            raise DataError(f"{self.path}: {shown(name)} has dtype {shown(self.dtypes[name])}: allowed are "
+            raise DataError(f"{self.path}: {shown(name)} has dtype {shown(self.dtypes[name])}, but must have one of "
                             f"{', '.join(DTYPES)}")
 
     def get(self, name):
-        """Return a tensor in its own dtype, mapped from the file; raises as `check`."""
+        """Return a memory-mapped tensor in its stored dtype, or raise DataError if that is not supported."""
         self.check(name)
         begin, end = self._places[name]
-        # Mapped here, since safetensors' arrays are copies, as large as the tensor.
+        # Mapped directly, since safetensors would return a copy, which needs as much memory as the tensor.
         view = np.memmap(self.path, np.uint8, "r")[begin:end].view(DTYPES[self.dtypes[name]])
         value = view.reshape(self._stored[name])
         return as_torch(self._names[name], value) if self.of_tensorflow else value
@@ -115,14 +136,15 @@ class Tensors:
     """Read all tensors of a folder.
 
     Args:
-        folder: path with model.safetensors, with shards and their index, or with TensorFlow's tf_model.h5.
+        folder: path of a folder with model.safetensors, with shards and their index, or with TensorFlow's tf_model.h5.
 
     Attributes:
         shapes: dict of name -> tuple of int.
 
     Raises:
-        FileNotFoundError: no weights, or a shard is missing. DataError: damaged weights, a pickle, a shard outside the
-            folder, or a tensor that is in two shards, or not in the one that the index names.
+        FileNotFoundError: if there are no weights, or a shard is missing.
+        DataError: if the weights are damaged or pickled, a shard is outside the folder, or a tensor is in two shards
+            or not in the shard that the index gives.
     """
 
     def __init__(self, folder):
@@ -136,14 +158,14 @@ class Tensors:
         else:
             if next(folder.glob("*.bin"), None):
                 raise DataError(f"{folder} has pickled weights (.bin), which could run any code: {CONVERT}")
-            raise FileNotFoundError(f"{folder} has no weights: needed is {ONE}, or {INDEX} with its shards, or {H5}; "
+            raise FileNotFoundError(f"{folder} has no weights: expected {ONE}, {INDEX} with its shards, or {H5}; "
                                     "a model published only as pickles (.bin) must be converted first")
         self._file = {}
         files = [H5File(folder / name) if name == H5 else TensorFile(folder / name) for name in names]
         for file in files:
             for name in file.shapes:
                 if name in self._file:
-                    raise DataError(f"{shown(name)} is in two shards of {folder}: get a fresh copy of the folder")
+                    raise DataError(f"{shown(name)} is in two shards of {folder}: download or copy the folder again")
                 self._file[name] = file
         if where:
             if files[0].of_tensorflow:
@@ -151,42 +173,44 @@ class Tensors:
             wrong = [name for name, shard in where.items()
                      if name not in self._file or self._file[name].path.name != shard]
             if wrong:
-                raise DataError(f"{folder / INDEX} says that {shown(wrong[0])} is in {shown(where[wrong[0]])}, but it "
-                                "is not: get a fresh copy of the folder")
+                raise DataError(f"{folder / INDEX} maps {shown(wrong[0])} to {shown(where[wrong[0]])}, but it is not "
+                                "in that file: download or copy the folder again")
         self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
 
     def check(self, name):
-        """Raise DataError if a tensor has a dtype that weights do not have."""
+        """Raise DataError if the dtype of a tensor is not supported."""
         self._file[name].check(name)
 
     def get(self, name):
-        """Return a tensor in its own dtype, mapped from its file."""
+        """Return a tensor in its stored dtype, or raise DataError if that is not supported."""
         return self._file[name].get(name)
 
 
 def _shards(path):
-    # Returns (names of the shards, dict of tensor -> shard); only files beside the index are allowed.
+    # Returns (names of the shards, dict of tensor -> shard). Only files in the folder of the index are allowed.
     where = read_json(path).get("weight_map")
     if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()) or not where:
-        raise DataError(f"{path} is damaged (no weight_map): get a fresh copy")
+        raise DataError(f"{path} is damaged (no weight_map): download or copy it again")
     names = sorted(set(where.values()))
     for name in names:
         if name != pathlib.PurePosixPath(name).name or "\\" in name or not name.endswith(".safetensors") \
                 or len(name) > 200 or not name.isprintable():
-            raise DataError(f"{path} names the shard {shown(name)}: allowed are .safetensors files beside it")
+            raise DataError(f"{path} lists the shard {shown(name)}, but shards must be .safetensors files next to it")
         if not (path.parent / name).is_file():
-            raise FileNotFoundError(f"{path.parent / name} is missing, but {path.name} names it: get it too")
+            raise FileNotFoundError(f"{path.parent / name} is missing, but is listed in {path.name}: download it too")
     return names, where
 
 
 def write_tensors(folder, tensors):
-    """Write tensors into a folder, in shards of at most 5 GB if they are larger; a larger tensor gets its own shard.
+    """Write tensors into a folder: one file, or shards of at most 5 GB if there is more.
 
-    Call this last: the metadata lists the files of the folder.
+    A tensor larger than 5 GB gets a shard of its own. Call this after all other files have been written, since the
+    metadata lists the files of the folder.
 
     Args:
         folder: path of an existing folder.
-        tensors: list of (name, size in bytes, callable -> float32 array); each is called once, in order.
+        tensors: list of (name, size in bytes, callable that returns the float32 array). Each callable is called once,
+            in order.
     """
     shards = [[]]
     for name, size, get in tensors:
@@ -208,7 +232,7 @@ def write_tensors(folder, tensors):
 
 
 def _sort_metadata(path):
-    # safetensors writes them in another order each time, and equal models should have equal files.
+    # safetensors writes the metadata in random order, but equal models should have equal files.
     with open(path, "r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -218,7 +242,7 @@ def _sort_metadata(path):
 
 
 def files_of_ours(folder):
-    """Return the names of the files that tfzoo wrote into a folder with `write_tensors`: list of str, or None."""
+    """Return the names of the files that tfzoo wrote into a folder, or None if it wrote none: list of str or None."""
     for path in sorted(folder.glob("model*.safetensors")):
         try:
             metadata = TensorFile(path).metadata
