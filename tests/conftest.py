@@ -1,15 +1,15 @@
-"""Quiet TensorFlow before any test imports it, and what the tests' processes share."""
+"""Set up the environment of the tests before any of them imports TensorFlow."""
 import atexit
 import gc
 import os
 import shutil
 import tempfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # 2 would report each entry of the cache below, as it is no text
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # 2 would warn about each entry of the cache below
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-# Corpora of tests are not the user's; what `builtin:python` reads is kept where it is, as reading it takes long.
+# Tests do not use the user's cache of corpora. This one is kept between runs, since reading `builtin:python` is slow.
 os.environ.setdefault("TFZOO_CACHE", os.path.join(tempfile.gettempdir(), "tfzoo-tests"))
-if "TF_XLA_FLAGS" not in os.environ:  # the workers and the scripts that tests start compile each kernel once in all
+if "TF_XLA_FLAGS" not in os.environ:  # the workers and scripts started by tests compile each kernel only once
     compiled = tempfile.mkdtemp(prefix="tfzoo-tests-xla-")
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
@@ -20,9 +20,9 @@ def _are_fast(config):
 
 
 def pytest_configure(config):
-    """Spare the fast tests, two processes of small models, what costs them time; the slow ones run as a user does.
+    """Speed up the fast tests, which run small models in two processes; the slow tests run as they would for a user.
 
-    Unoptimized kernels compile in a third of the time, and threads of one operation would only wait for each other.
+    Unoptimized kernels compile in a third of the time, and small operations gain nothing from several threads.
     """
     if _are_fast(config):
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
@@ -31,7 +31,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
-    """Leave what was imported to itself: the garbage collector went through TensorFlow's objects time and again."""
+    """Exclude imported objects from garbage collection, which would otherwise scan TensorFlow's objects repeatedly."""
     if _are_fast(session.config):
         gc.freeze()
         gc.set_threshold(100_000, 20, 20)

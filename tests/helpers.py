@@ -1,4 +1,4 @@
-"""Checks that every layer, model and task must pass, and the way to the development data."""
+"""Checks that every layer, model and task must pass, and access to the development data."""
 import os
 import pathlib
 import subprocess
@@ -17,20 +17,23 @@ from tfzoo.layers import context, training_step
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
-# Puts an empty package in front of tfzoo's modules: with its public names it imports TensorFlow, which takes seconds.
+# Replaces the package with an empty one, since the real tfzoo/__init__.py imports TensorFlow, which takes seconds.
 BARE = ("import sys, types\nsys.modules['tfzoo'] = package = types.ModuleType('tfzoo')\n"
         f"package.__path__ = [{str(CHECKOUT / 'tfzoo')!r}]\n")
 
 
 def run_bare(code, *words):
-    """Run Python that imports modules of tfzoo without TensorFlow alone, in a process of its own; return stdout."""
+    """Run Python code in a separate process and return its stdout.
+
+    It may only import modules of tfzoo that do not need TensorFlow.
+    """
     done = subprocess.run([sys.executable, "-c", BARE + code, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
 def data_dir():
-    """Return the folder of development data ($TFZOO_DATA), or skip the test where it is absent."""
+    """Return the folder of development data ($TFZOO_DATA), or skip the test if it does not exist."""
     folder = pathlib.Path(os.environ.get("TFZOO_DATA", CHECKOUT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no development data at {folder}: set TFZOO_DATA")
@@ -38,7 +41,7 @@ def data_dir():
 
 
 def vocab_dir():
-    """Return the folder of published vocabularies beside the development data, or skip."""
+    """Return the folder of published vocabularies next to the development data, or skip the test."""
     folder = data_dir().parent / "vocab"
     if not folder.is_dir():
         pytest.skip(f"no vocabularies at {folder}")
@@ -46,7 +49,7 @@ def vocab_dir():
 
 
 def checkpoint_dir():
-    """Return the folder of real checkpoints beside the development data, or skip."""
+    """Return the folder of real checkpoints next to the development data, or skip the test."""
     folder = data_dir().parent / "checkpoints"
     if not folder.is_dir():
         pytest.skip(f"no checkpoints at {folder}")
@@ -54,14 +57,14 @@ def checkpoint_dir():
 
 
 def memory(field):
-    """Return the bytes of a field of this process's status."""
+    """Return a memory field of this process's /proc status, such as "VmRSS", in bytes."""
     with open("/proc/self/status", encoding="ascii") as file:
         return 1024 * next(int(line.split()[1]) for line in file if line.startswith(f"{field}:"))
 
 
 def refused(folder, says, error=DataError):
-    """Hold that a folder is refused in one line, and that no more than 200 MB were taken at any time until then."""
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the highest memory is counted from here
+    """Assert that loading a folder fails with a one-line message and takes less than 200 MB of memory."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory
     before = memory("VmRSS")
     with pytest.raises(error, match=says) as caught:
         tfzoo.load(folder)
@@ -72,20 +75,20 @@ def refused(folder, says, error=DataError):
 
 
 def fill(variables, seed=0):
-    """Give each variable large values, by its path: nothing hides where a weight is zero or one at the beginning."""
+    """Fill variables with large random values seeded by their paths: initial zeros and ones could hide errors."""
     for variable in variables:
         rng = np.random.default_rng([seed, *variable.path.encode()])
         variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.3)
 
 
 def check_layer(layer, call, inputs, variables=None):
-    """Hold that both forms of a layer's kernels give one output and one gradient, with the same elements dropped.
+    """Assert that a layer gives the same output and gradients with and without fused kernels, dropout included.
 
     Args:
-        layer: built Layer, whose variables are filled.
-        call: callable of the inputs -> output of their shape.
+        layer: built Layer; its variables are overwritten.
+        call: callable that takes the inputs and returns an output of the same shape.
         inputs: float32 array.
-        variables: list, beside those of the layer.
+        variables: list of variables to check in addition to those of the layer.
     """
     variables = [*layer.trainable_variables, *(variables or [])]
     fill(variables)
@@ -104,19 +107,20 @@ def check_layer(layer, call, inputs, variables=None):
 
 
 def inputs_of(body, target):
-    """Return a body's inputs with these int32 [B, T] as its text, beside a source where it reads one."""
+    """Return the inputs of a body for the token ids `target` (int32 [B, T]), with a random source if it needs one."""
     source = np.random.default_rng(1).integers(5, 50, (len(target), 6)).astype(np.int32)
     return {"encoder_token_ids": source, "decoder_token_ids": target} if body.traits.source else {"token_ids": target}
 
 
 def check_body(make, folder):
-    """Hold the contract of a body.
+    """Assert the contract of a body.
 
-    A file gives the same outputs and paths; what is padding changes no output that is kept; packed documents equal
-    separate ones; a gradient reaches every weight; bfloat16 is near.
+    A saved and loaded body has the same outputs and paths; padding does not change the outputs of other positions;
+    packed documents give the same outputs as separate ones; every weight gets a gradient; outputs in bfloat16 are close
+    to those in float32.
 
     Args:
-        make: callable of further arguments -> Body with 50 tokens or more and room for 16.
+        make: callable that takes further arguments and returns a Body with at least 50 tokens and 16 positions.
         folder: path of an empty folder.
     """
     body, target = make(), np.random.default_rng(0).integers(5, 50, (3, 16)).astype(np.int32)
@@ -143,7 +147,7 @@ def check_body(make, folder):
     with tf.GradientTape() as tape:
         loss = sum(tf.reduce_sum(value ** 3) for value in body(inputs_of(body, target), training=True).values())
     for variable, gradient in zip(body.trainable_variables, tape.gradient(loss, body.trainable_variables)):
-        # A bias on all the keys moves every score of a row alike: its gradient is zero but for rounding.
+        # The bias of the keys shifts all scores of a row equally, so its gradient is zero except for rounding.
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0 or variable.path.endswith("key/bias"), variable.path
     half = make(dtype="mixed_bfloat16")
     half.set_weights(body.get_weights())
@@ -151,16 +155,18 @@ def check_body(make, folder):
 
 
 def check_task(model, batch, folder):
-    """Hold the contract of a task's head and objective.
+    """Assert the contract of a task's head and objective.
 
-    A file keeps the model and its task; a gradient reaches every weight; the sums of a batch are those of its rows,
-    term by term, however it is divided.
+    A saved and loaded model has the same task and outputs; every weight gets a gradient; each sum over a batch equals
+    the total over its parts, however it is divided.
 
     Args:
-        model: TaskModel without dropout. batch: dict of arrays with two rows or more. folder: path of an empty folder.
+        model: TaskModel without dropout.
+        batch: dict of arrays with at least two rows.
+        folder: path of an empty folder.
 
     Returns:
-        (dict of terms, dict of sums for metrics) of the batch.
+        (dict, dict): the loss terms of the batch, and its sums for metrics.
     """
     def objective(rows):
         return model.task.objective(lambda given: model(given, only_read=True, training=True), rows)
@@ -186,15 +192,16 @@ def check_task(model, batch, folder):
 
 
 def check_method(method, model, logits_of):
-    """Hold that a method begins as the model that it is given, and that training, inference and merging are one.
+    """Assert that a method starts from the outputs of its model, and that training, inference and merging agree.
 
     Args:
-        method: Method. model: TaskModel whose weights are large.
-        logits_of: callable (model, fused: bool) -> float array.
+        method: Method.
+        model: TaskModel with large weights.
+        logits_of: callable that takes the model and `fused` (bool) and returns the logits as a float array.
     """
     before, owned = logits_of(model, False), {id(variable) for variable in model.weights}
     method.prepare(model)
-    # What trains, where nothing is added.
+    # If the method adds no weights, use those that it trains.
     added = [variable for variable in model.weights if id(variable) not in owned] or model.trainable_variables
     assert np.array_equal(logits_of(model, False), before)
     fill(added, 1)
@@ -203,16 +210,16 @@ def check_method(method, model, logits_of):
     merged = logits_of(model, False)
     assert {id(variable) for variable in model.weights} == owned
     size = np.abs(plain).max()
-    assert np.abs(plain - before).max() > 5e-4 * size  # what trains has an effect
+    assert np.abs(plain - before).max() > 5e-4 * size  # the trained weights have an effect
     assert np.abs(trained - plain).max() < 2e-5 * size and np.abs(merged - plain).max() < 2e-5 * size
 
 
 def check_update(trainer, batch, loss, norm, optimizer):
-    """Hold that a trainer's first update is the one with this loss, gradient norm and optimizer's arrays."""
+    """Assert that a trainer's first update has the given loss, gradient norm and optimizer state."""
     sums, other_norm, *_ = trainer.train_step(batch)
     assert float(other_norm) == pytest.approx(norm, rel=1e-4)
     assert float(sums["loss"]) == pytest.approx(loss, rel=1e-5)
-    # The momentum after one step is the clipped gradient x 0.1: compared where rounding is not magnified by Adam.
+    # After one step, the momentum is the clipped gradient x 0.1, without Adam's magnified rounding.
     arrays = trainer.arrays()["optimizer"]
     momenta = [path for path in optimizer if "momentum" in path]
     assert momenta and arrays.keys() == optimizer.keys()
@@ -221,7 +228,7 @@ def check_update(trainer, batch, loss, norm, optimizer):
 
 
 def damaged(content, rng, end=None):
-    """Return bytes with some of them, before `end`, changed, cut out, repeated or put in."""
+    """Return a copy of some bytes with random bytes before `end` changed, deleted, inserted or repeated."""
     content = bytearray(content)
     for _ in range(rng.integers(1, 4)):
         place = int(rng.integers(0, min(len(content), end or len(content))))
@@ -238,10 +245,11 @@ def damaged(content, rng, end=None):
 
 
 def assign_reference(body, weights, family):
-    """Fill a body with a reference implementation's weights through its family's name map; every weight must be met.
+    """Fill a body with the weights of a reference implementation, using the name map of its family.
 
     Args:
-        weights: dict of the reference's name -> array.
+        body: Body.
+        weights: dict of the reference's name -> array; must contain every weight of the body.
         family: module with a REFERENCE.
     """
     for name, (variables, turned) in Names(family.reference, None, "").plan(body.weights).items():
@@ -251,7 +259,7 @@ def assign_reference(body, weights, family):
 
 
 def real_lines():
-    """Return 10,000 real lines: English with German and with Chinese, 2,500 of each side."""
+    """Return 10,000 real lines: 2,500 of each side of English-German and English-Chinese translations."""
     lines = []
     for pair in ("translation_en_de", "translation_en_zh"):
         with open(data_dir() / pair / "train.tsv", encoding="utf-8") as file:
@@ -262,7 +270,7 @@ def real_lines():
 
 
 def hostile_texts(count=200):
-    """Return texts as bytes: empty, emoji, CJK, combining accents, NUL, controls, very long words, invalid UTF-8."""
+    """Return texts as bytes: empty text, emoji, CJK, combining accents, NUL, controls, long words, invalid UTF-8."""
     fixed = ["", " ", "\t\n", "plain text", "Ünïcödé ÀÉÎ", "e\u0301a\u0308", "\u4e2d\u6587 \u65e5\u672c",
              "\U0001f600 ok \U0001f468\u200d\U0001f469", "nul \x00 inside", "\x01\x7f\x85", "x" * 5000,
              "\u0436" * 101, "a" * 100, "[CLS] [SEP] [MASK] [PAD]", "don't... \u00bd \u2026", "\u200b\ufeff\u00ad",

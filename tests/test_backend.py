@@ -1,4 +1,4 @@
-"""Another backend of Keras than TensorFlow is refused in one line, by the package and by the scripts."""
+"""The package and the scripts refuse Keras backends other than TensorFlow with a one-line message."""
 import json
 import os
 import subprocess

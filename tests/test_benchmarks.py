@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic and refusals, with workers that compute nothing; what they measure is run by hand."""
+"""Arithmetic and error messages of the benchmarks, with workers that compute nothing; measurements are run by hand."""
 import importlib.util
 import json
 import subprocess
@@ -150,7 +150,7 @@ def test_the_floor_has_the_products_that_the_step_computes(work, monkeypatch):
     monkeypatch.setattr(Trainer, "train_step", count)
     tfzoo_steps(work, "no_xla", "float32")(1)
     expected = train_step.floor(work, "float32", {"float32": 1.0, "bytes": 1.0})[1]
-    assert expected == pytest.approx(counted[0], rel=0.02)  # without the segments' and heads' small ones
+    assert expected == pytest.approx(counted[0], rel=0.02)  # the small products of segments and heads are not counted
 
 
 def test_each_moment_of_a_step_is_shared_by_the_ops_that_run():

@@ -1,4 +1,4 @@
-"""The documents' examples run: README's Python block, the examples in docstrings, the flags in the flagfiles."""
+"""Examples in the documentation run: the README's Python block, examples in docstrings, and flags in flagfiles."""
 import doctest
 import importlib
 import pkgutil

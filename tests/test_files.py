@@ -1,4 +1,4 @@
-"""Tests of files.py: a failed write leaves what was there."""
+"""Tests of files.py and folders.py: a failed write leaves existing files unchanged."""
 import errno
 import os
 import pathlib
@@ -58,7 +58,7 @@ def test_content_reaches_the_disk_before_its_name(tmp_path, monkeypatch):
 
 def test_hash_is_the_published_one(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
-    # FIPS 180-4, the example of one block
+    # The one-block example in FIPS 180-4
     assert files.hash_file(tmp_path / "abc") == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     assert files.write_chunks(tmp_path / "abc", [b"a", b"bc"]) == files.hash_file(tmp_path / "abc")
 

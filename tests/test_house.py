@@ -1,4 +1,4 @@
-"""The order of the house: who may import whom; the scripts' words are the library's; importing does nothing else."""
+"""The architecture: which package may import which, flags that match the library's settings, and cheap imports."""
 import ast
 import dataclasses
 import inspect
@@ -17,9 +17,10 @@ from tfzoo.training.run_folder import RESUME
 from tfzoo.training.settings import FINETUNING, METHODS, PRETRAINING, TARGETS, TASKS, Settings
 from tfzoo.training.strategy import STRATEGIES
 
-# Each may import what stands before it.
+# Each package may import the ones before it.
 ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training", "export")
-ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks",)}  # import nothing; who may them
+# These import no other package; each maps to the packages that may import it.
+ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks",)}
 FOR_ALL = {"backend", "errors", "files", "folders", "progress"}
 
 
@@ -53,7 +54,7 @@ def test_the_scripts_words_are_the_library_s():
                         ("resume", RESUME)):
         assert about[name]["allowed"] == tuple(words)
     assert all(word in about["strategy"]["meaning"] for word in STRATEGIES)
-    for declared, known in ((METHODS, known_methods), (TASKS, known_tasks())):  # read from source, and as imported
+    for declared, known in ((METHODS, known_methods), (TASKS, known_tasks())):  # as parsed, and as imported
         assert declared.keys() == known.keys()
         for name, facts in declared.items():
             assert all(value == getattr(known[name], key) for key, value in facts.items() if key != "arguments")
@@ -95,11 +96,11 @@ def test_import_registers_no_flag_and_is_quick_beyond_tensorflow_and_keras():
 
 def test_files_stay_small():
     for path in [*(CHECKOUT / "tfzoo").rglob("*.py"), *(CHECKOUT / "experiments").rglob("*.py")]:
-        assert len(path.read_text().splitlines()) <= 400, f"{path}: over 400 lines wants a reason"
+        assert len(path.read_text().splitlines()) <= 400, f"{path} has more than 400 lines"
 
 
 def code_lines(path):
-    """Count the lines of a file that are code: no blanks, comments or docstrings."""
+    """Count the lines of code in a file, excluding blank lines, comments and docstrings."""
     text = path.read_text()
     documented = [node for node in ast.walk(ast.parse(text)) if isinstance(
         node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None]

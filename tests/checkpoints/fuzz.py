@@ -1,10 +1,10 @@
-"""Fuzz checkpoints: files with changed bytes or values must load with equal content, or be refused.
+"""Fuzz checkpoints: files with changed bytes or values must load with the right content, or be refused.
 
 python -m tests.checkpoints.fuzz --files=2000 [--seed=N] [--reader=NAME ...]
 
-Each reader runs in its own process, whose memory may grow by 1 GB beyond that of loading the undamaged files. Equal
-content is what was saved, if the damage did not matter, else what another reader finds in the same file: json, h5py,
-tokenizers, sentencepiece.
+Each reader runs in its own process, which may use 1 GB more memory than loading the undamaged files takes. The right
+content is what was saved, if the damage did not matter, and otherwise what an independent reader (json, h5py,
+tokenizers or sentencepiece) finds in the same file.
 """
 import argparse
 import json
@@ -40,13 +40,13 @@ COLUMNS = ("files", "equal", "unknown kind", "refused", "else", "MB")
 
 
 def folders_of(reader):
-    """Return the names of the folders that a reader is tested on: list of str."""
+    """Return the names of the folders with which a reader is tested: list of str."""
     name = READERS[reader][0]
     return [name] if "/" in name else [f"{family}/{name}" for family in FAMILIES]
 
 
 def outcome(folder, whole, check):
-    """Return the column of a damaged folder's result; an AssertionError or any other error is a finding."""
+    """Return the result column for a damaged folder; an AssertionError or any other error is a finding."""
     try:
         loaded = tfzoo.load(folder)
     except (DataError, FileNotFoundError) as error:
@@ -59,14 +59,17 @@ def outcome(folder, whole, check):
 
 
 def fuzz(reader, folder, count, seed, findings):
-    """Damage a reader's files, one at a time; return dict of column -> number.
+    """Damage the files of a reader, one at a time, and count the results.
 
     Args:
         reader: str, a key of READERS.
-        folder: path, written by `write_folders`.
+        folder: path of a folder written by `write_folders`.
         count: int, the number of damaged files.
         seed: int.
-        findings: path, where a folder with any other result is kept, with the reason in `reason.txt`.
+        findings: path of the folder to which folders with findings are copied, with the reason in `reason.txt`.
+
+    Returns:
+        dict of column -> int.
     """
     _, names, check = READERS[reader]
     rng, found = np.random.default_rng([seed, list(READERS).index(reader)]), dict.fromkeys(COLUMNS, 0)
@@ -99,13 +102,13 @@ def fuzz(reader, folder, count, seed, findings):
 
 
 def run(readers, count, seed, findings):
-    """Fuzz readers in a separate process; return dict of reader -> dict of column -> number."""
+    """Fuzz readers in a separate process and return a dict of reader -> dict of column -> number."""
     command = [sys.executable, "-m", "tests.checkpoints.fuzz", "--worker", f"--files={count}", f"--seed={seed}",
                f"--findings={findings}", *(f"--reader={reader}" for reader in readers)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     print("\n".join(line for line in done.stderr.splitlines() if str(findings) in line), file=sys.stderr)
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode:  # a crash ended the process: the reader at work printed no line
+    if done.returncode:  # the process crashed before the current reader printed its line
         found.append({reader: {"else": 1, "died": done.stderr[-1000:]} for reader in readers[len(found):]})
     return {reader: row for rows in found for reader, row in rows.items()}
 

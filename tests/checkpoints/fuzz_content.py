@@ -1,4 +1,4 @@
-"""Check a damaged folder that loads against other readers of its files: json, h5py, tokenizers, sentencepiece."""
+"""Check the content of damaged folders that load, with independent readers: json, h5py, tokenizers, sentencepiece."""
 import io
 import json
 import zipfile
@@ -13,25 +13,25 @@ TEXTS = ["a fine film", "don't miss it; w\u00fcrdig \u4e2d\u6587 \U0001f600", ""
 
 
 def weights_of(loaded):
-    """Return dict of path -> array."""
+    """Return the weights of a model: dict of path -> array."""
     return {weight.path: np.asarray(weight) for weight in loaded.model.weights}
 
 
 def same_weights(loaded, whole, but=()):
-    """Assert that all weights equal those of the undamaged folder; paths that begin with `but` may be missing."""
+    """Assert that all weights equal those of the undamaged folder; paths that start with `but` may be missing."""
     now, before = weights_of(loaded), weights_of(whole)
     assert {path for path in before if not path.startswith(tuple(but))} <= now.keys() <= before.keys()
     assert all(np.array_equal(value, before[path]) for path, value in now.items())
 
 
 def same_ids(loaded, whole):
-    """Assert that the tokenizer, if there is one, returns the ids of the undamaged folder's."""
+    """Assert that the tokenizer, if any, returns the same ids as the tokenizer of the undamaged folder."""
     if loaded.tokenizer is not None:
         assert loaded.tokenizer.encode(TEXTS).to_list() == whole.tokenizer.encode(TEXTS).to_list()
 
 
 def warm(whole):
-    """Run the checks' operations once, so that the memory TensorFlow allocates for them is not counted."""
+    """Run the operations of the checks once, so that the memory that TensorFlow allocates for them is not counted."""
     same_weights(whole, whole)
     if whole.tokenizer is not None:
         same_ids(whole, whole)
@@ -45,7 +45,7 @@ def check_same(folder, loaded, whole):
 
 
 def check_config(folder, loaded, whole):
-    """Assert that the weights are unchanged, and that the model's arguments are those of config.json."""
+    """Assert that the weights are unchanged, and that the model's arguments match config.json."""
     said = json.loads((folder / "config.json").read_bytes())
     reference = family_of_type(said["model_type"]).reference
     body = not said.get("architectures")
@@ -56,7 +56,7 @@ def check_config(folder, loaded, whole):
         if ours == "activation":
             want = reference.activations[want]
         elif ours in ("head_dim", "num_kv_heads", "embedding_dim", "window", "ffn_dim") and got in (0, 4 * 8):
-            continue  # 0, or derived from another argument: the shapes prove it
+            continue  # 0 or derived from another argument; the shapes confirm it
         assert got == want and (isinstance(got, bool) == isinstance(want, bool)), (ours, got, want)
     if loaded.config["labels"] is not None:
         names = said.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
@@ -65,7 +65,7 @@ def check_config(folder, loaded, whole):
 
 
 def check_own(folder, loaded, whole):
-    """Assert that the weights are unchanged, and that the settings are those of config.json."""
+    """Assert that the weights are unchanged, and that the settings match config.json."""
     said = json.loads((folder / "config.json").read_bytes())
     same_weights(loaded, whole)
     assert loaded.config == {key: said[key] for key in whole.config}
@@ -74,7 +74,7 @@ def check_own(folder, loaded, whole):
 
 
 def check_archive(folder, loaded, whole):
-    """Assert that the weights are arrays of the archive, and that the body's and head's arguments are its own."""
+    """Assert that the weights, and the arguments of the body and head, are those stored in the archive."""
     with zipfile.ZipFile(folder / "model.keras") as archive:
         said = json.loads(archive.read("config.json"))["config"]
         arrays, content = set(), io.BytesIO(archive.read("model.weights.h5"))
@@ -82,7 +82,7 @@ def check_archive(folder, loaded, whole):
     try:
         with h5py.File(content) as file:
             file.visititems(lambda name, one: arrays.add(one[()].tobytes()) if isinstance(one, h5py.Dataset) else None)
-    except RuntimeError:  # names other than those of the weights are damaged
+    except RuntimeError:  # names that belong to no weight are damaged
         arrays = {value.tobytes() for value in before.values()}
     assert now.keys() == before.keys() and all(value.shape == before[path].shape for path, value in now.items())
     assert all(value.tobytes() in arrays for value in now.values())
@@ -94,7 +94,7 @@ def check_archive(folder, loaded, whole):
 
 
 def check_words(folder, loaded, whole):
-    """Assert that the words are the lines of vocab.txt, the last of equal ones, and the ids those of `tokenizers`."""
+    """Assert that the words are the lines of vocab.txt (the last of equal ones), and the ids those of `tokenizers`."""
     from tokenizers import BertWordPieceTokenizer
     same_weights(loaded, whole)
     text = (folder / "vocab.txt").read_bytes().decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
@@ -110,7 +110,7 @@ def check_words(folder, loaded, whole):
 
 
 def check_package(folder, loaded, whole):
-    """Assert that the ids are those of the `tokenizers` package with the same files."""
+    """Assert that the `tokenizers` package returns the same ids for the same files."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     same_weights(loaded, whole)
     if loaded.tokenizer is None:
@@ -131,7 +131,7 @@ def check_package(folder, loaded, whole):
 
 
 def check_sentencepiece(folder, loaded, whole):
-    """Assert that the ids are those of the sentencepiece package with the same file."""
+    """Assert that the sentencepiece package returns the same ids for the same file."""
     from sentencepiece import SentencePieceProcessor
     same_weights(loaded, whole)
     package = SentencePieceProcessor(model_file=str(folder / "spiece.model"))
@@ -153,6 +153,6 @@ def check_settings(folder, loaded, whole):
 
 
 def check_inputs(loaded):
-    """Assert that the model's input ids are within its table."""
+    """Assert that the model's input ids are within its embedding table."""
     ids = loaded.tokenizer(TEXTS, max_length=16)["token_ids"].numpy()
     assert ids.min() >= 0 and ids.max() < loaded.tokenizer.vocab_size <= loaded.body.config["vocab_size"]

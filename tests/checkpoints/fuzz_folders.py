@@ -1,4 +1,4 @@
-"""The folders that tests.checkpoints.fuzz damages, small ones of every kind, and the changes of bytes and values."""
+"""Small folders of every kind for tests.checkpoints.fuzz, and functions that change their bytes and values."""
 import io
 import json
 import struct
@@ -23,7 +23,7 @@ VALUES = [None, True, False, 0, 1, 2, 3, 4, -1, 0.5, 2 ** 31, 2 ** 63, 10 ** 12,
 
 
 def write_folders(folder):
-    """Write FAMILY/whole, FAMILY/shards and FAMILY/own, and folders with each kind of tokenizer, into a folder."""
+    """Write the folders FAMILY/whole, FAMILY/shards and FAMILY/own, and one folder for each kind of tokenizer."""
     keras.utils.set_random_seed(0)
     for family, (name, task, own) in FAMILIES.items():
         labels = ["bad", "good", "so so"] if task == "classification" else None
@@ -47,7 +47,7 @@ def _shard(source, folder):
 
 
 def _write_tokenizers(folder, family, loaded):
-    # Each folder has the name of the file that is damaged there, and holds the model and a tokenizer.
+    # Each folder contains the model and a tokenizer, and is named after the file to damage.
     kinds = {"bert": {"vocab.txt": wordpiece, "tokenizer.json": wordpiece_package, "tokenizer_config.json": wordpiece},
              "llama": {"vocab.json": byte_pairs, "tokenizer.json": byte_pairs_package,
                        "tokenizer_config.json": llama_package},
@@ -116,9 +116,9 @@ def sentencepiece(folder):
 
 
 def change(name, content, rng):
-    """Return a file's content with some bytes changed, or with one value of its JSON changed."""
+    """Return the content of a file with some bytes or one JSON value changed."""
     whole = rng.random() < 0.5
-    if name.endswith(".safetensors"):  # numbers follow the header: any of them is valid
+    if name.endswith(".safetensors"):  # only the header is damaged, since any number after it is valid
         length = struct.unpack("<Q", content[:8])[0]
         if whole:
             return damaged(content, rng, 8 + length)
@@ -132,7 +132,7 @@ def change(name, content, rng):
 
 
 def change_json(content, rng):
-    """Return JSON with one value replaced, removed, or moved or copied to another key."""
+    """Return JSON with one value replaced, removed, moved to another key or copied to another key."""
     found = part = json.loads(content)
     for _ in range(int(rng.integers(1, 6))):
         key = _key_of(part, rng)
@@ -159,7 +159,7 @@ def _key_of(part, rng):
 
 
 def change_archive(content, rng):
-    """Return an archive with one member changed, and its checksum updated."""
+    """Return an archive with one member changed and its checksum updated."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     name = ["config.json", "model.weights.h5"][rng.integers(2)]

@@ -1,7 +1,7 @@
-"""The parity table: each architecture of transformers, in odd sizes, loaded and compared with transformers' outputs.
+"""The parity table: load each architecture of transformers, in odd sizes, and compare the outputs with transformers'.
 
-python -m tests.checkpoints.parity --only=qwen2 --write             from the golden files, into docs/models.md
-python -m tests.checkpoints.parity --pytorch_python=PYTHON --seed=7  live, from fresh random sizes, weights and inputs
+python -m tests.checkpoints.parity --only=qwen2 --write             with the golden files; updates docs/models.md
+python -m tests.checkpoints.parity --pytorch_python=PYTHON --seed=7  live, with new random sizes, weights and inputs
 """
 import argparse
 import functools
@@ -29,13 +29,13 @@ BOUND = 1e-5  # relative, float32
 
 @functools.lru_cache(maxsize=2)
 def read_case(path):
-    """Return (about, arrays) of a file of make_families.py."""
+    """Return (about, arrays) from a file written by make_families.py."""
     arrays = dict(np.load(path))
     return json.loads(str(arrays.pop("about"))), arrays
 
 
 def write_folder(about, folder):
-    """Write a case's folder as transformers would; return its weights."""
+    """Write the folder of a case as transformers would, and return its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = families.weights_of(about["shapes"], about["seed"])
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -44,7 +44,7 @@ def write_folder(about, folder):
 
 
 def relative(one, other, least=0.0):
-    """Return the largest difference, relative to the largest value of the other, or to `least` if that is larger."""
+    """Return the largest difference relative to the largest value of `other`, or to `least` if that is larger."""
     one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
     if one.shape != other.shape or not np.isfinite(one).all():
         return np.inf
@@ -59,7 +59,7 @@ def forward(loaded, inputs, arrays, number):
     names = {kind: [name for name in stack.names() if "/" not in name] for kind, stack in stacks.items()}
     body = loaded.body(inputs, keep=[name for kind in names for name in names[kind]])
     outputs = {**body, **(loaded.model(inputs) if loaded.body is not loaded.model else {})}
-    # Their last hidden state comes after the final norm.
+    # The last hidden state in transformers comes after the final norm.
     last = {"hidden": "sequence", "encoder_hidden": "encoder_sequence"}
     states = {kind: [*(body[name] for name in names[kind][:-1]), body[last[kind]]] for kind in names}
     for key, expected in arrays.items():
@@ -75,10 +75,10 @@ def forward(loaded, inputs, arrays, number):
 
 
 def gradients(loaded, about, inputs, arrays):
-    """Return the largest difference of a tensor's gradients, relative to its largest gradient: float.
+    """Return the largest difference in any tensor's gradient, relative to its largest gradient: float.
 
-    Key biases are compared relative to the largest gradient of all tensors: they shift all scores of a row equally, so
-    their gradient is zero but for rounding.
+    The difference for key biases is relative to the largest gradient of all tensors: they shift all scores of a row
+    equally, so their gradient is zero except for rounding.
     """
     reference = family_of_type(about["config"]["model_type"]).reference
     head = next(head for head in reference.heads.values() if head.architecture == about["architecture"])
@@ -100,8 +100,8 @@ def gradients(loaded, about, inputs, arrays):
 def differences(path, folder):
     """Return the largest relative differences of a case: dict of kind -> float.
 
-    `in`: logits, sequence and pooled of the loaded model. `hidden`: each layer. `gradients`: see `gradients`. `out`:
-    the saved tensors, by name.
+    The kinds are `in` (the loaded model's logits, sequence and pooled outputs), `hidden` (the hidden states of each
+    layer), `gradients` (the result of the function `gradients`) and `out` (the saved tensors).
     """
     about, arrays = read_case(path)
     weights = write_folder(about, folder)
@@ -123,7 +123,7 @@ def differences(path, folder):
 
 
 def task_of(source, family, architecture):
-    """Return tfzoo's name of the task whose head an architecture has, or "body"."""
+    """Return the name of tfzoo's task for the head of an architecture, or "body" if it has none."""
     model_type = read_case(source / f"{family}-{architecture}.npz")[0]["config"]["model_type"]
     heads = family_of_type(model_type).reference.heads
     return next((task.replace("_", " ") for task, head in heads.items() if head.architecture == architecture), "body")
@@ -133,7 +133,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pytorch_python")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="a family of families.CASES; all without it")
+    parser.add_argument("--only", help="a family in families.CASES; default: all")
     parser.add_argument("--write", action="store_true", help="replace these rows of the table in docs/models.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -154,7 +154,7 @@ def main():
             subprocess.run([args.pytorch_python, str(GOLDEN / "make_families.py"), f"--seed={args.seed}",
                             f"--check={folder}"], check=True, stdout=sys.stderr)
         if not rows:
-            parser.error(f"--only={args.only}: allowed are {', '.join(dict(families.CASES))}")
+            parser.error(f"--only={args.only}: must be one of {', '.join(dict(families.CASES))}")
         table = [f"| family | head | architecture | {' | '.join(KINDS)} |", "|" + "---|" * (3 + len(KINDS))]
         page, lines = DOCS.read_text(encoding="utf-8"), {}
         for (family, architecture), row in rows.items():
@@ -168,7 +168,7 @@ def main():
             table += [(there | lines)[case] for case in families.CASES if case in there | lines]
             DOCS.write_text(TABLE.sub(lambda _: "\n".join(table) + "\n", page), encoding="utf-8")
     if any(row["out"] or max(row.values()) > BOUND for row in rows.values()):
-        sys.exit(f"a difference is above {BOUND:.0e}, or saved tensors differ from those loaded")
+        sys.exit(f"a difference is above {BOUND:.0e}, or saved tensors differ from the loaded ones")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every architecture shared with transformers: outputs after loading, tensors after saving, against golden files."""
+"""Compare outputs after loading and tensors after saving with golden files, for every architecture of transformers."""
 import json
 
 import numpy as np
@@ -30,7 +30,7 @@ def body_of(family, architecture, folder, dtype=None):
 
 
 def test_reading_a_loaded_weight_copies_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfzoo.checkpoints.huggingface.PIECE", 100)  # as a large table, assigned in several pieces
+    monkeypatch.setattr("tfzoo.checkpoints.huggingface.PIECE", 100)  # assign in several pieces, as for a large table
     table = body_of(*BODIES[0], tmp_path)[0].model.get_layer("embeddings").weights[0].value
     reads = [memoryview(table.read_value()) for _ in range(2)]
     assert table.shape.num_elements() > 100 and len({np.asarray(read).ctypes.data for read in reads}) == 1
@@ -42,7 +42,7 @@ def test_in_bfloat16_it_is_near(family, architecture, tmp_path):
     real = families.mask_of(inputs).astype(bool)
     found, expected = np.asarray(loaded.model(inputs)["sequence"], np.float32)[real], arrays["2:sequence"][real]
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    assert error < 1.25 * arrays["bfloat16"], (error, arrays["bfloat16"])  # as far off as transformers is
+    assert error < 1.25 * arrays["bfloat16"], (error, arrays["bfloat16"])  # the error of transformers itself
 
 
 @pytest.mark.parametrize("family, architecture", [

@@ -1,4 +1,4 @@
-"""Model folders: round trips, fresh heads, and damaged folders, which are refused in one line."""
+"""Model folders: round trips, newly initialized heads, and one-line error messages for damaged folders."""
 import json
 
 import huggingface_hub
@@ -116,7 +116,7 @@ def test_texts_of_another_s_decoder_stay_bare_when_it_is_saved(decoder, tmp_path
     assert again.tokenizer.fingerprint == decoder.tokenizer.fingerprint
 
 
-# What GPT2LMHeadModel.from_pretrained(folder).generation_config.eos_token_id is in transformers 4.57.1.
+# The values of GPT2LMHeadModel.from_pretrained(folder).generation_config.eos_token_id in transformers 4.57.1.
 @pytest.mark.parametrize("config, generation, expected", [
     (5, "absent", 5), ([5, 7], "absent", [5, 7]), (5, [7, 9], [7, 9]), (5, 7, 7), ([5, 7], 3, 3),
     (None, "absent", None)])

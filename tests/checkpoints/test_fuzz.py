@@ -1,4 +1,4 @@
-"""Files with changed bytes or values load with equal content or are refused, within bounded memory."""
+"""Files with changed bytes or values load with the right content or are refused, within a memory limit."""
 import pytest
 
 from tests.checkpoints import fuzz

@@ -1,4 +1,4 @@
-"""Untrusted checkpoints: each loads as it says, or is refused in one line before anything large is allocated."""
+"""Untrusted checkpoints load correctly, or are refused with a one-line message before anything large is allocated."""
 import json
 import os
 import struct
@@ -150,7 +150,7 @@ def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):
 def test_a_header_of_a_gigabyte_is_not_read(folder):
     path = folder / "model.safetensors"
     path.write_bytes(struct.pack("<Q", 10 ** 9) + b'{"a": ')
-    os.truncate(path, 1_100_000_000)  # sparse: takes no space on the disk
+    os.truncate(path, 1_100_000_000)  # a sparse file, which takes no disk space
     refused(folder, "a header of 1,000,000,000 bytes in a file of 1,100,000,000 bytes, but at most")
     os.truncate(path, 1000)
     refused(folder, "a header of 1,000,000,000 bytes in a file of 1,000")

@@ -1,4 +1,4 @@
-"""Untrusted folders: damaged vocabularies, settings and model.keras are refused in one line."""
+"""Untrusted folders: damaged vocabularies, settings and model.keras files are refused with a one-line message."""
 import json
 import shutil
 import zipfile
@@ -53,7 +53,7 @@ def ours(saved, tmp_path):
 @pytest.mark.parametrize("words, says", [
     (WORDS[1:], r"vocab.txt: the vocabulary has no \[PAD\]"), ([""], "vocab.txt: the vocabulary has no")])
 def test_a_damaged_list_of_words_is_refused(bert, words, says):
-    assert tfzoo.load(bert).tokenizer.vocab_size == len(WORDS)  # fewer than the table's 61 rows
+    assert tfzoo.load(bert).tokenizer.vocab_size == len(WORDS)  # fewer than the 61 rows of the table
     (bert / "vocab.txt").write_text("\n".join(words))
     refused(bert, says)
 
@@ -65,7 +65,7 @@ def test_the_last_of_equal_lines_of_others_words_counts(bert, more):
     ids = {word: number for number, word in enumerate([*WORDS, *more])}
     assert tokenizer(["a b a"])["token_ids"].numpy().tolist() == [
         [ids[word] for word in ("[CLS]", "a", "b", "a", "[SEP]")]]
-    with pytest.raises(DataError, match="twice"):  # strict for a vocabulary to train with
+    with pytest.raises(DataError, match="twice"):  # vocabularies for training are checked strictly
         load_tokenizer(bert)
 
 
@@ -81,7 +81,7 @@ PADDING = {"strategy": {"Fixed": 10 ** 9}, "direction": "Right", "pad_to_multipl
 
 
 def wordpiece(vocabulary, **model):
-    """Return a tokenizer.json like BERT's: dict."""
+    """Return the content of a tokenizer.json similar to BERT's: dict."""
     return {"version": "1.0", "added_tokens": [], "normalizer": {
         "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
         "lowercase": True}, "pre_tokenizer": {"type": "BertPreTokenizer"}, "model": {
@@ -201,7 +201,7 @@ def test_settings_that_are_missing_are_named(ours):
 
 
 def change_archive(folder, change, compression=zipfile.ZIP_STORED):
-    """Replace the config.json in model.keras by the result of `change`, if any, else by its changed argument."""
+    """Apply `change` to the config.json in model.keras; it changes its argument in place, or returns a new config."""
     path = folder / "model.keras"
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}

@@ -1,4 +1,4 @@
-"""Every backbone shared with keras-nlp: the same outputs from the same weights; presets with a tokenizer."""
+"""Backbones of keras-nlp give the same outputs after conversion, and presets are loaded with their tokenizers."""
 import errno
 import json
 
@@ -15,7 +15,7 @@ from tfzoo.checkpoints.keras_nlp import convert
 from tfzoo.errors import DataError
 from tfzoo.text import load_tokenizer
 
-# keras-nlp's T5 warns that its layers drop Keras masks, which are never passed.
+# keras-nlp's T5 warns that its layers ignore Keras masks, but none are passed.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 ENCODER = {"vocabulary_size": 53, "num_layers": 2, "num_heads": 3, "hidden_dim": 21, "intermediate_dim": 40,
            "max_sequence_length": 24}
@@ -118,7 +118,7 @@ def test_a_preset_s_tokenizer_gives_keras_nlp_s_ids(name, tmp_path):
     theirs = getattr(keras_nlp.models, f"{name}Tokenizer")(**told)
     theirs.save_to_preset(str(tmp_path / "preset"))
     loaded = tfzoo.load(f"keras_nlp:{tmp_path / 'preset'}")
-    texts = real_lines()[::20]  # no hostile texts, as keras-nlp does not split "I'm" before merging
+    texts = real_lines()[::20]  # no hostile texts, since keras-nlp does not split "I'm" before merging
     ids = loaded.tokenizer.encode(texts).to_list()
     assert ids == [list(row) for row in theirs(texts)] and max(map(max, ids)) < loaded.body.config["vocab_size"]
     (tmp_path / "again").mkdir()

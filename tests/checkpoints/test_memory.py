@@ -1,4 +1,4 @@
-"""Loading a large checkpoint takes the memory of its weights, and little more."""
+"""Loading a large checkpoint takes little more memory than its weights."""
 import json
 import subprocess
 import sys
@@ -15,10 +15,10 @@ from tfzoo.models import build_body, family_of
 LOAD = """
 import sys, threading, tfzoo
 
-def private():  # without what is mapped from the file, which is the system's to drop
+def private():  # excludes pages mapped from the file, which the system can evict
     return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
 
-tfzoo.build("gpt2_tiny", vocab_size=300)  # what the first variables of a process take beside
+tfzoo.build("gpt2_tiny", vocab_size=300)  # the first variables of a process take additional memory
 before, peak, done = private(), [0], threading.Event()
 
 def watch():

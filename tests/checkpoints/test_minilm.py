@@ -1,4 +1,4 @@
-"""A real checkpoint: embeddings equal to transformers', from Python and the scripts, and fine-tuning."""
+"""A real checkpoint: embeddings from Python and the scripts equal those of transformers, and fine-tuning works."""
 import json
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def test_vectors_are_the_reference_s(minilm, part):
     assert loaded.config["task"] is None and loaded.config["max_length"] == 512 and not loaded.dropped
     vectors = loaded.embed(lines)
     assert vectors.shape == (len(lines), 384)
-    # Stored per line: four numbers, and the cosine to the first line.
+    # Stored for each line: four elements of its vector, and its cosine similarity to the first line.
     assert np.abs(vectors[:, golden["columns"]] - golden["vectors"][part]).max() < 1e-5
     assert np.abs(cosines(vectors, vectors[:1]) - golden["cosines"][part]).max() < 1e-5
 
@@ -88,4 +88,4 @@ def test_the_first_vector_comes_soon(minilm):
             subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT, capture_output=True)
             times[number] = time.perf_counter() - begin
     without, vector = seconds.min(0)
-    assert vector < 2 * without, seconds  # most of it is TensorFlow's startup, on any machine
+    assert vector < 2 * without, seconds  # mostly TensorFlow's startup time, on any machine

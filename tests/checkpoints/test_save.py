@@ -1,4 +1,4 @@
-"""`tfzoo.save` keeps files that tfzoo did not write, and refuses folders that are not tfzoo's."""
+"""`tfzoo.save` keeps files that tfzoo did not write, and refuses folders that it did not write."""
 import json
 import os
 import pathlib
@@ -26,7 +26,7 @@ def model():
 
 
 def content_of(folder):
-    """Return the content of a folder, with its subfolders: dict of path -> bytes."""
+    """Return the content of all files in a folder and its subfolders: dict of path -> bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -40,7 +40,7 @@ def test_what_others_put_into_a_model_s_folder_stays(model, tmp_path, first, sec
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "link").symlink_to("README.md")
-    tfzoo.save(tfzoo.load(folder), folder, second)  # over the folder it was loaded from
+    tfzoo.save(tfzoo.load(folder), folder, second)  # into the folder from which it was loaded
     found = content_of(folder)
     assert {name: found[name] for name in theirs} == theirs and os.readlink(folder / "link") == "README.md"
     weights = {"tfzoo": "model.keras", "huggingface": "model.safetensors"}[second]
@@ -53,7 +53,7 @@ def test_what_others_put_into_a_model_s_folder_stays(model, tmp_path, first, sec
 def _transformers(folder, model):
     tfzoo.save(model, folder, "huggingface")
     weights = load_file(folder / "model.safetensors")
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})  # as transformers' save_pretrained
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})  # as written by transformers' save_pretrained
 
 
 def _notes(folder, model):
@@ -87,7 +87,7 @@ def test_a_file_the_current_folder_and_a_read_only_one_are_refused(model, tmp_pa
         tfzoo.save(model, ".")
     monkeypatch.chdir(tmp_path)
     before = content_of(tmp_path)
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # as for users other than root
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # the result for users other than root
     with pytest.raises(PermissionError):
         tfzoo.save(model, tmp_path / "model")
     assert content_of(tmp_path) == before
@@ -125,7 +125,7 @@ def test_a_file_of_others_that_would_be_read_too_is_refused(model, tmp_path, nam
         tfzoo.save(loaded, tmp_path / "model", format)
     assert content_of(tmp_path) == before
     loaded.tokenizer.save(tmp_path / "model") if name == "vocab.json" else (tmp_path / "model" / name).unlink()
-    tfzoo.save(loaded, tmp_path / "model", format)  # overwriting equal content loses nothing
+    tfzoo.save(loaded, tmp_path / "model", format)  # files with equal content may be overwritten
     assert tfzoo.load(tmp_path / "model").tokenizer.fingerprint == tokenizer.fingerprint
 
 
@@ -148,7 +148,7 @@ def test_an_adapter_of_others_is_refused_and_what_is_beside_ours_stays(tmp_path)
 def test_a_save_that_was_killed_between_its_renames_loses_nothing(model, tmp_path):
     tfzoo.save(model, tmp_path / "model")
     (tmp_path / "model" / "notes.txt").write_text("mine")
-    os.rename(tmp_path / "model", f"{files.temporary_path(tmp_path / 'model')}-old")  # the state after a kill
+    os.rename(tmp_path / "model", f"{files.temporary_path(tmp_path / 'model')}-old")  # as after a kill
     files.temporary_path(tmp_path / "model").mkdir()
     (tmp_path / ".tmp-of-others").write_text("mine")
     folders.remove_unfinished(tmp_path)

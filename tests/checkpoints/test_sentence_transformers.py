@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers: the same vectors, or a refusal in one line."""
+"""Folders of sentence-transformers give the same vectors, or are refused with a one-line message."""
 import json
 
 import numpy as np
@@ -47,7 +47,7 @@ def test_predict_gives_the_same_vectors_and_counts_what_is_cut(call, tmp_path): 
                           f"--data={tmp_path / 'texts.jsonl'}")
     found = np.array([json.loads(line)["embedding"] for line in out.splitlines()])
     assert code == 0 and np.abs(found - np.load(GOLDEN)["prompt"]).max() < 1e-5
-    assert "2 of 6 texts were cut at 7 tokens" in err  # the prompt's two tokens count
+    assert "2 of 6 texts were cut at 7 tokens" in err  # including the two tokens of the prompt
 
 
 def test_a_pooling_that_is_asked_for_is_that_of_the_hidden_states(tmp_path):
@@ -92,7 +92,7 @@ DENSE = [{"idx": number, "name": str(number), "path": path, "type": f"sentence_t
 def test_what_is_not_computed_is_refused_where_vectors_are_asked_for(file, content, says, tmp_path):
     vectors.write_folder("mean_normalized", tmp_path / "model")
     (tmp_path / "model" / file).write_text(json.dumps(content))
-    loaded = tfzoo.load(tmp_path / "model")  # its Transformer can be fine-tuned
+    loaded = tfzoo.load(tmp_path / "model")  # the Transformer can still be fine-tuned
     with pytest.raises(ConfigError, match=says) as error:
         loaded.embed(vectors.TEXTS)
     assert len(str(error.value).splitlines()) == 1

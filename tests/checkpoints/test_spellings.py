@@ -1,4 +1,4 @@
-"""Other spellings of config.json: read as transformers reads them, or refused in one line."""
+"""Variants of config.json are read as transformers reads them, or refused with a one-line message."""
 import json
 
 import numpy as np
@@ -18,7 +18,7 @@ REMOVED = object()
 
 
 def write(case, folder, **changes):
-    """Write a golden case with changes to its config.json."""
+    """Write the folder of a golden case with changes to its config.json."""
     about, _ = parity.read_case(parity.GOLDEN / "families" / f"{case}.npz")
     config = {key: value for key, value in {**about["config"], **changes}.items() if value is not REMOVED}
     parity.write_folder({**about, "config": config}, folder)
@@ -32,7 +32,7 @@ def test_keys_that_config_json_omits_have_transformers_defaults(model_type):
         assert ours == theirs.get(key) or (key in ("num_key_value_heads", "head_dim") and ours is None and theirs[
             key] in (theirs["num_attention_heads"], theirs["hidden_size"] // theirs["num_attention_heads"])), key
     aliases = dict(reference.aliases)
-    if model_type == "t5":  # this key sets only the layers of its encoder
+    if model_type == "t5":  # this key sets only the number of encoder layers
         aliases["num_hidden_layers"] = "num_layers"
         assert ("num_hidden_layers", "num_layers") in reference.equal
     assert aliases == THEIRS["aliases"][model_type]
@@ -79,7 +79,7 @@ def test_the_same_model_in_other_words(case, changes, tmp_path):
 
 def test_the_width_of_a_head_need_not_divide_that_of_qwen2(tmp_path):
     write("qwen2-Qwen2Model", tmp_path, head_dim=4)
-    refused(tmp_path, "q_proj.* has shape")  # the tensors have another shape
+    refused(tmp_path, "q_proj.* has shape")  # the tensors have a different shape
 
 
 @pytest.mark.parametrize("changes, labels", [

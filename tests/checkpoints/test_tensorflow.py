@@ -1,4 +1,4 @@
-"""Folders written by transformers' TensorFlow classes load as the same models as those of its torch classes."""
+"""Folders written by transformers' TensorFlow classes load as the same models as those from its torch classes."""
 import gzip
 import json
 
@@ -21,7 +21,7 @@ LOADED = [("bert-BertForPreTraining", "model.safetensors"), ("gpt2-GPT2LMHeadMod
 
 
 def write(case, folder, file, names=None):
-    """Write a case as its TensorFlow class does; return (its settings, dict of torch's name -> array)."""
+    """Write a case as its TensorFlow class does; return its settings, and a dict of torch name -> array."""
     about, _ = parity.read_case(parity.GOLDEN / "families" / f"{case}.npz")
     reference, arrays, expected = family_of_type(about["config"]["model_type"]).reference, {}, {}
     weights = families.weights_of(about["shapes"], about["seed"])

@@ -1,6 +1,6 @@
-"""The cases of parity: architectures of transformers in odd sizes, with weights and inputs that follow from a seed.
+"""Test cases for parity: architectures of transformers in odd sizes, with weights and inputs derived from a seed.
 
-Imported where torch is (make_families.py) and where tfzoo is (tests), so it needs NumPy alone.
+This module is imported in environments with torch (make_families.py) and with tfzoo (tests), so it requires only NumPy.
 """
 import numpy as np
 
@@ -8,10 +8,10 @@ VOCAB, LENGTH, LAYERS = 61, 21, 3
 
 
 def sizes_of(seed):
-    """Return dict of heads, hidden, ffn, embedding, shared and turned by a seed.
+    """Return random sizes for a seed: dict with heads, hidden, ffn, embedding, shared, group and turned.
 
-    `hidden / heads` is no power of two; nor is `turned`, the width of a head with rotary positions, which is even. In
-    decoders with shared keys and values `shared` heads have `group` queries each.
+    `hidden / heads` is not a power of two, and neither is `turned`, the (even) size of a head with rotary positions. In
+    decoders with grouped-query attention, `group` query heads use each of the `shared` key/value heads.
     """
     rng = np.random.default_rng(seed)
     heads, width = int(rng.integers(2, 5)), int(rng.choice((5, 7, 9)))
@@ -121,7 +121,7 @@ FAMILIES = {  # name -> (config, architectures)
     "qwen2": (_qwen2, [f"Qwen2{head}" for head in DECODER]),
     "t5": (_t5, ["T5Model", "T5ForConditionalGeneration"]),
     "t5_1.1": (_t5_gated, ["T5Model", "T5ForConditionalGeneration"]),
-    # What other sizes have: embeddings as wide as the blocks, a table tied or not, heads that share nothing, no window
+    # Variants in other sizes: embeddings as wide as the blocks, tied or untied tables, no grouped queries, no window
     "electra_wide": (_electra_wide, ["ElectraForPreTraining", "ElectraForMaskedLM"]),
     "llama_tied": (_llama_tied, ["LlamaForCausalLM"]),
     "mistral_whole": (_mistral_whole, ["MistralForCausalLM"]),
@@ -134,7 +134,7 @@ CASES = [(family, architecture) for family, (_, architectures) in FAMILIES.items
 
 
 def lines_of(lines):
-    """Return the 1,000 of some real lines whose vectors a golden file keeps."""
+    """Select the 1,000 lines whose vectors are stored in a golden file from a list of real lines."""
     return lines[::len(lines) // 1000][:1000]
 
 
@@ -148,22 +148,31 @@ def config_of(family, architecture, seed):
 
 
 def weights_of(shapes, seed):
-    """Return dict of name -> float32 array for a dict of name -> shape, of a size that makes each matter."""
+    """Return random weights, large enough for each to matter: dict of name -> float32 array.
+
+    Args:
+        shapes: dict of name -> shape.
+        seed: int.
+    """
     rng, found = np.random.default_rng([seed, 1]), {}
     for name in sorted(shapes):
-        # Wide layers with weights as large as these are ill-conditioned: transformers' own float32 gradients were 2e-5
-        # away from its float64 ones.
+        # Wide layers with unscaled weights are ill-conditioned: transformers' own float32 and float64 gradients
+        # differed by 2e-5.
         size = min(1.0, (20 / shapes[name][-1]) ** 0.5) if len(shapes[name]) > 1 else 1.0
         found[name] = ((rng.random(shapes[name]) - 0.5) * 0.8 * size).astype(np.float32)
-        if name.endswith("weight") and len(shapes[name]) == 1:  # a norm's
+        if name.endswith("weight") and len(shapes[name]) == 1:  # the scale of a norm
             found[name] += 1
-        if name.endswith(".q.weight"):  # T5 keeps the division of the scores in its queries, as its initializer does
-            found[name] /= 4  # without it float32 and float64 differ by 2e-5 in transformers itself
+        if name.endswith(".q.weight"):  # T5 does not scale its scores, so its queries are initialized smaller
+            found[name] /= 4  # otherwise, float32 and float64 differ by 2e-5 in transformers itself
     return found
 
 
 def inputs_of(config, seed):
-    """Return a list of dicts of int32 [B, T]: one token, one text, and longest texts padded left, right, not at all."""
+    """Return three batches, each a dict of int32 [B, T].
+
+    The first two have one row, with a single token and with a short text. The third has rows of the maximum length,
+    padded on the left, padded on the right and not padded.
+    """
     rng, pad = np.random.default_rng([seed, 2]), config["pad_token_id"]
     found = []
     if "d_kv" in config:
@@ -195,11 +204,11 @@ def _pairs_of(rng, pad):
 
 
 def mask_of(inputs, side="decoder"):
-    """Return the padding mask of inputs, or of one side where there are two."""
+    """Return the padding mask of inputs; for an encoder-decoder, that of one side."""
     return inputs[f"{side}_padding_mask" if f"{side}_padding_mask" in inputs else "padding_mask"]
 
 
 def factors_of(shape, mask, seed):
-    """Return what logits [B, ...] are multiplied with before their sum is differentiated; padding counts nothing."""
-    factors = np.random.default_rng([seed, 3]).random(shape).astype(np.float32) - 0.2  # whose sum is not near 0
+    """Return random weights for logits [B, ...], whose weighted sum is differentiated; they are zero for padding."""
+    factors = np.random.default_rng([seed, 3]).random(shape).astype(np.float32) - 0.2  # the sum is not close to 0
     return factors * mask.reshape(*mask.shape, *(1,) * (len(shape) - 2)) if shape[:2] == mask.shape else factors

@@ -1,8 +1,8 @@
-"""Folders whose settings add to a published vocabulary, and the ids that transformers gives in them.
+"""Write added_tokens.json: transformers' ids for folders whose settings add tokens to a published vocabulary.
 
     python -m tests.golden.make_added_tokens --reference_python=PATH
 
-writes added_tokens.json, as transformers 4.57.1 made it, again.
+PATH is a Python interpreter with transformers 4.57.1.
 """
 import json
 import pathlib
@@ -17,7 +17,7 @@ TEXTS = ["x[E1]y [E1] caf\u00e9", "  NewTok newtok NewTokens <ent> .", "A \u4e2d
 BERT = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
 ADDED = {"content": "NewTok", "lstrip": True, "rstrip": False, "single_word": True, "normalized": False,
          "special": False}
-# Name: model_type, folder of the vocabulary or file, settings by file.
+# name -> (model_type, folder of the vocabulary or its file, settings for each file)
 CASES = {
     "added_tokens.json": ("bert", "bert_uncased", {
         "added_tokens.json": {"[E1]": 30522, "NewTok": 30523},
@@ -45,7 +45,7 @@ CASES = {
 
 
 def make(name, folder):
-    """Make the folder of a case."""
+    """Write the files of a case into a folder."""
     kind, source, files = CASES[name]
     source = checkpoint_dir() / source if "/" in source else vocab_dir() / source
     for path in [source] if source.is_file() else source.iterdir():

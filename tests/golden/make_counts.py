@@ -1,7 +1,7 @@
-"""Write transformers' count of the parameters of every size that it has a class for, without allocating them.
+"""Write transformers' parameter count for every size of a supported class, without allocating the parameters.
 
-Run with tfzoo's Python: python -m tests.golden.make_counts --pytorch_python=PYTHON, where torch 2.13.0 and transformers
-4.57.1 are. It gets the config.json that tfzoo writes of each size, and counts what is built from that.
+Run in tfzoo's environment: python -m tests.golden.make_counts --pytorch_python=PYTHON, where PYTHON has torch 2.13.0
+and transformers 4.57.1. It builds each model from the config.json that tfzoo writes, and counts its parameters.
 """
 import argparse
 import json
@@ -13,7 +13,7 @@ FILE = pathlib.Path(__file__).parent / "counts.json"
 
 
 def count():
-    """Print the counts of the models whose config.json stand in stdin, by name, and the version."""
+    """Read the config.json of each model from stdin; print the parameter counts by name, and the version."""
     import torch
     import transformers
     counts = {}

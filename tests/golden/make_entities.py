@@ -1,4 +1,4 @@
-"""Write seqeval's scores of random tags of every scheme, in its default mode, which is conlleval's.
+"""Write seqeval's scores for random tags of every scheme, in its default mode, which matches conlleval.
 
 Run from the checkout in an environment with seqeval 1.2.2: python -m tests.golden.make_entities
 """
@@ -15,7 +15,7 @@ TYPES = ("PER", "LOC", "creative-work")
 
 
 def known(sentence):
-    """Return a sentence with the marks of seqeval's default mode, which does not know U, L and M."""
+    """Return the tags of a sentence with U, L and M replaced, which seqeval's default mode does not know."""
     return [SAME.get(tag[0], tag[0]) + tag[1:] for tag in sentence]
 
 
@@ -23,7 +23,7 @@ def main():
     scores = {}
     for scheme in SCHEMES:
         true, predicted = random_sentences(scheme, 120, 1), random_sentences(scheme, 120, 2)
-        # The predictions are as long as what is true, and often right.
+        # Make the predictions as long as the true tags, and often correct.
         predicted = [[one if (number + place) % 2 else other for place, (one, other) in enumerate(
             zip(tags, guess + ["O"] * len(tags)))] for number, (tags, guess) in enumerate(zip(true, predicted))]
         report = classification_report([known(tags) for tags in true], [known(tags) for tags in predicted],

@@ -1,4 +1,4 @@
-"""Write transformers' numbers for the cases of families.py, one file each.
+"""Write transformers' outputs and gradients for the cases in families.py, one file per case.
 
 Run in an environment with torch 2.13.0 and transformers 4.57.1:
 python tests/golden/make_families.py [--seed N] [--out FOLDER] [--only PART]
@@ -18,13 +18,13 @@ import families  # noqa: E402
 
 
 def model_of(architecture, config, seed):
-    """Return a model with the case's weights, and the shapes of its state by name, without what is tied."""
+    """Return a model with the weights of a case, and its parameters by name, excluding tied copies."""
     kind = getattr(transformers, architecture)
     model = kind(kind.config_class(**config, attn_implementation="eager")).eval()
     buffers, tied = dict(model.named_buffers()), getattr(model, "_tied_weights_keys", None) or []
     state = {name: value for name, value in model.state_dict(keep_vars=True).items() if name not in buffers}
     first = {name: value for name, value in state.items() if not any(re.search(pattern, name) for pattern in tied)}
-    own = {id(value) for value in first.values()}  # a head that may be tied is one of its own where it is not
+    own = {id(value) for value in first.values()}  # a table that may be tied counts as a separate tensor if it is not
     named = {name: value for name, value in state.items() if name in first or id(value) not in own}
     weights = families.weights_of({name: tuple(value.shape) for name, value in named.items()}, seed)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def run(model, inputs):
 
 
 def logits_of(result):
-    """Return our outputs of a result: dict of arrays."""
+    """Return the outputs of transformers under tfzoo's names: dict of torch.Tensor."""
     if "start_logits" in result:
         return {"logits": torch.stack([result.start_logits, result.end_logits], -1)}
     found = {"logits": result.get("logits", result.get("prediction_logits"))}
@@ -70,7 +70,7 @@ def make(family, architecture, seed, out):
         (outputs["logits"] * torch.tensor(factors)).sum().backward()
         arrays.update({f"gradient:{name}": value.grad.numpy() for name, value in named.items()
                        if value.grad is not None})
-    if "sequence" in outputs:  # how far transformers itself is off in bfloat16
+    if "sequence" in outputs:  # the error of transformers itself in bfloat16
         half = run(model.to(torch.bfloat16), inputs).last_hidden_state.detach().float().numpy()
         real, whole = families.mask_of(inputs) > 0, outputs["sequence"].detach().numpy()
         arrays["bfloat16"] = np.linalg.norm((half - whole)[real]) / np.linalg.norm(whole[real])
@@ -83,7 +83,7 @@ def make(family, architecture, seed, out):
 
 
 def check(folder, family, architecture, seed):
-    """Load what tfzoo wrote with transformers, and compare it with the case's model."""
+    """Load a folder written by tfzoo with transformers, and compare the model with that of the case."""
     config = families.config_of(family, architecture, seed)
     model, _ = model_of(architecture, config, seed)
     again, about = getattr(transformers, architecture).from_pretrained(
@@ -104,7 +104,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "families")
     parser.add_argument("--only", default="")
-    parser.add_argument("--check", type=pathlib.Path, help="a folder of what tests.checkpoints.parity has written")
+    parser.add_argument("--check", type=pathlib.Path, help="check a folder written by tests.checkpoints.parity")
     args = parser.parse_args()
     if args.check:
         transformers.logging.set_verbosity_error()

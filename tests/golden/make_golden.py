@@ -1,4 +1,4 @@
-"""Write the golden files: transformers' numbers for random weights of odd sizes.
+"""Write the golden files: transformers' outputs for random weights in odd sizes.
 
 Run in an environment with torch 2.13.0 and transformers 4.57.1:
 python tests/golden/make_golden.py [--seed N] [--out FOLDER]

@@ -1,4 +1,4 @@
-"""Write PEFT's logits for one tiny BERT and GPT-2 with adapters away from zero, and after merging them.
+"""Write PEFT's logits for a tiny BERT and a tiny GPT-2 with nonzero adapters, before and after merging them.
 
 Run in an environment with torch 2.13.0, transformers 4.57.1 and peft 0.21.2: python tests/golden/make_lora.py [OUT]
 """
@@ -15,7 +15,7 @@ SIZES = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "f
 
 
 def models():
-    """Return name -> (model without adapters, PEFT's target modules)."""
+    """Return a dict of name -> (model without adapters, PEFT's target modules)."""
     torch.manual_seed(0)
     bert = transformers.BertConfig(
         vocab_size=53, num_hidden_layers=2, hidden_size=24, num_attention_heads=4, intermediate_size=40,

@@ -1,7 +1,9 @@
-"""Write transformers' mean-pooled vectors of 1,000 real lines by a real checkpoint: four numbers of each, and a cosine.
+"""Write transformers' mean-pooled vectors of 1,000 real lines for a real checkpoint: four elements and a cosine each.
 
-Run where torch 2.13.0 and transformers 4.57.1 are: python tests/golden/make_minilm.py FOLDER LINES [OUT]
-FOLDER is all-MiniLM-L6-v2, LINES a JSON list of the lines (tests.helpers.real_lines()).
+Run in an environment with torch 2.13.0 and transformers 4.57.1:
+python tests/golden/make_minilm.py FOLDER LINES [OUT]
+
+FOLDER is all-MiniLM-L6-v2, and LINES a JSON file with a list of the lines (tests.helpers.real_lines()).
 """
 import json
 import pathlib

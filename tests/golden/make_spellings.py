@@ -1,7 +1,6 @@
-"""Write what transformers computes where config.json says little: the defaults and second names of each family's keys,
-and the values of its activations, into spellings.json.
+"""Write spellings.json: the defaults and aliases of config.json keys in each family, and the values of activations.
 
-Run where torch 2.13.0 and transformers 4.57.1 are: python tests/golden/make_spellings.py [OUT]
+Run in an environment with torch 2.13.0 and transformers 4.57.1: python tests/golden/make_spellings.py [OUT]
 """
 import json
 import pathlib
@@ -11,7 +10,7 @@ import torch
 import transformers
 
 TYPES = ("bert", "roberta", "distilbert", "albert", "electra", "openai-gpt", "gpt2", "llama", "mistral", "qwen2", "t5")
-NO_NUMBERS = ("prelu", "xielu")  # which have weights
+NO_NUMBERS = ("prelu", "xielu")  # these activations have weights
 
 
 def main():

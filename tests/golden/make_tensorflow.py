@@ -1,6 +1,6 @@
-"""Write how transformers' TensorFlow classes name the tensors of the cases of families.py, into tensorflow.json.gz.
+"""Write tensorflow.json.gz: the tensor names of transformers' TensorFlow classes for the cases in families.py.
 
-Run from the checkout where torch 2.13.0, transformers 4.57.1, TensorFlow 2.21 and tf-keras 2.21 are:
+Run from the checkout in an environment with torch 2.13.0, transformers 4.57.1, TensorFlow 2.21 and tf-keras 2.21:
 TF_USE_LEGACY_KERAS=1 python -m tests.golden.make_tensorflow [OUT]
 """
 import gzip
@@ -19,7 +19,7 @@ from tests.golden import families, make_families
 
 
 def names_of(family, architecture, folder):
-    """Return {"file": list of [name, shape, torch's name, how it is turned], "h5": list of paths}."""
+    """Return {"file": list of [name, shape, torch name, how the tensor is transposed], "h5": list of paths}."""
     model, _ = make_families.model_of(architecture, families.config_of(family, architecture, 0), 0)
     model.save_pretrained(folder / "torch")
     kind = getattr(transformers, f"TF{architecture}")

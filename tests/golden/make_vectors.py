@@ -1,6 +1,6 @@
-"""Write sentence-transformers' vectors of the texts and folders of vectors.py into vectors.npz.
+"""Write vectors.npz: sentence-transformers' vectors for the texts and folders in vectors.py.
 
-Run from the checkout where torch 2.13.0, transformers 4.57.1 and sentence-transformers 5.1.2 are:
+Run from the checkout in an environment with torch 2.13.0, transformers 4.57.1 and sentence-transformers 5.1.2:
 python -m tests.golden.make_vectors [OUT]
 """
 import json

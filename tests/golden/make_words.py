@@ -1,6 +1,6 @@
-"""Write transformers' token ids and word ids of sentences that come in words, by its fast tokenizers.
+"""Write the token ids and word ids that transformers' fast tokenizers return for sentences given as lists of words.
 
-Run in an environment with transformers 4.57.1: python tests/golden/make_words.py --vocab=FOLDER, where FOLDER holds
+Run in an environment with transformers 4.57.1: python tests/golden/make_words.py --vocab=FOLDER, where FOLDER contains
 bert_uncased, bert_cased, bert_chinese, gpt2 and t5 as published.
 """
 import argparse
@@ -29,7 +29,7 @@ SENTENCES = [
 
 
 def tokenizers_of(vocab):
-    """Return transformers' tokenizers by name; a word that spells a special token is text."""
+    """Return transformers' tokenizers by name, set to treat words that look like special tokens as text."""
     berts = {name: transformers.BertTokenizerFast(vocab_file=str(vocab / name / "vocab.txt"), split_special_tokens=True,
                                                   do_lower_case=name == "bert_uncased")
              for name in ("bert_uncased", "bert_cased", "bert_chinese")}
@@ -41,7 +41,7 @@ def tokenizers_of(vocab):
 
 
 def encoded(tokenizer, sentences):
-    """Return the token ids and the word ids of each sentence: two lists of lists."""
+    """Return the token ids and word ids of the sentences: two lists of lists."""
     found = tokenizer(sentences, is_split_into_words=True, add_special_tokens=False)
     return found["input_ids"], [found.word_ids(row) for row in range(len(sentences))]
 

@@ -1,6 +1,7 @@
-"""Small sentence-transformers folders, which follow from a seed, and the texts whose vectors a golden file keeps.
+"""Small sentence-transformers folders derived from a seed, and the texts whose vectors are stored in a golden file.
 
-Imported where sentence-transformers is (make_vectors.py) and where tfzoo is (tests), so it needs NumPy alone.
+This module is imported in environments with sentence-transformers (make_vectors.py) and with tfzoo (tests), so it
+requires only NumPy.
 """
 import json
 
@@ -18,7 +19,7 @@ ROBERTA = {**BERT, "architectures": ["RobertaModel"], "model_type": "roberta", "
 NAMES = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens", "mean_sqrt": "mean_sqrt_len_tokens",
          "weighted": "weightedmean_tokens", "last": "lasttoken"}
 PROMPTS = {"prompts": {"query": "query: ", "passage": "The Film"}, "default_prompt_name": "query"}
-# name -> (model, poolings, whether Normalize follows, further settings of Pooling, of the Transformer, of the whole)
+# name -> (model, poolings, whether Normalize follows, further settings of Pooling, the Transformer and the folder)
 CASES = {
     "mean_normalized": (BERT, ["mean"], True, {}, {"max_seq_length": 9, "do_lower_case": False}, {}),
     "first": (BERT, ["cls"], False, {}, {"do_lower_case": True}, {}),
@@ -48,13 +49,13 @@ def _weights_of(config, seed):
 
 
 def _bytes():
-    """Return the 256 letters of byte-level BPE."""
+    """Return the 256 characters of byte-level BPE."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [chr(byte) for byte in plain] + [chr(256 + number) for number in range(256 - len(plain))]
 
 
 def write_folder(case, folder, seed=0):
-    """Write the folder of a case of CASES."""
+    """Write the folder of a case in CASES."""
     config, poolings, normalized, pooling, transformer, whole = CASES[case]
     parts = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][:2 + normalized]
     (folder / "1_Pooling").mkdir(parents=True)

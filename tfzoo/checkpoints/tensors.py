@@ -94,8 +94,8 @@ class TensorFile:
             first = file.read(8)
             length = struct.unpack("<Q", first)[0] if len(first) == 8 else size
             if length > min(JSON_BYTES, size - 8):
-                raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}, but at most {JSON_BYTES:,} "
-                                    "are allowed")
+                raise self._damaged(f"a header of {length:,} bytes in a file of {size:,} bytes, but at most "
+                                    f"{JSON_BYTES:,} are allowed")
             header = parse_json(file.read(length), self.path)
         about = header.pop("__metadata__", None)
         self.metadata = about if isinstance(about, dict) else {}
