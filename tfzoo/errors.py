@@ -39,7 +39,7 @@ class Interrupted(Exception):
 
 
 class OutOfMemory(MemoryError):
-    """Raised if a batch does not fit in memory; the message tells which flags reduce its memory use (exit code 70)."""
+    """Raised if a batch does not fit in memory; the message lists flags that reduce the memory use (exit code 70)."""
 
 
 class LostWorker(Exception):

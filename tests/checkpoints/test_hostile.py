@@ -137,7 +137,7 @@ def test_a_config_that_is_no_object_is_refused(folder, content, says):
     (lambda header, rest: ({**header, "z": {"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}}, rest, None),
      "damaged"),
     (lambda header, rest: ({name: {**entry, "dtype": "I32"} for name, entry in header.items() if name[0] != "_"}, rest,
-                           None), "has dtype 'I32', but must have one of F32"),
+                           None), "has dtype 'I32', expected one of F32"),
     (lambda header, rest: ({name: {**entry, "dtype": "X9"} for name, entry in header.items() if name[0] != "_"}, rest,
                            None), "damaged")])
 def test_a_damaged_file_of_tensors_is_refused(folder, damage, says):

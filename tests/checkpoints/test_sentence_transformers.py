@@ -104,8 +104,8 @@ def test_what_is_not_computed_is_refused_where_vectors_are_asked_for(file, conte
 @pytest.mark.parametrize("file, content, says", [
     ("modules.json", "{}", "not a list"), ("modules.json", "[]", "no list of modules"),
     ("modules.json", '[{"type": 3}]', "no list of modules"), ("modules.json", "[" * 10 ** 5, "damaged"),
-    ("modules.json", json.dumps([{**DENSE[0], "path": "../other"}]), "but must be a folder next to it"),
-    ("modules.json", json.dumps([{**DENSE[0], "path": "/"}]), "but must be a folder next to it"),
+    ("modules.json", json.dumps([{**DENSE[0], "path": "../other"}]), "must be a folder next to it"),
+    ("modules.json", json.dumps([{**DENSE[0], "path": "/"}]), "must be a folder next to it"),
     ("1_Pooling/config.json", "nothing", "damaged"),
     ("1_Pooling/config.json", '{"include_prompt": 3}', "embedding settings are damaged"),
     ("sentence_bert_config.json", '{"do_lower_case": "yes"}', "embedding settings are damaged"),

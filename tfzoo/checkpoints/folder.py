@@ -127,8 +127,8 @@ def load(source, dtype=None):
     for weight in loaded.model.weights:
         # Try the sum first, which needs no memory; is_finite and NumPy would allocate as much as the weight.
         if not tf.math.is_finite(tf.reduce_sum(weight.value)) and not tf.reduce_all(tf.math.is_finite(weight.value)):
-            raise DataError(f"{source} has weights that are not finite ({weight.path}), since its training diverged: "
-                            "use another checkpoint")
+            raise DataError(f"{source} has weights that are not finite ({weight.path}), probably because training "
+                            "diverged: use another checkpoint")
     return loaded
 
 

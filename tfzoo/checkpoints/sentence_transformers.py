@@ -47,7 +47,7 @@ def _modules(folder):
     for module in found:
         parts = pathlib.PurePosixPath(module["path"]).parts
         if len(parts) > 1 or ".." in parts or "/" in parts or "\\" in module["path"] or len(module["path"]) > 200:
-            raise DataError(f"{folder / MODULES} has the path {shown(module['path'])}, but must be a folder next to it")
+            raise DataError(f"{folder / MODULES}: the path {shown(module['path'])} must be a folder next to it")
     return [(module["type"].removeprefix("sentence_transformers.models."), module["path"]) for module in found]
 
 
@@ -122,9 +122,9 @@ def _read_settings(path, how):
     how["prompts"] = {"query": "", "document": "", **prompts} if isinstance(prompts, dict) else {"": prompts}
     how["default_prompt"], how["similarity"] = said.get("default_prompt_name"), said.get("similarity_fn_name")
     if said.get("model_type", "SentenceTransformer") != "SentenceTransformer":
-        return [f"{path} has the model_type {shown(said['model_type'])}, but must have SentenceTransformer"]
+        return [f"{path} has the model_type {shown(said['model_type'])} instead of SentenceTransformer"]
     if how["default_prompt"] not in (None, *how["prompts"]):
-        return [f"{path} has the default prompt {shown(how['default_prompt'])}, but must have one of "
+        return [f"{path} has the default prompt {shown(how['default_prompt'])}, which is not one of "
                 f"{', '.join(map(shown, how['prompts']))}"]
     return []
 

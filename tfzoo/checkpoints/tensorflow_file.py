@@ -95,7 +95,7 @@ class H5File:
         """Raise DataError if the dtype of a tensor is not supported."""
         dtype = self._arrays[self._names[name]].dtype
         if dtype not in (np.float32, np.float16):
-            raise DataError(f"{self.path}: {shown(name)} has dtype {dtype}, but must have float32 or float16")
+            raise DataError(f"{self.path}: {shown(name)} has dtype {dtype}, expected float32 or float16")
 
     def get(self, name):
         """Return a tensor in its stored dtype, or raise DataError if that is not supported."""

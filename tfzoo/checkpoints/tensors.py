@@ -119,7 +119,7 @@ class TensorFile:
     def check(self, name):
         """Raise DataError if the dtype of a tensor is not supported."""
         if self.dtypes[name] not in DTYPES:
-            raise DataError(f"{self.path}: {shown(name)} has dtype {shown(self.dtypes[name])}, but must have one of "
+            raise DataError(f"{self.path}: {shown(name)} has dtype {shown(self.dtypes[name])}, expected one of "
                             f"{', '.join(DTYPES)}")
 
     def get(self, name):
