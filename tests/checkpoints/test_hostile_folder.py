@@ -120,7 +120,7 @@ def test_an_enormous_vocabulary_is_not_read(bert):
 @pytest.mark.parametrize("files, says", [
     ({"tokenizer.json": {"model": {"type": "Sorcery"}}}, "tokenizer.json: .*cannot be read"),
     ({"tokenizer.json": {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}},
-     "no token ends a text"),
+     "the tokenizer has no end token: set eos_token"),
     ({"tokenizer.json": {"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": {
         "type": "Sequence", "normalizers": [{"type": "Sorcery"}]}}}, "cannot be read"),
     ({"tokenizer_config.json": {"tokenizer_class": "SorceryTokenizer"}, "vocab.txt": ""}, "not BERT: provide its"),

@@ -194,7 +194,7 @@ def test_the_examples_of_a_step_are_the_texts_that_a_user_has(tmp_path, monkeypa
 
 
 def test_packing_wants_room_and_text_and_no_pairs():
-    with pytest.raises(ConfigError, match="allowed is 3 or more"):
+    with pytest.raises(ConfigError, match="max_length must be at least 3"):
         PackedBatches(some_texts(), TOKENIZER, 4, 2, 3, True)
     with pytest.raises(DataError, match="no text"):
         PackedBatches(encoded([], []), TOKENIZER, 4, 9, 3, True)

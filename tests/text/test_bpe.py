@@ -90,7 +90,7 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(DataError, match="endoftext"):
         load_tokenizer(tmp_path)
     for spec in ("learn:bpe:100", "learn:unigram:800", "learn:bpe", "none"):
-        with pytest.raises(ConfigError, match="allowed are"):
+        with pytest.raises(ConfigError, match="expected bytes, learn:wordpiece:SIZE or learn:bpe:SIZE, with SIZE"):
             learn_tokenizer(spec, ["a"])
     import tensorflow as tf
     tokenizer = learn_tokenizer("learn:bpe:300", ["a b c d"] * 9)

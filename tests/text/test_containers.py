@@ -1,5 +1,4 @@
 """Functions on texts accept any ordered container, and refuse a single text and items that are not texts."""
-import re
 
 import numpy as np
 import pytest
@@ -62,14 +61,14 @@ def test_one_text_and_what_is_no_text_is_refused_in_one_line(loaded, wrong):
     if wrong is not None:  # None means no pairs
         calls += [lambda texts: TOKENIZERS["bytes"](TEXTS, texts), lambda texts: loaded.predict(TEXTS, texts)]
     for call in calls:
-        with pytest.raises((ConfigError, DataError), match="allowed is a list of strings|classification takes") as got:
+        with pytest.raises((ConfigError, DataError), match=r"must be a (list of )?string|classification takes") as got:
             call(wrong)
         assert "\n" not in str(got.value)
 
 
 @pytest.mark.parametrize("sentences", [["ab", "c"], "ab", [["a"], None], [["a", None]], {"a": ["b"]}, [{"a": "b"}]])
 def test_sentences_are_lists_of_words(sentences):
-    with pytest.raises(ConfigError, match="allowed is a list of (words|strings)"):
+    with pytest.raises(ConfigError, match="must be a (list of (lists of )?words|string), got"):
         TOKENIZERS["bytes"].encode_words(sentences)
 
 
@@ -81,7 +80,7 @@ def test_texts_and_pairs_are_as_many(loaded):
 
 @pytest.mark.parametrize("rows", [{"text": "a"}, "a", ["a"], [None], [{"text": None}], [{"text": ["a"]}]])
 def test_rows_are_dicts_of_strings(loaded, rows):
-    with pytest.raises(ConfigError, match="allowed is a list of (dict|strings)"):
+    with pytest.raises(ConfigError, match="must be a (list of dict|string), got|allowed is a list of dict"):
         Predictor(loaded.model, loaded.tokenizer, 20)(rows)
 
 
@@ -96,7 +95,7 @@ def test_ids_are_rows_from_0(name):
         assert tokenizer.decode(rows) == text
     assert tokenizer.decode([[], [tokenizer.vocab_size, *ids[1].numpy(), 10 ** 6]]) == ["", "d"]
     for wrong in ([5, 6], ids[0], np.array([5, 6]), "ab", ["ab"], tokenizer(["ab"]), [[-1]], [[5.0]], [["a"]], None, 5):
-        with pytest.raises(ConfigError, match=re.compile("ids.* is .*: allowed (are rows|is a row) of ids")):
+        with pytest.raises(ConfigError, match="ids.* must be (rows of ids|a row of non-negative integers), got "):
             tokenizer.decode(wrong)
 
 
@@ -109,5 +108,5 @@ def test_prompts_are_rows_of_ids(prompts):
 
 @pytest.mark.parametrize("texts", ["some text", b"some text", {"a": 1}])
 def test_one_text_teaches_no_letters(texts):
-    with pytest.raises(ConfigError, match="allowed is an iterable of strings"):
+    with pytest.raises(ConfigError, match="texts must be an iterable of strings, got "):
         learn_tokenizer("learn:bpe:300", texts)

@@ -77,7 +77,7 @@ def test_bytes_have_a_blank_before_each_word():
 
 def test_a_text_in_place_of_words_is_refused():
     for sentences in (["a b"], [["a"], b"b"], "ab"):
-        with pytest.raises(ConfigError, match="allowed is a list of words"):
+        with pytest.raises(ConfigError, match="must be a list of (lists of )?words, got a single string"):
             load_tokenizer("bytes").encode_words(sentences)
     empty = load_tokenizer("bytes").encode_words([])
     assert [len(part) for part in empty] == [0] * 5

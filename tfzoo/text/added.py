@@ -1,7 +1,7 @@
-"""Tokens that a folder adds to a vocabulary, read as the fast tokenizers of transformers 4.57 read them.
+"""Tokens that a folder adds to a vocabulary, read in the same way as by the fast tokenizers of transformers 4.57.
 
-Names of special tokens and tokens beyond the vocabulary come from tokenizer_config.json, special_tokens_map.json and
-added_tokens.json. If there are any, convert.py merges them and the vocabulary into one tokenizer.json.
+Special tokens and tokens beyond the vocabulary are listed in tokenizer_config.json, special_tokens_map.json and
+added_tokens.json. If there are any, convert.py merges them with the vocabulary into one tokenizer.json.
 """
 import json
 import re
@@ -12,12 +12,12 @@ from tfzoo.files import once
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # the order in which transformers adds them
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 LARGEST = 2 ** 24  # ids must be below it
-LONGEST_WORD = 100  # characters; a longer one is unknown to WordPiece
+LONGEST_WORD = 100  # characters; WordPiece maps longer words to the unknown token
 END = "<|endoftext|>"
-ENDS = ("</s>", "<|end_of_text|>", END, "[SEP]", "<|im_end|>")  # tried in order, before unk, if no setting names one
+ENDS = ("</s>", "<|end_of_text|>", END, "[SEP]", "<|im_end|>")  # tried in order, before unk, if eos_token is not set
 _BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 WORDPIECES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
-# Special tokens of each class if no file names them.
+# The default special tokens of each class.
 DEFAULTS = {
     **dict.fromkeys(WORDPIECES, _BERT),
     "AlbertTokenizer": {**_BERT, "bos": "[CLS]", "eos": "[SEP]", "unk": "<unk>", "pad": "<pad>"},
@@ -28,7 +28,7 @@ DEFAULTS = {
     "RobertaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>",
                          "mask": "<mask>"},
     "T5Tokenizer": {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}}
-# model_type -> (class, vocabulary file), if no file names a class and the vocabulary exists.
+# model_type -> (class, vocabulary file), used if no file names a class and the vocabulary exists.
 CLASSES = {
     "albert": ("AlbertTokenizer", "spiece.model"), "bert": ("BertTokenizer", "vocab.txt"),
     "distilbert": ("DistilBertTokenizer", "vocab.txt"), "electra": ("ElectraTokenizer", "vocab.txt"),
@@ -43,7 +43,7 @@ FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 
 def read_json(path):
-    """Read a JSON file that holds an object.
+    """Read a JSON file that contains an object.
 
     Args:
         path: pathlib.Path.
@@ -52,30 +52,35 @@ def read_json(path):
         dict.
 
     Raises:
-        DataError: not JSON, not an object, or a duplicate key.
+        DataError: if the content is not JSON or not an object, or has a duplicate key.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
         if not isinstance(found, dict):
             raise ValueError("not an object")
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({reason_of(error, 100)}); get it again") from None
+        raise DataError(f"{path}: not JSON ({reason_of(error, 100)}); download it again") from None
     return found
 
 
 def class_of(config):
-    """Return the class named in a tokenizer_config.json (dict), without its Fast suffix; "" if none is named."""
+    """Return the tokenizer class of a tokenizer_config.json (dict) without the suffix Fast, or "" if it names none."""
     return str(config.get("tokenizer_class") or "").removesuffix("Fast")
 
 
 def content_of(token):
-    """Return the text of a token given as str or dict; None for anything else or an empty text."""
+    """Return the text of a token given as str or dict, or None if it is empty or of another type."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) and token else None
 
 
 def token_of(config, name):
-    """Return a special token of a tokenizer_config.json, by default that of its class: str or None."""
+    """Return a special token of a tokenizer_config.json, defaulting to that of its class: str or None.
+
+    Args:
+        config: dict, the content of tokenizer_config.json.
+        name: str, the token's role, see ROLES.
+    """
     default = DEFAULTS.get(class_of(config), {}).get(name)
     return content_of(config.get(f"{name}_token", default))
 
@@ -87,13 +92,14 @@ def settings_of(folder):
         folder: pathlib.Path.
 
     Returns:
-        dict, the content of tokenizer_config.json; if it does not list added tokens itself, special_tokens_map.json and
-        added_tokens.json are merged in. Also set are `tokenizer_class`, from config.json if none is named;
-        `added_tokens_decoder`, dict of int to dict; `configured`, bool, whether transformers' tokenizer_config.json
-        exists; `asked`, False (load_tokenizer sets it if its caller chooses the case).
+        dict, the content of tokenizer_config.json, merged with special_tokens_map.json and added_tokens.json unless it
+        lists added tokens itself. These keys are always present: `tokenizer_class`, taken from config.json if
+        tokenizer_config.json has none; `added_tokens_decoder`, dict of int to dict; `configured`, bool, whether
+        transformers' tokenizer_config.json exists; and `asked`, False (load_tokenizer sets it to True if its caller
+        specifies the case).
 
     Raises:
-        DataError: a damaged file.
+        DataError: if a file is damaged.
     """
     def found(name):
         return read_json(folder / name) if (folder / name).is_file() else {}
@@ -101,7 +107,7 @@ def settings_of(folder):
     config = found("tokenizer_config.json")
     settings = {**config, "configured": bool(config), "asked": False}
     if config.get("tokenizer_class") == "PreTrainedTokenizerFast" and config.keys() <= EARLIER:
-        settings.update(configured=False, split_special_tokens=True)  # saved by an earlier tfzoo: keep its encoding
+        settings.update(configured=False, split_special_tokens=True)  # as in the earlier tfzoo that saved it
     if not config.get("tokenizer_class"):
         model = found("config.json")
         name, vocabulary = CLASSES.get(str(model.get("model_type")), (None, ""))
@@ -120,7 +126,7 @@ def settings_of(folder):
                       for token, number in found("added_tokens.json").items()}
         settings["added_tokens_decoder"] = {number: _checked(token, number) for number, token in listed.items()}
     except (TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder}: its added tokens are damaged ({reason_of(error, 100)}): get the folder again"
+        raise DataError(f"{folder}: the added tokens are damaged ({reason_of(error, 100)}): download the folder again"
                         ) from None
     return settings
 
@@ -136,7 +142,7 @@ def _checked(token, number):
 
 
 def named_tokens(settings):
-    """Return the special tokens that the settings name, each a str or dict, in the order of their addition."""
+    """Return the special tokens named in the settings, in the order in which they are added: list of str or dict."""
     default = DEFAULTS.get(class_of(settings), {})
     roles = [settings.get(f"{role}_token", default.get(role)) for role in ROLES]
     more = settings.get("extra_special_tokens")
@@ -153,9 +159,9 @@ def _token(token, special):
 
 
 def add_tokens(backend, settings):
-    """Add the tokens that transformers adds to a backend of the `tokenizers` package, in the same order.
+    """Add tokens to a backend of the `tokenizers` package: the same ones as transformers, in the same order.
 
-    A special token with a role that the vocabulary already has is not added, so that a text spelling it stays text.
+    A special token that has a role and is already in the vocabulary is not added, so a text that spells it stays text.
 
     Args:
         backend: tokenizers.Tokenizer, modified in place.
@@ -165,7 +171,7 @@ def add_tokens(backend, settings):
         bool, whether any token was added.
 
     Raises:
-        UnknownKind: a token would get an id other than the one in the settings, or the id of another token.
+        UnknownKind: if a token's id would differ from that in the settings, or is already taken by another token.
     """
     before, there = backend.get_vocab(), {token.content: token for token in backend.get_added_tokens_decoder().values()}
     named, listed = named_tokens(settings), sorted(settings["added_tokens_decoder"].items())
@@ -178,7 +184,7 @@ def add_tokens(backend, settings):
                                          repr(_token(token, True)) not in same)]
     given = {content_of(settings.get(f"{role}_token")) for role in ROLES}
     while more and content_of(more[-1]) in NAMES - given and content_of(more[-1]) not in before:
-        more.pop()  # only the defaults of its class name it, and it has no id
+        more.pop()  # it is only a default of the class, and has no id
     tokens += [_token(token, True) for token in more]
     tokens = [token for token in tokens if token.content not in before or not is_text(token.content, settings)]
     backend.add_tokens(tokens)
@@ -186,27 +192,27 @@ def add_tokens(backend, settings):
     for number, token in listed:
         if ids[token["content"]] != number:
             raise UnknownKind(f"the added token {shown(token['content'])} has the id {number:,} in its file, but "
-                              f"{ids[token['content']]:,} as transformers adds it: allowed are ids that continue those "
+                              f"{ids[token['content']]:,} in transformers: the ids of added tokens must continue those "
                               "of the vocabulary")
     for token in tokens:
         if token.content not in before and ids[token.content] in taken:
             raise UnknownKind(f"the added token {shown(token.content)} gets the id {ids[token.content]:,} of another "
-                              "token because the vocabulary's ids have gaps: allowed are ids without gaps")
+                              "token because there are gaps in the ids of the vocabulary: its ids must have no gaps")
     return bool(tokens)
 
 
 def is_text(token, settings):
-    """Return whether a special token is encoded as text if a text spells it: any with a role, and T5's sentinels."""
+    """Return whether a special token spelled in a text is encoded as text: if it has a role or is a sentinel of T5."""
     return token in NAMES or token in {token_of(settings, role) for role in ROLES} or bool(SENTINEL.fullmatch(token))
 
 
 def is_plain(settings, ids, names):
-    """Return whether settings add nothing to a vocabulary and keep these names of its special tokens.
+    """Return whether settings add no tokens to a vocabulary and do not rename its special tokens.
 
     Args:
         settings: dict, see `settings_of`.
         ids: dict of token to id, the vocabulary.
-        names: dict of role to token.
+        names: dict of role to token, the special tokens.
     """
     own = set(names.values())
     listed = [(token["content"], number) for number, token in settings["added_tokens_decoder"].items()]

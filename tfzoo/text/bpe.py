@@ -1,7 +1,7 @@
 """Byte-level byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019), through `tokenizers`.
 
-It encodes outside graphs only, as tf-text has no such op. A special token spelled in a text is encoded as text, so no
-input can end a document.
+The tokenizer only encodes outside graphs because tf-text has no such op. A special token spelled in a text is encoded
+as text, so no input can end a document.
 """
 import json
 import pathlib
@@ -14,7 +14,7 @@ from tfzoo.text.added import END
 from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
 WORD_BEGINS = ("\u0120", "\u010a", "\u0109")
-# Special tokens by class: RoBERTa's if the vocabulary has all of them, else GPT-2's single one.
+# Special tokens by class: RoBERTa's if the vocabulary has all of them, otherwise GPT-2's single token.
 SPECIALS = {"RobertaTokenizer": {"start": "<s>", "end": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"},
             "GPT2Tokenizer": {"start": END, "end": END, "pad": END}}
 
@@ -26,11 +26,12 @@ class BytePairTokenizer(Tokenizer):
         ids: dict of token to id, with a token for every byte and the special tokens of GPT-2 (<|endoftext|>) or RoBERTa
             (<s>, </s>, <pad>, <unk> and <mask>; two </s> separate the texts of a pair).
         merges: list of (str, str), the merges in order.
-        bare: bool, GPT-2 only: put no <|endoftext|> around texts, as in OpenAI's and Hugging Face's code; the
-            classifiers that tfzoo trains have it on both sides.
+        bare: bool, for GPT-2 only: whether to omit <|endoftext|> around texts, as OpenAI and transformers do. tfzoo
+            trains its own classifiers with this token on both sides.
 
     Raises:
-        DataError: a byte or the special tokens are missing, ids are not 0 to V - 1, or the merges do not fit them.
+        DataError: if bytes or special tokens are missing, the ids are not 0 to V - 1, or the merges do not match the
+            vocabulary.
     """
 
     kind, lossless, in_graph, word_prefix = "bpe", True, False, " "
@@ -42,11 +43,11 @@ class BytePairTokenizer(Tokenizer):
         missing = [token for token in sorted(pre_tokenizers.ByteLevel.alphabet()) if token not in ids]
         if missing or self.style is None:
             missing = ([END] if self.style is None else []) + missing
-            raise DataError(f"the vocabulary has no {', '.join(missing[:5])}: needed are every byte, and {END} or "
+            raise DataError(f"the vocabulary has no {', '.join(missing[:5])}: it must contain every byte, and {END} or "
                             f"{', '.join(SPECIALS['RobertaTokenizer'].values())}")
         if sorted(ids.values()) != list(range(len(ids))):
-            raise DataError(f"the vocabulary has gaps or duplicates in its ids: allowed are 0 to {len(ids) - 1}, each "
-                            "exactly once; get it again")
+            raise DataError(f"the vocabulary has gaps or duplicates in its ids: they must be 0 to {len(ids) - 1}, each "
+                            "used exactly once; download it again")
         self.ids, self.merges = dict(ids), [tuple(merge) for merge in merges]
         self.vocab_size = len(ids)
         special = {name: ids[token] for name, token in SPECIALS[self.style].items()}
@@ -60,7 +61,7 @@ class BytePairTokenizer(Tokenizer):
         try:
             self._backend = Backend(models.BPE(self.ids, self.merges))
         except Exception as error:  # the package raises its own type
-            raise DataError(f"the merges do not fit the vocabulary: {error}") from None
+            raise DataError(f"the merges do not match the vocabulary: {error}") from None
         self._backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
         self._backend.decoder = decoders.ByteLevel()
 
@@ -86,7 +87,10 @@ class BytePairTokenizer(Tokenizer):
         return [self.kind, self.ids, self.merges, *(["bare"] if self.bare else [])]
 
     def save(self, folder):
-        """Write vocab.json, merges.txt and tokenizer_config.json to an existing folder; Hugging Face reads them too."""
+        """Write vocab.json, merges.txt and tokenizer_config.json to an existing folder.
+
+        transformers can also read these files.
+        """
         folder = pathlib.Path(folder)
         (folder / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = "".join(f"{one} {two}\n" for one, two in self.merges)
@@ -101,7 +105,7 @@ class BytePairTokenizer(Tokenizer):
 
 
 def read_merges(path):
-    """Read the merges of a merges.txt or vocab.bpe.
+    """Read the merges from a merges.txt or vocab.bpe file.
 
     Args:
         path: pathlib.Path.
@@ -110,29 +114,29 @@ def read_merges(path):
         List of (str, str), in order.
 
     Raises:
-        DataError: not UTF-8, or a line that is not a merge.
-        UnknownKind: a file that readers disagree about, without a #version line or a final newline.
+        DataError: if the file is not UTF-8 or a line is not a merge.
+        UnknownKind: if the #version line or the final newline is missing, because readers treat such files differently.
     """
     merges = []
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is damaged ({error}): get it again") from None
+        raise DataError(f"{path} is damaged ({error}): download it again") from None
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or (number == 1 and line.startswith("#version")):
             continue
         parts = line.split(" ")
         if len(parts) != 2:
-            raise DataError(f"{path} line {number}: not a merge: allowed are two tokens separated by one space")
+            raise DataError(f"{path} line {number}: not a merge: expected two tokens separated by one space")
         merges.append(tuple(parts))
     if merges and not (text.startswith("#version") and text.endswith("\n")):
         raise UnknownKind(f"{path} does not begin with a #version line and end with a newline: transformers skips its "
-                          "first and last lines, other readers do not; add what is missing")
+                          "first and last lines, but other readers do not; add the missing line or newline")
     return merges
 
 
 def learn_merges(size, texts):
-    """Learn a BytePairTokenizer of up to `size` tokens from an iterable of str."""
+    """Train a BytePairTokenizer of at most `size` tokens on an iterable of str."""
     from tokenizers import ByteLevelBPETokenizer
     learner = ByteLevelBPETokenizer()
     learner.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False, special_tokens=[END])

@@ -1,4 +1,4 @@
-"""Bytes as tokens: ids 0 to 3 are padding, start, end and mask; byte b has the id b + 4."""
+"""A tokenizer with bytes as tokens: ids 0 to 3 are padding, start, end and mask, and byte b has the id b + 4."""
 import json
 import pathlib
 
@@ -11,7 +11,7 @@ OFFSET = 4
 
 
 class ByteTokenizer(Tokenizer):
-    """Encode the UTF-8 bytes of texts, with invalid ones replaced by U+FFFD; runs in a graph."""
+    """Encode texts as their UTF-8 bytes, replacing invalid ones by U+FFFD; works inside a graph."""
 
     kind, vocab_size = "bytes", 256 + OFFSET
     pad_id, start_id, end_id, mask_id, unk_id = 0, 1, 2, 3, None

@@ -1,7 +1,7 @@
-"""Conversion of a folder's vocabulary and settings into one tokenizer.json, as transformers 4.57 does it.
+"""Conversion of a folder's vocabulary and settings to a single tokenizer.json, equivalent to that of transformers 4.57.
 
 It covers transformers' converters of vocab.txt and of vocab.json with merges.txt, and the changes that its fast
-tokenizer classes make to a tokenizer.json when they load it.
+tokenizer classes make to a tokenizer.json when loading it.
 """
 import contextlib
 import json
@@ -14,26 +14,26 @@ from tfzoo.text.added import LONGEST_WORD, WORDPIECES, add_tokens, class_of, tok
 
 @contextlib.contextmanager
 def readable():
-    """Raise DataError for whatever the `tokenizers` package raises inside the `with` block."""
+    """Convert any exception that the `tokenizers` package raises in the `with` block to a DataError."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, DataError):
         raise
     except BaseException as error:  # the package raises its own types; a Rust panic is not an Exception
-        raise DataError(f"tokenizer.json cannot be read ({reason_of(error, 100)}): get it again") from None
+        raise DataError(f"tokenizer.json cannot be read ({reason_of(error, 100)}): download it again") from None
 
 
 def backend_of(content):
-    """Load the content of a tokenizer.json into the `tokenizers` package, without truncation and padding.
+    """Create a backend of the `tokenizers` package, without truncation and padding, from a tokenizer.json.
 
     Args:
-        content: str.
+        content: str, the content of tokenizer.json.
 
     Returns:
         tokenizers.Tokenizer.
 
     Raises:
-        DataError: the package cannot read it.
+        DataError: if the package cannot read the content.
     """
     from tokenizers import Tokenizer
     with readable():
@@ -50,16 +50,16 @@ def template_of(backend):
         backend: tokenizers.Tokenizer.
 
     Returns:
-        Three lists of int: the ids before the first text, between two texts, and after the last.
+        Three lists of int: the ids before the first text, between two texts, and after the last text.
 
     Raises:
-        DataError: the backend cannot encode the letter a.
+        DataError: if the backend cannot encode the letter a.
     """
     with readable():
         one, two = backend.encode("a"), backend.encode("a", "a")
     edges = np.flatnonzero(np.array([0, *one.special_tokens_mask, 0]) == 0)[1:-1] - 1
     if not len(edges):
-        raise DataError("tokenizer.json has no token for the letter a: get it again")
+        raise DataError("tokenizer.json has no token for the letter a: download it again")
     before, after = one.ids[:edges[0]], one.ids[edges[-1] + 1:]
     length = edges[-1] - edges[0] + 1
     between = two.ids[len(before) + length:len(two.ids) - len(after) - length]
@@ -72,19 +72,19 @@ def _normalization(settings):
 
 
 def complete(content, settings, backend=None):
-    """Apply to a tokenizer.json what the class named in the settings changes in it.
+    """Apply the changes that the class named in the settings makes to a tokenizer.json.
 
     Args:
-        content: str, of the tokenizer.json.
+        content: str, the content of tokenizer.json.
         settings: dict, see `settings_of`.
         backend: tokenizers.Tokenizer of the content, modified in place; None creates one.
 
     Returns:
-        str, a tokenizer.json; `content` itself if nothing changes.
+        str, the content of the changed tokenizer.json, or `content` itself if nothing changes.
 
     Raises:
-        DataError: content that cannot be read.
-        UnknownKind: added tokens or tokens around texts that transformers would treat in another way.
+        DataError: if the content cannot be read.
+        UnknownKind: if transformers would treat added tokens or the tokens around texts differently.
     """
     from tokenizers import normalizers, pre_tokenizers
     backend, state = backend or backend_of(content), json.loads(content)
@@ -100,7 +100,7 @@ def complete(content, settings, backend=None):
             del wanted["type"]
             _put_normalizer(backend, normalizers.BertNormalizer(**wanted))
             changed = True
-    if not settings["configured"]:  # tokenizer.json alone decides
+    if not settings["configured"]:  # only tokenizer.json matters
         return backend.to_str() if changed else content
     blank = bool(settings.get("add_prefix_space", False))
     if splitter.get("type") == "ByteLevel" and splitter["add_prefix_space"] is not blank:
@@ -112,13 +112,13 @@ def complete(content, settings, backend=None):
 
 
 def _put_normalizer(backend, normalizer):
-    # transformers replaces the normalizer after adding the tokens and still matches them as the old one normalized
-    # them; the tokenizer that it saves matches them as the new one does.
+    # transformers replaces the normalizer after adding the tokens, so they are matched as normalized by the old one.
+    # Once saved and reloaded, they are matched as normalized by the new one.
     for token in backend.get_added_tokens_decoder().values():
         if token.normalized and backend.normalizer.normalize_str(token.content) != normalizer.normalize_str(
                 token.content):
-            raise UnknownKind(f"the added token {shown(token.content)} matches other texts once transformers has saved "
-                              "and reloaded it: save it again with transformers, or add it with normalized false")
+            raise UnknownKind(f"the added token {shown(token.content)} matches other texts after transformers saves "
+                              "and reloads it: save it again with transformers, or add it with normalized=false")
     backend.normalizer = normalizer
 
 
@@ -128,7 +128,7 @@ def _put_llama_s_template(backend, settings):
     tokens = [token_of(settings, role) if there else None for role, there in zip(("bos", "eos"), adds)]
     ids = {token: backend.token_to_id(token) for token in tokens if token}
     if None in ids.values() or any(there and not token for token, there in zip(tokens, adds)):
-        raise UnknownKind(f"LlamaTokenizer puts {shown(tokens)} around a text: allowed are tokens of the vocabulary")
+        raise UnknownKind(f"LlamaTokenizer puts {shown(tokens)} around a text: both must be in the vocabulary")
     before, after = ([ids[token]] if token else [] for token in tokens)
     if template_of(backend) == (before, after + before, after):
         return False
@@ -138,34 +138,34 @@ def _put_llama_s_template(backend, settings):
 
 
 def check_names(settings, ids):
-    """Check that a WordPiece vocabulary or its folder has the padding, unknown, [CLS] and [SEP] tokens.
+    """Check that a WordPiece vocabulary or its settings contain the padding, unknown, [CLS] and [SEP] tokens.
 
     Args:
         settings: dict, see `settings_of`.
-        ids: dict of token to id.
+        ids: dict of token to id, the vocabulary.
 
     Raises:
-        DataError: one of them is in neither.
+        DataError: if one of the tokens is missing from both.
     """
     listed = {token["content"] for token in settings["added_tokens_decoder"].values()}
     missing = [str(token) for role in ("pad", "unk", "cls", "sep") if (token := token_of(settings, role)) not in ids
                and token not in listed and not (token and settings.get(f"{role}_token"))]
     if missing:
-        raise DataError(f"the vocabulary has no {', '.join(missing)}: get it again")
+        raise DataError(f"the vocabulary has no {', '.join(missing)}: download it again")
 
 
 def of_wordpiece(ids, settings):
     """Convert a vocab.txt to a tokenizer.json.
 
     Args:
-        ids: dict of token to id.
+        ids: dict of token to id, the vocabulary.
         settings: dict, see `settings_of`.
 
     Returns:
-        str.
+        str, the content of tokenizer.json.
 
     Raises:
-        DataError: [UNK], [CLS], [SEP] or [PAD], or their names in the settings, have no id.
+        DataError: if [UNK], [CLS], [SEP] or [PAD], or the tokens that replace them in the settings, have no id.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     check_names(settings, ids)
@@ -186,23 +186,24 @@ def of_bytes(ids, merges, settings, roberta):
     """Convert a byte-level vocab.json and its merges to a tokenizer.json.
 
     Args:
-        ids: dict of token to id.
-        merges: list of (str, str).
+        ids: dict of token to id, the vocabulary.
+        merges: list of (str, str), the merges in order.
         settings: dict, see `settings_of`.
-        roberta: bool, put RoBERTa's tokens around a text; else as GPT-2, none or one before it.
+        roberta: bool, whether to put RoBERTa's tokens around a text; otherwise, as in GPT-2, at most one token precedes
+            it.
 
     Returns:
-        str.
+        str, the content of tokenizer.json.
 
     Raises:
-        DataError: the merges do not fit the vocabulary, or a token around a text has no id.
+        DataError: if the merges do not match the vocabulary, or a token around a text has no id.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     try:
         backend = Tokenizer(models.BPE(ids, merges, continuing_subword_prefix="", end_of_word_suffix="",
                                        fuse_unk=False))
     except Exception as error:  # the package raises its own type
-        raise DataError(f"the merges do not fit the vocabulary: {reason_of(error, 100)}") from None
+        raise DataError(f"the merges do not match the vocabulary: {reason_of(error, 100)}") from None
     blank = bool(settings.get("add_prefix_space", False))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=blank), decoders.ByteLevel()
     add_tokens(backend, settings)
@@ -210,7 +211,7 @@ def of_bytes(ids, merges, settings, roberta):
     names = {role: token_of(settings, role) for role in (*roles, "eos")}
     missing = [name or role for role, name in names.items() if not name or backend.token_to_id(name) is None]
     if missing:
-        raise DataError(f"the vocabulary has no {', '.join(missing)}: get it again")
+        raise DataError(f"the vocabulary has no {', '.join(missing)}: download it again")
     around = [(names[role], backend.token_to_id(names[role])) for role in roles]
     if roberta:
         backend.post_processor = processors.RobertaProcessing(*around, add_prefix_space=blank)
@@ -225,12 +226,12 @@ def of_gpt(ids, merges, settings):
     """Convert GPT's vocabulary (2018) to a tokenizer.json, as transformers' OpenAIGPTConverter does.
 
     Args:
-        ids: dict of token to id.
-        merges: list of (str, str).
+        ids: dict of token to id, the vocabulary.
+        merges: list of (str, str), the merges in order.
         settings: dict, see `settings_of`.
 
     Returns:
-        str.
+        str, the content of tokenizer.json.
     """
     unk = "<unk>"
     return complete(json.dumps({

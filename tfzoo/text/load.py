@@ -1,4 +1,4 @@
-"""Load tokenizers from files and folders, and learn vocabularies from texts."""
+"""Loading tokenizers from files and folders, and learning vocabularies from texts."""
 import collections
 import contextlib
 import json
@@ -26,7 +26,7 @@ RARE = "\u16a0\ua000 \u0e01\U0001f600"
 SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, OpenAI's names
 FILES = ("vocab.txt", *PAIRS, *SENTENCEPIECE, "tokenizer.json")
-VOCABULARIES = {*FILES, *PAIRS.values(), *SETTINGS}  # all that a tokenizer is read from
+VOCABULARIES = {*FILES, *PAIRS.values(), *SETTINGS}  # all files that a tokenizer can be read from
 SPECS = "bytes, learn:wordpiece:SIZE or learn:bpe:SIZE"
 
 
@@ -34,20 +34,21 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     """Load a tokenizer.
 
     Args:
-        source: "bytes"; a vocabulary file: vocab.txt (Google's, Hugging Face's), vocab.json with merges.txt beside it
-            (byte-level, or GPT's of 2018), encoder.json with vocab.bpe (OpenAI's), spiece.model or tokenizer.model
-            (SentencePiece of T5, ALBERT or Llama), tokenizer.json (Hugging Face's); or a folder with one of them.
-        lowercase: bool; "auto" follows tokenizer_config.json, else lower-cases if the vocabulary has no capitals.
-        bare: bool, True for models not trained by tfzoo, see BytePairTokenizer; a `bare` in tokenizer_config.json, as
-            tfzoo writes it, takes precedence.
+        source: "bytes"; a vocabulary file, or a folder with one. Supported files are vocab.txt (Google, Hugging Face),
+            vocab.json with merges.txt (byte-level, or GPT of 2018), encoder.json with vocab.bpe (OpenAI), spiece.model
+            or tokenizer.model (SentencePiece: T5, ALBERT, Llama), and tokenizer.json (Hugging Face).
+        lowercase: bool or "auto", which follows tokenizer_config.json if it specifies the case and otherwise lowercases
+            texts if the vocabulary has no capitals.
+        bare: bool, True for models that tfzoo did not train, see BytePairTokenizer. The key `bare` in the
+            tokenizer_config.json files that tfzoo writes takes precedence.
 
     Returns:
         A Tokenizer.
 
     Raises:
-        FileNotFoundError: no vocabulary there.
-        UnknownKind: a kind of tokenizer that tfzoo does not support.
-        DataError: a damaged file.
+        FileNotFoundError: if there is no vocabulary.
+        UnknownKind: if tfzoo does not support this kind of tokenizer.
+        DataError: if a file is damaged.
     """
     if str(source) == "bytes":
         return ByteTokenizer()
@@ -65,10 +66,11 @@ def load_tokenizer(source, lowercase="auto", bare=False):
         if path.suffix == ".model" and whole.is_file():
             try:
                 return _of_pieces(path, settings)
-            except DataError:  # tokenizer.json may hold what the SentencePiece model lacks
+            except DataError:  # tokenizer.json may contain tokens that the SentencePiece model lacks
                 path = whole
     if not path.is_file():
-        raise FileNotFoundError(f"no vocabulary at {path}: allowed are bytes, {', '.join(FILES)}, or a folder with one")
+        raise FileNotFoundError(f"no vocabulary at {path}: expected bytes, {', '.join(FILES)}, or a folder with one of "
+                                "these files")
     if path.suffix == ".model":
         return _of_pieces(path, settings)
     if path.name == "tokenizer.json":
@@ -86,7 +88,7 @@ def _named(path):
         message = reason_of(error, 300)
         raise type(error)(message if str(path.parent) in message else f"{path}: {message}") from None
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): get it again") from None
+        raise DataError(f"{path} is damaged ({reason_of(error, 100)}): download it again") from None
 
 
 def _of_pieces(path, settings):
@@ -102,9 +104,9 @@ def _of_pieces(path, settings):
 
 
 def _of_pair(path, merges, settings, bare):
-    # GPT's vocabulary (2018) marks word ends with </w>; all others are byte-level.
+    # GPT's vocabulary (2018) marks the ends of words with </w>; all others are byte-level.
     if not merges.is_file():
-        raise FileNotFoundError(f"no merges at {merges}: put them beside {path.name}")
+        raise FileNotFoundError(f"no merges at {merges}: put them into the folder of {path.name}")
     ids, pairs, named = read_json(path), read_merges(merges), class_of(settings)
     gpt = "<unk>" in ids and ids.keys().isdisjoint(("<s>", "<|endoftext|>")) and any(
         token.endswith("</w>") for token in ids)
@@ -112,10 +114,10 @@ def _of_pair(path, merges, settings, bare):
         raise UnknownKind(f"{path} belongs to {shown(settings['tokenizer_class'])}: provide its tokenizer.json too")
     with _named(path):
         if not all(type(number) is int for number in ids.values()):
-            raise DataError("the vocabulary is not a dict of tokens to whole numbers: get it again")
+            raise DataError("the vocabulary must map tokens to integers: download it again")
         if named == "OpenAIGPTTokenizer" or (gpt and not named):
             if not gpt:
-                raise DataError("not a vocabulary of GPT: needed are <unk> and tokens that end with </w>")
+                raise DataError("not a vocabulary of GPT: it must contain <unk> and tokens that end with </w>")
             return PackageTokenizer(of_gpt(ids, pairs, settings), settings)
         roberta = named == "RobertaTokenizer" or (not named and ids.keys() >= set(ROBERTA_S.values()))
         settings = {**settings, "tokenizer_class": "RobertaTokenizer" if roberta else "GPT2Tokenizer"}
@@ -131,7 +133,7 @@ def _of_pair(path, merges, settings, bare):
 
 
 def _of_words(path, settings, bare):
-    # In a vocab.txt from elsewhere a token may occur twice; its last line decides the id.
+    # A token may occur twice in a vocab.txt that tfzoo did not write; its last line determines the id.
     if (class_of(settings) or "BertTokenizer") not in WORDPIECES or (path.parent / "bpe.codes").is_file():
         raise UnknownKind(f"{path} belongs to {shown(settings['tokenizer_class'])}, not BERT: provide its "
                           "tokenizer.json too")
@@ -140,7 +142,7 @@ def _of_words(path, settings, bare):
     capitals = any(token != token.lower() for token in vocabulary if not token.startswith("["))
     if bare and capitals and "do_lower_case" not in settings:
         tell(f"{path} has capitals and tokenizer_config.json has no do_lower_case: texts keep their case, whereas "
-             "transformers lower-cases them; set do_lower_case there to choose")
+             "transformers lowercases them; set do_lower_case in that file to choose")
     settings = {"do_lower_case": not capitals, **settings,
                 "tokenizer_class": settings["tokenizer_class"] or "BertTokenizer"}
     ids = {token: number for number, token in enumerate(vocabulary)}
@@ -154,7 +156,7 @@ def _of_words(path, settings, bare):
 
 
 def _files(settings):
-    # The best first: tokenizer.json is the most complete, but SentencePiece runs in graphs.
+    # In order of preference: tokenizer.json is the most complete, but SentencePiece works inside graphs.
     first = {"": SENTENCEPIECE[:1], "T5Tokenizer": SENTENCEPIECE, "AlbertTokenizer": SENTENCEPIECE}
     return [*first.get(class_of(settings), ()), "tokenizer.json", *FILES]
 
@@ -170,7 +172,8 @@ def _of_content(text, settings, bare):
     content = json.loads(text)
     model, vocabulary = content["model"], content["model"]["vocab"]
     if model.get("dropout"):
-        raise UnknownKind(f"its model has dropout {shown(model['dropout'])}, so that ids vary: set it to null")
+        raise UnknownKind(f"the model has dropout {shown(model['dropout'])}, which makes the ids random: set it to "
+                          "null")
     kind, splitter, normalizer = model.get("type"), content.get("pre_tokenizer") or {}, content.get("normalizer") or {}
     added = {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
     if kind == "WordPiece" and class_of(settings) in WORDPIECES:
@@ -182,16 +185,16 @@ def _of_content(text, settings, bare):
             and splitter.get("use_regex", True) and not normalizer and not any(model.get(key) for key in BPE_SETTINGS) \
             and _adds_only(added, ROBERTA_S if roberta else GPT2_S, content, settings):
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        with contextlib.suppress(DataError):  # a vocabulary from elsewhere may lack a byte
+        with contextlib.suppress(DataError):  # a vocabulary that tfzoo did not learn may lack a byte
             return BytePairTokenizer(vocabulary, merges, bare)
     try:
         return PackageTokenizer(text, settings)
-    except DataError as error:  # the package reads it, so it is not damaged
+    except DataError as error:  # `tokenizers` can read the file, so it is not damaged
         raise UnknownKind(str(error)) from None
 
 
 def _adds_only(added, names, content, settings):
-    # Whether a tokenizer.json adds only these special tokens and puts them around texts as tfzoo's own class does.
+    # Whether a tokenizer.json only adds these special tokens and puts them around texts as tfzoo's own class does.
     ids = content["model"]["vocab"]
     if not all(token in names.values() and ids.get(token) == number for token, number in added.items()) \
             or not is_plain(settings, ids, names):
@@ -206,17 +209,17 @@ def _checked(text, content):
     try:
         backend = backend_of(text)
         with readable():
-            backend.encode(RARE)  # fails if the model needs an unknown token and has none
+            backend.encode(RARE)  # fails if the model requires an unknown token but has none
     except DataError as error:
         raise (error if _is_known(content) else UnknownKind(str(error))) from None
     largest = max(backend.get_vocab().values(), default=0)
     if largest >= LARGEST:
-        raise DataError(f"tokenizer.json has the id {largest:,}: allowed are those below {LARGEST:,}; get it again")
+        raise DataError(f"tokenizer.json has the id {largest:,}: ids must be below {LARGEST:,}; download it again")
     return backend
 
 
 def _is_known(content):
-    # Whether the installed package has the types of all parts.
+    # Whether the installed version of `tokenizers` supports the types of all parts.
     from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
     for name, module in (("model", models), ("normalizer", normalizers), ("pre_tokenizer", pre_tokenizers),
                          ("post_processor", processors), ("decoder", decoders)):
@@ -239,27 +242,27 @@ def learn_tokenizer(spec, texts, lowercase="auto"):
     """Learn a vocabulary from texts.
 
     WordPiece keeps as many characters as the size allows, the most frequent first, and reports how many do not fit. The
-    order of its tokens with equal counts varies between runs.
+    order of tokens with equal counts varies between runs.
 
     Args:
-        spec: "learn:wordpiece:SIZE", "learn:bpe:SIZE" or "bytes".
+        spec: str, "learn:wordpiece:SIZE", "learn:bpe:SIZE" or "bytes".
         texts: iterable of str.
-        lowercase: bool, WordPiece only; "auto" is True.
+        lowercase: bool or "auto" (True); only WordPiece uses it.
 
     Returns:
         A Tokenizer.
 
     Raises:
-        ConfigError: an unknown spec, or texts that are one string or a dict.
+        ConfigError: if the spec is unknown, or `texts` is a single string or a dict.
     """
-    if isinstance(texts, (str, bytes, dict)):  # a single string would be learned letter by letter
-        raise ConfigError(f"texts is {shown(texts)}: allowed is an iterable of strings")
+    if isinstance(texts, (str, bytes, dict)):  # a single string would be treated as a list of letters
+        raise ConfigError(f"texts must be an iterable of strings, got {shown(texts)}")
     if spec == "bytes":
         return ByteTokenizer()
     words = spec.split(":")
     least = {"wordpiece": 100, "bpe": 300}.get(words[1] if len(words) == 3 and words[0] == "learn" else None)
     if least is None or not (words[2].isdecimal() and len(words[2]) < 10) or int(words[2]) < least:
-        raise ConfigError(f"--tokenizer={spec}: allowed are {SPECS}, with SIZE at least {least or 100}")
+        raise ConfigError(f"--tokenizer={spec}: expected {SPECS}, with SIZE at least {least or 100}")
     if words[1] == "bpe":
         return learn_merges(int(words[2]), texts)
     return _learn_wordpiece(int(words[2]), texts, lowercase=lowercase is True or lowercase == "auto")
@@ -274,7 +277,7 @@ def _learn_wordpiece(size, texts, lowercase):
             seen.update(text)
             yield text
 
-    # With an unlimited alphabet the trainer keeps every character, even beyond the size; drop the rarest below.
+    # With an unlimited alphabet, the trainer keeps every character, even beyond the size; the rarest are dropped below.
     learner.train_from_iterator(counted(), vocab_size=size, min_frequency=2, limit_alphabet=LARGEST,
                                 show_progress=False, special_tokens=list(SPECIALS))
     ids = learner.get_vocab()
@@ -283,8 +286,8 @@ def _learn_wordpiece(size, texts, lowercase):
 
 
 def _most_frequent(size, tokens, learner, seen):
-    # A vocabulary that is too large has no merges yet: all but its special tokens are characters that begin a word
-    # ("a"), continue one ("##a"), or both.
+    # A vocabulary that is too large has no merges yet: apart from special tokens, it consists of characters that begin
+    # a word ("a"), continue one ("##a"), or both.
     counts = collections.Counter()
     for character, count in seen.items():
         for part in learner.normalizer.normalize_str(character):

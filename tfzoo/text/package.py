@@ -1,7 +1,7 @@
-"""Any tokenizer.json, encoded by the `tokenizers` package (Llama's, Mistral's, Qwen's, unigram models).
+"""Tokenizers loaded from any tokenizer.json (Llama, Mistral, Qwen, unigram models) through the `tokenizers` package.
 
-It encodes outside graphs only. A token with a role (start, end, padding, unknown, mask) spelled in a text is encoded as
-text; other added tokens get their ids, as in transformers.
+They only encode outside graphs. If a text spells a token with a role (start, end, padding, unknown, mask), it is
+encoded as text; other added tokens get their ids, as in transformers.
 """
 import functools
 import json
@@ -22,12 +22,12 @@ class PackageTokenizer(Tokenizer):
     """Encode texts with a tokenizer.json.
 
     Args:
-        content: str, of tokenizer.json.
-        config: dict, of tokenizer_config.json, which names special tokens; split_special_tokens encodes all of them as
-            text.
+        content: str, the content of tokenizer.json.
+        config: dict, the content of tokenizer_config.json, which names special tokens. If split_special_tokens is true,
+            all special tokens are encoded as text.
 
     Raises:
-        DataError: the package cannot read the content, an id is too large, or there is no end token.
+        DataError: if `tokenizers` cannot read the content, an id is too large, or there is no end token.
     """
 
     kind, in_graph = "package", False
@@ -38,13 +38,13 @@ class PackageTokenizer(Tokenizer):
         self.content, ids = content, plain.get_vocab()
         self.vocab_size = max(ids.values()) + 1
         if self.vocab_size > LARGEST:
-            raise DataError(f"tokenizer.json has the id {self.vocab_size - 1:,}: allowed are those below {LARGEST:,}")
+            raise DataError(f"tokenizer.json has the id {self.vocab_size - 1:,}: ids must be below {LARGEST:,}")
         config = {**config, "unk_token": token_of(config, "unk") or state["model"].get("unk_token")}
         self.tokens = {role: token_of(config, role) for role in ROLES}
         end = next((end for end in (self.tokens["eos"], *ENDS, self.tokens["unk"]) if end in ids), None)
         if end is None and not after:
-            raise DataError("no token ends a text: needed is eos_token or unk_token in tokenizer_config.json, or one "
-                            f"of {', '.join(ENDS)}")
+            raise DataError("the tokenizer has no end token: set eos_token or unk_token in tokenizer_config.json, or "
+                            f"use a vocabulary with one of {', '.join(ENDS)}")
         self.end_id = after[-1] if after else ids[end]
         self.start_id = before[0] if before else None
         self.pad_id = ids.get(self.tokens["pad"], self.end_id)
@@ -56,7 +56,7 @@ class PackageTokenizer(Tokenizer):
         self.special_ids = tuple(sorted(special))
         self._splits, self._state = bool(config.get("split_special_tokens")), state
         flags = [token["special"] for token in added]
-        for token in added:  # the backend does not search texts for tokens that are special to it
+        for token in added:  # the backend does not match tokens that it considers special
             token["special"] = token["id"] in around or is_text(token["content"], config) or (
                 token["special"] and self._splits)
         self._same = flags == [token["special"] for token in added]
@@ -68,7 +68,7 @@ class PackageTokenizer(Tokenizer):
         self.lossless = not state.get("normalizer") and "ByteLevel" in json.dumps(state.get("pre_tokenizer"))
 
     def _word_starts(self, ids, model):
-        # By the vocabulary's own marks; None if it does not mark where words begin.
+        # Use the vocabulary's own marks; return None if it does not mark the beginnings of words.
         mark = model.get("continuing_subword_prefix") or ""
         ordinary = {token: number for token, number in ids.items() if number not in self.special_ids}
         begins = [number for token, number in ordinary.items() if token.startswith(WORD_BEGINS) or (
@@ -93,7 +93,7 @@ class PackageTokenizer(Tokenizer):
 
     @functools.cached_property
     def _word_backend(self):
-        # The pre-tokenizer adds the space before each word: a space put before an added token would be its own token.
+        # Let the pre-tokenizer add the space before each word: before an added token, it would be a token of its own.
         splitter = {**self._state["pre_tokenizer"], "add_prefix_space": True}
         backend = backend_of(json.dumps({**self._state, "pre_tokenizer": splitter}))
         backend.encode_special_tokens = True
@@ -115,15 +115,15 @@ class PackageTokenizer(Tokenizer):
         return [self.kind, self.content, *searched]
 
     def save(self, folder):
-        """Write the unchanged tokenizer.json and tokenizer_config.json to an existing folder.
+        """Write the unchanged tokenizer.json and a tokenizer_config.json to an existing folder.
 
-        Hugging Face reads them too.
+        transformers can also read both files.
         """
         folder = pathlib.Path(folder)
         (folder / "tokenizer.json").write_text(self.content, encoding="utf-8")
         config = {"tokenizer_class": "PreTrainedTokenizerFast",
                   **{f"{name}_token": token for name, token in self.tokens.items() if token}}
         config["split_special_tokens"] = self._splits
-        if (self._state.get("pre_tokenizer") or {}).get("add_prefix_space"):  # transformers reads it from here only
+        if (self._state.get("pre_tokenizer") or {}).get("add_prefix_space"):  # transformers only reads it from here
             config["add_prefix_space"] = True
         (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""SentencePiece (Kudo, Richardson 2018, arXiv:1808.06226) from a model file, in a TensorFlow graph through tf-text.
+"""SentencePiece models (Kudo and Richardson 2018, arXiv:1808.06226) inside TensorFlow graphs, through tf-text.
 
-Supported are the models of T5, which end each text with </s>; of ALBERT, which put BERT's special tokens around texts
-and lower-case them; and of Llama 2 and Mistral, which begin each text with <s> and fall back to bytes for unknown
-characters. A special token spelled in a text is encoded as text.
+The module supports the models of T5, which end each text with </s>; of ALBERT, which lowercase texts and put BERT's
+special tokens around them; and of Llama 2 and Mistral, which begin each text with <s> and fall back to bytes for
+unknown characters. A special token spelled in a text is encoded as text.
 """
 import json
 import pathlib
@@ -16,13 +16,13 @@ from tfzoo.errors import DataError, UnknownKind, shown
 from tfzoo.text.added import LARGEST, class_of, content_of, named_tokens, token_of
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
-SENTINELS = 100  # T5's <extra_id_0> ..., unless extra_ids is set; their ids follow the pieces, in descending order
+SENTINELS = 100  # T5's <extra_id_0> ..., unless extra_ids is set; their ids follow the pieces in descending order
 STYLES = {"AlbertTokenizer": {"start": "[CLS]", "end": "[SEP]", "pad": "<pad>", "unk": "<unk>", "mask": "[MASK]"},
           "T5Tokenizer": {"end": "</s>", "pad": "<pad>", "unk": "<unk>"},
           "LlamaTokenizer": {"start": "<s>", "end": "</s>", "unk": "<unk>", "byte": "<0x0A>"}}
 FILES = {"AlbertTokenizer": "spiece.model", "T5Tokenizer": "spiece.model", "LlamaTokenizer": "tokenizer.model"}
 BLANK = "\u2581"
-# Units of ALBERT's cleaning: two-character quotes, runs of whitespace (RE2's \s and \pZ), else single characters.
+# The units of ALBERT's cleaning: two-character quotes, runs of whitespace (RE2's \s and \pZ), or single characters.
 UNITS = re.compile("``|''|[\\t\\n\\f\\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|.", re.DOTALL)
 ROLES = {"AlbertTokenizer": {"cls": "start", "sep": "end", "pad": "pad", "unk": "unk", "mask": "mask"},
          "T5Tokenizer": {"eos": "end", "pad": "pad", "unk": "unk"},
@@ -33,15 +33,15 @@ class SentencePieceTokenizer(Tokenizer):
     """Encode texts with a SentencePiece model.
 
     Args:
-        model: bytes of the model file.
-        config: dict, of tokenizer_config.json: tokenizer_class (default: inferred from the pieces); ALBERT's
-            do_lower_case, keep_accents and clean_text (tfzoo's own key; false leaves normalization to the model, as in
-            keras-nlp); Llama's bos_token, eos_token, unk_token, pad_token (default: the end token), add_bos_token and
-            add_eos_token; T5's extra_ids.
+        model: bytes, the content of the model file.
+        config: dict, the content of tokenizer_config.json. Its keys are tokenizer_class (default: inferred from the
+            pieces); for ALBERT do_lower_case, keep_accents and clean_text (specific to tfzoo; false leaves
+            normalization to the model, as in keras-nlp); for Llama bos_token, eos_token, unk_token, pad_token (default:
+            the end token), add_bos_token and add_eos_token; for T5 extra_ids.
 
     Raises:
-        DataError: not a SentencePiece model, special tokens of T5, ALBERT or Llama missing, add_prefix_space false in
-            Llama's settings, or a wrong extra_ids.
+        DataError: if `model` is not a SentencePiece model or lacks the special tokens of T5, ALBERT and Llama, or if
+            Llama's add_prefix_space is false or extra_ids is invalid.
     """
 
     kind = "sentencepiece"
@@ -54,7 +54,7 @@ class SentencePieceTokenizer(Tokenizer):
             count = self._package.vocab_size()
             self.pieces = [self._package.id_to_piece(number) for number in range(count)]
         except (RuntimeError, TypeError, ValueError) as error:  # ValueError: a piece is not UTF-8
-            raise DataError(f"this is not a SentencePiece model ({str(error)[:80]}): get it again") from None
+            raise DataError(f"not a SentencePiece model ({str(error)[:80]}): download it again") from None
         self.model, config = model, dict(config)
         ids = {piece: number for number, piece in enumerate(self.pieces)}
         self.style, special = _style(ids, config)
@@ -63,7 +63,8 @@ class SentencePieceTokenizer(Tokenizer):
         self.adds = True, True
         if self.style == "LlamaTokenizer":
             if config.get("add_prefix_space") is False:
-                raise DataError("tokenizer_config.json: add_prefix_space is false: provide tokenizer.json too")
+                raise DataError("tokenizer_config.json: add_prefix_space must not be false without a tokenizer.json: "
+                                "provide tokenizer.json too")
             self.pad_id = ids.get(token_of(config, "pad"), self.end_id)
             self.adds = bool(config.get("add_bos_token", True)), bool(config.get("add_eos_token", False))
         self.clean = self.style == "AlbertTokenizer" and config.get("clean_text", True) is not False
@@ -71,7 +72,8 @@ class SentencePieceTokenizer(Tokenizer):
         self.keep_accents = not self.clean or bool(config.get("keep_accents", False))
         self.sentinels = config.get("extra_ids", SENTINELS) if self.style == "T5Tokenizer" else 0
         if type(self.sentinels) is not int or not 0 <= self.sentinels <= LARGEST:
-            raise DataError(f"tokenizer_config.json: extra_ids is {shown(self.sentinels)}: allowed are whole numbers")
+            raise DataError("tokenizer_config.json: extra_ids must be a non-negative integer, got "
+                            f"{shown(self.sentinels)}")
         self.vocab_size = count + self.sentinels
         self.special_ids = tuple(sorted({*(ids[token] for token in special.values()), self.pad_id,
                                          *range(count, self.vocab_size)}))
@@ -91,12 +93,12 @@ class SentencePieceTokenizer(Tokenizer):
         return self.around[0] if self.style == "LlamaTokenizer" else super().opening
 
     def _cleaned(self, texts):
-        # Valid UTF-8; for ALBERT cleaned as its code does: whitespace joined, quotes, accents and case normalized.
+        # Return valid UTF-8; for ALBERT, normalize whitespace, quotes, accents and case as its code does.
         texts = tf.strings.unicode_transcode(as_strings(texts), "UTF-8", "UTF-8", errors="replace")
         if not self.clean:
             return texts
         texts = tf.strings.regex_replace(tf.strings.regex_replace(texts, "``|''", '"'), r"[\pZ\s]+", " ")
-        # TensorFlow's `lower` stops at NUL; like NUL, U+E000 is in no vocabulary.
+        # TensorFlow's `lower` stops at NUL. Like NUL, U+E000 is not in any vocabulary.
         texts = tf.strings.regex_replace(texts, r"\x00", "\ue000")
         if not self.keep_accents:
             texts = tf.strings.regex_replace(tf_text.normalize_utf8(texts, "NFKD"), r"\p{Mn}|\p{Me}|\p{Mc}", "")
@@ -116,7 +118,7 @@ class SentencePieceTokenizer(Tokenizer):
             texts, cleaned.numpy().tolist(), *(part.to_list() for part in found))]
 
     def _places(self, text, cleaned, ids, starts, limits):
-        # Clean each unit of the text on its own to learn how many cleaned bytes it becomes, then map bytes back to it.
+        # Clean each unit of the text separately to count its cleaned bytes, then map cleaned bytes back to units.
         parts = UNITS.findall(text) if self.clean else list(text)
         unique = list(dict.fromkeys(parts))
         sizes = dict(zip(unique, map(len, self._cleaned(unique).numpy())))
@@ -125,7 +127,7 @@ class SentencePieceTokenizer(Tokenizer):
         ends, places = np.repeat(ends, sizes).tolist(), []
         after = None, None
         for token, start, limit in reversed(list(zip(ids, starts, limits))):
-            # SentencePiece assigns a character shared by tokens (bytes, parts of a ligature) to the last of them.
+            # SentencePiece assigns a character that tokens share (bytes, parts of a ligature) to the last of them.
             without_letter = start == limit or self.pieces[token][0] == BLANK and not cleaned[start:limit].strip()
             if without_letter and limit == after[0] and self.pieces[token] != BLANK:
                 limit = after[1]
@@ -140,7 +142,7 @@ class SentencePieceTokenizer(Tokenizer):
                 *([self.sentinels] if self.sentinels not in (0, SENTINELS) else [])]
 
     def save(self, folder):
-        """Write the model and tokenizer_config.json to an existing folder; Hugging Face reads them too."""
+        """Write the model and tokenizer_config.json, which transformers can also read, to an existing folder."""
         folder, config = pathlib.Path(folder), {"tokenizer_class": self.style}
         (folder / FILES[self.style]).write_bytes(self.model)
         if self.style == "AlbertTokenizer":
@@ -155,8 +157,8 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _style(ids, config):
-    # The style is the class in the settings, else the first whose special tokens the vocabulary has.
-    roles = {name: role for role, name in ROLES["LlamaTokenizer"].items()}  # whose tokens the settings may rename
+    # The style is the class in the settings, or else the first one whose special tokens are all in the vocabulary.
+    roles = {name: role for role, name in ROLES["LlamaTokenizer"].items()}  # the settings may rename Llama's tokens
     allowed = {style: {name: style == "LlamaTokenizer" and token_of(config, roles.get(name)) or token
                        for name, token in special.items()} for style, special in STYLES.items()}
     named = class_of(config)
@@ -164,20 +166,20 @@ def _style(ids, config):
     for style, special in allowed.items():
         if ids.keys() >= set(special.values()):
             return style, {name: token for name, token in special.items() if name != "byte"}
-    raise DataError("the SentencePiece model lacks special tokens: allowed are " + ", or ".join(
-        f"{style}'s {' '.join(special.values())}" for style, special in allowed.items()) + "; get it again")
+    raise DataError("the SentencePiece model lacks special tokens: expected " + ", or ".join(
+        f"{style}'s {' '.join(special.values())}" for style, special in allowed.items()) + "; download it again")
 
 
 def check_added(tokenizer, added, settings):
-    """Check that a folder adds no tokens beyond the special tokens of its SentencePieceTokenizer.
+    """Check that a folder adds no tokens other than the special tokens of its SentencePieceTokenizer.
 
     Args:
         tokenizer: SentencePieceTokenizer.
-        added: list of (id, dict of an added token).
+        added: list of (int, dict), the id and the description of each added token.
         settings: dict, see `tfzoo.text.added.settings_of`.
 
     Raises:
-        UnknownKind: another token is added, or one has another id or role.
+        UnknownKind: if the folder adds another token, or changes the id or role of a special token.
     """
     count = len(tokenizer.pieces)
     ids = {tokenizer.pieces[number]: number for number in tokenizer.special_ids if number < count}

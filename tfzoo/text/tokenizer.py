@@ -1,4 +1,4 @@
-"""What all tokenizers share: special tokens around texts, truncation, padding, and pre-split sentences."""
+"""The base of all tokenizers: special tokens around texts, truncation, padding and pre-split sentences."""
 import hashlib
 import json
 import typing
@@ -13,7 +13,7 @@ LEARNED = "learned.json"  # lists the files that `save_whole` wrote to its folde
 
 
 def learned_in(folder):
-    """Return the names of the files that `Tokenizer.save_whole` wrote to a folder; None if it wrote none."""
+    """Return the names of the files that `Tokenizer.save_whole` wrote to a folder, or None if it wrote none."""
     try:
         names = json.loads((folder / LEARNED).read_text(encoding="utf-8"))["files"]
         return names if isinstance(names, list) else None
@@ -22,21 +22,22 @@ def learned_in(folder):
 
 
 def list_of(texts, name="texts", items="strings"):
-    """Return the items of a list, tuple, iterator, series, or array or eager tensor of one axis, as a list.
+    """Convert an ordered container of texts to a list.
 
     Args:
-        texts: as above.
-        name: str, what the error calls `texts`.
-        items: str, what the error calls its items.
+        texts: list, tuple, iterator, series, or one-dimensional array or eager tensor.
+        name: str, the name of `texts` in the error message.
+        items: str, the name of its items in the error message.
 
     Raises:
-        ConfigError: a single text, an unordered container (dict, set), another number of axes, or not iterable.
+        ConfigError: if `texts` is a single text, an unordered container (dict, set), not one-dimensional or not
+            iterable.
     """
     axes = texts.shape.rank if tf.is_tensor(texts) else getattr(texts, "ndim", 1)
     if isinstance(texts, (str, bytes, bytearray, dict, set, frozenset)) or axes != 1 or not hasattr(texts, "__iter__"):
-        one = "one string" if isinstance(texts, (str, bytes)) else f"{type(texts).__name__} of {axes} axes" \
+        one = "a single string" if isinstance(texts, (str, bytes)) else f"{type(texts).__name__} with {axes} axes" \
             if axes != 1 else shown(texts)
-        raise ConfigError(f"{name} is {one}: allowed is a list of {items}")
+        raise ConfigError(f"{name} must be a list of {items}, got {one}")
     return texts.numpy().tolist() if tf.is_tensor(texts) else list(texts)
 
 
@@ -44,12 +45,12 @@ def _checked(texts, name):
     texts = list_of(texts, name)
     for number, text in enumerate(texts):
         if not isinstance(text, (str, bytes)):
-            raise ConfigError(f"{name}[{number}] is {shown(text)}, not a string: allowed is a list of strings")
+            raise ConfigError(f"{name}[{number}] must be a string, got {shown(text)}")
     return texts
 
 
 def as_strings(texts, name="texts"):
-    """Convert a list of str or bytes, or a string tensor, to tf.string [B]; a lone surrogate becomes "?"."""
+    """Convert a list of str or bytes, or a string tensor, to tf.string [B], replacing lone surrogates by "?"."""
     if tf.is_tensor(texts) and texts.dtype == tf.string and texts.shape.rank in (1, None):
         return texts
     texts = [text.encode("utf-8", "replace") if isinstance(text, str) else text for text in _checked(texts, name)]
@@ -57,26 +58,26 @@ def as_strings(texts, name="texts"):
 
 
 def as_texts(texts, name="texts"):
-    """Convert the texts that `encode` accepts to a list of str; invalid UTF-8 becomes U+FFFD, a lone surrogate "?"."""
+    """Convert texts to a list of str, replacing invalid UTF-8 by U+FFFD and lone surrogates by "?"."""
     return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text.encode("utf-8", "replace").decode()
             for text in _checked(texts, name)]
 
 
 def encode_outside(texts, encode):
-    """Encode with a tokenizer that works outside graphs only.
+    """Encode texts with a tokenizer that only works outside graphs.
 
     Args:
         texts: see `Tokenizer.encode`.
-        encode: callable of list of str -> list of encodings of the `tokenizers` package.
+        encode: callable that maps a list of str to a list of encodings of the `tokenizers` package.
 
     Returns:
         RaggedTensor int32 [B, None].
 
     Raises:
-        ConfigError: called inside a graph.
+        ConfigError: if called inside a graph.
     """
     if tf.is_tensor(texts) and not tf.executing_eagerly():
-        raise ConfigError("this tokenizer cannot encode inside a graph: encode outside it, or use WordPiece, "
+        raise ConfigError("this tokenizer cannot encode inside a graph: encode outside the graph, or use WordPiece, "
                           "SentencePiece or bytes")
     rows = [np.asarray(encoding.ids, np.int32) for encoding in encode(as_texts(texts))]
     return tf.RaggedTensor.from_row_lengths(np.concatenate([np.zeros(0, np.int32), *rows]),
@@ -84,15 +85,15 @@ def encode_outside(texts, encode):
 
 
 def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
-    """Return how many tokens of each text of a pair to keep: truncation to `room` tokens, longest first.
+    """Return the number of tokens to keep of each text of a pair, truncating the longer text first.
 
     Args:
         one, two: integers (NumPy or tensors), the lengths in tokens.
-        room: int, tokens.
-        where, minimum: the functions for these types, NumPy's or TensorFlow's.
+        room: int, the number of tokens to keep in total.
+        where, minimum: `where` and `minimum` of NumPy or TensorFlow, matching the type of `one` and `two`.
 
     Returns:
-        Two integers of the arguments' type.
+        Two integers of the same type as `one` and `two`.
     """
     short = minimum(minimum(one, two), room // 2)
     return (where(one <= two, minimum(one, short), minimum(one, room - short)),
@@ -108,19 +109,19 @@ def _first_of(part, lengths, keep):
 
 
 def _dense(rows, fill):
-    # At least one column, even if no row has a token or there is no row.
+    # Keep at least one column even if all rows are empty or there are no rows.
     dense = rows.to_tensor(fill)
     return tf.pad(dense, [[0, 0], [0, tf.maximum(1 - tf.shape(dense)[1], 0)]], constant_values=fill)
 
 
 class EncodedWords(typing.NamedTuple):
-    """Hold the tokens of B sentences split into words, concatenated: T tokens and W words in total.
+    """Hold the concatenated tokens of B pre-split sentences, T tokens and W words in total.
 
     Attributes:
         token_ids: int32 [T], without special tokens.
-        word_ids: int32 [T], the index of each token's word in its sentence.
-        starts, ends: int64 [B], where the tokens of each sentence start and end.
-        first: int32 [W], the index in its sentence of each word's first token; -1 for a word without tokens.
+        word_ids: int32 [T], the index of each token's word within its sentence.
+        starts, ends: int64 [B], the start and end of each sentence in `token_ids`.
+        first: int32 [W], the index of each word's first token within its sentence; -1 for a word without tokens.
     """
 
     token_ids: np.ndarray
@@ -131,41 +132,41 @@ class EncodedWords(typing.NamedTuple):
 
 
 class Tokenizer:
-    """Turn texts into ids of a vocabulary.
+    """Convert texts to token ids and back.
 
     Attributes:
-        kind: str.
+        kind: str, the kind of tokenizer, such as "wordpiece".
         vocab_size: int, V.
-        pad_id, unk_id, start_id, end_id, mask_id: int, or None if there is no such token.
-        special_ids: tuple of int.
-        starts_word: bool [V], whether each token begins a word; None if the vocabulary does not mark it.
-        lossless: bool, the tokens of a text spell all of its bytes.
-        in_graph: bool, `encode` works inside a graph.
+        pad_id, unk_id, start_id, end_id, mask_id: int, or None if the tokenizer has no such token.
+        special_ids: tuple of int, the ids of all special tokens.
+        starts_word: bool [V], whether each token begins a word; None if the vocabulary does not mark word starts.
+        lossless: bool, whether all bytes of a text can be restored from its tokens.
+        in_graph: bool, whether `encode` works inside a graph.
         ends_between: int, the number of end tokens between the texts of a pair.
-        word_prefix: str, put before each word of a pre-split sentence: a space if the vocabulary has separate tokens
-            for words after a space.
+        word_prefix: str, the prefix of each word of a pre-split sentence: a space if the vocabulary has separate tokens
+            for words that follow a space.
     """
 
     lossless, in_graph, ends_between, word_prefix = False, True, 1, ""
 
     @property
     def around(self):
-        """Return three lists of ids: before the first text, between the two of a pair, and after the last."""
+        """Return three lists of ids: before the first text, between the texts of a pair, and after the last text."""
         before, after = ([] if token is None else [token] for token in (self.start_id, self.end_id))
         return before, after * self.ends_between, after
 
     @property
     def opening(self):
-        """Return the ids before a prompt that is continued, by default the end of the previous text in training."""
+        """Return the ids to put before a prompt: by default the end token, which ends the previous training text."""
         return [self.end_id]
 
     @property
     def separator(self):
-        """Return the ids between two documents for a causal language model: an end token and the next's opening."""
+        """Return the ids between two documents of a causal language model: an end token and the next opening."""
         return self.opening if self.opening[:1] == [self.end_id] else [self.end_id, *self.opening]
 
     def beginning(self, ids=()):
-        """Return a prompt of `ids` to continue, list of int, opened the way a document in mid-stream is."""
+        """Return the prompt `ids` with the opening that documents have in training: list of int."""
         return [*self.opening, *ids] or [self.end_id]
 
     def encode(self, texts):
@@ -177,14 +178,15 @@ class Tokenizer:
         Returns:
             RaggedTensor int32 [B, None].
         """
-        raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer of tfzoo.text.load_tokenizer")
+        raise ConfigError(f"{type(self).__name__} cannot encode: use a tokenizer from tfzoo.text.load_tokenizer")
 
     def decode(self, ids):
         """Decode rows of ids to texts.
 
-        Special tokens and ids outside the vocabulary are skipped. Spaces are kept as the tokens spell them, also before
-        punctuation (clean_up_tokenization_spaces=False in transformers). SentencePiece's leading space is dropped, and
-        a leading ##s stays ##s; use `continuation` for text that follows other text. Invalid UTF-8 becomes U+FFFD.
+        Special tokens and ids outside the vocabulary are skipped. Spaces are not cleaned up, not even before
+        punctuation (as with clean_up_tokenization_spaces=False in transformers). SentencePiece's leading space is
+        dropped, and a leading ##s stays ##s; use `continuation` for text that follows other text. Invalid UTF-8 becomes
+        U+FFFD.
 
         Args:
             ids: B rows of ids: lists, arrays, or a dense or ragged tensor.
@@ -193,34 +195,40 @@ class Tokenizer:
             List of B str.
 
         Raises:
-            ConfigError: a single row, or a value that is not an id.
+            ConfigError: if `ids` is a single row or contains a value that is not an id.
         """
         if isinstance(ids, (str, bytes, dict)) or not (tf.is_tensor(ids) or hasattr(ids, "__iter__")):
-            raise ConfigError(f"ids is {shown(ids)}: allowed are rows of ids")
+            raise ConfigError(f"ids must be rows of ids, got {shown(ids)}")
         rows, special = [np.asarray(row) for row in ids], set(self.special_ids)
         for number, row in enumerate(rows):
             if row.ndim != 1 or row.size and (row.dtype.kind not in "iu" or row.min() < 0):
-                raise ConfigError(f"ids[{number}] is {shown(row.tolist())}: allowed is a row of ids from 0")
+                raise ConfigError(f"ids[{number}] must be a row of non-negative integers, got {shown(row.tolist())}")
         return [self._text_of([token for token in row.tolist() if token not in special and token < self.vocab_size])
                 for row in rows]
 
     def continuation(self, before, ids):
-        """Return the text that `ids` add after the ids `before` them: str, including a space between the two, if any.
+        """Return the text that `ids` add to the text of the preceding ids.
 
-        The last character may be U+FFFD while some of its bytes are missing.
+        Args:
+            before: list of int, the preceding ids.
+            ids: list of int.
+
+        Returns:
+            str, starting with a space if one separates the two texts. The last character is U+FFFD as long as some of
+            its bytes are missing.
         """
         start, whole = self.decode([before, [*before, *ids]])
         return whole[len(start):]
 
     @tf.autograph.experimental.do_not_convert  # autograph would rewrite errors
     def word_pieces(self, words):
-        """Encode words as in a pre-split sentence; runs in a graph if `encode` does.
+        """Encode the words of a pre-split sentence; works inside a graph if `encode` does.
 
         Args:
             words: list of str or bytes, or tf.string [W].
 
         Returns:
-            RaggedTensor int32 [W, None]. A word may have no token: control characters, a space, an empty word.
+            RaggedTensor int32 [W, None]. Some words have no tokens: control characters, spaces and empty words.
         """
         if self.word_prefix:
             words = as_strings(words)
@@ -229,12 +237,12 @@ class Tokenizer:
         return self.encode(words)
 
     def encode_words(self, sentences):
-        """Encode sentences split into words, as transformers' fast tokenizers do with is_split_into_words.
+        """Encode pre-split sentences as transformers' fast tokenizers do with is_split_into_words.
 
-        Each word is encoded on its own. GPT-2's and RoBERTa's tokenizers, for which transformers demands
-        add_prefix_space, put a space before each word, including the first, and so does the byte tokenizer. Tokenizers
-        with other byte-level splitting (Llama 3's, Qwen2's) put none, as in transformers. A special token spelled as a
-        word is encoded as text.
+        Each word is encoded separately. The tokenizers of GPT-2 and RoBERTa, for which transformers requires
+        add_prefix_space, and the byte tokenizer put a space before every word, including the first. Other byte-level
+        tokenizers (those of Llama 3 and Qwen2) add no space, as in transformers. A word that spells a special token is
+        encoded as text.
 
         Args:
             sentences: sequence of B sequences of str or bytes.
@@ -243,15 +251,15 @@ class Tokenizer:
             EncodedWords, without special tokens.
 
         Raises:
-            ConfigError: a sentence that is a single string.
+            ConfigError: if a sentence is a single string.
         """
-        sentences = list_of(sentences, "sentences", "words for each")
+        sentences = list_of(sentences, "sentences", "lists of words")
         sentences = [list_of(words, "a sentence", "words") for words in sentences]
         words = as_texts([word for words in sentences for word in words], "words")
         known = {word: number for number, word in enumerate(dict.fromkeys(words))}
         pieces = self.word_pieces(list(known))
         numbers, splits = np.array([known[word] for word in words], np.int64), pieces.row_splits.numpy()
-        sizes = np.diff(splits)[numbers]  # tokens of each word
+        sizes = np.diff(splits)[numbers]  # the number of tokens of each word
         edges = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         counts = np.array([len(words) for words in sentences], np.int64)
         last = np.cumsum(counts)
@@ -263,40 +271,45 @@ class Tokenizer:
                             first=np.where(sizes > 0, edges[:-1] - np.repeat(starts, counts), -1).astype(np.int32))
 
     def offsets(self, texts):
-        """Return the span of each token of `encode` in its text.
+        """Return the character span of each token that `encode` produces.
 
         Args:
             texts: list of B str or bytes.
 
         Returns:
-            List of B lists of (int, int): the first character of each token and the one after its last, in the original
-            text with invalid UTF-8 replaced. Tokens that share a character (bytes, parts of a ligature) each span all
-            of it; the space before a word may belong to its token.
+            List of B lists of (int, int): the start and end (exclusive) of each token in the original text, in which
+            invalid UTF-8 is replaced. Tokens that share a character (bytes, parts of a ligature) each span the whole
+            character. The space before a word may belong to the word's token.
         """
-        raise ConfigError(f"{type(self).__name__} has no offsets: use a tokenizer of tfzoo.text.load_tokenizer")
+        raise ConfigError(f"{type(self).__name__} has no offsets: use a tokenizer from tfzoo.text.load_tokenizer")
 
     def __call__(self, texts, pairs=None, max_length=None):
-        """Make model inputs: [start] text [end] (pair [end]), truncated longest first, padded to the longest row.
+        """Create model inputs: [start] text [end] (pair [end]), padded to the longest row.
 
         Args:
             texts: list (tuple, iterator, array, series) of str or bytes, or tf.string [B].
-            pairs: likewise, or None.
-            max_length: int, tokens, including special ones; None does not truncate.
+            pairs: the second texts, of the same types as `texts`, or None.
+            max_length: int, the maximum number of tokens of a row, including special tokens, to which the longer text
+                of a pair is truncated first; None does not truncate.
 
         Returns:
             dict of int32 [B, T]: token_ids, padding_mask, segment_ids.
 
         Raises:
-            ConfigError: a single string, an item that is not a string, a number of pairs other than that of texts, or a
-                max_length without room beside the special tokens.
+            ConfigError: if `texts` is a single string or contains anything but strings, the numbers of texts and pairs
+                differ, or max_length leaves no room for a token of the text.
         """
         parts = [self.encode(part) for part in ((texts,) if pairs is None else (texts, pairs))]
         if tf.executing_eagerly() and int(parts[0].nrows()) != int(parts[-1].nrows()):
-            raise ConfigError(f"{parts[0].nrows()} texts and {parts[-1].nrows()} pairs: allowed is one pair per text")
+            raise ConfigError(f"{parts[0].nrows()} texts and {parts[-1].nrows()} pairs: expected one pair per text")
         return self.join(parts, max_length)
 
     def join(self, parts, max_length=None):
-        """Make model inputs from one or two results of `encode`; returns and raises as `__call__`."""
+        """Create model inputs from one or two results of `encode`; see `__call__`.
+
+        Raises:
+            ConfigError: if max_length leaves no room for a token of the text.
+        """
         room = None if max_length is None else self.room(max_length, len(parts))
         if room is not None:
             parts = self._cut(parts, room)
@@ -314,7 +327,18 @@ class Tokenizer:
                 "segment_ids": _dense(segments, 0)}
 
     def join_row(self, parts, max_length):
-        """Return (token ids, segment ids), lists of int, for the ids of one or two texts: an unpadded row of `join`."""
+        """Create a single, unpadded row of model inputs.
+
+        Args:
+            parts: list of the ids of one or two texts, sequences of int.
+            max_length: see `__call__`.
+
+        Returns:
+            (token ids, segment ids), lists of int.
+
+        Raises:
+            ConfigError: if max_length leaves no room for a token of the text.
+        """
         room = self.room(max_length, len(parts))
         keep = [room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), room=room)
         before, between, after = self.around
@@ -327,11 +351,19 @@ class Tokenizer:
         return tokens, segments
 
     def room(self, max_length, parts):
-        """Return how many tokens of `parts` texts fit in max_length beside the special ones; ConfigError if none do."""
+        """Return the number of tokens that fit into a row in addition to the special tokens.
+
+        Args:
+            max_length: int, the number of tokens of a row.
+            parts: int, the number of texts in a row, 1 or 2.
+
+        Raises:
+            ConfigError: if there is no room for a token.
+        """
         before, between, after = self.around
         beside = len(before) + (parts - 1) * len(between) + len(after)
         if max_length <= beside:
-            raise ConfigError(f"max_length is {max_length}: allowed is {beside + 1} or more, including special tokens")
+            raise ConfigError(f"max_length must be at least {beside + 1}, including special tokens, got {max_length}")
         return max_length - beside
 
     def _cut(self, parts, room):
@@ -345,11 +377,11 @@ class Tokenizer:
         """Write the tokenizer's files to a folder atomically; see `save`.
 
         Args:
-            folder: path; a folder that `save_whole` wrote before is replaced.
+            folder: path; a folder that an earlier `save_whole` wrote is replaced.
 
         Raises:
-            ConfigError: the folder holds something else.
-            OSError: it cannot be written.
+            ConfigError: if the folder contains anything else.
+            OSError: if the folder cannot be written.
         """
         folder, ours = folders.target_folder(folder, learned_in)
         with folders.new_folder(folder, ours) as temporary:
@@ -359,9 +391,9 @@ class Tokenizer:
 
     @property
     def fingerprint(self):
-        """Return the SHA-256 of all that determines the ids, as hex."""
+        """Return the SHA-256 of everything that determines the ids, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.identity()).encode()).hexdigest()
 
     def identity(self):
-        """Return all that determines the ids, as values that JSON can hold."""
+        """Return everything that determines the ids, as JSON-serializable values."""
         return [self.kind]

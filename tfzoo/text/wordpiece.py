@@ -1,7 +1,8 @@
 """WordPiece with BERT's basic tokenization (Devlin et al. 2018, arXiv:1810.04805), inside a TensorFlow graph.
 
-BERT's cleaning, lower-casing, accent stripping and splitting act on one code point at a time, so a table over all code
-points, built with the normalizer of the `tokenizers` package, replaces them; tf-text does longest-match-first.
+BERT's cleaning, lowercasing, accent stripping and splitting act on one code point at a time, so they are implemented as
+a lookup table over all code points, built with the normalizer of the `tokenizers` package. tf-text performs the greedy
+longest-match-first segmentation.
 """
 import functools
 import json
@@ -16,17 +17,20 @@ from tfzoo.errors import DataError
 from tfzoo.text.added import LONGEST_WORD
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
-NONE, OWN = -1, -2  # in a row of replacements: filler, and the code point itself
+NONE, OWN = -1, -2  # in a row of replacements: padding, and the code point itself
 KEEP, DELETE, BLANK, ALONE = [OWN], [], [ord(" ")], [ord(" "), OWN, ord(" ")]
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# All code points but surrogates, the unassigned ones of planes 4 to 14, and the private planes 15 and 16, which behave
-# as their first one does.
+# All code points except surrogates, the unassigned ones of planes 4 to 14, and the private-use planes 15 and 16, which
+# are represented by their first code point.
 POINTS = [point for point in (*range(0x40000), *range(0xE0000, 0xE1000), 0xF0000) if not 0xD800 <= point < 0xE000]
 
 
 @functools.lru_cache(maxsize=1)
 def punctuation():
-    """Return the characters at which BERT splits, frozenset, by `tokenizers` (its Unicode is older than Python's)."""
+    """Return the characters that BERT treats as punctuation: frozenset of str.
+
+    They are determined with `tokenizers`, whose Unicode version is older than Python's.
+    """
     from tokenizers.pre_tokenizers import BertPreTokenizer
     splitter = BertPreTokenizer()
     candidates = (chr(point) for point in POINTS if 33 <= point < 127 or unicodedata.category(chr(point))[0] in "PSM")
@@ -38,10 +42,11 @@ def code_point_table(lowercase):
     """Return the replacement of each code point in BERT's basic tokenization.
 
     Args:
-        lowercase: bool, lower-case and strip accents.
+        lowercase: bool, whether to lowercase and strip accents.
 
     Returns:
-        (int16 [1114112], the row of each code point; int32 [rows, width], code points, OWN or NONE).
+        (int16 [1114112], the row of each code point in the second array; int32 [rows, width], the replacements: code
+        points, OWN or NONE).
     """
     from tokenizers import normalizers
     normalizer, marks = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase), punctuation()
@@ -69,11 +74,11 @@ class WordPieceTokenizer(Tokenizer):
     """Encode texts with a WordPiece vocabulary.
 
     Args:
-        vocabulary: list of V str, the token of each id, including [PAD] [UNK] [CLS] [SEP] [MASK].
-        lowercase: bool, lower-case and strip accents.
+        vocabulary: list of V str, the token of each id, including [PAD], [UNK], [CLS], [SEP] and [MASK].
+        lowercase: bool, whether to lowercase and strip accents.
 
     Raises:
-        DataError: a duplicate token, a missing special token, or a vocabulary that tf-text cannot read.
+        DataError: if a token is duplicated, a special token is missing, or tf-text cannot read the vocabulary.
     """
 
     kind = "wordpiece"
@@ -83,10 +88,10 @@ class WordPieceTokenizer(Tokenizer):
         ids = {token: number for number, token in enumerate(self.vocabulary)}
         if len(ids) != len(self.vocabulary):
             twice = next(token for number, token in enumerate(self.vocabulary) if ids[token] != number)
-            raise DataError(f"the vocabulary has {twice!r} twice: allowed is each token once")
+            raise DataError(f"the vocabulary contains {twice!r} twice: tokens must be unique")
         missing = [token for token in SPECIALS if token not in ids]
         if missing:
-            raise DataError(f"the vocabulary has no {', '.join(missing)}: needed are {' '.join(SPECIALS)}")
+            raise DataError(f"the vocabulary has no {', '.join(missing)}: it must contain {' '.join(SPECIALS)}")
         self.vocab_size = len(ids)
         self.pad_id, self.unk_id, self.start_id, self.end_id, self.mask_id = (ids[token] for token in SPECIALS)
         self.special_ids = tuple(ids[token] for token in SPECIALS)
@@ -98,7 +103,8 @@ class WordPieceTokenizer(Tokenizer):
                 self.vocabulary, token_out_type=tf.int32, unknown_token="[UNK]", no_pretokenization=True,
                 max_bytes_per_word=LONGEST_WORD * 4)
         except RuntimeError as error:
-            raise DataError(f"the vocabulary is damaged ({' '.join(str(error).split())[:120]}): get it again") from None
+            raise DataError(f"the vocabulary is damaged ({' '.join(str(error).split())[:120]}): download it again"
+                            ) from None
 
     def _words(self, texts):
         points = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
@@ -120,7 +126,7 @@ class WordPieceTokenizer(Tokenizer):
 
     @functools.cached_property
     def _backend(self):
-        # The same WordPiece in the `tokenizers` package, which returns offsets.
+        # The same tokenizer in the `tokenizers` package, which returns offsets.
         from tokenizers import Tokenizer as Backend
         from tokenizers import models, normalizers, pre_tokenizers
         ids = {token: number for number, token in enumerate(self.vocabulary)}
@@ -136,7 +142,7 @@ class WordPieceTokenizer(Tokenizer):
         return [self.kind, self.lowercase, self.vocabulary]
 
     def save(self, folder):
-        """Write vocab.txt and tokenizer_config.json to an existing folder; Hugging Face reads them too."""
+        """Write vocab.txt and tokenizer_config.json, which transformers can also read, to an existing folder."""
         folder = pathlib.Path(folder)
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in self.vocabulary), encoding="utf-8")
         config = {"tokenizer_class": "BertTokenizer", "do_lower_case": self.lowercase}

@@ -1,8 +1,8 @@
 """Split raw text into words as BERT's basic tokenizer does (Devlin et al. 2018, arXiv:1810.04805), with offsets.
 
-Unlike a tokenizer's, the words are slices of the raw text, neither lower-cased nor normalized. Whitespace separates
-them; each punctuation mark and each Chinese character is a word; characters that BERT deletes (control and format
-characters, U+FFFD) are part of a word only inside it. Offsets are in code points.
+Unlike the words of a tokenizer, these are slices of the raw text, neither lowercased nor normalized. Words are
+separated by whitespace; each punctuation mark and each Chinese character is a word. Characters that BERT deletes
+(control and format characters, U+FFFD) belong to a word only if they are inside it. Offsets are in code points.
 """
 import functools
 import typing
@@ -18,11 +18,11 @@ _KEEP, _ALONE, _BLANK, _DELETE = range(4)
 
 
 class SplitWords(typing.NamedTuple):
-    """Hold the words of B texts, as lists of B lists or RaggedTensors [B, None].
+    """Hold the words of B texts, as lists of B lists or as RaggedTensors [B, None].
 
     Attributes:
-        words: str (tf.string).
-        starts, ends: int (int32), the first code point of each word and the one after its last.
+        words: str (tf.string), the words.
+        starts, ends: int (int32), the start and end (exclusive) of each word, in code points.
     """
 
     words: typing.Any
@@ -32,11 +32,11 @@ class SplitWords(typing.NamedTuple):
 
 @functools.cache
 def _kinds():
-    # The class of each code point for BERT without lower-casing, see _KINDS.
+    # The class of each code point (see _KINDS) for BERT without lowercasing.
     rows, replacements = code_point_table(lowercase=False)
     kinds = [_KINDS[tuple(int(part) for part in row if part != -1)] for row in replacements]
     kinds = np.array(kinds, np.uint8)[rows]
-    kinds[ord(" ")] = _BLANK  # the table keeps it, as it separates words with spaces
+    kinds[ord(" ")] = _BLANK  # the table keeps spaces, as it uses them to separate words
     return kinds
 
 
@@ -44,7 +44,7 @@ def split_words(texts):
     """Split texts into words.
 
     Args:
-        texts: list of B str or bytes; invalid UTF-8 becomes U+FFFD.
+        texts: list of B str or bytes, in which invalid UTF-8 is replaced by U+FFFD.
 
     Returns:
         SplitWords of lists.
@@ -61,7 +61,7 @@ def split_words(texts):
     kind = _kinds()[points]
     kept = kind != _DELETE
     kind, text, place = kind[kept], text[kept], place[kept]
-    goes_on = np.zeros(len(kind) + 1, bool)  # whether each continues the word of the previous one
+    goes_on = np.zeros(len(kind) + 1, bool)  # whether each character continues the word of the previous one
     goes_on[1:-1] = (kind[1:] == _KEEP) & (kind[:-1] == _KEEP) & (text[1:] == text[:-1])
     letters = kind <= _ALONE
     first, last = letters & ~goes_on[:-1], letters & ~goes_on[1:]
@@ -73,7 +73,7 @@ def split_words(texts):
 
 
 def split_words_in_graph(texts):
-    """Split texts into words with TensorFlow ops; same result as `split_words`.
+    """Split texts into words with TensorFlow ops, with the same result as `split_words`.
 
     Args:
         texts: tf.string [B], or a list of str or bytes.
