@@ -229,12 +229,12 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(small, cache, tmp_path, 
     assert "set TFZOO_CACHE" in (tmp_path / "answer").read_text()
     assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
     monkeypatch.setenv("TFZOO_CACHE", str(tmp_path / "a.txt"))
-    with pytest.raises(OSError, match="set TFZOO_CACHE to a folder that can be written"):
+    with pytest.raises(OSError, match="set TFZOO_CACHE to a writable folder with enough space"):
         open_corpus(small, Letters())
 
 
 def test_a_file_that_changes_while_it_is_encoded_makes_no_corpus(small, cache):
-    with pytest.raises(Exception, match="changed while it was read"):
+    with pytest.raises(Exception, match="changed while it was being read"):
         open_corpus(small, Letters(lambda: small.paths[0].write_text("other")))
     assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
 

@@ -67,7 +67,7 @@ def test_a_document_begins_without_being_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("name, content, says", [
     ("a.conll", "a O\nb\n", "line 2: no tag after 'b'"),
-    ("a.conll", "a x O\nb O\n", "line 2: 2 columns, the first word has 3"),
+    ("a.conll", "a x O\nb O\n", "line 2: 2 columns, but the first word has 3"),
     ("a.conll", "a O\nNew York B-LOC\n", "line 2: 3 columns"), ("a.conll", "a O\n O\n", "line 2: no tag after 'O'"),
     ("a.jsonl", '{"tokens": ["a"]}\n', "line 1: tags is not a list of strings"),
     ("a.jsonl", '{"tokens": ["a"], "tags": [3]}\n', "line 1: tags is not a list of strings"),
@@ -89,7 +89,7 @@ def test_bad_sentences_are_skipped_up_to_the_limit(tmp_path):
     assert [message.split(" line ")[1].split(":")[0] for message in told] == ["1", "5", "10"]
     source = open_source(str(tmp_path / "a.conll"), COLUMNS, max_bad_rows=3)
     assert (len(source), source.skipped) == (1, 3)
-    with pytest.raises(DataError, match="line 10: .*; needed are tokens and tags; fix it or raise --max_bad_rows"):
+    with pytest.raises(DataError, match="line 10: .*; required: tokens and tags; fix it or raise --max_bad_rows"):
         open_source(str(tmp_path / "a.conll"), COLUMNS, max_bad_rows=2)
 
 
@@ -117,12 +117,12 @@ def test_nothing_is_refused(tmp_path, content):
 def test_other_files_and_places_are_refused(tmp_path):
     for spec in ("a.txt", "a.conllu"):
         (tmp_path / spec).write_text("a O\n")
-        with pytest.raises(ConfigError, match=r"allowed are files ending in \.conll \.jsonl"):
+        with pytest.raises(ConfigError, match=r"the name must end in \.conll \.jsonl, optionally with"):
             open_source(str(tmp_path / spec), COLUMNS)
     with pytest.raises(ConfigError, match="builtin:python has no tokens and tags"):
         open_source("builtin:python", COLUMNS)
     (tmp_path / "a.conll").write_text("a O\n")
-    with pytest.raises(ConfigError, match="allowed are files ending in .jsonl"):
+    with pytest.raises(ConfigError, match=r"the name must end in \.jsonl"):
         open_source(str(tmp_path / "a.conll"))
 
 
@@ -142,7 +142,7 @@ def test_every_scheme_but_io_is_trained_as_iob2(tmp_path, tags):
     assert source[0] == {"tokens": list("abcd"), "tags": ["B-PER", "I-PER", "B-PER", "O"]}
     assert source.labels() == ["O", "B-PER", "I-PER"]
     assert [ids.tolist() for ids in source.label_ids(source.labels())] == [[1, 2, 1, 0]]
-    with pytest.raises(DataError, match="tag 'B-PER' of 2 words .first: sentence 1. is unknown; allowed are O, B-LOC"):
+    with pytest.raises(DataError, match="unknown tag 'B-PER' on 2 words .first: sentence 1.; expected one of O, B-LOC"):
         source.label_ids(["O", "B-LOC", "I-LOC"])
 
 

@@ -40,7 +40,7 @@ def test_labels_are_sorted_by_value_and_unknown_ones_refused(tmp_path):
     source = open_source(write(tmp_path / "a.jsonl", [{"text": "a", "label": 10}, {"text": "b", "label": 9}]))
     assert source.labels() == ["9", "10"]
     assert source.label_ids(["9", "10"]).tolist() == [1, 0]
-    with pytest.raises(DataError, match="label '10'.*number 1.*allowed are 9, 8"):
+    with pytest.raises(DataError, match="unknown label '10' in .*number 1.*expected one of 9, 8"):
         source.label_ids(["9", "8"])
 
 
@@ -116,7 +116,7 @@ def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
     assert sorted(zip(*train.columns.values())) == [("p0", "h0", "no"), ("p1", "h1", "yes"), ("p2", "h2", "no")]
     assert len(open_source("tfds:tiny:1.0.0", split="eval")) == 1
     # A row without a label, -1, is no row of the last class, as ClassLabel.int2str(-1) would have it.
-    with pytest.raises(DataError, match=r"tfds:tiny line \d: no label \(-1\); needed are text and label"):
+    with pytest.raises(DataError, match=r"tfds:tiny line \d: no label \(-1\); required: text and label"):
         read_tfds("tiny", ("text", "label"), ("test",))
     assert len(read_tfds("tiny", ("text", "label"), ("test",), max_bad_rows=1)) == 3
     assert len(read_tfds("tiny", ("text",), ("test",))) == 4

@@ -34,10 +34,10 @@ def parts_of(folder):
 def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, evaluation, others):
     fill(tmp_path, train + evaluation + others)
     assert parts_of(tmp_path) == (sorted(train), sorted(evaluation))
-    lines = [line for line in capsys.readouterr().err.splitlines() if "not read: " in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "ignored files: " in line]
     missing = {f"{name.split('/')[0]}/" if name.startswith(("old", ".git")) else name for name in others}
     assert len(lines) == bool(others)
-    assert not others or set(lines[0].partition("not read: ")[2].split(", ")) == missing
+    assert not others or set(lines[0].partition("ignored files: ")[2].split(", ")) == missing
 
 
 @pytest.mark.parametrize("names, says", [
@@ -45,9 +45,9 @@ def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, 
     (["train-00000-of-00002.txt"], "1 of 2 shards"), (["a-1-of-2.txt", "a-3-of-2.txt"], "2 of 2 shards"),
     (["train-00000-of-00001.txt", "train-00000-of-00002.txt", "train-00001-of-00002.txt"], "the same data twice"),
     (["train.txt", "train-00000-of-00001.txt"], "the same data twice"), (["a.txt", "A.txt"], "the same data twice"),
-    (["train_test_split.txt", "train.txt"], "mentions the splits test and train: rename it"),
+    (["train_test_split.txt", "train.txt"], "mentions the splits test and train: rename the file"),
     (["test/train.txt"], "mentions the splits test and train"),
-    (["test.txt", "dev/b.txt"], r"for training \(there are dev/b.txt, te")])
+    (["test.txt", "dev/b.txt"], r"for training \(only dev/b.txt, te")])
 def test_what_names_leave_open_is_refused(tmp_path, names, says):
     fill(tmp_path, names)
     with pytest.raises(DataError, match=says) as error:

@@ -72,7 +72,7 @@ def test_shares_are_those_of_the_texts_in_memory(tmp_path, monkeypatch, document
     assert sorted(order[:round(0.3 * len(memory))]) == split_rows(len(memory), 0.3, 7)[1].tolist()
     first, _ = source.split(0.3, 7)
     assert first.split(0.5, 1)[0].texts == memory.split(0.3, 7)[0].split(0.5, 1)[0].texts
-    with pytest.raises(ConfigError, match="at least one on each side"):
+    with pytest.raises(ConfigError, match="must leave at least one example for training and one for"):
         source.split(1e-9, 0)
 
 
@@ -90,9 +90,9 @@ def test_a_file_that_changes_is_noticed(tmp_path):
     source = TextFiles([tmp_path / "a.txt"])
     source.verify()
     (tmp_path / "a.txt").write_text("one\n\ntwO")
-    with pytest.raises(DataError, match="changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was being read"):
         source.verify()
-    with pytest.raises(DataError, match="changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was being read"):
         source.fingerprint
     changed = TextFiles([tmp_path / "a.txt"])
     assert changed.fingerprint == Source("x", {"text": ["one", "twO"]}).fingerprint
@@ -103,5 +103,5 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(DataError, match="no examples"):
         TextFiles([tmp_path / "a.txt"])
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(ConfigError, match="allowed are paragraph, line, file"):
+    with pytest.raises(ConfigError, match="choose from paragraph, line, file"):
         TextFiles([tmp_path / "a.txt"], "chapter")

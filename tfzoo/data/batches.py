@@ -1,4 +1,4 @@
-"""A task's batches, each a pure function of the seed and the step."""
+"""Batches of a task's data, each a pure function of the seed and the step."""
 import numpy as np
 
 from tfzoo.data.plan import BatchPlan
@@ -11,38 +11,40 @@ class Batches:
     Attributes:
         batch_size: int, B.
         batches_per_epoch: int.
-        cut: int, the number of texts truncated at max_length.
-        references: what the task's metrics need beside sums and answers, see the task; None if nothing.
-        numbers: int [N] or None, the indices of these texts in the whole data set, see Source.
+        cut: int, the number of texts truncated to max_length.
+        references: additional data for the task's metrics, see the task; None if they only use sums and answers.
+        numbers: int [N], the indices of the examples in the original data set, see Source; None if this is the
+            original.
     """
 
     cut, references, numbers = 0, None, None
 
     def batch(self, step):
-        """Return the batch of a step counted from 0 over all epochs: dict of NumPy arrays [B, ...]."""
+        """Return the batch of a step, which is counted from 0 over all epochs: dict of NumPy arrays [B, ...]."""
         raise NotImplementedError(f"{type(self).__name__} has no batches")
 
     def rows(self, step):
-        """Return the example index of each row, int64 [B]: -1 is padding, windows of one example share its index."""
+        """Return the example index of each row, int64 [B]; -1 is padding, and windows of an example share its index."""
         raise NotImplementedError(f"{type(self).__name__} has no rows")
 
     def examples(self, step):
-        """Return the indices (from 0) of the source's texts in the batch of a step: int64."""
+        """Return the indices (from 0) of the source's texts that occur in the batch of a step: int64."""
         rows = self.rows(step)
         return rows[rows >= 0]
 
     def notes(self, source, max_length):
-        """Return what a user should know about the batches of a source: list of str, one line each."""
+        """Return messages for the user about the batches of a source: list of str, one line each."""
         return [f"{source.name}: {self.cut:,} of {len(source):,} texts were cut at {max_length} tokens"] \
             if self.cut else []
 
 
 class Derived(Batches):
-    """Add or replace entries of other batches.
+    """Add entries to other batches or replace them.
 
     Args:
         base: Batches.
-        add: callable (batch, step, rows) -> dict of arrays to add to the batch or replace in it.
+        add: callable that maps (batch, step, rows) to a dict of arrays, which are added to the batch or replace its
+            entries.
         references: see Batches.
     """
 
@@ -69,22 +71,22 @@ class TextBatches(Batches):
 
     Args:
         encoded: tuple of EncodedTexts, one for each text of an example.
-        tokenizer: Tokenizer, for the special tokens.
-        batch_size: int, rows.
-        max_length: int, tokens.
-        seed: int, of the shuffling.
-        shuffle: bool, False keeps the order within a bucket.
-        multiple: int, padded lengths are multiples of it.
+        tokenizer: Tokenizer, provides the special tokens.
+        batch_size: int, the number of rows of a batch.
+        max_length: int, the maximum number of tokens of a row.
+        seed: int, the seed of the shuffling.
+        shuffle: bool; False keeps the order within each bucket.
+        multiple: int; padded lengths are multiples of it.
 
     Raises:
-        DataError: no examples.
+        DataError: if there are no examples.
     """
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle, multiple=8):
         self.encoded, self.tokenizer, self.batch_size = encoded, tokenizer, batch_size
         self.max_length, self.room = max_length, tokenizer.room(max_length, len(encoded))
         if not len(encoded[0]):
-            raise DataError("no examples: at least one is needed")
+            raise DataError("no examples: at least one is required")
         lengths = np.maximum(sum(part.lengths for part in encoded) + max_length - self.room, 1)  # see row
         self.cut = int((lengths > max_length).sum())
         self.plan = BatchPlan(lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None,
@@ -100,10 +102,10 @@ class TextBatches(Batches):
         return np.unique(np.concatenate(parts)) if parts else rows
 
     def row(self, index):
-        """Return (token ids, segment ids) of an example, lists of int, truncated longest first to max_length.
+        """Return (token ids, segment ids), lists of int, of an example, truncated longest first to max_length.
 
-        An example without any token, not even a special one, becomes one unmasked padding token: if all its tokens were
-        masked, the model's answer would depend on the padded length of the batch.
+        An example without any tokens, not even special ones, becomes a single unmasked padding token: if all of its
+        tokens were masked, the model's output would depend on the padded length of the batch.
         """
         tokens, segments = self.tokenizer.join_row([part[index] for part in self.encoded], self.max_length)
         return (tokens, segments) if tokens else ([self.tokenizer.pad_id], [0])

@@ -1,8 +1,9 @@
-"""The installed Python as a data set that needs no download and ships no text.
+"""The installed Python as a data set, which requires no download and no bundled text.
 
-The texts are docstrings of the standard library and of some of tfzoo's dependencies, without their tests, or the
-source of the standard library. For labels, the first paragraph of a docstring is classified by its library. A hash of
-its name puts a module in training or evaluation, and duplicate texts are dropped, so the two parts share neither.
+The texts are the docstrings of the standard library and of some of tfzoo's dependencies, without their tests, or the
+source code of the standard library. In the classification task, the label of a docstring's first paragraph is its
+library. Modules are assigned to training or evaluation by a hash of their name, and duplicate texts are dropped, so the
+two parts have neither modules nor texts in common.
 """
 import ast
 import hashlib
@@ -17,7 +18,7 @@ from tfzoo.errors import ConfigError
 LIBRARIES = ("tensorflow", "scipy", "sklearn", "keras", "keras_hub", "tensorflow_datasets", "numpy")
 NAMES = ("python", "python_source")
 SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib"}
-EVAL_SHARE = 10  # one module in EVAL_SHARE is for evaluation
+EVAL_SHARE = 10  # one out of EVAL_SHARE modules is used for evaluation
 FORMAT = 1
 
 
@@ -37,7 +38,7 @@ def _modules(name):
 
 
 def is_eval(module):
-    """Return whether a module, as "keras/src/layers/layer.py", is in the evaluation part."""
+    """Return whether a module, such as "keras/src/layers/layer.py", belongs to the evaluation part."""
     return int(hashlib.sha256(module.encode()).hexdigest(), 16) % EVAL_SHARE == 0
 
 
@@ -60,7 +61,7 @@ def _read(name, modules):
                     seen.add(text)
                     rows.append({"module": module, "library": library, "text": text})
         except (OSError, ValueError, SyntaxError, RecursionError):
-            continue  # templates and files in other encodings are not valid Python of this version
+            continue  # skip templates and other files that are not valid in this version of Python
     return rows
 
 
@@ -74,26 +75,26 @@ def read_builtin(name, columns, split):
     """Read the built-in data.
 
     Args:
-        name: "python" (docstrings; with labels, their first paragraphs) or "python_source" (whole modules of the
-            standard library).
-        columns: ("text",) or ("text", "label").
-        split: "train" or "eval".
+        name: str, "python" (docstrings, or their first paragraphs if labels are requested) or "python_source" (whole
+            modules of the standard library).
+        columns: tuple of str, ("text",) or ("text", "label").
+        split: str, "train" or "eval".
 
     Returns:
         List of dict of str: text, and label if requested.
 
     Raises:
-        ConfigError: an unknown name, or labels of python_source.
+        ConfigError: if the name is unknown, or labels are requested from python_source.
     """
     if name not in NAMES:
-        raise ConfigError(f"builtin:{name}: allowed are {', '.join(f'builtin:{known}' for known in NAMES)}")
+        raise ConfigError(f"builtin:{name}: choose from {', '.join(f'builtin:{known}' for known in NAMES)}")
     if name == "python_source" and "label" in columns:
-        raise ConfigError("builtin:python_source has no labels: use builtin:python, which has them")
+        raise ConfigError("builtin:python_source has no labels: use builtin:python")
     everything = _cached(name)
     rows = [row for row in everything if is_eval(row["module"]) == (split == "eval")]
     if "label" not in columns:
         return [{"text": row["text"]} for row in rows]
-    # First paragraphs only: whole docstrings name their library too often for a task.
+    # Use first paragraphs only: whole docstrings mention their library too often, which makes the task trivial.
     other = {" ".join(row["text"].split("\n\n")[0].split()) for row in everything if is_eval(row["module"])}
     labelled = {}
     for row in rows:

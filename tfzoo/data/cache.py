@@ -1,4 +1,4 @@
-"""The cache folder, $TFZOO_CACHE or ~/.cache/tfzoo, which may be deleted whenever nothing runs."""
+"""The cache folder, $TFZOO_CACHE or ~/.cache/tfzoo, which may be deleted whenever no tfzoo process is running."""
 import contextlib
 import fcntl
 import hashlib
@@ -18,11 +18,11 @@ def remember(name, key, make):
 
     Args:
         name: str, the prefix of the cache file's name.
-        key: value that JSON can hold; must cover everything that determines the result.
-        make: callable without arguments that returns a value that JSON can hold.
+        key: JSON-serializable value; must cover everything that determines the result.
+        make: callable without arguments that returns a JSON-serializable value.
 
     Returns:
-        What `make` returns. If the cache cannot be written, it is computed every time.
+        The value that `make` returns. If the cache cannot be written, it is recomputed every time.
     """
     path = cache_folder() / f"{name}_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
     try:
@@ -39,18 +39,19 @@ def remember(name, key, make):
 
 @contextlib.contextmanager
 def locked(path, wait=None):
-    """Hold a file lock within the context; it is released when the process ends, however it ends.
+    """Hold a file lock in the `with` block; it is also released if the process is killed.
 
     Args:
-        path: path of the lock file, which is created and never removed: if it were, two processes could hold the lock.
+        path: path of the lock file. It is created if necessary and never removed, because two processes could hold the
+            lock if it were.
         wait: callable without arguments, called once before waiting for another process; None does not wait.
 
     Yields:
-        bool, whether the lock is held: False if another process has it and `wait` is None, or if the file system does
-        not support locks.
+        bool, whether the lock is held: False if `wait` is None and another process holds the lock, or if the file
+        system does not support locks.
 
     Raises:
-        OSError: the file cannot be created.
+        OSError: if the file cannot be created.
     """
     with open(path, "ab") as file:
         held = files.try_lock(file)

@@ -1,8 +1,8 @@
 """Tokenized corpora: texts are encoded once, cached on disk and read through a memory map, in constant memory.
 
-A corpus is a folder of the cache, `corpora/KEY`, with the files `tokens` (the ids of all texts in order), `edges`
-(where each text starts, and the end), `documents` if the texts are sentences, and `manifest.json` with their sizes. KEY
-is a hash of the data's content, how it is read, and all that determines the tokenizer's ids.
+A corpus is a folder `corpora/KEY` in the cache, with the files `tokens` (the ids of all texts in order), `edges` (the
+start of each text and the end of the last), `documents` if the texts are sentences, and `manifest.json` with their
+sizes. KEY is a hash of the data's content, the way in which it is read, and everything that determines the token ids.
 """
 import array
 import hashlib
@@ -19,7 +19,7 @@ from tfzoo.data.readers import whole_documents
 from tfzoo.progress import tell
 
 FORMAT = 1
-EDGE, NARROW, WIDE = "<i8", "<u2", "<i4"  # the same on every machine that shares the cache
+EDGE, NARROW, WIDE = "<i8", "<u2", "<i4"  # fixed byte order, because machines may share the cache
 
 
 def open_corpus(source, tokenizer):
@@ -30,11 +30,11 @@ def open_corpus(source, tokenizer):
         tokenizer: Tokenizer.
 
     Returns:
-        EncodedTexts of len(source) texts; their tokens are a memory map of uint16 or int32.
+        EncodedTexts of len(source) texts, whose tokens are a memory map of uint16 or int32.
 
     Raises:
-        OSError: the cache cannot be written.
-        DataError: the source's files changed while being read, or the source's reader raised it.
+        OSError: if the cache cannot be written.
+        DataError: if the source's files change while being read, or the source's reader raises it.
     """
     arrays = _open_or_build(source, tokenizer, False)
     edges = arrays["edges"]
@@ -45,16 +45,17 @@ def open_corpus(source, tokenizer):
 
 
 def open_sentences(source, tokenizer):
-    """Return the token ids of the sentences of a source's texts, and the sentences of each text.
+    """Return the token ids of the sentences in a source's texts, and the range of each text's sentences.
 
     Args:
-        source, tokenizer: see open_corpus.
+        source, tokenizer: see `open_corpus`.
 
     Returns:
-        (EncodedTexts of all sentences, int64 [len(source), 2]: each text's first sentence and the one after its last).
+        (EncodedTexts, int64 [len(source), 2]): all sentences, and the start and end (exclusive) of each text's
+        sentences.
 
     Raises:
-        Same as open_corpus.
+        OSError, DataError: see `open_corpus`.
     """
     arrays = _open_or_build(source, tokenizer, True)
     edges, documents = arrays["edges"], arrays["documents"]
@@ -77,7 +78,7 @@ def _open_or_build(source, tokenizer, sentences):
             arrays = _open(folder)
             if arrays is None:
                 if folder.exists():
-                    tell(f"{folder} is damaged: encoding {source.name} again")
+                    tell(f"{folder} is damaged: re-encoding {source.name}")
                 if held:
                     _remove_unfinished(root, folder)
                 _build(source, tokenizer, sentences=sentences, folder=folder)
@@ -85,8 +86,8 @@ def _open_or_build(source, tokenizer, sentences):
     except OSError as error:
         if error.filename and not str(error.filename).startswith(str(root)):
             raise  # a file of the source
-        raise OSError(f"{source.name}: its tokens cannot be cached in {root} ({error.strerror or error}); set "
-                      "TFZOO_CACHE to a folder that can be written and has space") from error
+        raise OSError(f"{source.name}: the tokens cannot be cached in {root} ({error.strerror or error}); set "
+                      "TFZOO_CACHE to a writable folder with enough space") from error
     return arrays
 
 
@@ -95,7 +96,7 @@ def _lock_of(folder):
 
 
 def _remove_unfinished(root, folder):
-    # Of killed builds: those of `folder`, whose lock is held here, and those whose lock is free.
+    # Remove the leftovers of killed builds: those of `folder`, whose lock is held here, and those whose lock is free.
     for left in root.glob(f"{files.TEMPORARY}*"):
         owner = root / left.name.removeprefix(files.TEMPORARY).split("-")[0]
         if owner == folder:
@@ -107,7 +108,7 @@ def _remove_unfinished(root, folder):
 
 
 def _open(folder):
-    # The arrays by file name; None if the corpus is incomplete.
+    # The arrays by file name, or None if the corpus is incomplete.
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         arrays = {}

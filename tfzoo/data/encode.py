@@ -1,4 +1,4 @@
-"""Encode texts to token ids once, before training, which then never waits for a tokenizer."""
+"""Encoding of texts to token ids, once before training, so that training never waits for a tokenizer."""
 import array
 import re
 
@@ -8,12 +8,12 @@ from tqdm import tqdm
 from tfzoo.data.readers import whole_documents
 from tfzoo.errors import ConfigError
 
-BATCH_TEXTS, BATCH_CHARACTERS = 2048, 2 ** 18  # encoded in one call of a tokenizer
-PIECES = 2 ** 15  # texts split at once
+BATCH_TEXTS, BATCH_CHARACTERS = 2048, 2 ** 18  # the limits of one call of a tokenizer
+PIECES = 2 ** 15  # the number of texts split at once
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n")
-# Where a text may be cut without changing its ids: in GPT-2's pattern no token continues from another character into
-# whitespace, and only whitespace is looked ahead over; BERT's cleaning acts on single code points, and whitespace ends
-# its words.
+# The places where a text can be cut without changing its ids. In GPT-2's pattern, no token continues from another
+# character into whitespace, and lookaheads only cover whitespace. BERT's cleaning acts on single code points, and
+# whitespace ends its words.
 BLANK = re.compile(r"(?<=[^\s\u180e])[ \t\n\r]")
 CUT_ANYWHERE, CUT_AT_BLANKS = ("bytes",), ("wordpiece", "bpe")
 
@@ -22,9 +22,9 @@ class EncodedTexts:
     """Hold the token ids of many texts in one flat array.
 
     Args:
-        tokens: integer [sum of lengths], all ids in order; may be a memory map.
-        starts, ends: int64 [N], where each text starts and ends in `tokens`.
-        origin: int [N], the index of the text that each piece comes from; None for whole texts.
+        tokens: integer array [sum of lengths] or memory map, all ids in order.
+        starts, ends: int64 [N], the start and end of each text in `tokens`.
+        origin: int [N], the index of the text from which each piece was cut; None for whole texts.
     """
 
     def __init__(self, tokens, starts, ends, origin=None):
@@ -51,15 +51,15 @@ def _last_blank(text):
 
 
 def cut_at_blanks(pieces):
-    """Move the cuts in long texts to places before whitespace, where WordPiece and BPE split a text anyway.
+    """Move the cuts in long texts to whitespace, at which WordPiece and BPE split texts anyway.
 
     Args:
         pieces: iterable of (str, bool), see `readers.read_documents`.
 
     Yields:
-        (str, bool): the same texts. A stretch without whitespace stays whole, however long it is.
+        (str, bool): the pieces of the same texts, cut before whitespace. Text without whitespace is never cut.
     """
-    held, before = [], ""  # the part of the current text not yet yielded, and its last character
+    held, before = [], ""  # the part of the current text that was not yielded yet, and its last character
     for text, ends in pieces:
         cut = len(text) if ends else _last_blank(before + text) - len(before)
         if cut < 0:
@@ -83,16 +83,16 @@ def _batches(pieces):
 
 
 def encode_pieces(tokenizer, pieces, bar):
-    """Encode texts without special tokens, in constant memory; ids are the same as for whole texts.
+    """Encode texts without special tokens, in constant memory; the ids equal those of the whole texts.
 
     Args:
         tokenizer: Tokenizer.
-        pieces: iterable of (str, bool), see `readers.read_documents`. Pieces are joined to whole texts for tokenizers
-            other than bytes, WordPiece and BPE.
-        bar: tqdm, advanced by characters.
+        pieces: iterable of (str, bool), see `readers.read_documents`. Except for bytes, WordPiece and BPE, pieces are
+            joined to whole texts.
+        bar: tqdm, advanced by the number of characters.
 
     Yields:
-        (int32 [n], ids; int64 [m], where texts end, counted in ids from the very first).
+        (int32 [n], int64 [m]): ids, and the positions in the sequence of all ids at which texts end.
     """
     if tokenizer.kind in CUT_AT_BLANKS:
         pieces = cut_at_blanks(pieces)
@@ -108,12 +108,12 @@ def encode_pieces(tokenizer, pieces, bar):
 
 
 def progress_bar(what, characters, progress=None):
-    """Return a tqdm progress bar over characters.
+    """Return a tqdm progress bar that counts characters.
 
     Args:
-        what: str, its label.
-        characters: int, the total; None if unknown.
-        progress: bool, draw it; None draws it on a terminal only.
+        what: str, the label of the bar.
+        characters: int, the total number of characters; None if unknown.
+        progress: bool, whether to draw the bar; None draws it only on a terminal.
     """
     return tqdm(desc=what, total=characters, unit="char", unit_scale=True, leave=False,
                 disable=None if progress is None else not progress)
@@ -125,8 +125,8 @@ def encode_texts(tokenizer, texts, label="", progress=None):
     Args:
         tokenizer: Tokenizer.
         texts: sequence of N str.
-        label: str, the name on the progress bar.
-        progress: bool, draw a bar; None draws it on a terminal only.
+        label: str, the name shown on the progress bar.
+        progress: bool, whether to draw the bar; None draws it only on a terminal.
 
     Returns:
         EncodedTexts of N texts.
@@ -141,14 +141,14 @@ def encode_texts(tokenizer, texts, label="", progress=None):
 
 
 def split_long(encoded, room):
-    """Split texts of more than `room` tokens into pieces of about equal length; empty texts are dropped.
+    """Split texts of more than `room` tokens into pieces of about equal length and drop empty texts.
 
     Args:
         encoded: EncodedTexts.
-        room: int, 1 or more tokens, see Tokenizer.room.
+        room: int, the maximum number of tokens of a piece, at least 1, see `Tokenizer.room`.
 
     Returns:
-        EncodedTexts that share its tokens.
+        EncodedTexts that share the tokens of `encoded`.
     """
     counts = -(-encoded.lengths // room)
     text = np.repeat(np.arange(len(counts)), counts)
@@ -159,18 +159,18 @@ def split_long(encoded, room):
 
 
 def split_whole(encoded, room, max_length):
-    """Split texts of more than `room` tokens into pieces of `room` and a remainder, for packing; drop empty texts.
+    """Split texts for packing into pieces of `room` tokens and a remainder, and drop empty texts.
 
     Args:
         encoded: EncodedTexts.
-        room: int, 1 or more tokens, see Tokenizer.room.
-        max_length: int, tokens of a piece of `room` with its special tokens.
+        room: int, the maximum number of tokens of a piece, at least 1, see `Tokenizer.room`.
+        max_length: int, the number of tokens of a piece of `room` tokens with its special tokens.
 
     Returns:
-        (int64 [N], where each piece starts in the tokens; unsigned int [N], its length with its special tokens).
+        (int64 [N], unsigned int [N]): the start of each piece in the tokens, and its length including special tokens.
     """
     starts, lengths = [], []
-    for first in range(0, len(encoded), PIECES):  # in chunks, as there may be many millions
+    for first in range(0, len(encoded), PIECES):  # in chunks, as there may be millions of texts
         begins, sizes = encoded.starts[first:first + PIECES], encoded.ends[first:first + PIECES]
         sizes = sizes - begins
         counts = -(-sizes // room)
@@ -183,11 +183,11 @@ def split_whole(encoded, room, max_length):
 
 
 def split_sentences(texts, counts):
-    """Split texts into sentences, which end at . ! ? before whitespace, or at the end of a line.
+    """Split texts into sentences, which end at . ! or ? before whitespace, or at the end of a line.
 
     Args:
         texts: iterable of str, the documents.
-        counts: array.array; the number of sentences of each document is appended.
+        counts: array.array, to which the number of sentences of each document is appended.
 
     Yields:
         (str, True) for each sentence.
@@ -199,29 +199,29 @@ def split_sentences(texts, counts):
 
 
 def sentence_pairs(sentences, documents, room, seed, name):
-    """Make pairs for next-sentence prediction (Devlin et al. 2018, arXiv:1810.04805, section 3.1).
+    """Create pairs for next-sentence prediction (Devlin et al. 2018, arXiv:1810.04805, section 3.1).
 
-    Sentences are collected up to `room` tokens and divided at a random sentence; in half of the pairs the second part
-    is replaced by the beginning of another random document.
+    Consecutive sentences of up to `room` tokens are split at a random sentence boundary. In half of the pairs, the
+    second part is replaced by the beginning of another random document.
 
     Args:
         sentences: EncodedTexts, the sentences of all documents in order, see `split_sentences`.
-        documents: int64 [N, 2], the index of each document's first sentence and of the one after its last.
-        room: int, tokens of a pair without special tokens.
+        documents: int64 [N, 2], the start and end (exclusive) of each document's sentences.
+        room: int, the number of tokens of a pair without special tokens.
         seed: int.
-        name: str, of the data, for errors.
+        name: str, the name of the data in error messages.
 
     Returns:
-        (EncodedTexts of the first parts, EncodedTexts of the second parts, int32 [P]: 1 if the second part is from
-        another document), P pairs.
+        (EncodedTexts, EncodedTexts, int32 [P]): the first parts and the second parts of P pairs, and 1 for each pair
+        whose second part comes from another document, otherwise 0.
 
     Raises:
-        ConfigError: no document has two sentences.
+        ConfigError: if no document has two sentences.
     """
     numbers = np.flatnonzero(documents[:, 0] < documents[:, 1])
     documents = documents[numbers]
     if not (documents[:, 1] - documents[:, 0] > 1).any():
-        raise ConfigError(f"{name}: no document has two sentences, which --next_sentence needs: omit it, or "
+        raise ConfigError(f"{name}: no document has two sentences, which --next_sentence requires: omit the flag or "
                           "choose another --document")
     rng = np.random.default_rng(seed)
     spans, elsewhere, origins = array.array("q"), array.array("i"), array.array("q")

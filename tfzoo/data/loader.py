@@ -1,4 +1,4 @@
-"""Prefetch batches in a thread, so that steps do not wait for them."""
+"""Prefetching of batches in a background thread."""
 import collections
 import concurrent.futures
 import itertools
@@ -9,12 +9,13 @@ def prefetch(make_batch, steps, depth=8):
     """Compute `make_batch(step)` for each step in order, ahead of time.
 
     Args:
-        make_batch: callable int -> dict of NumPy arrays; its errors are raised when its batch is due.
+        make_batch: callable that maps a step (int) to a dict of NumPy arrays. Its errors are raised when the batch is
+            due.
         steps: iterable of int.
-        depth: int, the largest number of batches held.
+        depth: int, the maximum number of batches to hold.
 
     Yields:
-        (what `make_batch` returned, float: seconds spent waiting for it).
+        (dict, float): the batch, and the time spent waiting for it, in seconds.
     """
     def due():
         begin = time.perf_counter()
@@ -24,8 +25,8 @@ def prefetch(make_batch, steps, depth=8):
         waiting, steps = collections.deque(), iter(steps)
         try:
             while True:
-                # Refill several at once: a training step evicts this work from the processor's caches, so that a single
-                # batch takes four times as long as one made right after another.
+                # Refill several batches at once: a training step evicts this code's data from the processor's caches,
+                # so a batch made on its own takes four times as long as one made right after another.
                 if len(waiting) <= depth // 2:
                     more = itertools.islice(steps, depth - len(waiting))
                     waiting.extend(pool.submit(make_batch, step) for step in more)

@@ -1,7 +1,8 @@
 """Masking for masked language models (Devlin et al. 2018, arXiv:1810.04805).
 
-15% of the tokens are predicted; of those, 80% become the mask, 10% a random token, and 10% are kept. The draw is a
-function of (seed, step) over the global batch, new for every batch (RoBERTa's dynamic masking).
+15% of the tokens are predicted. Of those, 80% are replaced by the mask token, 10% by a random token, and 10% are left
+unchanged. As in RoBERTa's dynamic masking, tokens are drawn anew for every batch; the draw is a function of (seed,
+step) over the global batch.
 """
 import functools
 
@@ -17,12 +18,12 @@ def step_generator(seed, step):
 
 @functools.lru_cache(maxsize=4)
 def _ordinary(vocab_size, special_ids):
-    # Cached, as computing it takes longer than all other steps of the masking.
+    # Cached because it takes longer than the rest of the masking.
     return np.setdiff1d(np.arange(vocab_size), special_ids)
 
 
 def _words(token_ids, maskable, tokenizer, budget):
-    # The word index of each token in its row, and bool [B, 1]: rows whose words all exceed the budget.
+    # The index of each token's word within its row; and bool [B, 1], whether all words of a row exceed the budget.
     begins = tokenizer.starts_word[token_ids] | ~maskable
     begins[:, 0] = True
     units = np.cumsum(begins, axis=1) - 1
@@ -36,16 +37,16 @@ def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE
 
     Args:
         token_ids: int32 [B, T].
-        maskable: bool [B, T], real tokens that are not special.
-        tokenizer: Tokenizer, for mask_id, vocab_size, special_ids and starts_word.
+        maskable: bool [B, T], whether each token may be masked (neither padding nor special).
+        tokenizer: Tokenizer, provides mask_id, vocab_size, special_ids and starts_word.
         rng: NumPy generator.
-        whole_word: bool, choose words and mask all tokens of a chosen word. Rows in which every word has more tokens
-            than may be masked (a text without spaces) fall back to single tokens.
-        rate: float, the share of a row's maskable tokens to predict (at least one token).
+        whole_word: bool, whether to choose whole words and mask all of their tokens. Single tokens are chosen in rows
+            in which every word has more tokens than may be masked (such as texts without spaces).
+        rate: float, the fraction of each row's maskable tokens to predict; at least one token is predicted.
 
     Returns:
-        dict: token_ids int32 [B, T], masked; masked_positions int32 [B, P]; labels int32 [B, P], the original ids; and
-        weights float32 [B, P] (1 predicted, 0 padding), with P = max(1, round(rate * T)).
+        dict: token_ids, int32 [B, T], masked; masked_positions, int32 [B, P]; labels, int32 [B, P], the original ids;
+        and weights, float32 [B, P], 1 for predicted tokens and 0 for padding. P is max(1, round(rate * T)).
     """
     batch, length = token_ids.shape
     width = max(1, round(rate * length))

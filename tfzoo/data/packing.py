@@ -1,8 +1,8 @@
-"""Packing: several texts in one row, so that little of a batch is padding.
+"""Packing of several texts into one row, which minimizes padding.
 
-Rows are planned on the histogram of lengths by best fit, longest first (Krell et al. 2021, arXiv:2107.02027), without a
-limit on the texts of a row. The plan depends on the lengths alone, so every epoch has the same number of rows; which
-text of a length fills which place, and the order of the rows, are drawn anew for each epoch.
+Rows are planned on the histogram of lengths with longest-first best fit (Krell et al. 2021, arXiv:2107.02027), without
+a limit on the number of texts in a row. The plan depends only on the lengths, so every epoch has the same number of
+rows. The assignment of texts of equal length to rows and the order of the rows are redrawn in each epoch.
 """
 import bisect
 
@@ -17,24 +17,24 @@ def pack_lengths(counts, max_length):
     """Pack texts of given lengths into rows, longest first, each into the fullest row that has room for it.
 
     Args:
-        counts: int [at least max_length + 1], how many texts have each length; none is longer than max_length.
-        max_length: int, tokens of a row.
+        counts: int [at least max_length + 1], the number of texts of each length; none is longer than max_length.
+        max_length: int, the number of tokens of a row.
 
     Returns:
-        List of (int, the number of rows; tuple of int, the lengths of the texts in each of them, descending).
+        List of (int, tuple of int): a number of rows, and the lengths of the texts in each of these rows, descending.
 
     Example:
         >>> pack_lengths([0, 1, 0, 2, 4, 0, 0, 0], 7)
         [(2, (4, 3)), (1, (4, 1)), (1, (4,))]
     """
-    groups = {max_length: [(int(sum(counts)), ())]}  # keyed by free room; at first one empty row per text
-    rooms = [max_length]  # ascending keys of the groups that are not empty
+    groups = {max_length: [(int(sum(counts)), ())]}  # keyed by free space; initially one empty row per text
+    rooms = [max_length]  # keys of the non-empty groups, ascending
     for length in range(max_length, 0, -1):
         left = int(counts[length])
         while left:
             room = rooms[bisect.bisect_left(rooms, length)]
             rows, lengths = groups[room].pop()
-            each = min(room // length, left)  # the row that took one stays the fullest, so it takes the next ones too
+            each = min(room // length, left)  # a row that takes one text remains the fullest, so it takes more of them
             filled = min(rows, left // each)
             if filled < rows:
                 groups[room].append((rows - filled, lengths))
@@ -49,24 +49,24 @@ def pack_lengths(counts, max_length):
 
 
 class PackPlan:
-    """Assign texts to rows, a pure function of (seed, epoch); each text occurs once per epoch.
+    """Assign texts to rows as a pure function of (seed, epoch); each text occurs once per epoch.
 
     Args:
-        lengths: int [N], the tokens of each text, including special tokens, at most max_length.
-        max_length: int, tokens of a row.
-        seed: int, of the shuffling; None keeps texts in the order of their lengths (evaluation).
+        lengths: int [N], the number of tokens of each text, including special tokens, at most max_length.
+        max_length: int, the number of tokens of a row.
+        seed: int, the seed of the shuffling; None sorts texts by length (evaluation).
 
     Attributes:
-        rows: int, rows of every epoch.
-        padding: float, the share of their tokens that is padding.
+        rows: int, the number of rows of every epoch.
+        padding: float, the fraction of the rows' tokens that is padding.
     """
 
     def __init__(self, lengths, max_length, seed=None):
         self.lengths, self.seed, self._kept = lengths, seed, (None, None, None)
         self._sorted = np.argsort(lengths, kind="stable").astype(np.min_scalar_type(len(lengths)))
         counts = np.bincount(lengths, minlength=max_length + 1)
-        self._lengths_end = np.cumsum(counts)  # where the texts of each length end in `_sorted`
-        free = self._lengths_end - counts  # the next text of each length in `_sorted` that is in no row yet
+        self._lengths_end = np.cumsum(counts)  # the end of the texts of each length in `_sorted`
+        free = self._lengths_end - counts  # the next text of each length in `_sorted` that is not in a row yet
         repeats, self._places = [], []
         for rows, pattern in pack_lengths(counts, max_length):
             places = []
@@ -80,8 +80,8 @@ class PackPlan:
         self.padding = 1 - float(counts @ np.arange(len(counts))) / (self.rows * max_length)
 
     def _epoch(self, epoch):
-        # Texts by length, shuffled within a length, int [N]; rows in the order of the epoch, int [rows].
-        kept = self._kept  # read once, so that threads may ask for different epochs
+        # Texts by length, shuffled within each length, int [N]; rows in the order of the epoch, int [rows].
+        kept = self._kept  # read only once, as other threads may request other epochs
         if kept[0] == epoch:
             return kept[1:]
         texts, rows = self._sorted, np.arange(self.rows, dtype=np.min_scalar_type(self.rows))
@@ -95,7 +95,14 @@ class PackPlan:
         return texts, rows
 
     def row(self, epoch, number):
-        """Return the indices of the texts in a row of an epoch, both counted from 0: int [at least 1]."""
+        """Return the indices of the texts in a row of an epoch.
+
+        Args:
+            epoch, number: int, the epoch and the row's index within it, both from 0.
+
+        Returns:
+            int [at least 1].
+        """
         texts, rows = self._epoch(epoch)
         row = int(rows[number])
         group = int(np.searchsorted(self._edges, row, side="right")) - 1
@@ -103,22 +110,23 @@ class PackPlan:
 
 
 class PackedBatches(Batches):
-    """Batch rows of several texts, each with its special tokens around it and attending only to itself.
+    """Batch rows of several texts, each of which has its own special tokens and attends only to itself.
 
-    Texts longer than a row are split into full rows and a remainder. Every row has max_length tokens, nearly all of
-    them text, as planned by PackPlan. Memory use is about 20 bytes per text, without tokens.
+    Texts longer than a row are split into full rows and a remainder. Every row has max_length tokens and hardly any
+    padding, see PackPlan. Apart from the tokens, a text takes about 20 bytes of memory.
 
     Args:
         encoded: EncodedTexts, in the order of their tokens.
-        tokenizer: Tokenizer, for the special tokens.
-        batch_size, max_length: int, rows of a batch and tokens of a row.
+        tokenizer: Tokenizer, provides the special tokens.
+        batch_size: int, the number of rows of a batch.
+        max_length: int, the number of tokens of a row.
         seed, shuffle: see TextBatches.
 
     Attributes:
-        padding: float, the share of an epoch's tokens that is padding (without empty rows of the last batch).
+        padding: float, the fraction of an epoch's tokens that is padding, ignoring empty rows of the last batch.
 
     Raises:
-        DataError: no tokens.
+        DataError: if there are no tokens.
     """
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle):
@@ -127,13 +135,13 @@ class PackedBatches(Batches):
         self.tokens, self.texts = encoded.tokens, encoded.starts
         self.starts, lengths = split_whole(encoded, tokenizer.room(max_length, 1), max_length)
         if not len(lengths):
-            raise DataError("no text: at least one token is needed")
+            raise DataError("no text: at least one token is required")
         self.plan = PackPlan(lengths, max_length, seed if shuffle else None)
         self.padding = self.plan.padding
         self.batches_per_epoch = -(-self.plan.rows // batch_size)
 
     def _pieces(self, step):
-        # The pieces of texts in each row: list of at most B int arrays.
+        # The indices of the text pieces in each row: list of at most B int arrays.
         epoch, index = divmod(step, self.batches_per_epoch)
         numbers = range(index * self.batch_size, min((index + 1) * self.batch_size, self.plan.rows))
         return [self.plan.row(epoch, number) for number in numbers]
@@ -157,19 +165,19 @@ class PackedBatches(Batches):
         """Return the inputs of a step.
 
         Returns:
-            dict of int32 [B, T]: token_ids; padding_mask; document_ids, the index of each token's text in its row,
-            counted from 1 (0 is padding); and position_ids, which restart at 0 with each text.
+            dict of int32 [B, T]: token_ids; padding_mask; document_ids, the index of each token's text within its row,
+            from 1 (0 is padding); and position_ids, which restart at 0 in each text.
         """
         rows = self._pieces(step)
         pieces, counts = np.concatenate(rows), np.array([len(row) for row in rows])
         lengths = self.plan.lengths[pieces].astype(np.int64)
         row, first = np.repeat(np.arange(len(rows)), counts), np.cumsum(counts) - counts
-        before = np.cumsum(lengths) - lengths  # tokens of the pieces before each one
-        begins = row * self.max_length + before - before[first][row]  # where each piece starts in the flat batch
+        before = np.cumsum(lengths) - lengths  # the number of tokens of all preceding pieces
+        begins = row * self.max_length + before - before[first][row]  # the start of each piece in the flat batch
         position = np.arange(lengths.sum()) - np.repeat(before, lengths)
         places = np.repeat(begins, lengths) + position
         prefix, _, suffix = (np.array(ids, np.int64) for ids in self.tokenizer.around)
-        place = position - len(prefix)  # index of each token in its text
+        place = position - len(prefix)  # the index of each token within its text
         size = np.repeat(lengths - len(prefix) - len(suffix), lengths)
         is_prefix, is_suffix = place < 0, place >= size
         tokens = np.empty_like(place)

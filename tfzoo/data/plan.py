@@ -1,4 +1,4 @@
-"""Split examples into training and evaluation, and plan batches and their padded lengths, by (seed, epoch) alone."""
+"""Splits into training and evaluation, and plans of batches and padded lengths, which depend only on seed and epoch."""
 import numpy as np
 
 from tfzoo.errors import ConfigError
@@ -9,19 +9,19 @@ def split_rows(count, fraction, seed):
 
     Args:
         count: int, the number of examples.
-        fraction: float, the share for evaluation.
+        fraction: float, the fraction of the examples used for evaluation.
         seed: int.
 
     Returns:
         (unsigned int [N], unsigned int [M]): the indices of the training and evaluation examples, ascending.
 
     Raises:
-        ConfigError: one part would be empty.
+        ConfigError: if one of the parts would be empty.
     """
     share = round(count * fraction)
     if not 0 < share < count:
-        raise ConfigError(f"--eval_fraction={fraction} of {count} examples: allowed are fractions that leave at least "
-                          "one on each side")
+        raise ConfigError(f"--eval_fraction={fraction} of {count} examples: the fraction must leave at least one "
+                          "example for training and one for evaluation")
     order = np.random.default_rng(seed).permutation(count).astype(np.min_scalar_type(count))
     return np.sort(order[share:]), np.sort(order[:share])
 
@@ -30,13 +30,13 @@ def choose_buckets(lengths, max_length, count=4, multiple=8):
     """Choose the padded lengths that minimize padding.
 
     Args:
-        lengths: int [N], the tokens of each example, including special tokens.
-        max_length: int, tokens; no bucket is longer.
-        count: int, up to this many buckets, so that few shapes are compiled.
-        multiple: int, all buckets but max_length are multiples of it.
+        lengths: int [N], the number of tokens of each example, including special tokens.
+        max_length: int, the maximum padded length in tokens.
+        count: int, the maximum number of buckets, which limits the number of compiled shapes.
+        multiple: int; all buckets except max_length are multiples of it.
 
     Returns:
-        Ascending list of int; the last one fits the longest example, up to max_length.
+        List of int, ascending. The last bucket fits the longest example, up to max_length.
     """
     lengths = np.minimum(np.asarray(lengths), max_length)
     longest = int(lengths.max())
@@ -59,22 +59,22 @@ def choose_buckets(lengths, max_length, count=4, multiple=8):
 
 
 class BatchPlan:
-    """Plan batches of one padded length each.
+    """Plan batches whose examples are all padded to the same length.
 
     Args:
-        lengths: int [N], the tokens of each example, including special tokens.
-        batch_size: int, rows of every batch.
-        max_length: int, tokens; longer examples are truncated.
-        seed: int, of the shuffling; None keeps the order within each bucket (evaluation).
-        multiple: int, see choose_buckets.
+        lengths: int [N], the number of tokens of each example, including special tokens.
+        batch_size: int, the number of rows of every batch.
+        max_length: int, the number of tokens to which longer examples are truncated.
+        seed: int, the seed of the shuffling; None keeps the order within each bucket (evaluation).
+        multiple: int, see `choose_buckets`.
 
     Raises:
-        ConfigError: a batch_size below 1.
+        ConfigError: if batch_size is less than 1.
     """
 
     def __init__(self, lengths, batch_size, max_length, seed=None, multiple=8):
         if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}: allowed is 1 or more")
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self.buckets = choose_buckets(lengths, max_length, multiple=multiple)
         self.batch_size = batch_size
         self.seed = seed
@@ -83,14 +83,17 @@ class BatchPlan:
         self.batches_per_epoch = len(self._kept[1])
 
     def batches(self, epoch):
-        """List the batches of an epoch; rows that do not fill a batch of their bucket move to the next longer one.
+        """Return the batches of an epoch.
+
+        Examples that do not fill a batch of their bucket move to the next longer bucket.
 
         Args:
             epoch: int, from 0.
 
         Returns:
-            List of (padded length, int64 [batch_size], example indices). Rows that are only padding are -1 and occur in
-            the last batch only; every example occurs exactly once, and all epochs have the same number of batches.
+            List of (int, int64 [batch_size]): the padded length and the example indices. Every example occurs exactly
+            once, and all epochs have the same number of batches. Empty rows have the index -1 and occur only in the
+            last batch.
         """
         count = len(self.bucket_of)
         rng = None if self.seed is None else np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
@@ -108,9 +111,13 @@ class BatchPlan:
         return batches
 
     def batch(self, step):
-        """Return (padded length, example indices int64 [batch_size]) of a step counted from 0 over all epochs."""
+        """Return the batch of a step, which is counted from 0 over all epochs.
+
+        Returns:
+            (int, int64 [batch_size]): the padded length and the example indices.
+        """
         epoch, index = divmod(step, self.batches_per_epoch)
-        kept = self._kept  # read once, so that threads may ask for different epochs
+        kept = self._kept  # read only once, as other threads may request other epochs
         if kept[0] != epoch:
             kept = self._kept = epoch, self.batches(epoch)
         return kept[1][index]

@@ -1,4 +1,4 @@
-"""Sentences split into words, with a tag for each word, as an indexed source."""
+"""Indexed sources of sentences that are split into words, with a tag for each word."""
 import collections
 import sys
 
@@ -11,21 +11,21 @@ from tfzoo.records.tags import are_entities, labels_of, to_scheme
 
 
 class Sentences(Source):
-    """Hold sentences in memory: a length, and an item by index.
+    """Hold sentences in memory, with a length and access by index.
 
     Args:
         name: str, the origin of the data.
-        columns: dict of tokens and, optionally, tags (lists of N lists of str; entity tags in IOB2 or IO) and document
-            (list of N int).
+        columns: dict with tokens and, optionally, tags, lists of N lists of str (entity tags must be IOB2 or IO), and
+            document, list of N int.
         replaced, skipped: see Source.
 
     Raises:
-        DataError: no sentences.
+        DataError: if there are no sentences.
     """
 
     @property
     def texts(self):
-        """Return the sentences with their words joined by spaces: a tuple of one list of N str."""
+        """Return the sentences with their words joined by spaces: tuple of one list of N str."""
         return ([" ".join(tokens) for tokens in self.columns["tokens"]],)
 
     def all_pieces(self):
@@ -33,37 +33,37 @@ class Sentences(Source):
 
     @property
     def characters(self):
-        """Return the number of characters of all words."""
+        """Return the total number of characters of the words."""
         return sum(len(token) for tokens in self.columns["tokens"] for token in tokens)
 
     @property
     def words(self):
-        """Return the number of words of all sentences."""
+        """Return the total number of words of the sentences."""
         return sum(map(len, self.columns["tokens"]))
 
     def labels(self):
-        """Return the labels to train with: list of str, see `records.tags.labels_of`."""
+        """Return the labels for training: list of str, see `records.tags.labels_of`."""
         return labels_of(_tags_in(self.columns))
 
     def label_ids(self, labels):
-        """Return the index of each word's tag.
+        """Return the index of each word's tag in a list of labels.
 
         Args:
             labels: list of str.
 
         Returns:
-            List of N int32 [words of the sentence].
+            List of N arrays, int32 [words of the sentence].
 
         Raises:
-            DataError: a tag is not in `labels`.
+            DataError: if a tag is not in `labels`.
         """
         index = {label: number for number, label in enumerate(labels)}
         unknown = collections.Counter(tag for tags in self.columns["tags"] for tag in tags if tag not in index)
         if unknown:
             tag, count = unknown.most_common(1)[0]
             row = next(number for number, tags in enumerate(self.columns["tags"], 1) if tag in tags)
-            raise DataError(f"{self.name}: tag {tag!r} of {count} words (first: sentence {row}) is unknown; "
-                            f"allowed are {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
+            raise DataError(f"{self.name}: unknown tag {tag!r} on {count} words (first: sentence {row}); "
+                            f"expected one of {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
         return [np.array([index[tag] for tag in tags], np.int32) for tags in self.columns["tags"]]
 
 
@@ -72,23 +72,23 @@ def _tags_in(columns):
 
 
 def read_sentence_files(paths, columns, max_bad_rows=0):
-    """Read files of sentences into one source.
+    """Read files of sentences into a single source.
 
     Args:
-        paths: list of paths of one or more files.
-        columns: ("tokens", "tags") or ("tokens",).
-        max_bad_rows: int, skip up to this many bad sentences over all files.
+        paths: list of the paths of one or more files.
+        columns: tuple of str, ("tokens", "tags") or ("tokens",).
+        max_bad_rows: int, the number of bad sentences in all files to skip before an error is raised.
 
     Returns:
-        Sentences. Entity tags are converted to IOB2 or IO whatever their scheme; if the files mark documents, the
-        column document numbers them from 1.
+        Sentences. Entity tags of any scheme are converted to IOB2 or IO. If the files mark documents, the column
+        document numbers them from 1.
 
     Raises:
-        DataError: no sentences, or a tag that is not an entity tag among entity tags.
-        Also as read_sentences.
+        DataError: if there are no sentences, entity tags are mixed with other tags, or `read_sentences` raises it.
+        ConfigError, OSError: if `read_sentences` raises it.
     """
     found, bad = {key: [] for key in (*columns, "document")}, []
-    replaced, documents = 0, 0  # documents: those of the previous files
+    replaced, documents = 0, 0  # `documents` counts those of the previous files
     for path in paths:
         lines, document = Lines(path), 0
         for row in read_sentences(lines, columns, max_bad_rows=max_bad_rows - len(bad), on_bad=bad.append):

@@ -1,4 +1,4 @@
-"""A data set as an indexed source: from files and folders, from TFDS, or from the installed Python."""
+"""Data sets as indexed sources: files and folders, TFDS, or the installed Python."""
 import collections
 import functools
 import hashlib
@@ -15,30 +15,31 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.files import local_path
 from tfzoo.progress import tell
 
-SHOWN = 8  # file names listed in a message
-_WHOLE = re.compile(r"-?\d{1,4000}")  # within the digits that `int` accepts
+SHOWN = 8  # the maximum number of file names listed in a message
+_WHOLE = re.compile(r"-?\d{1,4000}")  # within the number of digits that `int` accepts
 
 
 class Source:
-    """Hold the examples of a data set in memory: a length, and an item by index.
+    """Hold the examples of a data set in memory, with a length and access by index.
 
     Args:
         name: str, the origin of the data.
-        columns: dict of column (text and, optionally, text_pair and label) to list of N str; see Sentences for tagging.
+        columns: dict from column (text and, optionally, text_pair and label) to a list of N str; see Sentences for
+            tagging.
         replaced: int, the number of U+FFFD inserted for invalid UTF-8.
         skipped: int, the number of bad rows skipped.
 
     Raises:
-        DataError: no examples.
+        DataError: if there are no examples.
     """
 
     raw_bytes = rows = None  # see TextFiles
-    numbers = None  # indices of the examples in the data set this was split from, int [N]; None if it is the whole
+    numbers = None  # int [N], the indices of the examples in the original data set; None if this is the original
 
     def __init__(self, name, columns, replaced=0, skipped=0):
         self.name, self.columns = name, columns
         if not len(self):
-            raise DataError(f"{name}: no examples; at least one is needed")
+            raise DataError(f"{name}: no examples; at least one is required")
         self.replaced, self.skipped = replaced, skipped
 
     def __len__(self):
@@ -49,33 +50,33 @@ class Source:
 
     @property
     def texts(self):
-        """Return the text columns: a tuple of one or two lists of N str."""
+        """Return the text columns: tuple of one or two lists of N str."""
         return tuple(self.columns[key] for key in ("text", "text_pair") if key in self.columns)
 
     def passages(self):
-        """Yield the texts to learn a vocabulary from."""
+        """Return an iterator over the texts from which to learn a vocabulary: iterator of str."""
         return (text for texts in self.texts for text in texts)
 
     def all_pieces(self):
-        """Yield (str, True) for each text, as TextFiles does."""
+        """Return an iterator over (text, True) for each text, see `TextFiles.all_pieces`."""
         return ((text, True) for text in self.columns["text"])
 
     @property
     def characters(self):
-        """Return the number of characters of all texts (without text_pair)."""
+        """Return the total number of characters of the texts, without those of text_pair."""
         return sum(map(len, self.columns["text"]))
 
     @property
     def content(self):
-        """Return the hash that identifies the texts, as TextFiles does."""
+        """Return the hash that identifies the texts, see TextFiles."""
         return self.fingerprint
 
     def verify(self):
-        """Do nothing, as data in memory does not change; see TextFiles."""
+        """Do nothing, because data in memory does not change; see TextFiles."""
 
     @functools.cached_property
     def fingerprint(self):
-        """Return the SHA-256 of all examples in order, as hex."""
+        """Return the SHA-256 of all examples in order, in hexadecimal."""
         digest = hashlib.sha256()
         for key, values in sorted(self.columns.items()):
             digest.update(json.dumps([key, len(values)]).encode())
@@ -85,12 +86,12 @@ class Source:
         return digest.hexdigest()
 
     def labels(self):
-        """Return the distinct labels, sorted (by value if all are whole numbers): list of str."""
-        found = sorted(set(self.columns["label"]))  # first as text, so that 1 and 01 have a fixed order
+        """Return the distinct labels, sorted (by value if all are integers): list of str."""
+        found = sorted(set(self.columns["label"]))  # sort as text first, so that 1 and 01 have a fixed order
         return sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else found
 
     def label_ids(self, labels):
-        """Return the index of each example's label.
+        """Return the index of each example's label in a list of labels.
 
         Args:
             labels: list of str.
@@ -99,23 +100,23 @@ class Source:
             int32 [N].
 
         Raises:
-            DataError: a label is not in `labels`.
+            DataError: if a label is not in `labels`.
         """
         index = {label: number for number, label in enumerate(labels)}
         unknown = collections.Counter(label for label in self.columns["label"] if label not in index)
         if unknown:
             label, count = unknown.most_common(1)[0]
             row = self.columns["label"].index(label)
-            raise DataError(f"{self.name}: label {label!r} of {count} examples (first: number {row + 1}) is unknown; "
-                            f"allowed are {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
+            raise DataError(f"{self.name}: unknown label {label!r} in {count} examples (first: number {row + 1}); "
+                            f"expected one of {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
         return np.array([index[label] for label in self.columns["label"]], np.int32)
 
     def take(self, rows, name=None):
-        """Return a source of some rows.
+        """Return a source with a selection of the rows.
 
         Args:
             rows: int array, row indices in any order.
-            name: str, of the new source; None keeps the name.
+            name: str, the name of the new source; None keeps the name.
         """
         columns = {key: [values[row] for row in rows] for key, values in self.columns.items()}
         part = type(self)(name or self.name, columns, replaced=self.replaced, skipped=self.skipped)
@@ -123,7 +124,11 @@ class Source:
         return part
 
     def split(self, fraction, seed):
-        """Split into (training, evaluation) at random, see `split_rows`; ConfigError if one would be empty."""
+        """Split at random into two sources, (training, evaluation); see `split_rows`.
+
+        Raises:
+            ConfigError: if one of the parts would be empty.
+        """
         train, evaluation = split_rows(len(self), fraction, seed)
         return self.take(train), self.take(evaluation, f"{self.name} (evaluation share)")
 
@@ -131,29 +136,29 @@ class Source:
 def _from_rows(name, rows, **counts):
     rows = list(rows)
     if not rows:
-        raise DataError(f"{name}: no examples; at least one is needed")
+        raise DataError(f"{name}: no examples; at least one is required")
     keys = [key for key in ("text", "text_pair", "label") if any(key in row for row in rows)]
     if "text_pair" in keys and not all("text_pair" in row for row in rows):
         bare = next(number for number, row in enumerate(rows, 1) if "text_pair" not in row)
-        raise DataError(f"{name}: example {bare} has no text_pair but others have one; allowed is all or none")
+        raise DataError(f"{name}: example {bare} has no text_pair but others do; either all or none must have one")
     keys = [key for key in keys if all(key in row for row in rows)]
     return Source(name, {key: [row[key] for row in rows] for key in keys}, **counts)
 
 
 def read_files(paths, columns, max_bad_rows=0):
-    """Read data files into one source.
+    """Read data files into a single source.
 
     Args:
-        paths: list of paths of one or more files.
-        columns: tuple of the required columns, such as ("text", "label").
-        max_bad_rows: int, skip up to this many bad rows over all files.
+        paths: list of the paths of one or more files.
+        columns: tuple of str, the required columns, such as ("text", "label").
+        max_bad_rows: int, the number of bad rows in all files to skip before an error is raised.
 
     Returns:
         Source.
 
     Raises:
-        DataError: no examples, or text_pair in only some examples.
-        Also as read_rows.
+        DataError: if there are no examples, only some examples have a text_pair, or `read_rows` raises it.
+        ConfigError, OSError: if `read_rows` raises it.
     """
     rows, replaced, bad = [], 0, []
     for path in paths:
@@ -169,28 +174,28 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     """Open a data set.
 
     Args:
-        spec: str or path: a file; a folder (see `splits.files_of`; files that are not read are reported); tfds:NAME; or
+        spec: str or path: a file; a folder (see `splits.files_of`; ignored files are reported); tfds:NAME; or
             builtin:NAME.
-        columns: tuple of the required columns: ("text",) or ("text", "label"); for tagging ("tokens", "tags") or
-            ("tokens",), from files and folders only.
-        split: "train" or "eval".
+        columns: tuple of str, the required columns: ("text",) or ("text", "label"); for tagging, ("tokens", "tags") or
+            ("tokens",), which only files and folders provide.
+        split: str, "train" or "eval".
         document, max_bad_rows: see TextFiles.
-        allow_download: bool, tfds:NAME may use the network.
+        allow_download: bool, whether tfds:NAME may use the network.
 
     Returns:
-        TextFiles for columns ("text",) of a file or folder, Sentences for tokens, else Source; None if split is "eval"
-        and a folder or tfds:NAME has no evaluation part. A file is the same for both splits.
+        TextFiles for the columns ("text",) of a file or folder, Sentences for tokens, otherwise Source; None if split
+        is "eval" and the folder or tfds:NAME has no evaluation part. For a file, both splits return the whole file.
 
     Raises:
-        FileNotFoundError: there is no such data.
-        ConfigError, DataError: see the readers.
+        FileNotFoundError: if the data does not exist.
+        ConfigError, DataError: if a reader raises it.
     """
     spec = spec if isinstance(spec, str) else str(local_path(spec, "the data"))
     stems = TRAIN if split == "train" else EVAL
     endings = SENTENCE_ENDINGS if "tokens" in columns else ENDINGS
     if "tokens" in columns and spec.startswith(("builtin:", "tfds:")):
-        raise ConfigError(f"{spec} has no {' and '.join(columns)}: allowed are files ending in {' '.join(endings)}, "
-                          "also with .gz, or a folder of them")
+        raise ConfigError(f"{spec} has no {' and '.join(columns)}: expected a file ending in {' '.join(endings)}, "
+                          "optionally with .gz, or a folder of such files")
     if spec.startswith("builtin:"):
         from tfzoo.data.builtin import read_builtin
         return _from_rows(spec, read_builtin(spec.removeprefix("builtin:"), columns, split))
@@ -202,17 +207,17 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
         return None if rows is None else _from_rows(spec, rows, skipped=len(bad))
     path = local_path(spec, "the data")
     if not path.exists():
-        raise FileNotFoundError(f"no data at {spec}: allowed are a file ({' '.join(endings)}, also with .gz), a "
-                                "folder of them, builtin:NAME and tfds:NAME")
+        raise FileNotFoundError(f"no data at {spec}: expected a file ({' '.join(endings)}, optionally with .gz), a "
+                                "folder of such files, builtin:NAME or tfds:NAME")
     files, left = files_of(path, stems, endings) if path.is_dir() else ([path], [])
     if not files and split == "eval":
         return None
     more = f"{', '.join(left[:SHOWN])}{f' and {len(left) - SHOWN} more' if len(left) > SHOWN else ''}"
     if not files:
-        raise DataError(f"{spec}: no data files{f' for training (there are {more})' if left else ''}; needed are files "
-                        f"ending in {' '.join(endings)}, also with .gz, whose names mention no evaluation split")
+        raise DataError(f"{spec}: no data files{f' for training (only {more})' if left else ''}; expected files ending "
+                        f"in {' '.join(endings)}, optionally with .gz, whose names do not mention an evaluation split")
     if left and split == "train":
-        tell(f"{spec}: not read: {more}")
+        tell(f"{spec}: ignored files: {more}")
     if "tokens" in columns:
         from tfzoo.data.sentences import read_sentence_files
         return read_sentence_files(files, columns, max_bad_rows)
@@ -222,5 +227,5 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
 
 
 def has_own_eval(spec):
-    """Return whether a data set may have an evaluation part of its own: a folder, tfds:NAME or builtin:NAME."""
+    """Return whether a data set may have its own evaluation part: if it is a folder, tfds:NAME or builtin:NAME."""
     return spec.startswith(("builtin:", "tfds:")) or local_path(spec).is_dir()

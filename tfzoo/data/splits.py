@@ -1,7 +1,7 @@
-"""Assign the files of a folder to splits by their names, following common usage and Hugging Face's datasets.
+"""Assignment of a folder's files to splits by their names, following common usage and Hugging Face's datasets.
 
-A file or subfolder belongs to a split if its name holds that of the split, in any case, as a separate word or followed
-by "set" or "data": `dev_matched.tsv`, `Test-00000-of-00002.jsonl.gz`, `my_trainset2.csv`.
+A file or subfolder belongs to a split if its name contains that of the split, in upper or lower case, as a separate
+word or followed by "set" or "data": `dev_matched.tsv`, `Test-00000-of-00002.jsonl.gz`, `my_trainset2.csv`.
 """
 import re
 
@@ -9,7 +9,7 @@ from tfzoo.data.readers import find_ending
 from tfzoo.errors import DataError
 
 TRAIN = ("train",)
-EVAL = ("eval", "dev", "valid", "validation", "test")  # the first one found is the evaluation part
+EVAL = ("eval", "dev", "valid", "validation", "test")  # the first existing split is the evaluation part
 _SPLIT_OF = {name: name for name in TRAIN + EVAL} | {
     "training": "train", "evaluation": "eval", "val": "valid", "testing": "test"}
 _WORD = re.compile("({})(?:sets?|data)?".format("|".join(sorted(_SPLIT_OF, key=len, reverse=True))))
@@ -20,7 +20,7 @@ _NO_DATA = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|req
 
 
 def splits_in(name):
-    """Return the splits that the name of a file or folder mentions: set of str, from TRAIN + EVAL.
+    """Return the splits mentioned in the name of a file or folder: set of str, a subset of TRAIN + EVAL.
 
     Example:
         >>> splits_in("dev_mismatched.tsv"), splits_in("Train-00000-of-00001.jsonl.gz"), splits_in("latest.csv")
@@ -31,19 +31,21 @@ def splits_in(name):
 
 
 def files_of(folder, splits, endings):
-    """Choose the data files of a split in a folder and in its subfolders named after a split.
+    """Select the data files of a split from a folder and its subfolders that are named after splits.
 
     Args:
-        folder: pathlib.Path of a folder.
-        splits: TRAIN or EVAL. If no name mentions train, files that mention no split are the training data.
-        endings: tuple of the readable file endings.
+        folder: pathlib.Path.
+        splits: tuple of str, TRAIN or EVAL. If no name mentions train, files that mention no split are the training
+            data.
+        endings: tuple of str, the readable file endings.
 
     Returns:
-        (sorted list of the paths to read, sorted list of the names in the folder that are read for neither
-            split; if there is nothing to read, of all names).
+        (list of pathlib.Path, list of str), both sorted: the files to read, and the names in the folder that belong to
+        neither split, or all names if there are no files to read.
 
     Raises:
-        DataError: a name mentions train and another split, shards are missing, or data is there in two forms.
+        DataError: if a name mentions both train and another split, shards are missing, or the same data exists in two
+            forms.
     """
     found, unread = {}, []
     for path in _entries(folder):
@@ -75,13 +77,13 @@ def _entries(folder):
 def _split_of(path, folder):
     named = set().union(*map(splits_in, path.relative_to(folder).parts))
     if len(named) > 1 and "train" in named:
-        raise DataError(f"the name of {path} mentions the splits {' and '.join(sorted(named))}: rename it so that it "
-                        "mentions one, or pass the file itself")
+        raise DataError(f"the name of {path} mentions the splits {' and '.join(sorted(named))}: rename the file to "
+                        "mention only one, or pass its path instead of the folder's")
     return next((split for split in reversed(TRAIN + EVAL) if split in named), None)
 
 
 def _check_whole(paths):
-    # Refuse incomplete shards, and one file in two forms (whole and sharded, plain and .gz).
+    # Reject incomplete sets of shards, and files that exist in two forms (whole and sharded, plain and .gz).
     groups = {}
     for path in paths:
         name = path.name.lower().removesuffix(".gz")
@@ -92,7 +94,8 @@ def _check_whole(paths):
     for (folder, whole), group in groups.items():
         numbers, counts, files = zip(*group)
         if len(set(counts)) > 1 or len(set(numbers)) < len(numbers):
-            raise DataError(f"{files[0]} and {files[-1].name} are the same data twice by their names: keep one of them")
+            raise DataError(f"{files[0]} and {files[-1].name} are the same data twice, judging by their names: keep "
+                            "only one of them")
         if len(numbers) != counts[0] or min(numbers) > 1 or max(numbers) - min(numbers) >= counts[0]:
-            raise DataError(f"{folder}: found {len(numbers)} of {counts[0]} shards of {whole}, such as "
-                            f"{files[0].name}; all are needed: get the others")
+            raise DataError(f"{folder}: found only {len(numbers)} of {counts[0]} shards of {whole}, such as "
+                            f"{files[0].name}: download the missing ones")

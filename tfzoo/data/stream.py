@@ -1,4 +1,4 @@
-"""A corpus as one stream of tokens, split into windows, for causal language models."""
+"""Batches for causal language models: windows of a single stream of tokens."""
 import numpy as np
 
 from tfzoo.data.batches import Batches
@@ -6,22 +6,23 @@ from tfzoo.errors import DataError
 
 
 class StreamBatches(Batches):
-    """Batch windows of one stream of tokens for a causal language model; each token is a target once per epoch.
+    """Batch windows of a token stream for a causal language model; each token is a target once per epoch.
 
-    `Tokenizer.separator` joins the documents: an end token and the opening of a text (Llama's <s>); the first token of
-    the stream is predicted from the separator's last token. In training the stream is circular and windows start at
-    another offset in each epoch; in evaluation they start at its beginning.
-    Only the start of each document in the stream is held in memory; windows read the documents' tokens in place.
+    The documents are joined by `Tokenizer.separator`, which consists of an end token and the opening of a text (such as
+    Llama's <s>). The first token of the stream is predicted from the last token of the separator. In training, the
+    stream is circular and windows start at a different offset in each epoch; in evaluation, they start at the
+    beginning. Only the start of each document is held in memory; the tokens are read in place.
 
     Args:
         encoded: EncodedTexts, the documents.
-        tokenizer: Tokenizer, for the special tokens.
-        batch_size, max_length: int, rows of a batch and tokens of a row.
-        seed: int, of the shuffling; None for evaluation.
-        raw_bytes: int, UTF-8 bytes of the texts, or None; becomes `references`.
+        tokenizer: Tokenizer, provides the special tokens.
+        batch_size: int, the number of rows of a batch.
+        max_length: int, the number of tokens of a row.
+        seed: int, the seed of the shuffling; None for evaluation.
+        raw_bytes: int, the number of UTF-8 bytes of the texts, or None; stored in `references`.
 
     Raises:
-        DataError: no tokens.
+        DataError: if there are no tokens.
     """
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, raw_bytes=None):
@@ -29,9 +30,9 @@ class StreamBatches(Batches):
         self.separator = np.array(tokenizer.separator, np.int32)
         lengths = encoded.lengths
         if not lengths.any():
-            raise DataError("no text: at least one token is needed")
-        lengths += len(self.separator)  # follows each document but the last
-        self.firsts = np.zeros(len(lengths), np.int64)  # where each document starts in the stream
+            raise DataError("no text: at least one token is required")
+        lengths += len(self.separator)  # the separator follows each document except the last
+        self.firsts = np.zeros(len(lengths), np.int64)  # the start of each document in the stream
         np.cumsum(lengths[:-1], out=self.firsts[1:])
         self.size = int(self.firsts[-1] + lengths[-1]) - len(self.separator)
         self.batch_size, self.length, self.seed = batch_size, max_length, seed
@@ -40,8 +41,8 @@ class StreamBatches(Batches):
         self._kept = (None, None, None)
 
     def _epoch(self, epoch):
-        # Where the epoch starts in the stream, and its windows in order.
-        kept = self._kept  # read once, so that threads may ask for different epochs
+        # The offset of the epoch in the stream, and its windows in order.
+        kept = self._kept  # read only once, as other threads may request other epochs
         if kept[0] == epoch:
             return kept[1:]
         shift, order = 0, np.arange(self.windows, dtype=np.min_scalar_type(self.windows))
@@ -53,13 +54,13 @@ class StreamBatches(Batches):
         return shift, order
 
     def _windows(self, step):
-        # The windows of a batch, int64 [at most B], and where the epoch starts in the stream.
+        # The windows of a batch, int64 [at most B], and the offset of the epoch in the stream.
         epoch, index = divmod(step, self.batches_per_epoch)
         shift, order = self._epoch(epoch)
         return order[index * self.batch_size:(index + 1) * self.batch_size].astype(np.int64), shift
 
     def _tokens(self, places):
-        # Place -1 is the separator's last token, from which the first token is predicted.
+        # Place -1 is the last token of the separator, from which the first token is predicted.
         document = np.maximum(np.searchsorted(self.firsts, places, side="right") - 1, 0)
         start, end = self.encoded.starts[document], self.encoded.ends[document]
         place = start + places - self.firsts[document]
@@ -83,8 +84,8 @@ class StreamBatches(Batches):
         """Return the batch of a step.
 
         Returns:
-            dict: token_ids, padding_mask and labels, int32 [B, T], and weights, float32 [B, T], 0 beyond the end of the
-            epoch.
+            dict: token_ids, padding_mask and labels, int32 [B, T]; and weights, float32 [B, T], which are 0 beyond the
+            end of the epoch.
         """
         rows, shift = self._windows(step)
         places = np.full((self.batch_size, self.length), self.size)

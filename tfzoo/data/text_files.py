@@ -1,4 +1,4 @@
-"""Text files of any size for language modelling, read from disk each time and never loaded into memory in full."""
+"""Text files of any size for language modelling, which are read from disk each time and never held in memory."""
 import collections
 import copy
 import hashlib
@@ -12,32 +12,32 @@ from tfzoo.data.plan import split_rows
 from tfzoo.data.readers import Blocks, Lines, ending_of, hash_content, read_documents, read_rows, whole_documents
 from tfzoo.errors import DataError
 
-FORMAT = 2  # of the cached scan of the files: increment it if the way of reading them changes
+FORMAT = 2  # version of the cached scan of the files: increment it if files are read differently
 
 
 class TextFiles:
-    """Represent the texts of data files: their number, and repeated reading.
+    """Represent the texts of data files, which can be counted and read repeatedly.
 
-    Like Source it has a length, a name, columns and a fingerprint, and can be split; unlike Source, it keeps no text in
-    memory (a split takes 4 bytes per text).
+    Like a Source, it has a length, a name, columns and a fingerprint, and can be split. Unlike a Source, it holds no
+    text in memory; a split takes 4 bytes per text.
 
     Args:
-        paths: list of paths of one or more files, see `readers.ENDINGS`.
-        document: str, what counts as one text in a .txt, see read_documents.
-        max_bad_rows: int, skip up to this many bad rows over all files.
+        paths: list of the paths of one or more files, see `readers.ENDINGS`.
+        document: str, the unit of a .txt file that is one text, see `read_documents`.
+        max_bad_rows: int, the number of bad rows in all files to skip before an error is raised.
 
     Attributes:
-        name: str.
-        content: str, the SHA-256 of the files' content and of how it is read.
-        characters: int, of all texts in the files.
-        rows: int [N], the indices of the texts that this part holds; None for all of them.
-        raw_bytes: int, UTF-8 bytes of the files; None if the texts do not hold all of them.
+        name: str, the origin of the data.
+        content: str, the SHA-256 of the files' content and of the way in which it is read.
+        characters: int, the number of characters of all texts in the files.
+        rows: int [N], the indices of the texts in this part; None for all texts.
+        raw_bytes: int, the number of UTF-8 bytes of the files; None if the texts do not contain all of them.
         replaced: int, the number of U+FFFD inserted for invalid UTF-8.
         skipped: int, the number of bad rows skipped.
 
     Raises:
-        DataError: no texts.
-        Also as read_rows and read_documents.
+        DataError: if there are no texts, or `read_rows` raises it.
+        ConfigError, OSError: if `read_rows` or `read_documents` raises it.
     """
 
     columns = ("text",)
@@ -48,13 +48,13 @@ class TextFiles:
         self.content = self._hash_files()
         self._about = remember("texts", self.content, self._scan)
         if self._about["skipped"] > max_bad_rows:
-            self._scan()  # raises with the row
+            self._scan()  # raises an error that mentions the row
         self.replaced, self.skipped, self.characters = (self._about[key] for key in
                                                         ("replaced", "skipped", "characters"))
         whole = document == "file" and all(ending_of(path) == ".txt" for path in paths)
         self.raw_bytes = self._about["raw_bytes"] if whole else None
         if not len(self):
-            raise DataError(f"{self.name}: no examples; at least one is needed")
+            raise DataError(f"{self.name}: no examples; at least one is required")
 
     def __len__(self):
         return self._about["texts"] if self.rows is None else len(self.rows)
@@ -64,12 +64,16 @@ class TextFiles:
         return hashlib.sha256(json.dumps([FORMAT, state, self.document]).encode()).hexdigest()
 
     def verify(self):
-        """Check that the files have not changed since they were opened; DataError if they have."""
+        """Check that the files have not changed since they were opened.
+
+        Raises:
+            DataError: if a file has changed.
+        """
         if self._hash_files() != self.content:
-            raise DataError(f"{self.name} was changed while it was read: run again once it is complete")
+            raise DataError(f"{self.name} changed while it was being read: run again once it is complete")
 
     def _read(self, counts):
-        # Yields the pieces of all texts, see read_documents, and adds up raw_bytes, replaced and skipped in `counts`.
+        # Yield the pieces of all texts, see `read_documents`, and add up raw_bytes, replaced and skipped in `counts`.
         bad = []
         for path in self.paths:
             if ending_of(path) == ".txt":
@@ -83,7 +87,7 @@ class TextFiles:
         counts["skipped"] = len(bad)
 
     def _scan(self):
-        # `long` lists the index and the UTF-8 bytes of each text that comes in pieces.
+        # `long` lists the index and the number of UTF-8 bytes of each text that is read in pieces.
         counts, long, size = collections.Counter(texts=0, characters=0), [], 0
         with progress_bar(f"read {self.name}", None) as bar:
             for text, ends in self._read(counts):
@@ -99,11 +103,11 @@ class TextFiles:
         return {**counts, "long": long}
 
     def all_pieces(self):
-        """Yield the (str, bool) pairs of read_documents for all texts in the files, regardless of `rows`."""
+        """Return an iterator over the pieces (see `read_documents`) of all texts in the files, regardless of `rows`."""
         return self._read(collections.Counter())
 
     def pieces(self):
-        """Yield the (str, bool) pairs of read_documents for the texts in `rows`."""
+        """Yield the pieces (see `read_documents`) of the texts in `rows`."""
         if self.rows is None:
             yield from self.all_pieces()
             return
@@ -116,12 +120,12 @@ class TextFiles:
             number += ends
 
     def passages(self):
-        """Yield the texts to learn a vocabulary from, long ones in pieces."""
+        """Return an iterator over the texts from which to learn a vocabulary, with long texts in pieces."""
         return (text for text, _ in cut_at_blanks(self.pieces()))
 
     @property
     def texts(self):
-        """Read all texts into memory, as Source holds them: a tuple of one list of N str."""
+        """Return all texts, read into memory: tuple of one list of N str, as in Source."""
         return (list(whole_documents(self.pieces())),)
 
     @property
@@ -131,7 +135,7 @@ class TextFiles:
 
     @property
     def fingerprint(self):
-        """Return the SHA-256 of all examples in order, as hex; equal to that of a Source with the same texts."""
+        """Return the SHA-256 of all examples in order, in hexadecimal; equal to that of a Source with these texts."""
         rows = None if self.rows is None else hashlib.sha256(self.rows.tobytes()).hexdigest()
         return remember("fingerprint", [self.content, rows], self._hash_texts)
 
@@ -149,7 +153,11 @@ class TextFiles:
         return digest.hexdigest()
 
     def split(self, fraction, seed):
-        """Split into (training, evaluation) at random, see `split_rows`; ConfigError if one would be empty."""
+        """Split at random into two parts, (training, evaluation); see `split_rows`.
+
+        Raises:
+            ConfigError: if one of the parts would be empty.
+        """
         parts = []
         names = (self.name, f"{self.name} (evaluation share)")
         for rows, name in zip(split_rows(len(self), fraction, seed), names):

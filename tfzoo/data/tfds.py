@@ -1,4 +1,4 @@
-"""Data sets prepared by TensorFlow Datasets, read from its folder; the network is used only if allowed."""
+"""Data sets prepared by TensorFlow Datasets (TFDS), read from its folder; the network is only used if allowed."""
 import os
 
 from tfzoo import files
@@ -25,33 +25,34 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
 
     Args:
         name: str, NAME, NAME/CONFIG or NAME:VERSION.
-        columns: tuple, ("text",) or ("text", "label").
-        splits: tuple of names; the first one that the data set has is read.
-        allow_download: bool, download and prepare it if it is not prepared.
-        max_bad_rows, on_bad: see read_rows. A row is bad if it has no label (-1), which test sets and SNLI use.
+        columns: tuple of str, ("text",) or ("text", "label").
+        splits: tuple of str; the first of these splits that the data set has is read.
+        allow_download: bool, whether to download and prepare the data set if necessary.
+        max_bad_rows, on_bad: see `read_rows`. Rows without a label (-1), as in some test sets and SNLI, are bad.
 
     Returns:
-        List of dict of str: text, text_pair if there are two texts, and label if requested; None if the data set has
-        none of the splits and train is not among them.
+        List of dict of str: text, text_pair if there are two texts, and label if requested. None if the data set has
+        none of the splits, unless "train" is one of them.
 
     Raises:
-        FileNotFoundError: not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets), and downloads not allowed.
-        DataError: TFDS cannot prepare it, it has no train split, or it has too many bad rows.
-        ConfigError: its features are not one or two texts and, if requested, a class label; it has several configs and
-            the name none of them; TFDS_DATA_DIR is not a local path.
-        OSError: the folder cannot be written.
+        FileNotFoundError: if the data set is not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets) and
+            downloads are not allowed.
+        DataError: if TFDS cannot prepare the data set, it has no train split, or it has too many bad rows.
+        ConfigError: if the features are not one or two texts and, if requested, a class label; if the data set has
+            several configs and the name does not include one; or if TFDS_DATA_DIR is not a local path.
+        OSError: if the folder cannot be written.
     """
     import tensorflow_datasets as tfds
     root = files.local_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
     folder = _prepared(root, name)
     if folder is None and not allow_download:
-        raise FileNotFoundError(f"tfds:{name} is not prepared in {root}: prepare it there, set TFDS_DATA_DIR, or allow "
-                                "the network with --allow_download")
+        raise FileNotFoundError(f"tfds:{name} is not prepared in {root}: prepare it, set TFDS_DATA_DIR, or allow "
+                                "downloads with --allow_download")
     if folder is None:
         try:
             builder = tfds.builder(name, data_dir=root)
             builder.download_and_prepare()
-        except Exception as error:  # TFDS raises whatever its hosts and parsers raise
+        except Exception as error:  # TFDS passes on any exception of its downloads and parsers
             if failed := files.writing_error(error, f"tfds:{name} in {root}, see TFDS_DATA_DIR"):
                 raise failed from None
             raise DataError(f"tfds:{name} cannot be prepared: {str(error).strip().splitlines()[0]}") from error
@@ -60,7 +61,7 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
     split = next((split for split in splits if split in builder.info.splits), None)
     if split is None:
         if "train" in splits:
-            raise DataError(f"tfds:{name} has the splits {', '.join(builder.info.splits)}: needed is train")
+            raise DataError(f"tfds:{name} has only the splits {', '.join(builder.info.splits)}: train is required")
         return None
     texts = [key for key, feature in builder.info.features.items() if isinstance(feature, tfds.features.Text)]
     # TFDS returns features in any order; the name identifies the first text of a pair.
@@ -68,7 +69,7 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
     texts = ["text"] if "text" in texts else texts
     label = dict(builder.info.features).get("label")
     if not 1 <= len(texts) <= 2 or ("label" in columns and not isinstance(label, tfds.features.ClassLabel)):
-        raise ConfigError(f"tfds:{name} has {', '.join(builder.info.features)}: needed are one or two texts"
+        raise ConfigError(f"tfds:{name} has the features {', '.join(builder.info.features)}: expected one or two texts"
                           f"{' and a class label named label' if 'label' in columns else ''}")
 
     def found():

@@ -1,1 +1,1 @@
-"""Plain-Python records of which the predictions and references of tasks consist."""
+"""Plain-Python records that represent the predictions and references of tasks."""

@@ -1,9 +1,10 @@
 """Entities and the word tags that encode them (Tjong Kim Sang and De Meulder 2003, arXiv:cs/0306050).
 
-IO, IOB1, IOB2, BIOES, BILOU and BMES are all read by one rule, conlleval's, which accepts any sequence of tags: an
-entity continues until a tag ends it, begins another, or has another type. Training and prediction use IOB2, or IO for a
-data set in IO: its entities of one type never touch, and half as many labels are learned from fewer examples. The type
-is everything after the first "-": B-creative-work has the type creative-work.
+IO, IOB1, IOB2, BIOES, BILOU and BMES are all read by the rule of conlleval, which accepts any sequence of tags: an
+entity continues until a tag ends it, begins another entity, or has a different type. Training and prediction use IOB2,
+except for data sets in IO, which stay in IO: entities of the same type are never adjacent in them, and half as many
+labels can be learned from fewer examples. The type is the text after the first "-": B-creative-work has the type
+creative-work.
 """
 import re
 
@@ -17,18 +18,18 @@ _MISSPELLED = re.compile(r".+[-_][BIMELSU]|[BIMELSU]_.+|[bimelsu][-_].+", re.DOT
 
 
 def are_entities(found):
-    """Return whether tags are entity tags, not plain classes such as NOUN, which must not be read as entities.
+    """Return whether tags are entity tags, as opposed to plain classes such as NOUN, which do not encode entities.
 
     Args:
         found: iterable of str, the tags that occur in a data set, or its labels.
 
     Returns:
-        bool: True if each is O or a mark with a type (B-PER), or if each is O or a bare mark and the marks can encode
-        entities of several words (B, I, O). O alone counts too.
+        bool, True if each tag is O or a mark with a type (B-PER), or if each tag is O or a bare mark and the marks can
+        encode entities of several words (B, I, O). O by itself is an entity tag.
 
     Raises:
-        DataError: besides O and tags with a type, some tag is neither, or all tags but O spell a mark with a type in
-            another way (PER-B, B_PER, b-per).
+        DataError: if O and marks with a type are mixed with other tags, or all tags except O look like misspelled marks
+            with a type (PER-B, B_PER, b-per).
 
     Example:
         >>> are_entities(["O", "I-PER"]), are_entities(["ADJ", "NOUN"])
@@ -39,35 +40,35 @@ def are_entities(found):
     others = found - typed - {OUTSIDE}
     if typed and others and OUTSIDE in found:
         raise DataError(f"the tag {shown(min(others))} is mixed with entity tags such as {shown(min(typed))}: "
-                        f"allowed are O and one of {' '.join(sorted(MARKS))} followed by - and a type")
+                        f"expected O, or one of {' '.join(sorted(MARKS))} followed by - and a type")
     if others and found & {OUTSIDE, "o"} and all(map(_MISSPELLED.fullmatch, others - {"o"})) and not typed:
-        raise DataError(f"the tag {shown(max(others))} looks like an entity tag in another spelling: allowed are O and "
+        raise DataError(f"the tag {shown(max(others))} looks like a misspelled entity tag: expected O, or "
                         f"one of {' '.join(sorted(MARKS))} followed by - and a type, such as B-PER")
     bare = "B" in others and others & (INSIDE | {"E", "L"}) and others <= MARKS
     return bool(typed and not others) or found == {OUTSIDE} or bool(bare and not typed)
 
 
 def entities(tags):
-    """Return the entities that the tags of a sentence encode, read as by conlleval.
+    """Return the entities that the tags of a sentence encode according to conlleval.
 
     Args:
-        tags: sequence of str, of one sentence.
+        tags: sequence of str, the tags of one sentence.
 
     Returns:
-        List of (str, int, int): type, first word, end (the word after the last), in order.
+        List of (str, int, int): the type, first word and end (exclusive) of each entity, in order.
 
     Raises:
-        DataError: a tag is not an entity tag.
+        DataError: if a tag is not an entity tag.
 
     Example:
         >>> entities(["B-PER", "I-PER", "O", "I-LOC"])
         [('PER', 0, 2), ('LOC', 3, 4)]
     """
-    found, first, current, ended = [], 0, None, False  # current: type of the open entity
+    found, first, current, ended = [], 0, None, False  # `current` is the type of the open entity
     for place, tag in enumerate([*tags, OUTSIDE]):
         mark, _, kind = tag.partition("-")
         if mark != OUTSIDE and mark not in MARKS:
-            raise DataError(f"{shown(tag)} is not an entity tag: allowed are O and one of "
+            raise DataError(f"{shown(tag)} is not an entity tag: expected O, or one of "
                             f"{' '.join(sorted(MARKS))} followed by - and a type")
         if current is not None and (ended or mark == OUTSIDE or mark in BEGINS or kind != current):
             found.append((current, first, place))
@@ -82,14 +83,14 @@ def tags_of(found, length):
     """Return the IOB2 tags of entities.
 
     Args:
-        found: iterable of (type, first word, end), see `entities`.
-        length: int, number of words in the sentence.
+        found: iterable of (str, int, int): the type, first word and end of each entity, see `entities`.
+        length: int, the number of words in the sentence.
 
     Returns:
         List of `length` str.
 
     Raises:
-        DataError: entities overlap, are empty or lie outside the sentence.
+        DataError: if entities overlap, are empty or lie outside the sentence.
 
     Example:
         >>> tags_of([("PER", 0, 2)], 3)
@@ -98,15 +99,24 @@ def tags_of(found, length):
     tags = [OUTSIDE] * length
     for kind, first, end in found:
         if not 0 <= first < end <= length or tags[first:end] != [OUTSIDE] * (end - first):
-            raise DataError(f"an entity spans words {first} to {end} of {length}: allowed are entities of at least one "
-                            "word that lie within the sentence and do not overlap")
+            raise DataError(f"an entity spans words {first} to {end} of {length}: entities must have at least one "
+                            "word, lie within the sentence and not overlap")
         suffix = f"-{kind}" if kind else ""
         tags[first:end] = [f"B{suffix}", *[f"I{suffix}"] * (end - first - 1)]
     return tags
 
 
 def to_iob2(tags):
-    """Return a sentence's tags in IOB2, with the same entities; arguments and errors as `entities`.
+    """Convert a sentence's tags to IOB2 tags of the same entities.
+
+    Args:
+        tags: sequence of str, the tags of one sentence.
+
+    Returns:
+        List of str.
+
+    Raises:
+        DataError: if a tag is not an entity tag.
 
     Example:
         >>> to_iob2(["I-ORG", "I-ORG", "I-LOC"])
@@ -116,17 +126,27 @@ def to_iob2(tags):
 
 
 def is_io(found):
-    """Return whether entity tags only mark inside and outside (IO), not where entities begin or end.
+    """Return whether entity tags are IO: they only mark words as inside or outside, without beginnings or ends.
 
     Args:
-        found: iterable of str, the entity tags that occur, or labels.
+        found: iterable of str, the entity tags that occur in a data set, or its labels.
     """
     marks = {tag.partition("-")[0] for tag in found}
     return bool(marks & INSIDE) and not marks & (BEGINS | ENDS)
 
 
 def to_scheme(tags, labels):
-    """Return a sentence's tags in the scheme of labels, IO or IOB2; arguments and errors as `entities`.
+    """Convert a sentence's tags to the scheme of the labels, IO or IOB2.
+
+    Args:
+        tags: sequence of str, the tags of one sentence.
+        labels: iterable of str, the labels of the data set.
+
+    Returns:
+        List of str.
+
+    Raises:
+        DataError: if a tag is not an entity tag.
 
     Example:
         >>> to_scheme(["B-ORG", "B-ORG"], ["O", "I-ORG"])
@@ -137,18 +157,19 @@ def to_scheme(tags, labels):
 
 
 def types_of(found):
-    """Return the entity types of tags, sorted: list of str."""
+    """Return the sorted entity types that occur in tags: list of str."""
     return sorted({tag.partition("-")[2] for tag in found if tag != OUTSIDE})
 
 
 def labels_of(found):
-    """Return the labels to train with.
+    """Return the labels for training.
 
     Args:
-        found: iterable of str, the tags that occur.
+        found: iterable of str, the tags that occur in a data set.
 
     Returns:
-        List of str: O, then B and I (for IO, only I) of each type, sorted by type; or plain classes, sorted.
+        List of str: for entity tags, O followed by B and I (only I for IO) of each type, sorted by type; otherwise the
+        sorted classes.
 
     Raises:
         DataError: see `are_entities`.

@@ -1,7 +1,7 @@
-"""Read sentences of words with tags: CoNLL columns from .conll, or .jsonl {"tokens", "tags"}, also gzipped.
+"""Readers of tagged sentences: .conll with CoNLL columns, and .jsonl with {"tokens", "tags"}, plain or gzipped.
 
-Columns are separated by spaces and tabs only, so that U+00A0 or U+3000 can be a token. If a line has exactly the tabs
-that its columns need, only tabs separate them, so that a token may hold spaces. # never begins a comment.
+Columns are separated by spaces and tabs only, so U+00A0 and U+3000 can be tokens. If the number of tabs in a line
+matches its number of columns, only tabs separate columns, so tokens may contain spaces. # never starts a comment.
 """
 import re
 
@@ -17,20 +17,20 @@ def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None
     """Read sentences one by one.
 
     Args:
-        lines: Lines of a .conll (one word per line, the token first and its tag last; sentences end at blank lines,
-            documents start at lines with -DOCSTART-) or of a .jsonl.
-        needed: ("tokens", "tags") or ("tokens",).
-        max_bad_rows: int, skip up to this many bad sentences.
-        on_bad: callable of a message for each skipped sentence, or None.
+        lines: Lines of a .conll file (one word per line, with the token first and its tag last; sentences end at blank
+            lines, and documents start at -DOCSTART- lines) or of a .jsonl file.
+        needed: tuple of str, ("tokens", "tags") or ("tokens",).
+        max_bad_rows: int, the number of bad sentences to skip before an error is raised.
+        on_bad: callable that receives a message (str) for each skipped sentence, or None.
 
     Yields:
-        dict: tokens and, if needed, tags, lists of str of equal length; document, int, the number of -DOCSTART- lines
-        before the sentence.
+        dict: tokens and, if needed, tags, lists of str of equal length; and document, int, the number of -DOCSTART-
+        lines before the sentence.
 
     Raises:
-        ConfigError: an unsupported file ending.
-        DataError: more bad sentences than allowed, with file, line and reason.
-        FileNotFoundError, OSError: the file cannot be read.
+        ConfigError: if the file ending is not supported.
+        DataError: if there are more bad sentences than allowed; the message has the file, line and reason.
+        OSError: if the file cannot be read; FileNotFoundError if it does not exist.
     """
     tagged = "tags" in needed
     if ending_of(lines.path, SENTENCE_ENDINGS) == ".jsonl":
@@ -61,7 +61,7 @@ def _problem(record, tagged):
 
 
 def _of_columns(lines, tagged):
-    # Yields (line number, sentence or None, reason); the number of a bad sentence is that of its first bad line.
+    # Yield (line number, sentence or None, reason). The line number of a bad sentence is that of its first bad line.
     rows, width, document, bad, number = [], None, 0, None, 0
     for number, line in enumerate(lines, 1):
         cells = _BLANKS.split(line.strip(" \t\r\n"))
@@ -84,7 +84,7 @@ def _of_columns(lines, tagged):
 def _wrong(cells, width):
     if len(cells) < 2 or not cells[-1].strip():
         return f"no tag after {shown(cells[0])}"
-    return "" if len(cells) == width else f"{len(cells)} columns, the first word has {width}"
+    return "" if len(cells) == width else f"{len(cells)} columns, but the first word has {width}"
 
 
 def _sentence(rows, tagged, document, bad, number):

@@ -1,7 +1,7 @@
-"""Read rows from .jsonl, .tsv and .csv and plain text from .txt, also gzipped, in constant memory.
+"""Readers of rows (.jsonl, .tsv, .csv) and plain text (.txt), plain or gzipped, in constant memory.
 
-Invalid UTF-8 is replaced by U+FFFD, as Python's `decode(errors="replace")` does, and counted. A UTF-8 byte order mark
-is dropped.
+Invalid UTF-8 is replaced by U+FFFD, as by Python's `decode(errors="replace")`, and counted. A UTF-8 byte order mark is
+dropped.
 """
 import codecs
 import contextlib
@@ -20,30 +20,34 @@ from tfzoo.files import local_path, once
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
 FIELDS = ("text", "text_pair", "label")
 REPLACEMENT = "\ufffd"
-BLOCK = 2 ** 14  # bytes read at once, and the least characters of a piece of a long document
+BLOCK = 2 ** 14  # the number of bytes read at once, and the minimum characters of a piece of a long document
 _SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: text.split("\n"),
           "file": lambda text: [text]}
 DOCUMENTS = tuple(_SPLIT)
-_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # after the ending: data.jsonl-00000-of-00002
+_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # follows the ending: data.jsonl-00000-of-00002
 
 
 def find_ending(path):
-    """Return the lower-case ending of a data file, without .gz and a shard number; that of "-" (stdin) is .txt."""
+    """Return the lowercase ending of a data file, ignoring .gz and a shard number; for "-" (stdin) it is ".txt"."""
     name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
     return pathlib.Path(_SHARD.sub("", "x" + name if name.startswith("-") else name)).suffix
 
 
 def ending_of(path, allowed=ENDINGS):
-    """Return the ending of a data file, see `find_ending`; ConfigError if it is not in `allowed`."""
+    """Return the ending of a data file, see `find_ending`.
+
+    Raises:
+        ConfigError: if the ending is not in `allowed`.
+    """
     ending = find_ending(path)
     if ending not in allowed:
-        raise ConfigError(f"{path}: allowed are files ending in {' '.join(allowed)}, also with .gz")
+        raise ConfigError(f"{path}: the name must end in {' '.join(allowed)}, optionally with .gz")
     return ending
 
 
 @contextlib.contextmanager
 def _opened(path):
-    # Decompressed; a name that begins with "-" is standard input.
+    # The decompressed stream; names that begin with "-" are standard input.
     try:
         if str(path).startswith("-"):
             yield sys.stdin.buffer
@@ -51,27 +55,27 @@ def _opened(path):
         with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as stream:
             yield stream
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a complete gzip file ({error}); get it again") from None
+        raise DataError(f"{path}: not a complete gzip file ({error}); download it again") from None
 
 
 def hash_content(path):
-    """Return the SHA-256 of a file's decompressed bytes, as hex."""
+    """Return the SHA-256 of a file's decompressed bytes, in hexadecimal."""
     with _opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Lines:
-    """Iterate over the lines of a file, decompressed and decoded, and count bytes and replacements.
+    """Iterate over the decompressed and decoded lines of a file, counting bytes and replacements.
 
     Args:
-        path: str or path; "-" (or "-.jsonl" and the like) is standard input.
+        path: str or path; "-" (or "-.jsonl" and similar names) is standard input.
 
     Attributes:
-        raw_bytes: int, decompressed bytes read so far, without a byte order mark.
+        raw_bytes: int, the number of decompressed bytes read so far, without a byte order mark.
         replaced: int, the number of U+FFFD inserted for invalid UTF-8 so far.
 
     Raises:
-        DataError: while iterating, UTF-16 or UTF-32, or an incomplete gzip file.
+        DataError: during iteration, if the file is UTF-16 or UTF-32 or an incomplete gzip file.
     """
 
     def __init__(self, path):
@@ -91,7 +95,7 @@ class Lines:
 
     def _without_mark(self, raw):
         if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
-            raise DataError(f"{self.path} is UTF-16 or UTF-32 by its byte order mark: convert it to UTF-8")
+            raise DataError(f"{self.path} is UTF-16 or UTF-32, judging by its byte order mark: convert it to UTF-8")
         return raw.removeprefix(codecs.BOM_UTF8)
 
     def _parts(self, stream):
@@ -99,13 +103,13 @@ class Lines:
 
 
 class Blocks(Lines):
-    """Iterate over the text of a file as Lines does, in blocks of about BLOCK bytes that may end anywhere."""
+    """Iterate over the text of a file like Lines, but in blocks of about BLOCK bytes that may end anywhere."""
 
     def _parts(self, stream):
         left = b""
         while data := stream.read(BLOCK):
             data = left + data
-            # Hold back a character that may continue in the next block, so that blocks decode as the whole file does.
+            # Hold back a character that may continue in the next block, so blocks decode in the same way as the file.
             begun = next((back for back in (1, 2, 3) if data[-back:][:1] >= b"\xc0"), 0)
             yield data[:len(data) - begun]
             left = data[len(data) - begun:]
@@ -114,7 +118,7 @@ class Blocks(Lines):
 
 
 def json_objects(lines):
-    """Yield (line number, dict or None, reason for None) for each line of a .jsonl that is not blank."""
+    """Yield (line number, dict or None, error message if None) for each non-blank line of a .jsonl file."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -145,16 +149,16 @@ def _problem(row, needed):
 
 
 def skip_bad(path, found, needed, max_bad_rows, on_bad):
-    """Yield the good rows and skip up to `max_bad_rows` bad ones; see read_rows.
+    """Yield the good rows, skipping up to `max_bad_rows` bad ones.
 
     Args:
-        path: str or path, for messages.
-        found: iterable of (line number, row, reason why it is bad or "").
-        needed: tuple of str, the required columns, for the error.
-        max_bad_rows, on_bad: see read_rows.
+        path: str or path of the file, used in messages.
+        found: iterable of (int, row, str): the line number, the row, and the reason why it is bad, or "".
+        needed: tuple of str, the required columns, used in the error message.
+        max_bad_rows, on_bad: see `read_rows`.
 
     Raises:
-        DataError: one bad row more than allowed.
+        DataError: if there are more bad rows than allowed.
     """
     skipped = 0
     for number, row, reason in found:
@@ -164,7 +168,7 @@ def skip_bad(path, found, needed, max_bad_rows, on_bad):
         skipped += 1
         message = f"{path} line {number}: {reason}"
         if skipped > max_bad_rows:
-            raise DataError(f"{message}; needed are {' and '.join(needed)}; fix it or raise --max_bad_rows")
+            raise DataError(f"{message}; required: {' and '.join(needed)}; fix it or raise --max_bad_rows")
         if on_bad:
             on_bad(message)
 
@@ -173,23 +177,25 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
     """Read rows one by one.
 
     Args:
-        lines: Lines of a .jsonl, of a .tsv or .csv with a header (see `tables`), or of a .txt (one text per line).
-        needed: tuple of the columns that each row must have; text, text_pair and label are read, others are ignored.
-        max_bad_rows: int, skip up to this many bad rows.
-        on_bad: callable of a message for each skipped row, or None.
+        lines: Lines of a .jsonl file, of a .tsv or .csv file with a header (see `tables`), or of a .txt file (one text
+            per line).
+        needed: tuple of str, the columns that each row must have. Only text, text_pair and label are read; other
+            columns are ignored.
+        max_bad_rows: int, the number of bad rows to skip before an error is raised.
+        on_bad: callable that receives a message (str) for each skipped row, or None.
 
     Yields:
-        dict of str: text, text_pair and label, as far as the row has them; a label that is a whole number becomes str.
-        Blank lines of a .jsonl, .tsv or .csv are skipped.
+        dict of str: those of text, text_pair and label that the row has. Integer labels are converted to str. Blank
+        lines of .jsonl, .tsv and .csv files are skipped.
 
     Raises:
-        ConfigError: an unsupported file ending, or labels needed from a .txt.
-        DataError: more bad rows than allowed, with file, line and reason.
-        FileNotFoundError, OSError: the file cannot be read.
+        ConfigError: if the file ending is not supported, or labels are required from a .txt file.
+        DataError: if there are more bad rows than allowed; the message has the file, line and reason.
+        OSError: if the file cannot be read; FileNotFoundError if it does not exist.
     """
     path = lines.path
     if ending_of(path) == ".txt" and "label" in needed:
-        raise ConfigError(f"{path}: allowed for labelled texts are .jsonl, .tsv and .csv, also with .gz")
+        raise ConfigError(f"{path}: labelled texts must be .jsonl, .tsv or .csv, optionally with .gz")
     yield from skip_bad(path, _texts(path, lines, needed), needed=needed, max_bad_rows=max_bad_rows, on_bad=on_bad)
 
 
@@ -205,18 +211,18 @@ def read_documents(parts, document="paragraph"):
     """Split a text into documents, in constant memory.
 
     Args:
-        parts: iterable of str, the text in parts of any length, such as Blocks or Lines of a .txt.
-        document: "paragraph" (separated by blank lines), "line" or "file", what counts as one document.
+        parts: iterable of str, the text in parts of any length, such as Blocks or Lines of a .txt file.
+        document: str, the unit of text that is one document: "paragraph" (separated by blank lines), "line" or "file".
 
     Yields:
-        (str, bool): pieces of documents that are not blank, and whether the piece ends its document. A long document
-        comes in several pieces, the last of which may be empty.
+        (str, bool): a piece of a document, and whether it is the last one. Long documents are yielded in several
+        pieces, the last of which may be empty. Blank documents are skipped.
 
     Raises:
-        ConfigError: an unknown kind of document.
+        ConfigError: if `document` is unknown.
     """
     if document not in DOCUMENTS:
-        raise ConfigError(f"--document={document}: allowed are {', '.join(DOCUMENTS)}")
+        raise ConfigError(f"--document={document}: choose from {', '.join(DOCUMENTS)}")
     left, begun = "", False
     for part in parts:
         *whole, left = _SPLIT[document](left + part)
@@ -226,7 +232,7 @@ def read_documents(parts, document="paragraph"):
             begun = False
         if len(left) >= BLOCK and (begun or not left.isspace()):
             end = len(left.rstrip(" \t\r"))
-            end -= left[end - 1:end] == "\n"  # it may start a separator
+            end -= left[end - 1:end] == "\n"  # may start a separator
             yield left[:end], False
             left, begun = left[end:], True
     if begun or (left and not left.isspace()):
@@ -234,7 +240,7 @@ def read_documents(parts, document="paragraph"):
 
 
 def whole_documents(pieces):
-    """Join the pieces of documents, (str, bool) from read_documents, and yield each document as one str."""
+    """Join the pieces of documents from `read_documents` and yield each document as one str."""
     held = []
     for text, ends in pieces:
         held.append(text)

@@ -1,8 +1,8 @@
-"""Read rows of .csv and .tsv as Python's csv module and spreadsheets write them, with any line ends.
+"""Readers of .csv and .tsv files as written by Python's csv module and spreadsheets, with any line endings.
 
-In .csv, quotes follow RFC 4180. In .tsv, a line is a row, and quotes are text unless they enclose one well-formed
-quoted field. A quoted field in .tsv may hold tabs or line breaks only if its lines are not rows on their own and
-together form a row with as many fields as the header. Blank lines are skipped.
+In .csv files, quotes follow RFC 4180. In .tsv files, each line is a row, and quotes are text unless they enclose a
+well-formed quoted field. A quoted field of a .tsv file may contain tabs or line breaks only if its lines are not rows
+by themselves but together form a row with as many fields as the header. Blank lines are skipped.
 """
 import collections
 import csv
@@ -10,7 +10,7 @@ import re
 
 from tfzoo.errors import DataError, shown
 
-AHEAD = 1000  # the most lines of one row of a .tsv
+AHEAD = 1000  # the maximum number of lines of a row of a .tsv file
 _LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
@@ -21,36 +21,38 @@ def table_rows(lines, ending, needed, known):
     Args:
         lines: Lines.
         ending: ".csv" or ".tsv".
-        needed: tuple of str, the columns that the header must have.
-        known: tuple of str, the columns that it may have only once.
+        needed: tuple of str, the columns that the header must contain.
+        known: tuple of str, the columns that the header must not contain more than once.
 
     Yields:
-        (line number where the row begins, dict of column to str or None, reason for None).
+        (int, dict, str): the number of the row's first line; a dict from column to str, or None if the row is bad; and
+        the reason why it is bad, or "".
 
     Raises:
-        DataError: a needed column is missing from the header, a known one occurs twice, or a quote is never closed.
+        DataError: if a required column is missing from the header, a known column occurs twice, or a quote is never
+            closed.
     """
     rows = (_csv_rows if ending == ".csv" else _tsv_rows)(lines.path, _divide(lines))
     number, header, reason = next(rows, (1, (), ""))
     wrong = [f"no column is named {name}" for name in needed if header is not None and name not in header]
     wrong += [f"{header.count(name)} columns are named {name}" for name in known if header and header.count(name) > 1]
     if reason or header and wrong:
-        raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(header)}, needed are "
+        raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(header)}, expected "
                         f"the columns {' and '.join(needed)}, separated by {'commas' if ending == '.csv' else 'tabs'}")
     for number, row, reason in rows:
         if row is not None and len(row) != len(header):
-            row, reason = None, f"{len(row)} columns, the header has {len(header)}"
+            row, reason = None, f"{len(row)} columns, but the header has {len(header)}"
         yield number, None if row is None else dict(zip(header, row)), reason
 
 
 def _divide(lines):
-    # Lines may also end at a lone carriage return.
+    # A lone carriage return also ends a line.
     for line in lines:
         yield from filter(None, _LONE_RETURN.split(line)) if "\r" in line else (line,)
 
 
 def _next_record(reader):
-    # Fields may have any length; the limit is global to the process, so it is restored.
+    # Fields may have any length. The limit is global to the process, so restore it afterwards.
     limit = csv.field_size_limit(2 ** 31 - 1)
     try:
         return next(reader)
@@ -67,7 +69,7 @@ def _csv_rows(path, lines):
         except StopIteration:
             return
         except csv.Error as error:
-            if str(error) == "unexpected end of data":  # all remaining rows would be one bad row
+            if str(error) == "unexpected end of data":  # all remaining lines would become a single bad row
                 raise DataError(f"{path} line {number}: a quote that opens in this row is never closed") from None
             yield number, None, f"not CSV ({error})"
             continue
@@ -82,8 +84,8 @@ def _tsv_rows(path, lines):
         record, count = _quoted_record(_ahead(held, lines)) if '"' in line and width and (
             len(cells) != width or _opens(cells[-1])) else ([], 0)
         if len(record) == len(cells) == width == 1:
-            reason = (f"a quote opens here and closes in line {number + count - 1}: in a .tsv of one column each line "
-                      "is a text; write it as .csv or .jsonl")
+            reason = (f"a quote opens here and closes on line {number + count - 1}, but in a .tsv with one column each "
+                      "line is a text: use .csv or .jsonl instead")
         elif record and len(record) == width and not (
                 len(cells) == width == len(_cells(next(_ahead(held, lines, 1))))):
             cells, used = record, count
@@ -106,7 +108,7 @@ def _cells(line):
 
 
 def _ahead(held, lines, start=0):
-    # Looks ahead up to AHEAD lines, which stay in `held`.
+    # Look ahead up to AHEAD lines, which stay in `held`.
     for place in range(start, AHEAD):
         while place >= len(held):
             line = next(lines, None)
@@ -117,7 +119,7 @@ def _ahead(held, lines, start=0):
 
 
 def _quoted_record(lines):
-    # The first record by the rules of .csv and its number of lines; ([], 0) if there is none.
+    # The first record according to the rules of .csv, and its number of lines; ([], 0) if there is none.
     reader = csv.reader(lines, delimiter="\t", strict=True)
     try:
         return _next_record(reader), reader.line_num
