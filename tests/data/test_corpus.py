@@ -1,4 +1,4 @@
-"""Corpora on disk: the ids of whole texts, encoded once, written atomically even by concurrent processes."""
+"""Corpora on disk: the ids of whole texts are encoded once and written atomically, even by concurrent processes."""
 import json
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ from tfzoo.data.source import Source
 from tfzoo.data.text_files import TextFiles
 from tfzoo.text import learn_tokenizer, load_tokenizer
 
-FORK = multiprocessing.get_context("fork")  # safe, as the children use no TensorFlow
+FORK = multiprocessing.get_context("fork")  # safe because the children do not use TensorFlow
 
 
 class Letters:
@@ -95,7 +95,7 @@ def test_a_vocabulary_learned_from_pieces_is_that_of_the_whole(tmp_path, monkeyp
     pieces = list(source.passages())
     assert len(pieces) > 300
     assert learn_tokenizer("learn:bpe:600", pieces).fingerprint == learn_tokenizer("learn:bpe:600", [text]).fingerprint
-    # Compare the words that WordPiece learns from: its vocabulary varies, as `tokenizers` orders letters at random.
+    # Compare the words from which WordPiece learns: its vocabulary varies because `tokenizers` orders letters randomly.
     backend = load_tokenizer(vocab_dir() / "bert_uncased")._backend
 
     def words(texts):

@@ -1,4 +1,4 @@
-"""Splitting of long texts, and BERT's sentence pairs."""
+"""Splitting long texts, and BERT's sentence pairs."""
 import numpy as np
 import pytest
 
@@ -44,7 +44,7 @@ def test_pairs_are_neighbours_or_of_two_documents():
 @pytest.mark.parametrize("ends_between", [1, 2])
 def test_pairs_have_room_for_all_that_the_tokenizer_puts_around_them(ends_between):
     tokenizer = load_tokenizer("bytes")
-    tokenizer.ends_between = ends_between  # 2 as in RoBERTa's
+    tokenizer.ends_between = ends_between  # 2 as in RoBERTa
     texts = [" ".join(f"{letter}{number:02d}." for number in range(30)) for letter in "abcdefgh"]
     data = task_of("masked_lm", next_sentence=True).features(Source("x", {"text": texts}), tokenizer, batch_size=4,
                                                              max_length=43)

@@ -1,4 +1,4 @@
-"""From file to batches, a file of 200 MB takes a fraction of its size in memory."""
+"""Reading and batching a file of 200 MB takes only a fraction of its size in memory."""
 import json
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Prefetched batches: in order, errors raised when they are due, and waiting times reported."""
+"""Prefetched batches are in order, raise their errors when they are due, and report waiting times."""
 import threading
 import time
 
@@ -32,7 +32,7 @@ def test_nothing_waits_for_data_that_are_quicker_than_the_work():
     for _, waited in prefetch(lambda step: time.sleep(0.002), range(10)):
         waits.append(waited)
         time.sleep(0.02)
-    assert sum(waits[1:]) < 0.02 * 9 * 0.02  # no work hides the wait for the first
+    assert sum(waits[1:]) < 0.02 * 9 * 0.02  # no work hides the wait for the first batch
 
 
 def test_an_error_comes_where_its_batch_is_due_and_the_thread_ends():

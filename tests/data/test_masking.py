@@ -1,4 +1,4 @@
-"""Properties of masking: the paper's rates, special tokens never chosen, whole words masked together."""
+"""Properties of masking: the paper's rates, no special tokens are chosen, and whole words are masked together."""
 import types
 
 import numpy as np
@@ -54,7 +54,7 @@ def test_a_row_without_a_maskable_token_asks_nothing():
 
 
 def test_where_no_word_fits_any_of_their_tokens_is_hidden():
-    # Rows of 40 tokens mask 6: the first half are one word, the others two words of 20 tokens.
+    # In rows of 40 tokens, 6 are masked. The first half of the rows are one word, the others two words of 20 tokens.
     tokens = np.full((64, 40), 600, np.int32)
     tokens[32:, 20] = 100
     counts = np.zeros((2, 40), int)

@@ -1,4 +1,4 @@
-"""Properties of packing: each text once per epoch, no row too full, equal rows in every epoch, hardly any padding."""
+"""Properties of packing: each text once per epoch, no overfull rows, equally many rows per epoch, little padding."""
 import numpy as np
 import pytest
 
@@ -17,7 +17,7 @@ def test_rows_hold_every_text_and_hardly_any_padding(room, count):
     packed = [length for rows, pattern in groups for length in pattern * rows]
     assert sorted(packed) == sorted(lengths)
     assert all(rows > 0 and 0 < sum(pattern) <= room for rows, pattern in groups)
-    # Best fit, longest first, needs at most 11/9 of the fewest rows (Johnson 1973).
+    # Longest-first best fit needs at most 11/9 of the minimum number of rows (Johnson 1973).
     fewest = -(-int(lengths.sum()) // room)
     assert sum(rows for rows, _ in groups) <= 11 / 9 * max(fewest, (2 * lengths > room).sum()) + 1
     if count == 3000 and room > 8:
@@ -45,6 +45,6 @@ def test_an_epoch_is_a_function_of_seed_and_epoch():
     first, second = rows(plan, 0), rows(plan, 1)
     assert first != second and sorted(map(len, first)) == sorted(map(len, second))
     assert rows(again, 1) == second and rows(again, 0) == first and rows(other, 0) != first
-    # Which texts share a row is also drawn anew.
+    # The texts that share a row are also drawn anew.
     assert {tuple(sorted(row)) for row in first} != {tuple(sorted(row)) for row in second}
     assert rows(PackPlan(lengths, 64), 0) == rows(PackPlan(lengths, 64), 1)

@@ -1,4 +1,4 @@
-"""Files in every form, the development data's counts, and a one-line error for each kind of bad file."""
+"""All forms of files, the counts of the development data, and a one-line error for each kind of bad file."""
 import csv
 import gzip
 import io
@@ -120,7 +120,7 @@ def test_a_real_tsv_with_quotes_is_read_whole_and_unchanged(name, rows):
     lines = [tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").split("\n")[1:] if line]
     assert len(read) == len(lines) == rows
     changed = [(row, line) for row, line in zip(read, lines) if row != line]
-    # One field is quoted because it holds a tab.
+    # One field is quoted because it contains a tab.
     assert all(len(row) < len(line) and '"' + row[-1] + '"' == "\t".join(line[1:]) for row, line in changed)
     assert len(changed) == (name == "translation_en_de/train")
 

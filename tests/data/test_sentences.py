@@ -1,4 +1,4 @@
-"""Sentences of words with tags: separators, tokens, errors, and the development data."""
+"""Sentences of tagged words: separators, tokens, errors, and the development data."""
 import gzip
 import json
 
@@ -173,7 +173,7 @@ def test_sentences_are_a_source(tmp_path):
     assert len({one.fingerprint for one in (source, taken, *others)}) == 6
 
 
-@pytest.mark.parametrize("name, split, sentences, words, labels", [  # a type has one label in IO, two in IOB2
+@pytest.mark.parametrize("name, split, sentences, words, labels", [  # a type has one label in IO and two in IOB2
     ("ner_wikigold", "train", 1400, 31849, 1 + 4), ("ner_wikigold", "eval", 296, 7158, 1 + 4),
     ("ner_wnut17", "train", 3394, 62730, 1 + 2 * 6), ("ner_wnut17", "eval", 1009, 15733, 1 + 2 * 6),
     ("ner_wnut17/test.conll", "eval", 1287, 23394, 1 + 2 * 6), ("zh_ner", "eval", 2000, 80741, 1 + 2 * 3)])

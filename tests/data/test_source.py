@@ -1,4 +1,4 @@
-"""Sources from files, folders, TFDS and the installed Python: their content, and what they refuse."""
+"""Sources from files, folders, TFDS and the installed Python: their content, and the data they reject."""
 import json
 import shutil
 
@@ -115,7 +115,7 @@ def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
     train = open_source("tfds:tiny")
     assert sorted(zip(*train.columns.values())) == [("p0", "h0", "no"), ("p1", "h1", "yes"), ("p2", "h2", "no")]
     assert len(open_source("tfds:tiny:1.0.0", split="eval")) == 1
-    # A row without a label, -1, is no row of the last class, as ClassLabel.int2str(-1) would have it.
+    # A row without a label (-1) does not belong to the last class, which ClassLabel.int2str(-1) would return.
     with pytest.raises(DataError, match=r"tfds:tiny line \d: no label \(-1\); required: text and label"):
         read_tfds("tiny", ("text", "label"), ("test",))
     assert len(read_tfds("tiny", ("text", "label"), ("test",), max_bad_rows=1)) == 3
@@ -132,7 +132,7 @@ def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def small_python():
-    """Read two libraries only; the quickstart reads all of it."""
+    """Read only two libraries; the quickstart reads all of them."""
     libraries, builtin.LIBRARIES = builtin.LIBRARIES, ("numpy", "keras_hub")
     yield
     builtin.LIBRARIES = libraries

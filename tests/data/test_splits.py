@@ -1,4 +1,4 @@
-"""A folder's files by split names: no test row is trained on, and no file is left out silently."""
+"""Assignment of a folder's files to splits: test rows are never trained on, and no file is ignored silently."""
 import pytest
 
 from tfzoo.data.source import open_source
@@ -6,7 +6,7 @@ from tfzoo.errors import DataError
 
 
 def fill(folder, names):
-    """Write files that each hold their own name as their only text."""
+    """Write files, each of which contains its own name as its only text."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text('{"text": "%s"}\n' % name if ".json" in name else name)
@@ -30,7 +30,7 @@ def parts_of(folder):
     (["train.txt-00000-of-00001"], ["test.txt-00000-of-00001"], []),
     (["train/a.txt", "train/b.txt"], ["validation/a.txt"], ["test/a.txt", "old/a.txt"]),
     (["a.txt"], [], ["README.txt", ".hidden.txt", ".git/a.txt", "train_notes.md", "LICENSE", "dataset_info.json"]),
-    (["www_farodevigo_es.txt"], [], [])])  # datasets once read "dev" in it
+    (["www_farodevigo_es.txt"], [], [])])  # datasets once found "dev" in it
 def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, evaluation, others):
     fill(tmp_path, train + evaluation + others)
     assert parts_of(tmp_path) == (sorted(train), sorted(evaluation))

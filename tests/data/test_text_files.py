@@ -1,4 +1,4 @@
-"""Texts streamed from files: the same texts, counts and fingerprints as if read whole, wherever a block ends."""
+"""Texts streamed from files: texts, counts and fingerprints do not depend on where blocks end."""
 import gzip
 import hashlib
 import json
@@ -46,7 +46,7 @@ def test_texts_and_counts_do_not_depend_on_where_blocks_end(tmp_path, monkeypatc
 
 
 def test_the_fingerprint_is_of_the_texts_as_it_always_was(tmp_path):
-    """Keep runs resumable that started before texts were streamed: config.json holds this fingerprint."""
+    """Check the fingerprint in config.json, on which resuming runs from before texts were streamed depends."""
     (tmp_path / "a.txt").write_text("one\n\ntwo \u00e9\n")
     digest = hashlib.sha256(json.dumps(["text", 2]).encode())
     for text in ("one", "two \u00e9\n"):

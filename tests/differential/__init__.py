@@ -1,1 +1,1 @@
-"""Differential tests: the same random inputs to tfzoo and to a reference implementation in a separate process."""
+"""Differential tests, which compare tfzoo on random inputs with reference implementations in a separate process."""

@@ -1,4 +1,4 @@
-"""Random spellings of config.json: tfzoo computes the same outputs and labels as transformers, or refuses the file."""
+"""Random variants of config.json: tfzoo computes the same outputs and labels as transformers or rejects the file."""
 import json
 import pathlib
 import random
@@ -77,7 +77,7 @@ GROUPS = {"bert": BERT, "roberta": BERT, "electra": BERT, "electra_wide": BERT, 
 
 
 def changed(rng):
-    """Return (family, architecture, config, the changes) of a case."""
+    """Return (family, architecture, original config, changed config, changes) of a random case."""
     family, architecture = rng.choice(families.CASES)
     config = families.config_of(family, architecture, rng.randrange(5))
     kind = architecture.removesuffix("Model").split("For")[0].removesuffix("LMHead")
@@ -97,12 +97,15 @@ def changed(rng):
 
 
 def check(reference_python, count, seed):
-    """Return the config.json files that tfzoo and transformers read as different models: list of str.
+    """Compare the models that tfzoo and transformers load from random config.json files.
 
     Args:
         reference_python: str or path, an interpreter with torch 2.13.0 and transformers 4.57.1.
         count: int, the number of config.json files.
         seed: int.
+
+    Returns:
+        List of str, one for each file from which they load different models.
     """
     rng, findings, alike = random.Random(seed), [], {"the same": 0, "refused here": 0, "refused there": 0}
     with tempfile.TemporaryDirectory() as folder:
@@ -127,18 +130,18 @@ def check(reference_python, count, seed):
 
 
 def _compared(folder, base, config, about, seed):
-    # Returns "the same", "refused here" or the difference.
+    # Return "the same", "refused here" or the difference.
     import tfzoo
     from tests.checkpoints import parity
     from tfzoo.errors import ConfigError, DataError
     try:
         loaded = tfzoo.load(folder)
     except (ConfigError, DataError, FileNotFoundError) as error:
-        return "refused here" if len(str(error).splitlines()) == 1 else f"a refusal of several lines: {error}"
+        return "refused here" if len(str(error).splitlines()) == 1 else f"an error message of several lines: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:200]}"
     if loaded.config["labels"] is not None and loaded.config["labels"] != about["labels"]:
-        return f"labels are {loaded.config['labels']}, there {about['labels']}"
+        return f"labels are {loaded.config['labels']}, but {about['labels']} in transformers"
     arrays, worst = dict(np.load(folder / "arrays.npz")), 0.0
     for number, inputs in enumerate(_inputs_of(base, config, seed)):
         try:
@@ -153,7 +156,7 @@ def _inputs_of(base, config, seed):
 
 
 def _make(folder, seed, family, architecture, base, config, changes):
-    # Runs in the reference's Python: writes a case's folder and its outputs.
+    # Write the folder of a case with its outputs; runs in the Python of the reference.
     import torch
     import transformers
 
@@ -185,7 +188,7 @@ def _make(folder, seed, family, architecture, base, config, changes):
         np.savez(folder / "arrays.npz", **arrays)
         names = model.config.id2label
         about = {"labels": [str(names[number]) for number in sorted(names)]}
-    except Exception as error:  # transformers and torch raise any type for configs that they refuse
+    except Exception as error:  # transformers and torch may raise any type for configs that they reject
         about = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
     (folder / "about.json").write_text(json.dumps(about))
 

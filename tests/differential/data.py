@@ -1,4 +1,4 @@
-"""Random .csv, .tsv and .jsonl files, as programs write and people damage them, against Python's csv and json."""
+"""Random .csv, .tsv and .jsonl files, intact and damaged, compared with Python's csv and json modules."""
 import csv
 import io
 import json
@@ -21,12 +21,12 @@ def check(reference_python, count, seed):
     """Compare `read_rows` with Python's own modules on the same bytes.
 
     Args:
-        reference_python: unused; other comparisons need it.
+        reference_python: unused, but required by other comparisons.
         count: int, the number of files of each kind.
         seed: int.
 
     Returns:
-        list of str, one for each file that is read differently.
+        List of str, one for each file that is read differently.
     """
     findings = []
     with tempfile.TemporaryDirectory() as folder:
@@ -39,27 +39,27 @@ def check(reference_python, count, seed):
                 found = _read(path)
                 if found != expected:
                     findings.append(f"{kind.__name__[1:]} {number} of seed {seed}: {content[:300]!r} gives "
-                                    f"{str(found)[:300]}, not {str(expected)[:300]}")
+                                    f"{str(found)[:300]}, expected {str(expected)[:300]}")
     return findings
 
 
 def _read(path):
-    # Returns the rows, or "refused".
+    # Return the rows, or "refused".
     try:
         return [(row["text"], row["label"]) for row in read_rows(Lines(path))]
     except DataError as error:
-        return "refused" if str(error).isprintable() else f"{str(error)!r} is more than a line"
+        return "refused" if str(error).isprintable() else f"{str(error)!r} has more than one line"
 
 
 def _rows(rng, without=()):
     parts = [part for part in PARTS if not any(letter in part for letter in without)]
-    long = "x" * 140000 if rng.random() < 0.1 else ""  # over csv.field_size_limit
+    long = "x" * 140000 if rng.random() < 0.1 else ""  # longer than csv.field_size_limit
     return [("".join(rng.choice(parts, rng.integers(0, 8))) + long,
              str(rng.choice(["x", "1", "01", "ja", '"y"', "True"]))) for _ in range(rng.integers(1, 8))]
 
 
 def _damaged(content, rng):
-    # In half of the cases, inserts or removes something.
+    # Insert or remove something in half of the cases.
     if rng.random() < 0.5:
         return content
     place = int(rng.integers(len(content) + 1))
@@ -98,9 +98,9 @@ def _csv(rng):
 
 
 def _tsv(rng):
-    # A line break in a quoted field, with a tab after it, looks like two rows with quotes in their texts.
+    # A line break followed by a tab in a quoted field looks like two rows with quotes in their texts.
     rows, end = _rows(rng, without="\t" if rng.random() < 0.5 else "\r\n"), str(rng.choice(ENDS))
-    rows = [(re.sub("\r\n|\r|\n", end, text), label) for text, label in rows]  # csv.writer quotes no other line ending
+    rows = [(re.sub("\r\n|\r|\n", end, text), label) for text, label in rows]  # csv.writer quotes only these
     return ".tsv", _written(rng, rows, "\t", end=end), rows
 
 

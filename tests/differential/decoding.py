@@ -1,9 +1,9 @@
-"""Decode random ids and randomly cut texts as transformers does, with every kind of tokenizer it reads from JSON.
+"""Decoding of random ids and randomly cut texts, compared with transformers for all kinds of tokenizers that it reads.
 
     python -m tests.differential.decoding PYTHON [COUNT [SEED]]
 
-PYTHON is an interpreter with transformers, which decodes with skip_special_tokens and without
-clean_up_tokenization_spaces, which is what `Tokenizer.decode` promises.
+PYTHON is an interpreter with transformers. Like `Tokenizer.decode`, it skips special tokens and does not clean up
+spaces.
 """
 import json
 import pathlib
@@ -16,7 +16,7 @@ import numpy as np
 from tests.helpers import hostile_texts, real_lines, vocab_dir
 from tests.text import kinds
 
-# Kind -> the class of transformers that reads it; for BERT the slow one, as the fast one's decoder always cleans up.
+# Kind -> its class in transformers; for BERT, the slow one, because the fast one's decoder always cleans up spaces.
 CLASSES = {**{kind: "PreTrainedTokenizerFast" for kind in kinds.MAKERS if not kind.startswith("albert")},
            "bert_uncased": "BertTokenizer", "bert_cased": "BertTokenizer", "bert_chinese": "BertTokenizer",
            "gpt2": "GPT2TokenizerFast", "roberta": "RobertaTokenizerFast", "gpt": "OpenAIGPTTokenizerFast"}
@@ -47,7 +47,7 @@ def _rows_of(tokenizer, count, seed):
 
 
 def _question_of(kind, folder, count, seed):
-    # Returns (our tokenizer, the question to transformers).
+    # Return (our tokenizer, the request to transformers).
     folder.mkdir()
     tokenizer, _ = kinds.MAKERS[kind](folder)
     if kind in AS_JSON:
@@ -59,18 +59,18 @@ def _question_of(kind, folder, count, seed):
 
 
 def check(reference_python, count=300, seed=0):
-    """Decode with tfzoo and transformers.
+    """Compare decoded texts of tfzoo and transformers.
 
     Args:
         reference_python: str, an interpreter with transformers.
-        count: int, the number of rows of random ids, and of cut texts, per kind.
+        count: int, the number of rows of random ids and the number of cut texts per kind.
         seed: int.
 
     Returns:
-        list of str, a line for each row where the two differ.
+        List of str, one for each row that the two decode differently.
 
     Raises:
-        RuntimeError: transformers failed; the message is its last line.
+        RuntimeError: if transformers fails; the message is the last line of its output.
     """
     findings = []
     with tempfile.TemporaryDirectory() as folder:
@@ -87,8 +87,8 @@ def check(reference_python, count=300, seed=0):
 
 
 def _as_sentencepiece(ours, theirs):
-    # Our reference is SentencePiece, which differs from transformers' JSON: it replaces each byte that is not UTF-8 by
-    # itself, not a run of them at once, and decodes blanks alone to an empty text.
+    # Our reference is SentencePiece, which differs from transformers' JSON: it replaces each invalid UTF-8 byte
+    # separately instead of whole runs of them, and decodes blanks without other text to an empty text.
     return "\ufffd" in ours and "\ufffd" in theirs or not ours.strip() and not theirs.strip()
 
 

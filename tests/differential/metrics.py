@@ -7,14 +7,15 @@ from tfzoo.metrics.entities import class_metrics
 
 
 def check(reference_python, count, seed):
-    """Compare random cases with few and with many labels.
+    """Compare the metrics of random cases with few and many labels.
 
     Args:
-        reference_python: unused: scikit-learn is a requirement of tfzoo.
-        count: int, the number of cases. seed: int.
+        reference_python: unused, because scikit-learn is a requirement of tfzoo.
+        count: int, the number of cases.
+        seed: int.
 
     Returns:
-        list of str, one for each difference.
+        List of str, one for each difference.
     """
     rng, findings = np.random.default_rng(seed), []
     for number in range(count):
@@ -29,7 +30,7 @@ def check(reference_python, count, seed):
         theirs = _scores(true, predicted, names)
         for kind, scores in ours.items():
             findings += [f"case {number} ({labels} labels, {rows} rows), {kind}: {name} is {scores.get(name)}, "
-                         f"scikit-learn says {theirs.get(name)}" for name in scores.keys() | theirs.keys()
+                         f"but {theirs.get(name)} in scikit-learn" for name in scores.keys() | theirs.keys()
                          if abs(scores.get(name, np.inf) - theirs.get(name, -np.inf)) > 1e-12]
     return findings
 

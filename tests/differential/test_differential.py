@@ -1,4 +1,4 @@
-"""Comparisons that need no separate environment, on few cases; python -m tests.differential runs all."""
+"""Comparisons that need no separate environment, on a few cases; python -m tests.differential runs all of them."""
 import importlib
 
 import pytest

@@ -1,4 +1,4 @@
-"""Real vocabularies with random settings and added tokens: tfzoo's ids against those of transformers."""
+"""Token ids of tfzoo and transformers, compared for real vocabularies with random settings and added tokens."""
 import json
 import pathlib
 import random
@@ -42,7 +42,7 @@ def _write(path, content):
 
 
 def _additions(draw, ids):
-    # {token: id}, mostly new tokens whose ids follow the vocabulary's.
+    # {token: id}, mostly new tokens whose ids continue those of the vocabulary.
     tokens = [token for token in draw.sample(ADDED, draw.randint(1, 5)) if token not in ids or draw.random() < 0.1]
     return {token: len(ids) + number + (draw.random() < 0.03) for number, token in enumerate(tokens)}
 
@@ -53,7 +53,7 @@ def _token(draw, token, special=None):
 
 
 def _add(folder, draw, config, ids):
-    # Adds tokens in one of the ways that transformers supports.
+    # Add tokens in one of the ways that transformers supports.
     way = draw.choice(["none", "added_tokens.json", "decoder", "map", "both"])
     roles = draw.choice(["mask", "pad", "cls", "sep", "eos", "bos", "unk"])
     if way == "decoder":
@@ -130,7 +130,7 @@ def _pairs(folder, draw):
 
 
 def _whole(folder, draw):
-    # A tokenizer.json: T5's (with or without its SentencePiece model), MiniLM's or GPT-2's.
+    # The tokenizer.json of T5 (with or without its SentencePiece model), MiniLM or GPT-2.
     kind = draw.choice(["t5", "minilm", "gpt2"])
     config = {"tokenizer_class": draw.choice(["PreTrainedTokenizerFast", None]), "model_max_length": 512}
     if kind == "t5":
@@ -159,7 +159,7 @@ def _whole(folder, draw):
 
 
 def make(folder, seed):
-    """Fill a folder at random, by a seed; return a description of it: str."""
+    """Fill a folder with a random tokenizer, determined by a seed, and return its description: str."""
     draw = random.Random(seed)
     kind, config, ids, done = draw.choice([_words, _pairs, _whole])(folder, draw)
     done += f", {_add(folder, draw, config, ids)}"
@@ -173,7 +173,7 @@ def make(folder, seed):
 
 
 def reference(python, folders, texts, pair):
-    """Return the output of transformers' AutoTokenizer per folder: list of dict of `ids`, `one`, `two`, or `error`."""
+    """Return AutoTokenizer's output for each folder: list of dict with `ids`, `one` and `two`, or `error`."""
     done = subprocess.run([python, "-c", REFERENCE], input=json.dumps([list(map(str, folders)), texts, pair]),
                           capture_output=True, text=True, env={"HF_HUB_OFFLINE": "1", "PATH": ""})
     found = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -183,7 +183,7 @@ def reference(python, folders, texts, pair):
 
 
 def _differences(folder, expected):
-    # Returns the differences, list of str, or None if tfzoo refuses the folder or transformers cannot read it.
+    # Return the differences, list of str, or None if tfzoo rejects the folder or transformers cannot read it.
     try:
         tokenizer = load_tokenizer(folder, bare=True)
     except (DataError, FileNotFoundError):
@@ -195,7 +195,7 @@ def _differences(folder, expected):
     for name, parts in (("one", PAIR[:1]), ("two", PAIR)):
         got = tokenizer(*([part] for part in parts))["token_ids"].numpy().tolist()[0]
         if got != expected[name]:
-            found.append(f"around {name} {got}, in transformers {expected[name]}")
+            found.append(f"with special tokens, {name}: {got}, in transformers {expected[name]}")
     return found
 
 
@@ -208,7 +208,7 @@ def check(reference_python, count, seed):
         seed: int.
 
     Returns:
-        list of str, one for each folder with different ids or an error; folders that tfzoo refuses are skipped.
+        List of str, one for each folder with different ids or an error. Folders that tfzoo rejects are skipped.
     """
     findings, compared = [], 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -219,7 +219,7 @@ def check(reference_python, count, seed):
         for number, (folder, expected) in enumerate(zip(folders, reference(reference_python, folders, TEXTS, PAIR))):
             try:
                 found = _differences(folder, expected)
-            except Exception as error:  # any error but a refusal is a finding
+            except Exception as error:  # any error except a rejection is a finding
                 found = [f"{type(error).__name__}: {error}"]
             compared += found is not None
             if found:

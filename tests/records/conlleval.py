@@ -1,7 +1,7 @@
-"""Extract chunks by conlleval's two tables, as a reference; written from the Perl script, not from tfzoo.
+"""A reference implementation of conlleval's chunk extraction, written from the Perl script independently of tfzoo.
 
-The script knows B, I, E and O. S, a chunk of one word, and the end of a chunk before a B after an E follow seqeval
-1.2.2, whose default mode is what papers report for BIOES.
+The script supports B, I, E and O. S (a chunk of one word) and the end of a chunk between E and B follow seqeval 1.2.2,
+whose default mode papers use to report scores for BIOES.
 """
 import random
 
@@ -12,7 +12,7 @@ SCHEMES = {"IO": "I", "IOB": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BM
 
 
 def chunks(tags):
-    """Return the chunks: set of (type, first word, end), where end is the word after the last."""
+    """Return the chunks of a sentence: set of (type, first word, end), where the end is exclusive."""
     found, begin, last, last_type = set(), 0, "O", ""
     for place, tag in enumerate(list(tags) + ["O"]):
         mark, kind = (tag[0], tag[2:]) if tag != "O" else ("O", "")
@@ -26,7 +26,7 @@ def chunks(tags):
 
 
 def random_sentences(scheme, count, seed, types=("PER", "LOC", "creative-work")):
-    """Return random sentences of up to 12 tags of a scheme, well-formed or not."""
+    """Return random sentences of up to 12 tags of a scheme, which may be malformed."""
     draw = random.Random(f"{scheme} {seed}")
     tags = ["O"] + [f"{mark}-{kind}" for mark in SCHEMES[scheme] for kind in types]
     return [[draw.choice(tags) if draw.random() < 0.7 else "O" for _ in range(draw.randrange(13))]

@@ -1,4 +1,4 @@
-"""Entities as read by conlleval: known hard sequences, every scheme, and tags that are not entity tags."""
+"""Entities as read by conlleval: difficult sequences, all schemes, and tags that are not entity tags."""
 import doctest
 
 import pytest
@@ -13,7 +13,7 @@ def test_examples():
     assert doctest.testmod(tags).attempted and not doctest.testmod(tags).failed
 
 
-# As found by seqeval 1.2.2 in its default mode, which is conlleval's; strict modes find fewer.
+# Results of seqeval 1.2.2 in its default mode, which equals conlleval; strict modes find fewer entities.
 @pytest.mark.parametrize("sentence, expected", [
     ("O I-PER", [("PER", 1, 2)]),
     ("B-PER I-LOC", [("PER", 0, 1), ("LOC", 1, 2)]),
@@ -62,7 +62,7 @@ def test_labels_do_not_depend_on_the_order_or_scheme():
     for found in (["O", "B-LOC", "I-LOC", "I-a-b"], ["S-a-b", "B-LOC", "E-LOC", "O"], expected, expected[::-1]):
         assert labels_of(found) == expected
     assert labels_of(["I-a-b", "I-LOC", "O"]) == labels_of(["M-a-b", "O", "M-LOC"]) == ["O", "I-LOC", "I-a-b"]  # IO
-    many = [f"B-{kind}" for kind in "jihgfedcba"]  # too many for a set to be sorted by chance
+    many = [f"B-{kind}" for kind in "jihgfedcba"]  # too many for a set to be in order by chance
     assert labels_of(["O", *many])[1::2] == [f"B-{kind}" for kind in "abcdefghij"]
     assert labels_of(["VERB", "ADJ"]) == ["ADJ", "VERB"] and labels_of("IOB") == ["O", "B", "I"]
     assert types_of(expected) == ["LOC", "a-b"]

@@ -1,6 +1,6 @@
-"""Each kind of tokenizer with its reference: its authors' package, and transformers' special tokens around texts.
+"""All kinds of tokenizers with their references: the authors' packages, and the special tokens of transformers.
 
-Vocabularies that the development data lacks are learned here from English, German and Chinese lines.
+Vocabularies that are missing from the development data are learned from English, German and Chinese lines.
 """
 import json
 
@@ -17,10 +17,10 @@ ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 class Reference:
-    """Encode, truncate and join texts with a backend of `tokenizers`; `spell` turns a text into its input."""
+    """Encode, truncate and join texts with a backend of `tokenizers`; `spell` converts a text to its input."""
 
     def __init__(self, backend, spell=lambda text: text):
-        backend.encode_special_tokens = True  # a special token spelled in a text is text
+        backend.encode_special_tokens = True  # encode special tokens spelled in a text as text
         backend.no_padding()
         self.backend, self.spell = backend, spell
 
@@ -31,7 +31,7 @@ class Reference:
                                                                        add_special_tokens=False)]
 
     def join(self, parts, max_length):
-        """Return (ids, segments) of each text or pair of texts, with special tokens."""
+        """Return (ids, segment ids) of each text or pair of texts, with special tokens."""
         self.backend.no_truncation()
         if max_length:
             self.backend.enable_truncation(max_length, strategy="longest_first")
@@ -41,7 +41,7 @@ class Reference:
 
 
 def learn_bpe(backend, specials=(), size=1500, **settings):
-    """Train a BPE backend on real lines; byte-level if its pre-tokenizer is."""
+    """Train a BPE backend on real lines, with a byte-level alphabet if its pre-tokenizer is byte-level."""
     alphabet = pre_tokenizers.ByteLevel.alphabet() if "ByteLevel" in repr(backend.pre_tokenizer) else []
     backend.train_from_iterator(real_lines()[::5], trainers.BpeTrainer(
         vocab_size=size, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False, **settings))
@@ -59,13 +59,13 @@ def learn_sentencepiece(folder, name, lowercase=False, **settings):
 
 
 def template(ids, single, pair):
-    """Return a post-processor that puts special tokens around one text and two; `ids` maps tokens to ids."""
+    """Return a post-processor that puts special tokens around one or two texts; `ids` maps tokens to ids."""
     return processors.TemplateProcessing(single=single, pair=pair, special_tokens=[
         (token, number) for token, number in ids.items() if f"{token}:" in f"{pair} {single}"])
 
 
 def of_pieces(package, single, pair):
-    """Return the reference of a SentencePiece model: its ids, truncated and joined by a backend of numbers as words."""
+    """Return the reference of a SentencePiece model, whose ids are truncated and joined as the words of a backend."""
     backend = Tokenizer(models.WordLevel({str(number): number for number in range(package.vocab_size())}))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.post_processor = template({package.id_to_piece(number): number for number in range(package.vocab_size())},
@@ -74,7 +74,7 @@ def of_pieces(package, single, pair):
 
 
 def saved(backend, folder, **config):
-    """Save a backend and return the tokenizer loaded from its folder, with the backend itself as reference."""
+    """Save a backend and return the tokenizer loaded from the folder, with the backend as its reference."""
     backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return load_tokenizer(folder), Reference(backend)
@@ -140,7 +140,7 @@ def smollm(folder):
 
 
 def gpt(folder, whole=True):
-    """Build GPT's tokenizer (2018) as transformers' OpenAIGPTConverter does: lower-cased, with word-end tokens."""
+    """Build GPT's tokenizer (2018) as transformers' OpenAIGPTConverter does: lowercased, with word-end tokens."""
     backend = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), \
         pre_tokenizers.BertPreTokenizer()
@@ -153,7 +153,7 @@ def gpt(folder, whole=True):
 
 
 def llama2(folder, kind):
-    """Build one of three forms of Llama 2's and Mistral's: tokenizer.model, or one of transformers' tokenizer.json."""
+    """Build Llama 2's and Mistral's tokenizer as tokenizer.model or as one of transformers' forms of tokenizer.json."""
     around = "<s>:0 $A:0", "<s>:0 $A:0 <s>:1 $B:1"
     package = learn_sentencepiece(folder, "tokenizer", model_type="bpe", byte_fallback=True, split_digits=True,
                                   normalization_rule_name="identity", remove_extra_whitespaces=False,
@@ -178,14 +178,14 @@ def llama2(folder, kind):
 
 def t5(folder, whole=False):
     tokenizer = load_tokenizer(vocab_dir() / "t5")
-    if whole:  # the same tokenizer converted by transformers
+    if whole:  # the same tokenizer, converted by transformers
         return tokenizer, Reference(Tokenizer.from_file(str(vocab_dir() / "t5" / "tokenizer.json")))
     package = sentencepiece.SentencePieceProcessor(model_file=str(vocab_dir() / "t5" / "spiece.model"))
     return tokenizer, of_pieces(package, "$A:0 </s>:0", "$A:0 </s>:0 $B:1 </s>:1")
 
 
 def albert(folder, **config):
-    """Build ALBERT's tokenizer, with the normalizers and settings of transformers' AlbertConverter."""
+    """Build ALBERT's tokenizer with the normalizers and settings of transformers' AlbertConverter."""
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "AlbertTokenizer", **config}))
     lowercase = config.get("do_lower_case", True)
     package = learn_sentencepiece(folder, "spiece", lowercase, pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,

@@ -1,4 +1,4 @@
-"""Tokens that a folder adds, and settings that change a tokenizer: transformers' ids, or an error with the reason."""
+"""Added tokens and settings that change a tokenizer: the ids of transformers, or an error that states the reason."""
 import json
 import shutil
 
@@ -44,7 +44,7 @@ def test_a_text_that_spells_a_token_with_a_role_is_text(tmp_path):
     assert (tokenizer.end_id, tokenizer.mask_id) == (30522, 30523) and ids[-1] == 30524
     assert not set(ids[:-1]) & set(tokenizer.special_ids)
     assert tokenizer.special_ids == (0, 100, 101, 30522, 30523, 30524)
-    (folder / "tokenizer_config.json").write_text('{"split_special_tokens": true}')  # then <ent> is text too
+    (folder / "tokenizer_config.json").write_text('{"split_special_tokens": true}')  # now <ent> is text too
     assert not set(load_tokenizer(folder).encode(["<ent> a"]).to_list()[0]) & set(tokenizer.special_ids)
 
 
@@ -71,11 +71,11 @@ def test_tokens_added_to_a_model_of_sentencepiece_need_tokenizer_json(tmp_path):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UnknownKind, match=r"'\[E1\]' is added to the SentencePiece model"):
         load_tokenizer(folder)
-    (folder / "added_tokens.json").write_text(json.dumps(  # as transformers' slow tokenizer saves it
+    (folder / "added_tokens.json").write_text(json.dumps(  # as saved by transformers' slow tokenizer
         {f"<extra_id_{number}>": 32099 - number for number in range(100)}))
     assert load_tokenizer(folder).kind == "sentencepiece"
     (folder / "added_tokens.json").unlink()
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 0}')  # as mT5's
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 0}')  # as in mT5
     assert load_tokenizer(folder).vocab_size == 32000
 
 
@@ -129,7 +129,7 @@ def test_a_folder_of_an_earlier_release_encodes_as_it_did(tmp_path):
     again = load_tokenizer(tmp_path / "again")
     assert again.fingerprint == earlier.fingerprint
     assert again.encode(["a <|im_start|>"]).to_list() == earlier.encode(["a <|im_start|>"]).to_list()
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 9}))  # transformers' own
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 9}))  # as in transformers
     other = load_tokenizer(tmp_path)
     assert other.encode(["a <|im_start|>"]).to_list() == [[64, 220, 50257]] and other.fingerprint != earlier.fingerprint
 

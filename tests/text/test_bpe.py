@@ -1,4 +1,4 @@
-"""Byte-level BPE: the ids of `tokenizers`, lossless decoding, every form of vocabulary file, offsets."""
+"""Byte-level BPE: the ids of `tokenizers`, lossless decoding, all forms of vocabulary files, and offsets."""
 import json
 
 import pytest

@@ -1,4 +1,4 @@
-"""Functions on texts accept any ordered container, and refuse a single text and items that are not texts."""
+"""Functions on texts accept any ordered container and reject a single text and items that are not texts."""
 import re
 
 import numpy as np
@@ -22,7 +22,7 @@ WRONG = {"str": "ab", "bytes": b"ab", "numpy str": np.str_("ab"), "scalar": tf.c
 
 
 class Series:
-    """Mimic pandas' Series: one axis, and an order."""
+    """Mimic a pandas Series, which is one-dimensional and ordered."""
 
     ndim = 1
 
@@ -39,7 +39,7 @@ def loaded():
                                    np.array(TEXTS, object), np.array(TEXTS, "S"), [text.encode() for text in TEXTS],
                                    tf.constant(TEXTS), Series()], ids=lambda texts: type(texts).__name__)
 def test_every_container_gives_what_a_list_gives(texts):
-    texts = list(texts) if hasattr(texts, "__next__") else texts  # an iterator can be read once only
+    texts = list(texts) if hasattr(texts, "__next__") else texts  # an iterator can be read only once
     for tokenizer in TOKENIZERS.values():
         assert tokenizer.encode(texts).to_list() == tokenizer.encode(TEXTS).to_list()
         assert tokenizer.offsets(texts) == tokenizer.offsets(TEXTS)

@@ -1,4 +1,4 @@
-"""RoBERTa's byte-level BPE, GPT's vocabulary (2018) and any other tokenizer.json: files, and round trips."""
+"""RoBERTa's byte-level BPE, GPT's vocabulary (2018) and any other tokenizer.json: files and round trips."""
 import json
 
 import pytest
@@ -136,7 +136,7 @@ def test_words_of_a_wordpiece_and_of_whole_words_begin_as_their_model_says(tmp_p
 
 
 def test_masking_whole_words_needs_to_know_where_they_begin(tmp_path):
-    backend = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))  # as HerBERT's
+    backend = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))  # as in HerBERT
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     kinds.learn_bpe(backend, ["<unk>", "</s>", "<mask>"], end_of_word_suffix="</w>", limit_alphabet=400)
     tokenizer = kinds.saved(backend, tmp_path, mask_token="<mask>")[0]

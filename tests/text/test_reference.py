@@ -1,4 +1,4 @@
-"""Every kind of tokenizer against its reference: 10,000 real lines, hostile texts, special tokens, pairs, cuts."""
+"""All kinds of tokenizers against their references: 10,000 real lines, hostile texts, special tokens, pairs, cuts."""
 import functools
 import unicodedata
 
@@ -22,7 +22,7 @@ def kind(request, tmp_path_factory):
 def same_in_both(text):
     """Return whether SentencePiece and `tokenizers` are known to agree on T5's normalization of a text.
 
-    `tokenizers` splits at U+0085 and drops a mark after U+FFFD; tfzoo does what SentencePiece does.
+    `tokenizers` splits at U+0085 and drops a mark after U+FFFD; tfzoo follows SentencePiece.
     """
     marked = any(unicodedata.category(mark)[0] == "M" for before, mark in zip(text, text[1:]) if before == "\ufffd")
     return "\x85" not in text and not marked
@@ -52,7 +52,7 @@ def test_ids(kind):
 
 
 def words_of(name, tokenizer, reference):
-    """Return the reference's encoding of a word in a sentence, with the space before it if transformers demands it."""
+    """Return a function that encodes a word of a sentence, after a space if transformers requires it."""
     if reference.spell("a b") != "a b":  # a SentencePiece model
         return lambda word: reference.encode([word])[0]
     backend = Backend.from_str(reference.backend.to_str())
@@ -67,7 +67,7 @@ def test_sentences_that_come_in_words(kind):
     name, tokenizer, reference = kind
     texts = texts_of(name, 37)
     sentences = [text.split() for text in texts] + [text.split(" ") for text in texts[:40]] + [[], [""], ["\x00", "#"]]
-    if name == "t5_json":  # for a word of whitespace the package keeps a mark, SentencePiece nothing
+    if name == "t5_json":  # `tokenizers` encodes a word of whitespace as a mark, SentencePiece as nothing
         sentences = [[word for word in words if word.strip() == word != ""] for words in sentences]
     encode, ours = words_of(*kind), tokenizer.encode_words(sentences)
     assert len(ours.first) == sum(map(len, sentences)) and len(ours.starts) == len(sentences)
@@ -90,7 +90,7 @@ def test_sentences_that_come_in_words(kind):
 def test_special_tokens_pairs_and_cuts(kind, count, max_length):
     name, tokenizer, reference = kind
     texts = texts_of(name, 61)
-    parts = [texts, texts[::-1]][:count]  # short with long texts, and vice versa
+    parts = [texts, texts[::-1]][:count]  # pairs of short and long texts, in both orders
     ours = {key: value.numpy() for key, value in tokenizer(*parts, max_length=max_length).items()}
     encoded = [tokenizer.encode(part).to_list() for part in parts]
     for number, (ids, segments) in enumerate(reference.join(parts, max_length)):
@@ -117,7 +117,7 @@ def test_what_is_written_and_read_is_written_again_to_the_bit(kind, tmp_path):
 
 def test_words_begin_where_the_vocabulary_marks_it(kind):
     name, tokenizer, _ = kind
-    if name.startswith("gpt") and name != "gpt2":  # GPT's vocabulary (2018) marks word ends instead
+    if name.startswith("gpt") and name != "gpt2":  # GPT's vocabulary (2018) marks the ends of words instead
         assert tokenizer.starts_word is None
         return
     words = "the film was unbelievably overwrought und der film".split()
@@ -137,7 +137,7 @@ def test_decoding_never_takes_back_what_it_gave_and_has_no_text_for_ids_that_are
         for count in range(len(ids) + 1):
             before, text = text, tokenizer.decode([ids[:count]])[0]
             if not before.endswith("\ufffd") and not ("\ufffd" in text and name in ("llama2_json", "mistral_json")):
-                assert text.startswith(before)  # of successive bytes the package replaces all, SentencePiece some
+                assert text.startswith(before)  # `tokenizers` replaces runs of bytes as a whole
         beyond = [*ids[:3], tokenizer.vocab_size, *ids[3:], tokenizer.vocab_size + 9]
         assert tokenizer.decode([np.array(beyond)]) == [text]
 
@@ -151,7 +151,7 @@ ODD = [
 
 
 def letters(text):
-    """Return the part of a text that every tokenizer keeps, normalized: without accents, whitespace and case."""
+    """Return the part of a text that every tokenizer preserves, without accents, whitespace and case."""
     text = "".join(mark for mark in unicodedata.normalize("NFKD", text).casefold()
                    if unicodedata.category(mark)[0] not in "MCZ" and mark not in "\ufffd\u2581" and not mark.isspace())
     return text.replace("``", '"').replace("''", '"')
@@ -167,11 +167,11 @@ def test_offsets_point_into_the_text_as_it_was_given(kind):
         for token, (start, end) in zip(ids, places):
             piece, there = tokenizer.decode([[token]])[0], text[start:end]
             if "\ufffd" in piece:
-                assert there  # a part of a character spans all of it
-            # The package gives the leading space of Llama's texts the span of the first letter.
+                assert there  # a part of a character spans the whole character
+            # In Llama, `tokenizers` assigns the span of a text's first letter to the leading space.
             elif token not in tokenizer.special_ids and (piece.strip() or start):
                 piece, there = letters(piece.removeprefix("##")), letters(there)
-                one = len(text[start:end].strip()) == 1  # a character shared by several tokens
+                one = len(text[start:end].strip()) == 1  # a character that several tokens share
                 assert piece == there or (one and piece and piece in there), (text, token, start, end)
         covered = {place for start, end in places for place in range(start, end)}
         assert not letters("".join(mark for place, mark in enumerate(text) if place not in covered)), text

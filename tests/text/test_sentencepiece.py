@@ -1,4 +1,4 @@
-"""SentencePiece in the graph: T5's published model, and models learned like ALBERT's and Llama's."""
+"""SentencePiece inside graphs: T5's published model, and models learned like those of ALBERT and Llama."""
 import json
 
 import numpy as np
@@ -88,7 +88,7 @@ def test_offsets_point_at_the_pieces(t5, albert, llama):
 
 
 def merged(tokenizer, text):
-    """Return the distinct spans of a text's tokens, as several tokens may share a character."""
+    """Return the distinct spans of a text's tokens; several tokens may share a character."""
     return list(dict.fromkeys(tokenizer.offsets([text])[0]))
 
 

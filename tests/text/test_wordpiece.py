@@ -1,4 +1,4 @@
-"""WordPiece and bytes: the ids of the `tokenizers` package, for every code point and over hostile texts."""
+"""WordPiece and bytes: the ids of the `tokenizers` package for all code points and hostile texts."""
 import random
 
 import numpy as np
@@ -30,7 +30,7 @@ def reference(tokenizer):
 def assert_same(tokenizer, texts):
     tokenizer_ids = tokenizer.encode(texts).to_list()
     other = reference(tokenizer)
-    other._tokenizer.encode_special_tokens = True  # text must never become a special token
+    other._tokenizer.encode_special_tokens = True  # a text must never produce a special token
     expected = [encoding.ids for encoding in other.encode_batch(texts, add_special_tokens=False)]
     assert len(tokenizer_ids) == len(expected)
     for text, got, wanted in zip(texts, tokenizer_ids, expected):
@@ -95,7 +95,7 @@ def test_bytes_are_bytes(tmp_path):
 
 
 def test_learning_keeps_every_character_that_the_size_has_room_for(capsys):
-    # 3,000 Chinese characters, the first ones more frequent, and Cherokee, whose letters also continue words.
+    # 3,000 Chinese characters, the first of which are the most frequent, and Cherokee, whose letters continue words too.
     characters = [chr(0x4E00 + number) for number in range(3000)]
     texts = ["".join(characters[:count]) for count in (3000, 2000, 1000)]
     tokenizer = learn_tokenizer("learn:wordpiece:4000", texts)

@@ -1,4 +1,4 @@
-"""Pre-split sentences encoded as in transformers; raw text split into words, with their offsets."""
+"""Pre-split sentences are encoded as in transformers, and raw text is split into words with their offsets."""
 import doctest
 import json
 
@@ -15,7 +15,7 @@ from tfzoo.text import load_tokenizer, split_words, split_words_in_graph
 from tfzoo.text import words as module
 
 GOLDEN = json.loads((CHECKOUT / "tests" / "golden" / "words.json").read_text())
-# T5's own SentencePiece recognizes no special token in a text, and keeps U+0085.
+# SentencePiece itself recognizes no special tokens in a text, and keeps U+0085.
 NOT_T5_S = {"\x85", "</s>", "<pad>", "<extra_id_0>"}
 
 
@@ -88,7 +88,7 @@ def test_examples():
 
 
 def broken_texts(count):
-    """Return bytes that are seldom valid UTF-8: partial characters, surrogates, overlong forms."""
+    """Return byte strings that are rarely valid UTF-8: partial characters, surrogates, overlong forms."""
     parts = list(b"\xe4\xb8\xad\xf0\x9f\x98\x80\xc3\xa9\xed\xa0A \xef\xbb\xbf\xc0\xf5\xfe.")
     rng = np.random.default_rng(0)
     return [bytes(rng.choice(parts, rng.integers(1, 20)).astype(np.uint8)) for _ in range(count)]
