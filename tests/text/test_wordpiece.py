@@ -95,7 +95,7 @@ def test_bytes_are_bytes(tmp_path):
 
 
 def test_learning_keeps_every_character_that_the_size_has_room_for(capsys):
-    # 3,000 Chinese characters, the first of which are the most frequent, and Cherokee, whose letters continue words too.
+    # 3,000 Chinese characters, the most frequent first, and Cherokee, whose letters also continue words.
     characters = [chr(0x4E00 + number) for number in range(3000)]
     texts = ["".join(characters[:count]) for count in (3000, 2000, 1000)]
     tokenizer = learn_tokenizer("learn:wordpiece:4000", texts)
