@@ -71,7 +71,7 @@ def test_the_last_of_equal_lines_of_others_words_counts(bert, more):
 
 def test_the_words_of_a_finished_run_are_there_once(ours):
     (ours / "vocab.txt").write_text("\n".join([*WORDS, "a"]))
-    refused(ours, "vocab.txt: the vocabulary has 'a' twice")
+    refused(ours, "vocab.txt: the vocabulary contains 'a' twice")
     (ours / "vocab.txt").write_text("\n".join([*WORDS, *(f"w{number}" for number in range(61))]))
     refused(ours, "the tokenizer has 86 ids, but the model's embedding table has only .* rows")
 
@@ -100,9 +100,9 @@ def wordpiece(vocabulary, **model):
     ("tokenizer.json", json.dumps(wordpiece({"[UNK]": 0, "a": 10 ** 9})).encode(), "has the id 1,000,000,000"),
     ("tokenizer.json", b'{"a":' * 10 ** 5, "tokenizer.json: not JSON"),
     ("tokenizer_config.json", b"[]", "tokenizer_config.json: not JSON"),
-    ("vocab.json", b'{"a": 0}', "vocab.json: the vocabulary has no"), ("vocab.json", b'{"a\\n": "b"}', "not a dict of"),
+    ("vocab.json", b'{"a": 0}', "vocab.json: the vocabulary has no"), ("vocab.json", b'{"a\\n": "b"}', "must map tokens"),
     ("vocab.json", b'{"a": 0, "a": 1}', "duplicate key 'a'"), ("vocab.json", b"\xff", "vocab.json: not JSON"),
-    ("spiece.model", b"none", "spiece.model: this is not a SentencePiece model")])
+    ("spiece.model", b"none", "spiece.model: not a SentencePiece model")])
 def test_a_damaged_vocabulary_is_refused(bert, name, content, says):
     if name != "tokenizer_config.json":
         (bert / "vocab.txt").unlink()

@@ -45,7 +45,7 @@ def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, 
     (["train-00000-of-00002.txt"], "1 of 2 shards"), (["a-1-of-2.txt", "a-3-of-2.txt"], "2 of 2 shards"),
     (["train-00000-of-00001.txt", "train-00000-of-00002.txt", "train-00001-of-00002.txt"], "the same data twice"),
     (["train.txt", "train-00000-of-00001.txt"], "the same data twice"), (["a.txt", "A.txt"], "the same data twice"),
-    (["train_test_split.txt", "train.txt"], "mentions the splits test and train: rename the file"),
+    (["train_test_split.txt", "train.txt"], "mentions the splits test and train: rename it to mention only one"),
     (["test/train.txt"], "mentions the splits test and train"),
     (["test.txt", "dev/b.txt"], r"for training \(only dev/b.txt, te")])
 def test_what_names_leave_open_is_refused(tmp_path, names, says):

@@ -174,7 +174,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     """Open a data set.
 
     Args:
-        spec: str or path: a file; a folder (see `splits.files_of`; ignored files are reported); tfds:NAME; or
+        spec: str or path, one of a file, a folder (see `splits.files_of`; ignored files are reported), tfds:NAME and
             builtin:NAME.
         columns: tuple of str, the required columns: ("text",) or ("text", "label"); for tagging, ("tokens", "tags") or
             ("tokens",), which only files and folders provide.

@@ -77,8 +77,8 @@ def _entries(folder):
 def _split_of(path, folder):
     named = set().union(*map(splits_in, path.relative_to(folder).parts))
     if len(named) > 1 and "train" in named:
-        raise DataError(f"the name of {path} mentions the splits {' and '.join(sorted(named))}: rename the file to "
-                        "mention only one, or pass its path instead of the folder's")
+        raise DataError(f"the name of {path} mentions the splits {' and '.join(sorted(named))}: rename it to "
+                        "mention only one, or pass the file itself instead of the folder")
     return next((split for split in reversed(TRAIN + EVAL) if split in named), None)
 
 

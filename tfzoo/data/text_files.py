@@ -1,4 +1,4 @@
-"""Text files of any size for language modelling, which are read from disk each time and never held in memory."""
+"""Text files of any size for language modelling, which are streamed from disk and never loaded into memory in full."""
 import collections
 import copy
 import hashlib

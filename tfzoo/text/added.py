@@ -1,4 +1,4 @@
-"""Tokens that a folder adds to a vocabulary, read in the same way as by the fast tokenizers of transformers 4.57.
+"""Tokens that a folder adds to a vocabulary, with the same result as in the fast tokenizers of transformers 4.57.
 
 Special tokens and tokens beyond the vocabulary are listed in tokenizer_config.json, special_tokens_map.json and
 added_tokens.json. If there are any, convert.py merges them with the vocabulary into one tokenizer.json.
