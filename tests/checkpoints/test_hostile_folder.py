@@ -100,7 +100,7 @@ def wordpiece(vocabulary, **model):
     ("tokenizer.json", json.dumps(wordpiece({"[UNK]": 0, "a": 10 ** 9})).encode(), "has the id 1,000,000,000"),
     ("tokenizer.json", b'{"a":' * 10 ** 5, "tokenizer.json: not JSON"),
     ("tokenizer_config.json", b"[]", "tokenizer_config.json: not JSON"),
-    ("vocab.json", b'{"a": 0}', "vocab.json: the vocabulary has no"), ("vocab.json", b'{"a\\n": "b"}', "must map tokens"),
+    ("vocab.json", b'{"a": 0}', "vocab.json: the vocabulary has no"), ("vocab.json", b'{"a\\n": "b"}', "map tokens to"),
     ("vocab.json", b'{"a": 0, "a": 1}', "duplicate key 'a'"), ("vocab.json", b"\xff", "vocab.json: not JSON"),
     ("spiece.model", b"none", "spiece.model: not a SentencePiece model")])
 def test_a_damaged_vocabulary_is_refused(bert, name, content, says):

@@ -128,7 +128,7 @@ def _put_llama_s_template(backend, settings):
     tokens = [token_of(settings, role) if there else None for role, there in zip(("bos", "eos"), adds)]
     ids = {token: backend.token_to_id(token) for token in tokens if token}
     if None in ids.values() or any(there and not token for token, there in zip(tokens, adds)):
-        raise UnknownKind(f"LlamaTokenizer puts {shown(tokens)} around a text: the vocabulary must contain these tokens")
+        raise UnknownKind(f"LlamaTokenizer puts {shown(tokens)} around a text: the vocabulary must contain them")
     before, after = ([ids[token]] if token else [] for token in tokens)
     if template_of(backend) == (before, after + before, after):
         return False
