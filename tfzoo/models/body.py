@@ -12,12 +12,12 @@ ADAPTER = ("rank", "alpha", "adapter_dropout")  # the settings of a low-rank ada
 
 
 def check_columns(column, count, length):
-    """Raise if `count` more columns after the first `column` exceed `length`; errors: see Body.step."""
+    """Raise the errors of Body.step if `column` + `count` columns exceed `length`."""
     if tf.is_symbolic_tensor(column):
         tf.debugging.assert_less_equal(column + count, length, f"start reserved {length} columns")
     elif int(column) + count > length:
-        raise ConfigError(f"got {int(column) + count} columns: allowed are the {length} that start reserved; call "
-                          "start with a larger length")
+        raise ConfigError(f"got {int(column) + count} columns, but start reserved only {length}; call start with a "
+                          "larger length")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Traits:
     """Capabilities of a body, for code that must not depend on its class.
 
     Attributes:
-        causal: bool, each position attends only to itself and earlier positions.
-        cached: bool, it can decode with a key/value cache: `start`, `step` and `reorder`.
-        pooled: bool, it returns one vector for the whole text, `pooled`.
-        source: bool, it also takes a source text (encoder-decoder).
+        causal: bool, whether each position attends only to itself and earlier positions.
+        cached: bool, whether it can decode with a key/value cache: `start`, `step` and `reorder`.
+        pooled: bool, whether it returns one vector for the whole text, `pooled`.
+        source: bool, whether it also takes a source text (encoder-decoder).
     """
 
     causal: bool
@@ -38,13 +38,14 @@ class Traits:
 
 
 def check_inputs(body, inputs, embedded=None):
-    """Raise ConfigError, in one line, for inputs that would fail amid the layers.
+    """Raise a one-line ConfigError for inputs that would otherwise fail deep inside the layers.
 
     Args:
-        body: Body; inputs, embedded: see its call arguments.
+        body: Body.
+        inputs, embedded: see the call arguments of Body.
     """
     if not isinstance(inputs, dict):
-        raise ConfigError(f"inputs are a {type(inputs).__name__}: allowed is a dict of {', '.join(body.input_names)}")
+        raise ConfigError(f"inputs must be a dict of {', '.join(body.input_names)}, got a {type(inputs).__name__}")
     for side in ("encoder_", "decoder_") if body.traits.source else ("",):
         given = embedded.get(side[:-1]) if isinstance(embedded, dict) else embedded
         if given is not None:
@@ -53,31 +54,32 @@ def check_inputs(body, inputs, embedded=None):
         length = _length_of(name, inputs.get(name), inputs)
         most = body.config["max_length"] if body.config["positions"] in ("learned", "sinusoidal") else None
         if length and most and length > most and inputs.get("position_ids") is None:
-            raise ConfigError(f"{name} has {length} columns: allowed are the model's {most} positions (max_length); "
-                              "cut the texts, or build the model with a larger max_length")
+            raise ConfigError(f"{name} has {length} columns, but the model has only {most} positions (max_length); "
+                              "truncate the texts or build the model with a larger max_length")
         for other in (f"{side}padding_mask", *(() if side else ("segment_ids", "position_ids", "document_ids"))):
             columns = getattr(inputs.get(other), "shape", ())[-1:]
             if length and columns and columns[0] not in (None, length):
-                raise ConfigError(f"{other} has {columns[0]} columns and {name} {length}: allowed are as many")
+                raise ConfigError(f"{other} has {columns[0]} columns, but {name} has {length}; they must be equal")
 
 
 def _length_of(name, ids, inputs):
-    """Return how many columns token ids have, None where a graph does not know; refuse what is none."""
+    # Return the number of columns of token ids, None if a graph does not know it; raise ConfigError for anything else.
     shape, kind = getattr(ids, "shape", None), getattr(ids, "dtype", None)
     if ids is None or shape is None:
-        got = f"{name} is a {type(ids).__name__}" if name in inputs else f"inputs have {', '.join(inputs) or 'nothing'}"
-        raise ConfigError(f"{got}: needed is {name}, an array or tensor of integers [B, T]")
+        got = f"{name} is a {type(ids).__name__}" if name in inputs else \
+            f"inputs contain {', '.join(inputs) or 'nothing'}"
+        raise ConfigError(f"{got}; {name} is required and must be an array or tensor of integers [B, T]")
     known = getattr(shape, "rank", len(shape) if isinstance(shape, tuple) else None)
     if known not in (None, 2) or "int" not in keras.backend.standardize_dtype(kind):
-        raise ConfigError(f"{name} has shape {list(shape)} and dtype {keras.backend.standardize_dtype(kind)}: allowed "
-                          "are integers [B, T]")
+        raise ConfigError(f"{name} must be integers of shape [B, T], got shape {list(shape)} and dtype "
+                          f"{keras.backend.standardize_dtype(kind)}")
     return shape[1] if known else None
 
 
 class DictModel(keras.Model):
-    """A model whose inputs are a dict, see Body and TaskModel: it refuses others in one line, and can be exported.
+    """A model whose inputs are a dict (see Body and TaskModel), with one-line errors for other inputs.
 
-    Subclasses have input_names, the inputs of an exported model: tuple of str.
+    Subclasses define `input_names`, the inputs of an exported model: tuple of str.
     """
 
     def __call__(self, inputs, **options):
@@ -85,9 +87,9 @@ class DictModel(keras.Model):
         return super().__call__(inputs, **options)
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **options):
-        """Export as keras.Model does; without input_signature a model takes its input_names, int32 [B, T]."""
+        """Export like keras.Model; without an input_signature, the model takes its input_names, each int32 [B, T]."""
         if input_signature is None:
-            self._called = True  # Keras asks for it to know the inputs
+            self._called = True  # Keras exports only models that have been called
             input_signature = [{name: keras.InputSpec(dtype="int32", shape=(None, None), name=name)
                                 for name in self.input_names}]
         super().export(filepath, format=format, verbose=verbose, input_signature=input_signature, **options)
@@ -96,40 +98,42 @@ class DictModel(keras.Model):
 class Body(DictModel):
     """A model without a head.
 
-    The constructor takes plain values, kept by name in `config`, plus `dtype` and `name`. Low-rank adapters are added
-    after construction; `get_config` includes them, so a saved file can hold an unmerged model.
+    The constructor takes plain values, which are stored by name in `config`, plus `dtype` and `name`. Low-rank adapters
+    are added after construction; `get_config` includes them, so that a saved file can hold an unmerged model.
 
     Call arguments:
         inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids and any others
             that the class documents; for encoder-decoders encoder_token_ids [B, S], decoder_token_ids [B, T] and
             encoder_padding_mask, decoder_padding_mask.
-        read: int32 [B, P], the positions to return; work that only other positions need is skipped. None: all.
-        embedded: float [B, T, E], used instead of the rows of the token table (prompts, adversarial steps); token_ids
-            may then be missing. None: look token_ids up.
-        keep: iterable of str, intermediates to return: "embeddings", "block_03", "block_03/attention/probabilities".
+        read: int32 [B, P], the positions to return; computation needed only for other positions is skipped. None
+            returns all.
+        embedded: float [B, T, E], embeddings to use instead of looking up token_ids (for soft prompts or adversarial
+            training); token_ids may then be omitted. None looks up token_ids.
+        keep: iterable of str, names of intermediates to return, such as "embeddings", "block_03" or
+            "block_03/attention/probabilities".
         training: bool.
 
     Returns:
-        dict: "sequence" float [B, T, D], or with `read` "read" float [B, P, D]; "pooled" float [B, D] if the body is
-        pooled; and each name in `keep`.
+        dict with "sequence" float [B, T, D] or, with `read`, "read" float [B, P, D]; "pooled" float [B, D] if the body
+        has a pooler; and an entry for each name in `keep`.
 
     Raises:
-        ConfigError: `keep` has a name that this body does not have.
+        ConfigError: if `keep` contains a name that this body does not have.
     """
 
     @classmethod
     def traits_of(cls, config):
         """Return the Traits of a body with this config (dict)."""
-        raise NotImplementedError(f"{cls.__name__} has no traits")
+        raise NotImplementedError(f"{cls.__name__} does not implement traits_of")
 
     @classmethod
     def pooled_arguments(cls, pooled):
-        """Return the constructor arguments that add or omit the pooler (bool): dict, empty if there is no choice."""
+        """Return the constructor arguments for a body with or without (`pooled`, bool) a pooler: dict, may be empty."""
         return {}
 
     @property
     def input_names(self):
-        """Return the inputs that every text of this body has, tuple of str; segment_ids where there are segments."""
+        """Return the names of the standard inputs, tuple of str; includes segment_ids if the body has segments."""
         sides = ("encoder_", "decoder_") if self.traits.source else ("",)
         segments = ("segment_ids",) if self.config.get("num_segments", 0) > 1 else ()
         return (*(f"{side}{name}" for side in sides for name in ("token_ids", "padding_mask")), *segments)
@@ -143,16 +147,16 @@ class Body(DictModel):
         """Start decoding: run the prompts in one pass.
 
         Args:
-            inputs: as in `call`; prompts of different lengths must be left-padded (padding_mask).
-            length: int, columns to reserve, those of the prompts included.
+            inputs: see `call`; prompts of different lengths must be left-padded (padding_mask).
+            length: int, number of columns to reserve, including those of the prompts.
 
         Returns:
-            (dict with "sequence" float [B, 1, D], the last column of each row; state, a nest of tensors).
+            (dict with "sequence" float [B, 1, D], the last column of each row; state, a nested structure of tensors).
 
         Raises:
-            ConfigError: the prompts are longer than `length`, or this body does not decode.
+            ConfigError: if the prompts are longer than `length`, or this body cannot decode.
         """
-        raise ConfigError(f"{self.name} does not decode: allowed are decoders and encoder-decoders")
+        raise ConfigError(f"{self.name} cannot decode; use a decoder or an encoder-decoder")
 
     def step(self, token_ids, state):
         """Decode the next n columns.
@@ -165,18 +169,19 @@ class Body(DictModel):
             (dict with "sequence" float [B, n, D], state).
 
         Raises:
-            ConfigError: the columns exceed the length given to `start`. In a graph: tf.errors.InvalidArgumentError,
-                except that XLA drops assertions, so a compiled graph does not notice and the caller must count.
+            ConfigError: if the columns exceed the length given to `start`. A graph raises
+                tf.errors.InvalidArgumentError instead. XLA drops assertions, so compiled code raises nothing and the
+                caller must count the columns.
         """
-        raise ConfigError(f"{self.name} does not decode: allowed are decoders and encoder-decoders")
+        raise ConfigError(f"{self.name} cannot decode; use a decoder or an encoder-decoder")
 
     def reorder(self, state, rows):
-        """Return the state with its rows gathered by index, `rows` int32 [N], as beam search needs."""
+        """Return the state of the rows with the indices `rows`, int32 [N]; beam search uses it to select hypotheses."""
         return tf.nest.map_structure(lambda value: value if value.shape.rank == 0 else tf.gather(value, rows), state)
 
     @property
     def linears(self):
-        """Return all projections: dict of path, such as "block_00/attention/query" -> Linear."""
+        """Return all projections: dict of path (such as "block_00/attention/query") -> Linear."""
         linears = [layer for layer in self._flatten_layers(include_self=False) if isinstance(layer, Linear)]
         return {linear.path: linear for linear in sorted(linears, key=lambda linear: linear.path)}
 
@@ -186,21 +191,22 @@ class Body(DictModel):
         return {path: linear.adapter for path, linear in self.linears.items() if linear.rank}
 
     def add_adapters(self, adapters):
-        """Add low-rank adapters; until trained they do not change the output.
+        """Add low-rank adapters, which do not change the output until they are trained.
 
         Args:
-            adapters: dict, as returned by `adapters`.
+            adapters: dict in the form that the property `adapters` returns.
 
         Raises:
-            ConfigError: a path is not a Linear or already has an adapter, or its settings are invalid.
+            ConfigError: if a path is not that of a Linear, the Linear already has an adapter, or settings are invalid.
         """
         linears = self.linears
         if not isinstance(adapters, dict) or not all(isinstance(values, dict) and set(values) == set(ADAPTER)
                                                      for values in adapters.values()):
-            raise ConfigError(f"adapters are {shown(adapters)}: allowed is a dict of path -> {', '.join(ADAPTER)}")
+            raise ConfigError(f"adapters must be a dict of path -> {', '.join(ADAPTER)}, got {shown(adapters)}")
         for path, values in adapters.items():
             if path not in linears:
-                raise ConfigError(f"adapters have {shown(path)}: allowed are {', '.join(list(linears)[:6])} ...")
+                raise ConfigError(f"adapters contain the unknown path {shown(path)}; choose from "
+                                  f"{', '.join(list(linears)[:6])} ...")
             linears[path].check_adapter(**values)
         for path, values in adapters.items():
             linears[path].add_adapter(**values)
@@ -225,15 +231,15 @@ class Body(DictModel):
 
 
 def kept(taps, allowed):
-    """Return what the Taps found, or raise ConfigError if a requested name was not found."""
+    """Return the intermediates that the Taps recorded; raise ConfigError if a requested name was not found."""
     missing = taps.names - taps.found.keys()
     if missing:
-        raise ConfigError(f"keep has {min(missing)!r}: allowed are {', '.join(allowed)}")
+        raise ConfigError(f"keep contains the unknown name {min(missing)!r}; choose from {', '.join(allowed)}")
     return taps.found
 
 
 def open_taps(keep):
     """Return the Taps for the call argument `keep`."""
     if isinstance(keep, str):
-        raise ConfigError(f"keep is {keep!r}: allowed is a list of names")
+        raise ConfigError(f"keep must be a list of names, got {keep!r}")
     return Taps(keep)

@@ -18,16 +18,17 @@ class Decoder(Body):
     Args:
         vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length: int.
         activation, dropout, epsilon, initializer_range, norm_first: see Encoder.
-        position_range: float, standard deviation of the position embeddings' initializer.
-        positions: "learned", or "rotary" with rope_theta (float) and rope_scaling (dict), see rotary_frequencies.
+        position_range: float, standard deviation of the initial position embeddings.
+        positions: "learned", or "rotary" with rope_theta (float) and rope_scaling (dict or None), see
+            rotary_frequencies.
         num_kv_heads, head_dim, qkv_bias: see Attention.
-        use_bias: bool, on all projections.
+        use_bias: bool, add biases in all projections.
         norm: "layer" or "rms".
-        window: int, sliding window: each position attends to itself and the window - 1 before it (Jiang et al. 2023,
-            Mistral, arXiv:2310.06825); 0: to all before it.
+        window: int, size of the sliding window: each position attends to itself and the window - 1 positions before it
+            (Jiang et al. 2023, Mistral, arXiv:2310.06825); 0 for no limit.
         tied: bool, tie a language model's head to the token embeddings.
 
-    Call arguments, returns: see Body.
+    Call arguments and returns: see Body.
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="gelu_tanh",
@@ -43,11 +44,11 @@ class Decoder(Body):
                        "head_dim": head_dim, "qkv_bias": qkv_bias, "use_bias": use_bias, "norm": norm,
                        "window": window, "tied": tied}
         if positions not in ("learned", "rotary"):
-            raise ConfigError(f"positions is {positions!r}: allowed are learned, rotary")
+            raise ConfigError(f"positions must be learned or rotary, got {positions!r}")
         check_scaling(rope_scaling)
         self.head_dim = head_dim or hidden_dim // num_heads
         if positions == "rotary" and self.head_dim % 2:
-            raise ConfigError(f"head_dim is {self.head_dim}: rotary positions need an even one")
+            raise ConfigError(f"head_dim must be even for rotary positions, got {self.head_dim}")
         policy = self.dtype_policy
         self.embeddings = Embeddings(
             vocab_size, hidden_dim, max_length, positions="learned" if positions == "learned" else "none",

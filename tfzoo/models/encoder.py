@@ -15,21 +15,23 @@ class Encoder(Body):
 
     Args:
         vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length: int.
-        num_segments: int, rows of the segment table; 0: no segments.
+        num_segments: int, number of rows of the segment table; 0 for no segments.
         activation: "gelu", "gelu_tanh" or "relu".
         dropout, epsilon, initializer_range: float.
         positions: "learned" or "sinusoidal".
-        norm_first: bool, normalize before each sub-layer, with a final norm after the last block; else after each.
+        norm_first: bool, normalize before each sub-layer instead of after it, and add a norm after the last block.
         normalize_embeddings: bool, apply a norm to the embeddings.
-        pooler: bool, project the first position, followed by pooler_activation: "tanh", "gelu" or "relu".
-        pooler_dropout: bool, also apply dropout before that projection (classifiers of RoBERTa and ELECTRA).
+        pooler: bool, project the first position and apply pooler_activation.
+        pooler_activation: "tanh", "gelu" or "relu".
+        pooler_dropout: bool, also apply dropout before the pooler (classifiers of RoBERTa and ELECTRA).
         embedding_dim: int, width of the embeddings, followed by a projection to hidden_dim (Lan et al. 2019, ALBERT,
-            arXiv:1909.11942); 0: hidden_dim, without a projection.
+            arXiv:1909.11942); 0 for hidden_dim without a projection.
         shared_block: bool, apply one block num_layers times (ALBERT).
-        position_offset: int; above 0, positions count real tokens only: the first one has this row of the position
-            table, padding the row before it (RoBERTa). The table has position_offset + max_length rows.
+        position_offset: int; if positive, only real tokens are counted: the first one uses this row of the position
+            table, and padding uses the row before it (RoBERTa). The table has position_offset + max_length rows.
 
-    Call arguments, returns: see Body. Inputs may also have segment_ids; the pooler takes the first position of `read`.
+    Call arguments and returns: see Body. Inputs may also contain segment_ids. With `read`, the pooler takes the first
+    of the positions read.
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=512, num_segments=2,
@@ -77,7 +79,7 @@ class Encoder(Body):
         return {"pooler": pooled}
 
     def _positions(self, inputs, embedded):
-        # Rows of the position table, int32 [B, T]; None: the columns.
+        # Return the rows of the position table to use, int32 [B, T]; None for the column numbers.
         offset, positions = self.config["position_offset"], inputs.get("position_ids")
         if not offset:
             return positions

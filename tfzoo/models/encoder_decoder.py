@@ -12,23 +12,23 @@ from tfzoo.models.stack import Stack
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class EncoderDecoder(Body):
-    """Encode a source text bidirectionally, and a target text causally with cross-attention to the source.
+    """Encode a source text bidirectionally and a target text causally, with cross-attention to the source.
 
     Args:
         vocab_size, num_layers (in each stack), hidden_dim, num_heads, ffn_dim, max_length: int.
-        activation, dropout, epsilon, initializer_range, norm_first: see Encoder; with norm_first each stack ends in a
-            norm. initializer_range 0: 1 / sqrt(fan-in) for each projection, 1 for the token table (T5).
+        activation, dropout, epsilon, initializer_range, norm_first: see Encoder. With norm_first, each stack ends in a
+            norm. An initializer_range of 0 means 1 / sqrt(fan-in) for projections and 1 for the token table (T5).
         positions: "sinusoidal", "learned", or "relative" with buckets and max_distance (int), see RelativePositions.
         norm, use_bias, head_dim, scaled: see Block.
         scale_embeddings: bool, multiply the token embedding by sqrt(hidden_dim).
         tied: bool, tie the head to the token embeddings.
-        scaled_logits: bool, if tied, divide the head's inputs by sqrt(hidden_dim).
+        scaled_logits: bool, divide the inputs of a tied head by sqrt(hidden_dim).
 
     Call arguments: see Body; `embedded` is a dict with "encoder", "decoder" or both; `read` selects decoder positions;
-    names in `keep` begin with encoder_ or decoder_.
+    names in `keep` start with encoder_ or decoder_.
 
     Returns:
-        dict: as Body, for the decoder; and "encoder_sequence" float [B, S, D].
+        dict with the outputs of the decoder, see Body, and "encoder_sequence" float [B, S, D].
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="relu",

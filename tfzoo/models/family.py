@@ -14,10 +14,10 @@ class Family:
         name: str, such as "bert".
         sizes: dict of model name -> dict of arguments of the body.
         body: type, a subclass of Body.
-        reference: Reference in Hugging Face's transformers, or None.
-        preset: Preset in keras-nlp, or None.
-        origins: dict of name prefix -> (where the original weights are published, their licence). Names with the part
-            "tiny" are tfzoo's own models and match only in full.
+        reference: Reference, the family in Hugging Face's transformers, or None.
+        preset: Preset, the family in keras-nlp, or None.
+        origins: dict of name prefix -> (source of the original weights, their licence). Most models with "tiny" in
+            their name were never published, so such a name must match in full.
     """
 
     name: str
@@ -29,28 +29,28 @@ class Family:
 
     @property
     def common(self):
-        """Return the arguments that are the same in all sizes, those in SIZED excluded: dict."""
+        """Return the arguments that all sizes share, except those in SIZED: dict."""
         first, *others = self.sizes.values()
         return {key: value for key, value in first.items()
                 if key not in SIZED and all(key in other and other[key] == value for other in others)}
 
     def head_dropout(self, task, rate, given=None):
-        """Return the dropout rate before the projection of a fresh head, as in the family's reference.
+        """Return the dropout rate before the projection of a newly initialized head, as in the family's reference.
 
         Args:
             task: str, name of the task.
             rate: float, dropout rate of the body.
-            given: float, the user's rate for every dropout in the model; None: the reference's.
+            given: float, the rate that the user set for all dropout in the model; None uses the reference's.
 
         Returns:
-            float; 0 if the reference's head has no dropout, whatever is given.
+            float; 0 if the reference's head has no dropout, even if `given` is set.
         """
         rates = self.reference.head_dropouts if self.reference else {}
         own = rates[task][1] if task in rates else 0.0
         return own if own == 0.0 else next(one for one in (given, own, rate) if one is not None)
 
     def origin_of(self, name):
-        """Return (where a model's original weights are, their licence); (None, None) if none were published."""
+        """Return (source of a model's original weights, their licence), or (None, None) if none were published."""
         begins = [begin for begin in self.origins
                   if name.startswith(begin) and (begin == name or "tiny" not in name.split("_"))]
         return self.origins[max(begins, key=len)] if begins else (None, None)

@@ -7,12 +7,12 @@ def visible(inputs, embedded=None, causal=False, window=0):
 
     Args:
         inputs: dict with token_ids int32 [B, T] and optionally padding_mask, document_ids int32 [B, T].
-        embedded: float [B, T, E], embeddings given instead of token_ids, or None.
-        causal: bool, each position attends only to itself and earlier positions.
-        window: int, with causal, limits that to the last `window` positions, itself included; 0: no limit.
+        embedded: float [B, T, E], embeddings to use instead of token_ids, or None.
+        causal: bool, whether each position attends only to itself and earlier positions.
+        window: int, if causal, the number of positions attended to, including the position itself; 0 for no limit.
 
     Returns:
-        bool broadcastable to [B, H, T, T], True: may be attended to; None if everything may.
+        bool broadcastable to [B, H, T, T], True where attention is allowed; None if it is allowed everywhere.
     """
     mask = None
     if inputs.get("padding_mask") is not None:
@@ -29,7 +29,7 @@ def visible(inputs, embedded=None, causal=False, window=0):
 
 
 def in_order(rows, columns, window=0):
-    """Return the causal mask of query columns `rows` int [T] and key columns `columns` int [S]: bool [1, 1, T, S]."""
+    """Return the causal mask, bool [1, 1, T, S], for query columns `rows`, int [T], and key `columns`, int [S]."""
     behind = rows[:, None] - columns[None, :]
     order = behind >= 0
     return (order & (behind < window) if window else order)[None, None]

@@ -1,4 +1,4 @@
-"""Models by name: list, configure, build and count the parameters of all families' sizes."""
+"""Models by name: list, configure and build them, and count their parameters."""
 import difflib
 import inspect
 import math
@@ -17,18 +17,18 @@ MAY_BE_ZERO = ("num_segments", "embedding_dim", "position_offset", "num_kv_heads
 
 
 def list_models():
-    """Return the model names that `build_body` accepts, by family and in the order of its sizes: list of str."""
+    """Return the names that `build_body` accepts, grouped by family in the order of its sizes: list of str."""
     return [name for family in FAMILIES for name in family.sizes]
 
 
 def family_of(name):
-    """Return the Family of a model name or a family name ("bert"), or raise ConfigError with the closest names."""
+    """Return the Family of a model or family name ("bert"); raise ConfigError with the closest names if unknown."""
     name = name if isinstance(name, str) else repr(name)
     for family in FAMILIES:
         if name in family.sizes or name == family.name:
             return family
     near = difflib.get_close_matches(name, list_models(), 3) or list_models()
-    raise ConfigError(f"unknown model {name!r}: allowed are {', '.join(near[:8])}; tfzoo.list_models() lists all")
+    raise ConfigError(f"unknown model {name!r}; choose from {', '.join(near[:8])} (tfzoo.list_models() lists all)")
 
 
 def config_of(name, **overrides):
@@ -42,7 +42,8 @@ def config_of(name, **overrides):
         dict of plain values.
 
     Raises:
-        ConfigError: unknown name or argument, a family's name without its sizes, a value of the wrong type or range.
+        ConfigError: if the name or an argument is unknown, a family is given without sizes, or a value has the wrong
+            type or is out of range.
     """
     family = family_of(name)
     arguments = inspect.signature(family.body.__init__).parameters
@@ -51,47 +52,47 @@ def config_of(name, **overrides):
     config.update(family.sizes[name] if name in family.sizes else family.common)
     missing = [key for key in SIZED if key not in {**config, **overrides}]
     if missing:
-        raise ConfigError(f"{name} is a family and sets no sizes: add {', '.join(missing)}, or name one of its models")
+        raise ConfigError(f"{name} is a family without sizes; set {', '.join(missing)}, or choose one of its models")
     for key, value in overrides.items():
         if key not in allowed:
-            raise ConfigError(f"unknown argument {key!r} of {name}: allowed are {', '.join(sorted(allowed))}")
+            raise ConfigError(f"unknown argument {key!r} of {name}; choose from {', '.join(sorted(allowed))}")
         wanted = dict if key == "rope_scaling" else type(config.get(key, 1))
         fits = isinstance(value, (int, float) if wanted is float else wanted) or (wanted is dict and value is None)
         if not fits or isinstance(value, bool) != (wanted is bool):
-            raise ConfigError(f"{key} is {value!r}: allowed is a value of type {wanted.__name__}")
+            raise ConfigError(f"{key} must be of type {wanted.__name__}, got {value!r}")
         least = 0 if key in MAY_BE_ZERO or wanted is float else 1
         if wanted in (int, float) and not value >= least:
-            raise ConfigError(f"{key} is {value}: allowed is {least} or more")
+            raise ConfigError(f"{key} must be {least} or more, got {value}")
         if key == "dropout" and value >= 1:
-            raise ConfigError(f"dropout is {value}: allowed is a rate from 0 to below 1")
+            raise ConfigError(f"dropout must be at least 0 and less than 1, got {value}")
         config[key] = value
     return config
 
 
 def build_body(name, dtype=None, **overrides):
-    """Build a model without a head, with freshly initialized weights.
+    """Build a model without a head, with newly initialized weights.
 
     Args:
         name: str, from `list_models`.
-        dtype: str or Keras dtype policy; None: Keras' global policy.
+        dtype: str or Keras dtype policy; None uses Keras' global policy.
         overrides: see `config_of`.
 
     Returns:
         Body, a keras.Model.
 
     Raises:
-        ConfigError: see `config_of`.
+        ConfigError: if dtype is invalid, or `config_of` raises it.
     """
     config = config_of(name, **overrides)
     try:
         dtype = keras.dtype_policies.get(dtype)
     except (ValueError, TypeError):
-        raise ConfigError(f"dtype is {dtype!r}: allowed are Keras' policies, as float32, mixed_bfloat16") from None
+        raise ConfigError(f"dtype must be a Keras policy such as float32 or mixed_bfloat16, got {dtype!r}") from None
     return family_of(name).body(**config, dtype=dtype, name=name)
 
 
 def count_parameters(name, **overrides):
-    """Return the number of parameters of a model, without allocating them; arguments and errors as `build_body`."""
+    """Count the parameters of a model without allocating them; for arguments and errors see `build_body`."""
     layers = config_of(name, **overrides)["num_layers"]
 
     def count(num_layers):
@@ -100,4 +101,4 @@ def count_parameters(name, **overrides):
         return sum(math.prod(variable.shape) for variable in body.weights)
 
     one = count(1)
-    return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # every layer adds the same count
+    return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # every further layer adds the same number

@@ -10,10 +10,10 @@ class Stack:
     """Run blocks one after another.
 
     Args:
-        blocks: list of Block, owned by the body; a single one is shared, applied `count` times.
+        blocks: list of Block, owned by the body; a single block is shared and applied `count` times.
         count: int, number of block applications.
         norm, dropout: layers applied after the last block, or None.
-        prefix: str, of the names of intermediates: "", "encoder_" or "decoder_".
+        prefix: str, prefix of the names of intermediates: "", "encoder_" or "decoder_".
     """
 
     def __init__(self, blocks, count, norm=None, dropout=None, prefix=""):
@@ -35,12 +35,12 @@ class Stack:
             visible, rotary, bias, source_visible: see Block.
             source: float [B, S, D], or a list with the projected Keys of each block; None without cross-attention.
             caches: list of Cache, one per block, or None.
-            read: int32 [B, P], the positions to return; the last block computes only these. None: all.
+            read: int32 [B, P], the positions to return; the last block computes only these. None returns all.
             taps: Taps for any of `names()`.
             training: bool.
 
         Returns:
-            float [B, T, D], or [B, P, D] of the positions read.
+            float [B, T, D], or [B, P, D] with `read`.
         """
         taps.note(f"{self.prefix}embeddings", hidden)
         for number in range(self.count):
@@ -60,7 +60,7 @@ class Stack:
 
     def _run(self, number, hidden, bias, source, *, cache, taps, **others):
         block = self.blocks[number % len(self.blocks)]
-        # Give each reuse of a shared block its own dropout mask, in the backward pass too, where it is traced again.
+        # Each use of a shared block has its own dropout mask, also when the backward pass traces it again.
         here = context.current()
         inside = dataclasses.replace(here, reuse=number) if len(self.blocks) < self.count else here
 
@@ -74,18 +74,18 @@ class Stack:
 
 
 def rematerialized(function, trained, *inputs):
-    """Call a function without storing its activations: recompute them in the backward pass.
+    """Call a function without storing its activations, and recompute them in the backward pass.
 
-    Unlike tf.recompute_grad, it takes gradients only for the inputs and the variables in `trained`, not for frozen
+    Unlike tf.recompute_grad, this computes gradients only for the inputs and the variables in `trained`, not for frozen
     variables that the function reads.
 
     Args:
-        function: callable of `inputs`, returns a tensor.
-        trained: list of Keras variables that the function reads and that are trained.
-        inputs: tensors, each may be None.
+        function: callable of `inputs` that returns a tensor.
+        trained: list of the trainable Keras variables that the function reads.
+        inputs: tensors or None.
 
     Returns:
-        What the function returns.
+        The tensor that the function returns.
     """
     def call(given):
         left = iter(given)
@@ -97,7 +97,7 @@ def rematerialized(function, trained, *inputs):
             local = tf.distribute.get_strategy().experimental_local_results  # a replica reads its local component
             known = {id(part) for variable in trained for part in (variable.value, *local(variable.value))}
             wanted = [variable for variable in variables if id(variable) in known]
-            # Make the recomputation wait for the upstream gradient, or all blocks would be recomputed at once.
+            # Make the recomputation wait for the upstream gradient; otherwise all blocks would be recomputed at once.
             first = tf.cast(tf.reshape(upstream, (-1,))[0], tf.float32)
             zero = tf.where(first == first, 0.0, float("nan"))
             again = [one + tf.cast(zero, one.dtype) for one in given]

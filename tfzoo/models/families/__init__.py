@@ -1,1 +1,1 @@
-"""The model families, one file each, which reads like the paper's specification."""
+"""The model families, one file each, written to read like the specification in the paper."""

@@ -1,7 +1,7 @@
-"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT with half the layers, without segments and pooler.
+"""DistilBERT (Sanh et al. 2019, arXiv:1910.01108): BERT with half the layers and no segments or pooler.
 
-The classifier has a ReLU layer of its own in place of BERT's pooler. Dropout is applied to the attention output too, as
-in BERT; the reference applies it only to that of the feed-forward layer.
+The classifier has its own ReLU layer in place of BERT's pooler. As in BERT, dropout is also applied to the attention
+output; the reference applies it only to the output of the feed-forward layer.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.family import Family

@@ -1,7 +1,7 @@
-"""ELECTRA (Clark et al. 2020, arXiv:2003.10555): a discriminator of replaced tokens, and the generator of them.
+"""ELECTRA (Clark et al. 2020, arXiv:2003.10555): a discriminator that detects replaced tokens, and its generator.
 
-BERT's blocks without a pooler. A projection follows embeddings whose width differs from that of the blocks. The
-classifier has a GELU layer of its own in place of BERT's pooler.
+It has BERT's blocks but no pooler. If the embeddings are not as wide as the blocks, a projection follows them. The
+classifier has its own GELU layer in place of BERT's pooler.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert

@@ -1,7 +1,7 @@
-"""GPT-2 (Radford et al. 2019): the four published sizes, and two small ones of tfzoo's own (tiny, mini).
+"""GPT-2 (Radford et al. 2019): the four published sizes, and two small ones that only tfzoo has (tiny, mini).
 
-Dropout is 0.1, as in GPT; the released code, made for inference, has none. As in that code, and unlike the
-paper and Hugging Face, the initializers of projections before residual connections are not scaled by 1 / sqrt(2 L).
+Dropout is 0.1, as in GPT; the released code is for inference and has none. As in that code, but unlike in the paper and
+Hugging Face, the initializers of projections before residual connections are not scaled by 1 / sqrt(2 L).
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family

@@ -1,7 +1,7 @@
 """Llama (Touvron et al. 2023, arXiv:2302.13971, 2307.09288; Grattafiori et al. 2024, arXiv:2407.21783) and SmolLM.
 
-Rotary position embeddings, RMS norms, gated feed-forward layers, shared key/value heads (grouped-query attention), no
-biases.
+The blocks have rotary position embeddings, RMS norms, gated feed-forward layers, shared key/value heads (grouped-query
+attention) and no biases.
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family
@@ -14,13 +14,13 @@ SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_f
 
 
 def sizes_of(prefix, shapes, **common):
-    """Return the SIZES of a family like Llama.
+    """Return the SIZES of a Llama-like family.
 
     Args:
-        prefix: str, before each name.
-        shapes: dict of name -> (layers, width, heads, key/value heads (0: as many as heads), feed-forward width, dict
-            of the size's own arguments).
-        common: arguments that all sizes have in common.
+        prefix: str, prefix of each name.
+        shapes: dict of name -> (layers, width, heads, key/value heads (0 for as many as heads), feed-forward width,
+            dict of further arguments of this size).
+        common: arguments that all sizes share.
 
     Returns:
         dict of name -> dict of the body's arguments.
@@ -62,13 +62,13 @@ BLOCK = {"attention_norm": "input_layernorm", "attention/query": "self_attn.q_pr
 
 
 def reference_of(name, model_type, answers="", **own):
-    """Return the Reference of a family like Llama.
+    """Return the Reference of a Llama-like family.
 
     Args:
-        name: str, with which the names of transformers' classes begin.
-        model_type: str, as in config.json.
-        answers: str, Head.prefix of question answering; "" for the family's.
-        own: fields of Reference, in place of Llama's.
+        name: str, prefix of the names of transformers' classes.
+        model_type: str, its value in config.json.
+        answers: str, Head.prefix for question answering; "" for the family's prefix.
+        own: fields of Reference that replace Llama's.
     """
     settings = {
         "arguments": {"vocab_size": "vocab_size", "num_layers": "num_hidden_layers", "hidden_dim": "hidden_size",

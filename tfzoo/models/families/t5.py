@@ -1,9 +1,9 @@
 """T5 1.0 and 1.1 (Raffel et al. 2020, arXiv:1910.10683) and Flan-T5 (Chung et al. 2022, arXiv:2210.11416).
 
-Relative position bias, RMS norms, no other biases, unscaled attention scores. In 1.0 the output projection is the token
-table, and the decoder's output is divided by sqrt(D); 1.1 has an output table of its own and gated feed-forward layers,
-and was pretrained without dropout. Flan-T5 has 1.1's sizes. The reference's dropout between the two projections of a
-feed-forward layer is omitted: no other family has one.
+The blocks have RMS norms, relative position biases but no others, and unscaled attention scores. In 1.0, the output
+projection is tied to the token table, and the decoder's output is divided by sqrt(D). 1.1 has a separate output table
+and gated feed-forward layers, and was pretrained without dropout. Flan-T5 has the sizes of 1.1. The reference's dropout
+between the two projections of a feed-forward layer is omitted, because no other family has it.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.family import Family

@@ -1,6 +1,7 @@
-"""The Transformer (Vaswani et al. 2017, arXiv:1706.03762): base and big of its table 3, and tfzoo's own tiny.
+"""The Transformer (Vaswani et al. 2017, arXiv:1706.03762): base and big from its table 3, and tfzoo's own tiny size.
 
-One token table serves both languages and the output (section 3.4). The norms' epsilon is tensor2tensor's.
+Both languages and the output projection share one token table (section 3.4). The epsilon of the norms is that of
+tensor2tensor.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.family import Family
