@@ -57,7 +57,7 @@ def test_what_does_not_go_together_is_refused(call, base, reviews, tmp_path):
     for words, says in (([f"--init={base}", "--rank=4"], "--rank=4 is for --method=lora"),
                         (["--model=bert_tiny", "--tokenizer=bytes", "--method=lora"], "give --init instead"),
                         ([f"--init={base}", "--method=lora", "--targets=nothing"], "matches no projection"),
-                        ([f"--init={base}", "--method=lora", "--rank=999"], "rank is 999: allowed is 1 to")):
+                        ([f"--init={base}", "--method=lora", "--rank=999"], "rank must be an integer from 1 to")):
         code, _, err = call("finetune", *words, *tail)
         assert code == 1 and says in err.splitlines()[-1], err
 

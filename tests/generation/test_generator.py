@@ -109,8 +109,8 @@ def test_outputs_that_are_no_numbers_are_refused(model, settings, factor):
 
 
 @pytest.mark.parametrize("prompt, says", [
-    *((prompt, "outside the vocabulary: allowed are integers from 0 to 52") for prompt in ([60], [-1], [2 ** 31])),
-    *((prompt, "not a row of ids: allowed is a list of lists of int") for prompt in ([1.5], ["a"], [[5]]))])
+    *((prompt, "outside the vocabulary; they must be integers from 0 to 52") for prompt in ([60], [-1], [2 ** 31])),
+    *((prompt, "not a row of ids; prompts must be a list of lists of int") for prompt in ([1.5], ["a"], [[5]]))])
 def test_a_prompt_of_another_vocabulary_is_refused(model, prompt, says):
     generator = Generator(model.body, model.logits, Sampling())
     with pytest.raises(ConfigError, match=says):
@@ -120,7 +120,7 @@ def test_a_prompt_of_another_vocabulary_is_refused(model, prompt, says):
 @pytest.mark.parametrize("settings", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}, {"seed": -1},
                                       {"seed": 2 ** 64}, {"temperature": float("nan")}, {"temperature": float("inf")}])
 def test_settings_out_of_range(settings):
-    with pytest.raises(ConfigError, match="allowed"):
+    with pytest.raises(ConfigError, match="^--(temperature|top_k|top_p|seed) must be .*, got "):
         Sampling(**settings)
 
 

@@ -72,7 +72,7 @@ def test_classes_are_scored_by_words():
     assert metrics["accuracy"] == pytest.approx(2 / 3) and metrics["f1/NOUN"] == 1 and metrics["f1/VERB"] == 0
     # The mean of three, as in scikit-learn: "X" is neither true nor predicted.
     assert metrics["f1"] == pytest.approx((2 / 3 + 1 + 0) / 3) and "f1/X" not in metrics
-    with pytest.raises(DataError, match="'X' is unknown: allowed are NOUN"):
+    with pytest.raises(DataError, match="'X' is unknown; expected one of NOUN"):
         class_metrics([["NOUN"]], [["X"]], ["NOUN"])
 
 

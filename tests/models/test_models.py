@@ -125,7 +125,7 @@ def test_a_classifier_s_layer_has_dropout_before_it_where_the_reference_has(name
 
 @pytest.mark.parametrize("name, overrides, says", [
     ("bert_bas", {}, "bert_base"),
-    ("bert_tiny", {"layers": 2}, "num_layers"), ("bert_tiny", {"num_heads": 3}, "divide"),
+    ("bert_tiny", {"layers": 2}, "num_layers"), ("bert_tiny", {"num_heads": 3}, "divisible"),
     ("bert_tiny", {"vocab_size": -1}, "1 or more"), ("bert_tiny", {"dropout": "x"}, "float")])
 def test_wrong_settings_are_refused_in_one_line(name, overrides, says):
     with pytest.raises(ConfigError) as error:

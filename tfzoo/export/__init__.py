@@ -1,4 +1,4 @@
-"""Export models with their tokenizers as SavedModels, which need only TensorFlow and tensorflow_text to serve."""
+"""Export models with their tokenizers as SavedModels, which require only TensorFlow and tensorflow_text."""
 from tfzoo.export.saved_model import export, serving_function
 
 __all__ = ["export", "serving_function"]

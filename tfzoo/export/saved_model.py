@@ -1,6 +1,6 @@
 """Export a model with its tokenizer as a SavedModel that takes strings.
 
-To load it, `import tensorflow_text` first, which registers the tokenizer's ops; neither tfzoo nor Keras is needed.
+Before loading it, import tensorflow_text, which registers the tokenizer's ops; neither tfzoo nor Keras is required.
 """
 import json
 
@@ -11,20 +11,20 @@ from tfzoo.errors import ConfigError
 
 
 def serving_function(loaded):
-    """Return the function to serve: tokenize strings, run the model, return the outputs of the task's `serve`.
+    """Return a function that tokenizes strings, runs the model and returns the outputs of the task's `serve`.
 
     Args:
-        loaded: Loaded, with a task that predicts and a tokenizer that encodes inside a graph.
+        loaded: Loaded, with a task that makes predictions and a tokenizer that can encode in a graph.
 
     Returns:
         callable of texts, tf.string [B], and pairs, tf.string [B] or None -> dict of tensors [B, ...].
 
     Raises:
-        ConfigError: the model has no such task or tokenizer.
+        ConfigError: if the model has no such task or tokenizer.
     """
     task = loaded.check_answers()
     if not loaded.tokenizer.in_graph:
-        raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run inside a SavedModel yet: export a model "
+        raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run in a SavedModel yet; export a model "
                           "trained with WordPiece or bytes")
 
     def serve(texts, pairs=None):
@@ -35,20 +35,20 @@ def serving_function(loaded):
 
 
 def export(loaded, folder):
-    """Write a SavedModel atomically: complete, or not at all.
+    """Write a SavedModel atomically: either completely or not at all.
 
-    Signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, signature `pair` takes `text` and
-    `text_pair`. Both return the outputs of the task: `label` and `probabilities`, or `tags`, `starts`, `ends` and
-    `length`; and `cut`, the number of tokens truncated. `assets.extra/labels.json` lists the labels in order. The
+    The signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
+    `text` and `text_pair`. Both return the outputs of the task (`label` and `probabilities`, or `tags`, `starts`,
+    `ends` and `length`) and `cut`, the number of tokens truncated. `assets.extra/labels.json` lists the labels in order. The
     object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 
     Args:
         loaded: Loaded, see serving_function.
-        folder: str or path; must be empty or not exist.
+        folder: str or path, a folder that is empty or does not exist.
 
     Raises:
-        ConfigError: see serving_function; or the folder is not empty.
-        OSError: the folder cannot be written.
+        ConfigError: if serving_function raises it, or the folder is not empty.
+        OSError: if the folder cannot be written.
     """
     folder, _ = folders.target_folder(files.local_path(folder, "folder"), lambda _: None)
     serve = serving_function(loaded)
@@ -70,5 +70,5 @@ def export(loaded, folder):
 
 
 def _traced(function, *inputs):
-    # A concrete function is saved without retracing; keras.export.ExportArchive traces each one twice.
+    # Concrete functions are saved without retracing; keras.export.ExportArchive would trace each one twice.
     return tf.function(function, autograph=False).get_concrete_function(*inputs)

@@ -1,4 +1,4 @@
-"""Decoding with a key/value cache: the prompts in one pass, then one column at a time."""
+"""Decoding with a key/value cache: one pass over the prompts, then one column at a time."""
 import numpy as np
 import tensorflow as tf
 
@@ -13,19 +13,19 @@ def _round_up(number, multiple):
 
 
 class Generator:
-    """Continue rows of token ids with a body and a sampling strategy; functions are traced once per shape.
+    """Generate continuations of rows of token ids; functions are traced once per shape.
 
-    A row sees up to the body's max_length tokens; when the window is full, it continues from the last half. Rows of
-    different lengths are left-padded and decoded together. Greedy decoding gives each row the same result as decoding
-    it alone; a random draw also depends on the row's place in the batch.
+    The context of a row is a window of up to max_length tokens; when it is full, decoding goes on with its second half.
+    Rows of different lengths are left-padded and decoded together. Greedy decoding gives each row the same result as if
+    it were decoded separately; a random draw also depends on the position of the row in the batch.
 
     Args:
-        body: Body whose traits have `cached`.
-        logits_of: callable of the body's outputs -> float32 [B, T, V].
+        body: Body whose traits include `cached`.
+        logits_of: callable (outputs of the body) -> logits, float32 [B, T, V].
         sampling: Sampling.
 
     Raises:
-        ConfigError: the body does not decode.
+        ConfigError: if the body cannot decode.
 
     Example:
         >>> import tfzoo
@@ -38,7 +38,7 @@ class Generator:
 
     def __init__(self, body, logits_of, sampling):
         if not body.traits.cached:
-            raise ConfigError(f"{body.name} does not decode: allowed are decoders and encoder-decoders")
+            raise ConfigError(f"{body.name} cannot decode; use a decoder or an encoder-decoder")
         self.body, self.logits_of, self.sampling = body, logits_of, sampling
         self._start = tf.function(self._start_of, autograph=False, reduce_retracing=True)
         self._step = tf.function(self._step_of, autograph=False, reduce_retracing=True)
@@ -56,7 +56,7 @@ class Generator:
         return self._draw(outputs, number), state
 
     def _all_of(self, inputs, number, count, end_ids, ended, length):
-        # Returns the next tokens, int32 [count, B]; fewer rows if all texts end earlier.
+        # Return the next tokens, int32 [count, B], with fewer rows if all texts end earlier.
         tokens, state = self._start_of(inputs, number, length)
 
         def more(made, ended, *_):
@@ -77,21 +77,22 @@ class Generator:
         return drawn.stack()[:made]
 
     def generate(self, prompts, max_new_tokens, end_ids=(), source=None):
-        """Generate in one graph.
+        """Generate tokens in one graph.
 
         Args:
-            prompts: list of B lists of int, each of one or more ids, of which the last max_length - 1 are seen; for an
-                encoder-decoder the start of the target.
-            max_new_tokens: int.
-            end_ids: tuple of int; a row ends when it draws one of them, and generation ends when all rows have.
+            prompts: list of B non-empty lists of ids (int), of which the last max_length - 1 are used; for an
+                encoder-decoder, the start of the target.
+            max_new_tokens: int, maximum number of tokens to generate per row.
+            end_ids: tuple of int; a row ends when one of them is drawn, and generation ends when all rows have ended.
             source: dict of encoder_token_ids and encoder_padding_mask, int32 [B, S], for an encoder-decoder.
 
         Returns:
-            int32 [B, N], N <= max_new_tokens; rows that have ended repeat the first of end_ids.
+            int32 [B, N], N <= max_new_tokens; rows that have ended are filled with the first of end_ids.
 
         Raises:
-            ConfigError: no prompts, or an empty one, ids outside the vocabulary, or max_new_tokens below 1.
-            DataError: the model's outputs are NaN.
+            ConfigError: if there are no prompts, a prompt is empty or has ids outside the vocabulary, or max_new_tokens
+                is below 1.
+            DataError: if the model's outputs are NaN.
         """
         texts = self._open(prompts, max_new_tokens, source)
         parts, made, ended = [], 0, np.zeros(len(texts.known), bool)
@@ -106,7 +107,7 @@ class Generator:
         return np.concatenate(parts).T
 
     def stream(self, prompts, max_new_tokens, end_ids=(), source=None):
-        """Generate like `generate`, but yield the next token of each row, int32 [B], as soon as it is drawn."""
+        """Generate tokens like `generate`, but yield those of each step, int32 [B], as soon as they are drawn."""
         texts = self._open(prompts, max_new_tokens, source)
         made, ended = 0, np.zeros(len(texts.known), bool)
         while made < max_new_tokens and not ended.all():
@@ -124,35 +125,29 @@ class Generator:
 
     def _open(self, prompts, max_new_tokens, source):
         if max_new_tokens < 1:
-            raise ConfigError(f"--max_new_tokens={max_new_tokens}: allowed is 1 or more")
+            raise ConfigError(f"--max_new_tokens must be 1 or more, got {max_new_tokens}")
         return _Texts(prompts, self.body.config["max_length"], self.body.config["vocab_size"], source)
 
 
 class _Texts:
-    """The tokens of all rows, and the part of them that the body sees next.
-
-    Args:
-        prompts, source: see Generator.generate.
-        window: int, the maximum number of a row's tokens that the body sees.
-        vocab_size: int.
-    """
+    # The tokens of all rows, and those of them that are the context of the next step: at most `window` per row.
 
     def __init__(self, prompts, window, vocab_size, source):
         if not len(prompts):
-            raise ConfigError("there is no prompt: give at least one row")
+            raise ConfigError("there is no prompt; pass at least one")
         rows = [np.asarray(prompt) for prompt in prompts]
         if not all(row.size if row.ndim else 1 for row in rows):
-            raise ConfigError("the prompt is empty: give at least one token")
+            raise ConfigError("the prompt is empty; pass at least one token")
         if not all(row.ndim == 1 and row.dtype.kind in "iu" for row in rows):
-            raise ConfigError("a prompt is not a row of ids: allowed is a list of lists of int")
+            raise ConfigError("a prompt is not a row of ids; prompts must be a list of lists of int")
         if not all(0 <= row.min() <= row.max() < vocab_size for row in rows):
-            raise ConfigError("the prompt has ids outside the vocabulary: allowed are integers from 0 to "
+            raise ConfigError("the prompt has ids outside the vocabulary; they must be integers from 0 to "
                               f"{vocab_size - 1}")
         self.known = [row[-max(1, window - 1):].astype(np.int32) for row in rows]
         self.window, self.source = window, source
 
     def segment(self, left):
-        # Returns (inputs of Body.start, how many of `left` tokens can be drawn until a row is full, cache length).
+        # Return (inputs of Body.start, number of `left` tokens that can be drawn before a row is full, cache length).
         self.known = [row[-max(1, self.window // 2):] if len(row) > self.window else row for row in self.known]
         longest = max(map(len, self.known))
         columns, count = _round_up(longest, PROMPT), min(left, self.window - longest + 1)
@@ -166,6 +161,6 @@ class _Texts:
     def extend(self, tokens):
         # tokens: int32 [n, B]; -1 stands for NaN logits.
         if (tokens < 0).any():
-            raise DataError("the model's outputs are NaN: its training diverged, or its weights are damaged; use "
-                            "another model")
+            raise DataError("the model's outputs are NaN: its training diverged or its weights are damaged; use a "
+                            "different model")
         self.known = [np.concatenate([row, more]) for row, more in zip(self.known, tokens.T)]

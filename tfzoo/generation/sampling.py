@@ -1,5 +1,6 @@
-"""Sampling the next token: greedy, temperature, top-k (Fan et al. 2018, arXiv:1805.04833), top-p or nucleus (Holtzman
-et al. 2019, arXiv:1904.09751).
+"""Sampling of the next token: greedy, or with a temperature, top-k or top-p.
+
+Top-k is from Fan et al. 2018, arXiv:1805.04833; top-p or nucleus sampling from Holtzman et al. 2019, arXiv:1904.09751.
 """
 import dataclasses
 import math
@@ -16,16 +17,16 @@ SEEDS = 2 ** 64 - 1
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Sampling settings.
+    """Settings for sampling.
 
     Args:
-        temperature: float; 0 takes the most likely token, 1 samples from the model's own distribution.
-        top_k: int; keep only the k most likely tokens, 0 for all.
-        top_p: float; keep only the fewest most likely tokens whose probabilities sum to at least p, 1 for all.
+        temperature: float; 0 always takes the most likely token, 1 samples from the model's own distribution.
+        top_k: int; keep only the k most likely tokens; 0 keeps all.
+        top_p: float; keep only the most likely tokens, as few as have a total probability of p or more; 1 keeps all.
         seed: int, from 0 to SEEDS.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: if a value is out of range.
     """
 
     temperature: float = 1.0
@@ -35,17 +36,17 @@ class Sampling:
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"--temperature={self.temperature}: allowed is a finite number, 0 or more")
+            raise ConfigError(f"--temperature must be a finite number, 0 or more, got {self.temperature}")
         if self.top_k < 0:
-            raise ConfigError(f"--top_k={self.top_k}: allowed is 0 (all) or more")
+            raise ConfigError(f"--top_k must be 0 (all) or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
-            raise ConfigError(f"--top_p={self.top_p}: allowed is above 0, up to 1 (all)")
+            raise ConfigError(f"--top_p must be above 0 and at most 1 (all), got {self.top_p}")
         if not 0 <= self.seed <= SEEDS:
-            raise ConfigError(f"--seed={self.seed}: allowed is an integer from 0 to {SEEDS}")
+            raise ConfigError(f"--seed must be an integer from 0 to {SEEDS}, got {self.seed}")
 
 
 def keep_likeliest(logits, top_k, top_p):
-    """Set the logits that top-k or top-p excludes to a value that is never drawn.
+    """Set the logits excluded by top-k or top-p to a value that is never drawn.
 
     Args:
         logits: float32 [B, V].
@@ -72,7 +73,7 @@ def draw(logits, sampling, number):
     Args:
         logits: float32 [B, V].
         sampling: Sampling.
-        number: integer scalar tensor, the number of the draw; with the seed it determines the outcome.
+        number: integer scalar tensor, index of the draw, which together with the seed determines the outcome.
 
     Returns:
         int32 [B]; -1 for rows whose largest logit is NaN or infinite.

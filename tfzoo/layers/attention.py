@@ -1,6 +1,6 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-Separate query, key and value projections; the softmax is computed in float32 under any compute dtype.
+The query, key and value projections are separate. The softmax is computed in float32 under any compute dtype.
 """
 import keras
 import tensorflow as tf
@@ -22,10 +22,10 @@ class Attention(keras.layers.Layer):
 
     Args:
         num_heads, hidden_dim: int.
-        dropout: float, rate for the probabilities.
+        dropout: float, dropout rate of the attention probabilities.
         use_bias: bool, add biases in the four projections.
         initializer_range: float, see Linear.
-        num_kv_heads: int, G, key/value heads, each shared by a group of query heads (Ainslie et al. 2023,
+        num_kv_heads: int, number G of key/value heads, each shared by a group of query heads (Ainslie et al. 2023,
             arXiv:2305.13245); 0 for num_heads.
         head_dim: int, K; 0 for hidden_dim / num_heads.
         scaled: bool, divide the scores by sqrt(K); T5 does not.
@@ -33,36 +33,37 @@ class Attention(keras.layers.Layer):
 
     Call arguments:
         query: float [B, T, D].
-        source: float [B, S, D], or the Keys of `project_source`, for cross-attention; None attends to `query` itself.
+        source: float [B, S, D] or the Keys of `project_source`, for cross-attention; None attends to `query` itself.
         visible: bool, broadcastable to [B, H, T, S], True where a key may be attended to; None for everywhere.
-        rotary: (cosines, sines) of rotary_table for the queries, and for the keys if source_rotary is None; or None.
+        rotary: (cosines, sines) from rotary_table for the queries, and for the keys if source_rotary is None; or None.
         source_rotary: the same for the keys.
         bias: float [1, H, T, S], added to the scores, see RelativePositions; or None.
-        cache: Cache, which is extended by the new keys and values; None attends to these only.
-        taps: Taps, for `probabilities` float [B, H, T, S] before dropout.
+        cache: Cache to extend with the new keys and values; None attends only to the new ones.
+        taps: Taps for `probabilities`, float [B, H, T, S], before dropout.
         training: bool.
 
     Returns:
         float [B, T, D].
 
     Raises:
-        ConfigError: num_heads does not divide hidden_dim and head_dim is 0, or num_kv_heads does not divide num_heads.
+        ConfigError: if num_heads does not divide hidden_dim and head_dim is 0, or num_kv_heads does not divide
+            num_heads.
     """
 
     def __init__(self, num_heads, hidden_dim, dropout=0.0, use_bias=True, initializer_range=0.02, num_kv_heads=0,
                  head_dim=0, scaled=True, qkv_bias=False, **layer):
         super().__init__(**layer)
         if not head_dim and hidden_dim % num_heads:
-            raise ConfigError(f"hidden_dim is {hidden_dim}: num_heads ({num_heads}) must divide it")
+            raise ConfigError(f"hidden_dim must be divisible by num_heads ({num_heads}), got {hidden_dim}")
         if num_kv_heads and num_heads % num_kv_heads:
-            raise ConfigError(f"num_heads is {num_heads}: num_kv_heads ({num_kv_heads}) must divide it")
+            raise ConfigError(f"num_heads must be divisible by num_kv_heads ({num_kv_heads}), got {num_heads}")
         self.config = {"num_heads": num_heads, "hidden_dim": hidden_dim, "dropout": dropout, "use_bias": use_bias,
                        "initializer_range": initializer_range, "num_kv_heads": num_kv_heads, "head_dim": head_dim,
                        "scaled": scaled, "qkv_bias": qkv_bias}
         self.num_heads, self.hidden_dim, self.head_dim = num_heads, hidden_dim, head_dim or hidden_dim // num_heads
         self.num_kv_heads = num_kv_heads or num_heads
         self.scale = self.head_dim ** -0.5 if scaled else 1.0
-        # Unscaled scores, fan-in initialization: fold the missing 1 / sqrt(K) into the query's initializer.
+        # With unscaled scores and fan-in initialization, fold the missing 1 / sqrt(K) into the query's initializer.
         of_query = initializer_range or (hidden_dim ** -0.5 * (1 if scaled else self.head_dim ** -0.5))
         self.query, self.key, self.value = (
             Linear(heads * self.head_dim, use_bias or qkv_bias, spread, name=name, dtype=self.dtype_policy)
@@ -86,7 +87,7 @@ class Attention(keras.layers.Layer):
 
     def mix(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
             taps=NO_TAPS, training=None):
-        """Return the input of `output_projection`, the mixed values of all heads: float [B, T, H x K]."""
+        """Return the input of `output_projection`, the concatenated outputs of all heads: float [B, T, H x K]."""
         drop = self.dropout.drop(training)
         if self._is_single(query, source, rotary=rotary, bias=bias, cache=cache, training=training):
             return self._mix_single(query, source, visible=visible, drop=drop, taps=taps, training=training)
@@ -113,7 +114,7 @@ class Attention(keras.layers.Layer):
         return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, length, self.query.units))
 
     def project_source(self, source, rotary=None, training=None):
-        """Return the Keys of a source float [B, S, D]; rotary, (cosines, sines) or None, rotates the keys."""
+        """Project a source, float [B, S, D], to Keys, and rotate the keys by `rotary`, (cosines, sines) or None."""
         key, value = project_heads(source, [self.key, self.value], width=self.head_dim, training=training)
         return Keys(kernels.rotate(key, rotary), value)
 
@@ -127,7 +128,7 @@ class Attention(keras.layers.Layer):
         return kernels.rotate(heads, rotary), keys
 
     def _grouped_product(self, heads, other, **transposed):
-        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads serves H / G of the first.
+        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads is shared by H / G heads.
         batch, count, length, width = ops.shape(heads)
         if count != self.num_kv_heads:
             heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))
@@ -135,14 +136,14 @@ class Attention(keras.layers.Layer):
         return ops.reshape(product, (batch, count, length, ops.shape(product)[-1]))
 
     def _is_single(self, query, source, rotary, bias, cache, training):
-        # One query per row attends to a source whose keys and values need not be computed, see _mix_single.
+        # Return whether one query per row attends to a source, so that _mix_single can skip its keys and values.
         return query.shape[1] == 1 and source is not None and not isinstance(source, Keys) and \
             rotary is None and bias is None and cache is None and self.num_kv_heads == self.num_heads and \
             not self.key.drops(training) and not self.value.drops(training)
 
     def _mix_single(self, query, source, visible, drop, taps, training):
-        # Instead of projecting every position of the source [B, S, D] to keys and values, multiply the one query by the
-        # key kernel and take its scores with the source itself, then multiply the mixed source by the value kernel.
+        # Instead of projecting every position of the source [B, S, D] to keys and values, multiply the query by the
+        # key kernel, score it against the source itself, and multiply the mixed source by the value kernel.
         heads = tf.reshape(self.query(query, training=training), (-1, self.num_heads, self.head_dim))
         keys, values = (tf.reshape(projection.weight(), (-1, self.num_heads, self.head_dim))
                         for projection in (self.key, self.value))

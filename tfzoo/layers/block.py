@@ -1,9 +1,9 @@
-"""One block, for encoders and decoders, of every family whose blocks differ in configuration values only.
+"""The block of all encoders and decoders, whose families differ only in configuration values.
 
 post-norm (Vaswani et al. 2017, BERT)       pre-norm (GPT-2, T5, Llama)
     x = norm(x + attention(x))                  x = x + attention(norm(x))
     x = norm(x + feed_forward(x))               x = x + feed_forward(norm(x))
-Cross-attention, if any, is a sub-layer between the two, with its own residual connection and norm.
+Cross-attention, if any, is a sub-layer between these two, with its own residual connection and norm.
 """
 import keras
 import tensorflow as tf
@@ -18,7 +18,7 @@ from tfzoo.layers.taps import NO_TAPS
 
 
 def _rows_of(tensor, positions):
-    # Of a mask, bias or rotary table [B or 1, N, T, S], the rows at query positions int32 [B, P].
+    # Select the rows at query positions int32 [B, P] of a mask, bias or rotary table [B or 1, N, T, S].
     if tensor is None or tensor.shape[2] == 1:
         return tensor
     _, heads, rows, columns = ops.shape(tensor)
@@ -28,17 +28,17 @@ def _rows_of(tensor, positions):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Block(keras.layers.Layer):
-    """Apply attention, then a feed-forward layer, each with dropout, residual connection and norm.
+    """Apply attention, then a feed-forward layer, each with dropout, a residual connection and a norm.
 
     Args:
         num_heads, hidden_dim, ffn_dim: int.
         activation: str, see FeedForward.
-        norm_first: bool, pre-norm instead of post-norm, see above.
-        dropout: float, rate for the result of each sub-layer and the attention probabilities.
-        epsilon: float, of the norms.
+        norm_first: bool, pre-norm instead of post-norm, see the formulas above.
+        dropout: float, dropout rate of the sub-layer outputs and the attention probabilities.
+        epsilon: float, epsilon of the norms.
         use_bias: bool, add biases in all projections.
         initializer_range: float, see Linear.
-        cross_attention: bool, also attend to `source` (decoder of an encoder-decoder).
+        cross_attention: bool, also attend to `source` (in the decoder of an encoder-decoder).
         num_kv_heads, head_dim, scaled, qkv_bias: see Attention.
         norm: "layer" or "rms".
 
@@ -46,9 +46,9 @@ class Block(keras.layers.Layer):
         hidden: float [B, T, D].
         visible: bool broadcastable to [B, H, T, S], see Attention.
         rotary, bias: see Attention, for self-attention.
-        source, source_visible: float [B, S, D] or Keys, and its mask as `visible`, for cross-attention.
-        cache: Cache of self-attention, or None.
-        read: int32 [B, P], positions to compute; None computes all.
+        source, source_visible: for cross-attention, float [B, S, D] or Keys, and their mask, see `visible`.
+        cache: Cache for self-attention, or None.
+        read: int32 [B, P], the positions to compute; None computes all.
         taps: Taps, for names below `attention` and `cross_attention`.
         training: bool.
 
@@ -102,7 +102,7 @@ class Block(keras.layers.Layer):
              read=None, taps=NO_TAPS, training=None):
         every, source_rotary = self._before(hidden, self.attention_norm), rotary
         normed = every
-        if read is not None:  # keys and values come from all positions, all else from these only
+        if read is not None:  # compute keys and values for all positions, everything else for these
             visible, bias = _rows_of(visible, read), _rows_of(bias, read)
             rotary = rotary and [_rows_of(table, read) for table in rotary]
             normed, hidden = (tf.gather(part, read, axis=1, batch_dims=1) for part in (normed, hidden))
@@ -126,7 +126,7 @@ class Block(keras.layers.Layer):
         return norm.call(hidden) if self.norm_first else hidden
 
     def _after(self, hidden, inner, last, drop, norm, training):
-        result = last.product(inner, training)  # bias, dropout, residual connection and norm follow in one pass
+        result = last.product(inner, training)  # one pass adds the bias, dropout, residual and norm
         if self.norm_first:
             return kernels.add(hidden, result, bias=last.bias, drop=drop)
         return norm.add(hidden, result, bias=last.bias, drop=drop)

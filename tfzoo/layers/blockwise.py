@@ -1,6 +1,7 @@
 """Attention over long texts, one block of query rows at a time, recomputed in the backward pass.
 
-Rabe & Staats 2021, arXiv:2112.05682, without their key blocks: memory is linear in the length, not quadratic.
+See Rabe & Staats 2021, arXiv:2112.05682, who also divide the keys into blocks. Memory is linear instead of quadratic in
+the length.
 """
 import math
 
@@ -8,8 +9,8 @@ import tensorflow as tf
 
 from tfzoo.layers import context
 
-LARGE = 2 ** 26  # scores [B, H, T, S] of more elements (256 MB in float32) are computed in blocks
-BLOCK = 64  # query rows per block: with 64-wide heads its scores have as many elements as [B, S, D]
+LARGE = 2 ** 26  # scores [B, H, T, S] with more elements (256 MB in float32) are computed in blocks
+BLOCK = 64  # query rows per block: with heads of width 64, its scores are as large as [B, S, D]
 
 
 def is_large(queries, keys):
@@ -19,11 +20,12 @@ def is_large(queries, keys):
 
 
 def attend_in_blocks(mix, queries, keys, values, visible):
-    """Attend from one block of query rows at a time; the backward pass recomputes each block.
+    """Compute attention for one block of query rows at a time, and recompute each block in the backward pass.
 
     Args:
         mix: callable (queries float [B, H, C, K], keys, values, visible bool or None, first row) -> float [B, H, C, K].
-        queries: float [B, H, T, K], with a static shape; keys, values: float [B, G, S, K].
+        queries: float [B, H, T, K], with a static shape.
+        keys, values: float [B, G, S, K].
         visible: bool broadcastable to [B, H, T, S], or None.
 
     Returns:
@@ -38,14 +40,14 @@ def attend_in_blocks(mix, queries, keys, values, visible):
 
     def mix_block(number, queries, keys, values):
         seen = visible
-        if visible is not None and visible.shape[2] != 1:  # padding rows, cut off below, reuse the last mask
+        if visible is not None and visible.shape[2] != 1:  # the padding rows removed below reuse the last mask
             seen = tf.gather(visible, tf.minimum(number * rows + tf.range(rows), length - 1), axis=2)
-        with context.entered(here):  # the backward pass may be traced in another context
+        with context.entered(here):  # the backward pass may be traced in a different context
             return mix(queries, keys, values, seen, number * rows)
 
     @tf.custom_gradient
     def run(*inputs):
-        blocks, keys, values = map(tf.stop_gradient, inputs)  # else an eager tape would store the activations inside
+        blocks, keys, values = map(tf.stop_gradient, inputs)  # or an eager tape would store the activations of blocks
 
         def gradients(upstream):
             def add(number, of_blocks, *sums):
@@ -58,12 +60,12 @@ def attend_in_blocks(mix, queries, keys, values, visible):
                 return number + 1, of_blocks.write(number, of_block), *sums
 
             start = (tf.constant(0), tf.TensorArray(blocks.dtype, count, element_shape=blocks.shape[1:]),
-                     tf.zeros(keys.shape), tf.zeros(values.shape))  # float32, as every block adds to them
+                     tf.zeros(keys.shape), tf.zeros(values.shape))  # float32, because every block adds to them
             _, of_blocks, *sums = tf.while_loop(lambda number, *_: number < count, add, start, parallel_iterations=1,
                                                 maximum_iterations=count)
             return of_blocks.stack(), *(tf.cast(total, keys.dtype) for total in sums)
 
-        # Sequential: blocks in parallel would use the memory that blocking saves.
+        # Run sequentially: parallel blocks would use the memory that blocks are meant to save.
         return tf.map_fn(lambda given: mix_block(*given, keys, values), (tf.range(count), blocks),
                          fn_output_signature=blocks.dtype, parallel_iterations=1), gradients
 

@@ -1,4 +1,4 @@
-"""The key/value cache of decoding, and the projected keys and values of a source that every step attends to."""
+"""The key/value cache for decoding, and the projected keys and values of a source."""
 import typing
 
 import tensorflow as tf
@@ -6,26 +6,26 @@ from keras import ops
 
 
 class Keys(typing.NamedTuple):
-    """Projected keys and values: float [B, G, S, K] both."""
+    """Projected keys and values, both float [B, G, S, K]."""
 
     key: object
     value: object
 
 
 class Cache:
-    """Hold the keys and values of one attention layer while its text grows.
+    """Store the keys and values of one attention layer during decoding.
 
     Args:
         length: int, total number of columns S.
-        keys: Keys of `length` columns, the attribute `keys` after the previous step; None before the first step.
-        column: int or integer scalar tensor, where the next columns are written.
+        keys: Keys with `length` columns, the attribute `keys` after the previous step; None before the first step.
+        column: int or integer scalar tensor, index at which the next columns are written.
     """
 
     def __init__(self, length, keys=None, column=0):
         self.length, self.keys, self.column = length, keys, column
 
     def extend(self, new):
-        """Write the Keys of the next columns; return the Keys to attend to: first only these, later all columns."""
+        """Write the Keys of the next columns; return the Keys to attend to: at first only these, later all columns."""
         if self.keys is None:
             room = self.length - ops.shape(new.key)[2]
             self.keys = Keys(*(tf.pad(each, ((0, 0), (0, 0), (0, room), (0, 0))) for each in new))

@@ -1,7 +1,7 @@
-"""What a forward pass depends on besides its inputs: one thread-local value, so that threads do not interfere.
+"""The context of a forward pass: a thread-local value, so that threads do not interfere with each other.
 
-It keys the randomness (seed, step, first row, number of the pass, reuse of a shared layer), selects fused kernels and
-rematerialization, and keys the initial weights. Nothing else in the library is process-wide.
+It keys the randomness (by seed, step, first row, index of the pass, use of a shared layer) and the initial weights, and
+enables fused kernels and rematerialization. The library has no other global state.
 """
 import contextlib
 import dataclasses
@@ -16,15 +16,15 @@ class Context:
     """The context of one thread.
 
     Attributes:
-        seed: int, of the run, inside a training step; None elsewhere.
-        step, first_row: int or integer scalar tensor, the step and the index of this slice's first row in the global
-            batch.
-        draw: int, number of the pass in the step; each pass has its own dropout masks.
-        reuse: int, index of the block in the stack if its layers are shared, else 0; gives each reuse its own masks.
-        fused: bool, compute in fused kernels, see kernels.py.
-        remat: bool, rematerialize: store block inputs, recompute activations in the backward pass.
+        seed: int, seed of the run in a training step; None elsewhere.
+        step: int or integer scalar tensor, index of the step.
+        first_row: int or integer scalar tensor, index of this slice's first row in the global batch.
+        draw: int, index of the forward pass in the step; each pass has its own dropout masks.
+        reuse: int, index of the block in the stack if its layers are shared, else 0; each use has its own masks.
+        fused: bool, use fused kernels, see kernels.py.
+        remat: bool, store only the inputs of blocks and recompute their activations in the backward pass.
         initial: int, seed of the initial weights; None uses Keras' global seed generator.
-        blank: bool, initialize weights with zeros, as they will be read from a file.
+        blank: bool, initialize weights with zeros because they will be read from a file.
     """
 
     seed: int | None = None
@@ -52,7 +52,7 @@ def current():
 
 @contextlib.contextmanager
 def entered(value):
-    """Make a Context current inside, such as the one that was current when a function that is retraced was created."""
+    """Make a Context current in the `with` block, for example to retrace a function in its original context."""
     before, _thread.value = _thread.value, value
     try:
         yield
@@ -66,11 +66,11 @@ def changed(**values):
 
 
 def training_step(seed, step, first_row=0, remat=False):
-    """Key the dropout inside by seed, step and row, and compute in fused kernels.
+    """Key the dropout in the `with` block by seed, step and row, and use fused kernels.
 
     Args:
-        seed: int, of the run.
-        step: int or integer scalar tensor.
+        seed: int, seed of the run.
+        step: int or integer scalar tensor, index of the step.
         first_row: int or integer scalar tensor, index of this slice's first row in the global batch.
         remat: bool, see Context (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174).
     """
@@ -78,26 +78,26 @@ def training_step(seed, step, first_row=0, remat=False):
 
 
 def initial_weights(seed):
-    """Key the initial weights of layers built inside by (seed, variable path); no random generator is used."""
+    """Key initial weights in the `with` block by (seed, variable path), without using a random generator."""
     return changed(initial=seed)
 
 
 def blank_weights():
-    """Initialize the weights of layers built inside with zeros, as they will be read from a file."""
+    """Initialize weights with zeros in the `with` block, because they will be read from a file."""
     return changed(blank=True)
 
 
 def key_of(*parts):
-    """Return a 64-bit hash of some values as a list of two 32-bit ints."""
+    """Return a 64-bit hash of the values in `parts` as a list of two 32-bit ints."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return [int.from_bytes(digest[place:place + 4], "little") for place in (0, 4)]
 
 
 def randomness_of(path):
-    """Return the randomness of a layer's dropout inside a training step; None elsewhere.
+    """Return the randomness for the dropout of a layer, or None outside a training step.
 
     Args:
-        path: str, of the layer.
+        path: str, path of the layer.
 
     Returns:
         [key uint32 [2], step, first_row], see keep_mask, or None.

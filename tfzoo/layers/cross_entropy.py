@@ -1,30 +1,32 @@
-"""Cross-entropy of a projection onto the vocabulary, without ever holding the logits of all rows."""
+"""Cross-entropy of a projection onto the vocabulary, without storing the logits of all rows at once."""
 import tensorflow as tf
 
 from tfzoo.layers.fusing import jitted, max_columns, sum_columns, sum_rows
 from tfzoo.layers.products import multiply
 
-CHUNK = 2 ** 26  # logits held at once
+CHUNK = 2 ** 26  # maximum number of logits stored at once
 
 
 def projected_cross_entropy(hidden, table, bias, labels, weights, training=False, trained=(True, True)):
     """Sum the weighted cross-entropy of the logits `hidden @ table.T + bias`, one chunk of rows at a time.
 
-    In training, a chunk's gradients are computed together with its logits, and scaled in the backward pass.
+    In training, the gradients of a chunk are computed together with its logits and scaled in the backward pass.
 
     Args:
-        hidden: float [N, D], in the dtype of the products.
-        table: float32 [V, D]; bias: float32 [V].
-        labels: int32 [N]; weights: float32 [N].
+        hidden: float [N, D], in the dtype of the matrix products.
+        table: float32 [V, D].
+        bias: float32 [V].
+        labels: int32 [N].
+        weights: float32 [N].
         training: bool, whether a gradient will be needed.
         trained: (bool, bool), whether the table and the bias need gradients; frozen ones cost nothing.
 
     Returns:
-        (summed loss in nats, summed weights of the correct rows, where the label is the first of the largest logits),
-        float32 scalars; gradients flow from the loss to hidden, table and bias.
+        (summed loss in nats, summed weights of the correct rows, those whose label is the first of the largest logits),
+        both float32 scalars; gradients flow from the loss to hidden, table and bias.
 
     Raises:
-        ValueError: a gradient is taken with training=False.
+        ValueError: if a gradient is computed with training=False.
     """
     chunks = -(-hidden.shape[0] * table.shape[0] // CHUNK)
 
@@ -36,7 +38,7 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
 
         def scaled(loss, right):
             if not training:
-                raise ValueError("the cross-entropy has no gradient with training=False: pass training=True")
+                raise ValueError("cross-entropy has no gradient with training=False; pass training=True")
             wanted = [part for part, wants in zip((hidden, table, bias), (True, *trained)) if wants]
             found = iter([tf.cast(value, like.dtype) for value, like in zip(_scale(gradients, loss), wanted)])
             return [next(found) if wants else None for wants in (True, *trained)]
@@ -47,11 +49,11 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
 
 
 def _all_rows(hidden, table, bias, labels, weights, trained, chunks):
-    # Returns (sums float32 [2], list of the gradients of hidden and of the trained ones of table and bias).
+    # Return (sums float32 [2], list of the gradients of hidden and, if trained, of table and bias).
     if chunks <= 1:
         return _rows(hidden, table, bias=bias, labels=labels, weights=weights, trained=trained)
     rows = -(-hidden.shape[0] // chunks)
-    padding = rows * chunks - hidden.shape[0]  # rows of weight 0
+    padding = rows * chunks - hidden.shape[0]  # rows with weight 0
     hidden, labels, weights = (tf.pad(value, [[0, padding]] + [[0, 0]] * (value.shape.rank - 1))
                                for value in (hidden, labels, weights))
     parts = [tf.reshape(value, (chunks, rows, *value.shape[1:])) for value in (hidden, labels, weights)]
@@ -80,7 +82,7 @@ def _rows(hidden, table, bias, labels, weights, trained):
 
 @jitted
 def _losses(logits, bias, labels, weights, training):
-    # Returns (sums float32 [2]: loss and correct weights, gradient of the logits in their dtype or, untrained, a 0).
+    # Return (float32 [2], the loss and the weight of correct rows; the gradient of the logits, or 0 if not training).
     values = tf.cast(logits, tf.float32) + bias
     numbers, labels = tf.range(values.shape[1])[None], labels[:, None]
     largest = max_columns(values)
@@ -93,7 +95,7 @@ def _losses(logits, bias, labels, weights, training):
     sums = tf.stack([tf.tensordot(part[:, 0], weights, 1) for part in (total - own, right)])
     if not training:
         return sums, tf.zeros((), logits.dtype)
-    # From the powers above: recomputing them from the total would make this function a quarter slower.
+    # Reuse the powers: recomputing them from the total would make this function a quarter slower.
     slopes = powers * (weights[:, None] / summed) - tf.cast(numbers == labels, tf.float32) * weights[:, None]
     return sums, tf.cast(slopes, logits.dtype)
 

@@ -1,7 +1,7 @@
-"""Dropout whose mask is a function of (seed, step, layer) and of the row in the global batch.
+"""Dropout whose mask depends only on (seed, step, layer) and the row in the global batch.
 
-However a batch is split over replicas or microbatches, the masks are those of the whole batch, and a resumed run needs
-no saved random state. Under plain Keras (outside `training_step`) a Keras seed generator keys the masks.
+The masks do not depend on how a batch is split over replicas or microbatches, and a resumed run needs no saved random
+state. In plain Keras (outside `training_step`), a Keras seed generator keys the masks.
 """
 import keras
 import tensorflow as tf
@@ -11,10 +11,10 @@ from tfzoo.layers import context, kernels
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Dropout(keras.layers.Layer):
-    """Set a share of the elements to zero and scale up the others, in training only.
+    """Set a fraction of the elements to zero and scale up the others, only in training.
 
     Args:
-        rate: float in [0, 1), the share to drop.
+        rate: float in [0, 1), the fraction to drop.
 
     Call arguments:
         inputs: float [B, ...].
@@ -32,10 +32,10 @@ class Dropout(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(0) if rate else None
 
     def build(self, input_shape=None):
-        self.built = True  # Keras sets the path, which keys the masks, here: the parent layer must call build
+        self.built = True  # here Keras sets the path, which keys the masks, so the parent layer must call build
 
     def drop(self, training):
-        """Return the kernels.Drop of one call, for a kernel that applies the dropout itself."""
+        """Return the kernels.Drop for one call, for kernels that apply the dropout themselves."""
         if not training or not self.rate:
             return kernels.NOTHING
         randomness = context.randomness_of(self.path)

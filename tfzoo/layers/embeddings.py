@@ -25,7 +25,7 @@ def sinusoidal_positions(length, width):
 
 
 def project(hidden, table, bias=None):
-    """Project onto a token table [V, D]: float [..., D] -> float32 logits [..., V]; bias: [V] or None."""
+    """Project `hidden`, float [..., D], onto a token table [V, D], with a bias [V] or None: float32 logits [..., V]."""
     flat = ops.reshape(hidden, (-1, table.shape[1]))
     logits = ops.cast(multiply(flat, ops.cast(table, hidden.dtype), transpose_b=True), "float32")
     if bias is not None:
@@ -39,32 +39,32 @@ class Embeddings(keras.layers.Layer):
 
     Args:
         vocab_size, hidden_dim, max_length: int.
-        num_segments: int, 0 for none; with 1, every token gets the only segment, whatever segment_ids are.
+        num_segments: int, 0 for none; with 1, segment_ids are ignored, as all tokens are in the only segment.
         positions: "learned", "sinusoidal" or "none".
         normalize: bool, apply layer normalization to the sum (child `norm`).
         scale: bool, multiply the token embeddings by sqrt(hidden_dim).
         dropout, epsilon: float.
-        initializer_range: float, standard deviation of the initial tokens and segments.
-        position_range: float, standard deviation of the initial learned positions.
+        initializer_range: float, standard deviation of the initial token and segment embeddings.
+        position_range: float, standard deviation of the initial position embeddings, if learned.
 
     Call arguments:
         token_ids: int32 [B, T], or None with `embedded`.
         segment_ids, position_ids: int32 [B, T], or None for segment 0 and positions 0 to T - 1.
-        embedded: float [B, T, D], used in place of the token table's rows; None looks up token_ids.
+        embedded: float [B, T, D], embeddings to use instead of looking up token_ids; None looks up token_ids.
         training: bool.
 
     Returns:
         float [B, T, D].
 
     Raises:
-        ConfigError: unknown kind of positions.
+        ConfigError: if the kind of positions is unknown.
     """
 
     def __init__(self, vocab_size, hidden_dim, max_length, num_segments=0, positions="learned", normalize=False,
                  scale=False, dropout=0.0, epsilon=1e-12, initializer_range=0.02, position_range=0.02, **layer):
         super().__init__(**layer)
         if positions not in POSITIONS:
-            raise ConfigError(f"positions is {positions!r}: allowed are {', '.join(POSITIONS)}")
+            raise ConfigError(f"positions must be one of {', '.join(POSITIONS)}, got {positions!r}")
         self.config = {"vocab_size": vocab_size, "hidden_dim": hidden_dim, "max_length": max_length,
                        "num_segments": num_segments, "positions": positions, "normalize": normalize, "scale": scale,
                        "dropout": dropout, "epsilon": epsilon, "initializer_range": initializer_range,
@@ -77,7 +77,7 @@ class Embeddings(keras.layers.Layer):
     def build(self, input_shape=None):
         config = self.config
         shape = (config["vocab_size"], self.hidden_dim)
-        # No autocast: it would cast the whole table, not just the rows that are looked up.
+        # Autocast would cast the whole table instead of just the rows that are looked up.
         self.token = self.add_weight(name="token", shape=shape, autocast=False,
                                      initializer=truncated_normal(config["initializer_range"], "token"))
         if config["positions"] == "learned":

@@ -10,12 +10,12 @@ from tfzoo.layers.linear import Linear
 
 
 def gelu(x):
-    """Return the exact GELU (Hendrycks, Gimpel 2016, arXiv:1606.08415); Keras' own, by erfc, takes twice as long."""
+    """Return the exact GELU (Hendrycks, Gimpel 2016, arXiv:1606.08415), twice as fast as Keras' version with erfc."""
     return x * 0.5 * (1 + ops.erf(x * 0.5 ** 0.5))
 
 
 def gelu_tanh(x):
-    """Return the tanh approximation of GELU; Keras' own uses a power of 3, which is slower than two products."""
+    """Return the tanh approximation of GELU; unlike Keras' version, it replaces a slow power of 3 by two products."""
     return x * 0.5 * (1 + ops.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
 
 
@@ -26,9 +26,9 @@ GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}  # name -
 
 
 def activation_of(name):
-    """Return the function of an activation, or raise ConfigError if there is none of this name."""
+    """Return an activation function by name; raise ConfigError if the name is unknown."""
     if name not in ACTIVATIONS:
-        raise ConfigError(f"activation is {name!r}: allowed are {', '.join([*ACTIVATIONS, *GATED])}")
+        raise ConfigError(f"activation must be one of {', '.join([*ACTIVATIONS, *GATED])}, got {name!r}")
     return ACTIVATIONS[name]
 
 
@@ -38,7 +38,7 @@ class FeedForward(keras.layers.Layer):
 
     Args:
         ffn_dim, hidden_dim: int, F and D.
-        activation: "gelu" (exact), "gelu_tanh", "relu", "silu", "tanh"; or, gated, "swiglu", "geglu", "geglu_tanh".
+        activation: "gelu" (exact), "gelu_tanh", "relu", "silu", "tanh"; with a gate, "swiglu", "geglu", "geglu_tanh".
         initializer_range: float, see Linear.
         use_bias: bool, add biases in all projections.
 

@@ -1,7 +1,7 @@
-"""Kernel fusion: an element-wise function compiled into one pass over memory, its gradient into another.
+"""Kernel fusion: compile an element-wise function into one pass over memory, and its gradient into another.
 
-Without it, every addition, cast and mask of a GELU or a norm is a pass of its own, and all their results are stored for
-the backward pass. Here the backward pass recomputes them from the inputs.
+Without fusion, every addition, cast and mask of a GELU or a norm is a separate pass, and all intermediate results are
+stored for the backward pass. Here, the backward pass recomputes them from the inputs.
 """
 import functools
 import math
@@ -21,14 +21,15 @@ def fused(sums):
     frozen Keras variables cost nothing.
 
     Args:
-        sums: dict of a vector's index in the inputs -> the index of the input whose gradient is summed for it, for
-            vectors that are added to an input; None sums the upstream gradient. Other vectors have gradients of their
-            own, which are computed and summed.
+        sums: dict for vectors that are added to an input: index of the vector in the inputs -> index of the input whose
+            gradient is summed to give that of the vector, or None for the upstream gradient. The gradients of other
+            vectors are computed separately, then summed.
 
     Returns:
-        Decorator of a function (list of float tensors, list of other tensors, *plain values) -> float tensor or list of
-        them, which receives vectors in float32. The decorated function takes the same arguments; a vector may also be
-        a Keras variable or None (zeros). Gradients flow to the float tensors and the trainable variables.
+        A decorator for functions (list of float tensors, list of other tensors, *plain values) -> float tensor or list
+        of float tensors; vectors are passed to them in float32. The decorated function takes the same arguments, and
+        a vector may also be a Keras variable or None (zeros). Gradients flow to the float tensors and the trainable
+        variables.
     """
     def decorate(function):
         @jitted
@@ -93,7 +94,7 @@ def sum_columns(values):
     """Sum float32 [..., N] over the last axis: [..., 1]."""
     if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
         return tf.reduce_sum(values, -1, keepdims=True)  # on an accelerator a product might round its inputs
-    ones = tf.ones((values.shape[-1], 1))  # on a CPU, XLA sums a row number by number
+    ones = tf.ones((values.shape[-1], 1))  # on a CPU, XLA sums a row element by element
     return tf.reshape(tf.matmul(tf.reshape(values, (-1, values.shape[-1])), ones), (*values.shape[:-1], 1))
 
 
@@ -102,6 +103,6 @@ def max_columns(values):
     whole = values.shape[-1] // 16 * 16
     if not whole:
         return tf.reduce_max(values, -1, keepdims=True)
-    lanes = tf.reshape(values[..., :whole], (*values.shape[:-1], whole // 16, 16))  # as in sum_columns
+    lanes = tf.reshape(values[..., :whole], (*values.shape[:-1], whole // 16, 16))  # for speed, as in sum_columns
     lanes = tf.concat([tf.reduce_max(lanes, -2), values[..., whole:]], -1)
     return tf.reduce_max(lanes, -1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Weight initializers, and building without values."""
+"""Weight initializers, and building layers without values."""
 import contextlib
 
 import keras
@@ -12,10 +12,10 @@ NOTED = "uninitialized_variables"  # Keras' own name for its list
 
 @contextlib.contextmanager
 def shapes_only():
-    """Give the weights of layers built inside shapes but no values, so that they take no memory.
+    """Build layers in the `with` block whose weights have shapes but no values, so that they take no memory.
 
-    Keras lists such variables and would initialize them after the next symbolic call of any layer; the list is restored
-    on exit.
+    Keras keeps a list of such variables and would initialize them after the next symbolic call of any layer; the list
+    is restored on exit.
     """
     before = list(global_state.get_global_attribute(NOTED) or [])
     try:
@@ -29,15 +29,15 @@ def truncated_normal(stddev, name):
     """Return a normal initializer truncated at two standard deviations, as in TensorFlow 1.
 
     Args:
-        stddev: float, before truncation, which reduces it to 0.88 of this.
-        name: str, of the weight in the layer being built; with the layer's path it keys the values, see
-            context.initial_weights.
+        stddev: float, standard deviation before truncation, which reduces it by a factor of 0.88.
+        name: str, name of the weight in the layer being built; together with the path of the layer, it keys the values,
+            see context.initial_weights.
     """
     return _keyed(name, lambda seed: keras.initializers.TruncatedNormal(stddev=stddev, seed=seed))
 
 
 def uniform(limit, name):
-    """Return a uniform initializer from -limit to limit, a float; name: see truncated_normal."""
+    """Return a uniform initializer over [-limit, limit], a float; for `name` see truncated_normal."""
     return _keyed(name, lambda seed: keras.initializers.RandomUniform(-limit, limit, seed=seed))
 
 

@@ -1,8 +1,8 @@
-"""Every formula between the matrix products, in a plain and a fused form that tests hold equal.
+"""All computations between the matrix products, in a plain and a fused form; tests check that these are equal.
 
-Layers call the functions of this module; each selects its form by the context: fused inside a training step, plain
-elsewhere, where XLA must not be required (SavedModels) and shapes may be unknown. Both forms compute in float32 and
-round once.
+Layers call the functions of this module, which choose the form by the context: fused in a training step, plain
+elsewhere, because a SavedModel must not require XLA and shapes may be unknown. Both forms compute in float32 and round
+once.
 """
 import functools
 import math
@@ -20,7 +20,7 @@ class Drop(typing.NamedTuple):
     """The dropout of one call.
 
     Attributes:
-        rate: float, the share of the elements to drop.
+        rate: float, the fraction of the elements to drop.
         randomness: [key, step, first_row], see keep_mask; [] if the rate is 0.
     """
 
@@ -39,33 +39,34 @@ def _vector(variable):
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
-def _plus(values, bias):  # the gradient of bias_add takes half the time of that of `+`
+def _plus(values, bias):  # the gradient of bias_add is twice as fast as that of `+`
     values = tf.cast(values, tf.float32)
     return values if bias is None else tf.nn.bias_add(values, _vector(bias))
 
 
 def _scramble(bits):
-    # The finalizer lowbias32: each bit of the input flips half of the output's.
+    # The hash finalizer lowbias32: each input bit flips half of the output bits.
     shift, times = tf.bitwise.right_shift, tf.constant
     bits = (bits ^ shift(bits, times(16, tf.uint32))) * times(0x7FEB352D, tf.uint32)
     bits = (bits ^ shift(bits, times(15, tf.uint32))) * times(0x846CA68B, tf.uint32)
     return bits ^ shift(bits, times(16, tf.uint32))
 
 
-@functools.partial(tf.function, autograph=False)  # else each kernel and its gradient would trace it again
+@functools.partial(tf.function, autograph=False)  # otherwise, each kernel and its gradient retrace it
 def keep_mask(shape, rate, key, step, first_row, offset=None):
-    """Compute the dropout mask of a slice of the global batch from key, step, row and place in the row.
+    """Compute the dropout mask of a slice of the global batch from key, step, row and position in the row.
 
     Args:
-        shape: list of int or integer scalar tensors, rows first.
-        rate: float, the share to drop, exact to 2 ** -32.
-        key: uint32 [2], of the run and the layer.
-        step: integer scalar; first_row: integer scalar, index of the slice's first row in the global batch.
-        offset: uint32 broadcastable to the shape, added to the places if the slice holds only a part of each row; None
-            if it holds whole rows. Places wrap modulo 2 ** 32.
+        shape: list of int or integer scalar tensors, number of rows first.
+        rate: float, the fraction to drop, accurate to 2 ** -32.
+        key: uint32 [2], key of the run and the layer.
+        step: integer scalar.
+        first_row: integer scalar, index of the slice's first row in the global batch.
+        offset: uint32 broadcastable to the shape, added to the positions if the slice contains only part of each row;
+            None if it contains whole rows. Positions wrap around modulo 2 ** 32.
 
     Returns:
-        bool of that shape, True for elements to keep.
+        bool of the given shape, True for elements to keep.
     """
     key = _scramble(key ^ _scramble(tf.cast(step, tf.uint32) + tf.constant(0x9E3779B9, tf.uint32)))
     row = tf.cast(tf.cast(first_row, tf.int32) + tf.range(shape[0]), tf.uint32)
@@ -74,12 +75,12 @@ def keep_mask(shape, rate, key, step, first_row, offset=None):
     place = tf.reshape(tf.cast(tf.range(math.prod(shape[1:])), tf.uint32), (1, *shape[1:]))
     if offset is not None:
         place += offset
-    # Two hashes per row: rows whose places overlap under one still differ by the other.
+    # Two hashes per row: rows whose positions collide under one still differ under the other.
     return _scramble(place ^ one) ^ other >= tf.constant(round(rate * 2 ** 32), tf.uint32)
 
 
 def _shape_of(values):
-    known, dynamic = values.shape, None  # int where the size is known, else scalar tensors
+    known, dynamic = values.shape, None  # int for known sizes, else scalar tensors
     if None in known.as_list():
         dynamic = tf.shape(values)
     return [dynamic[axis] if size is None else size for axis, size in enumerate(known)]
@@ -92,7 +93,7 @@ def _drop(values, rate, randomness, offset=None):
 
 
 def dropout(values, drop):
-    """Zero a share of the elements of float [B, ...] and scale up the others; drop: Drop."""
+    """Apply a Drop to float [B, ...]: set a fraction of the elements to zero and scale up the others."""
     if _fused() and drop.rate:
         return _fused_dropout([values], drop.randomness, drop.rate)
     return _drop(values, *drop)
@@ -104,7 +105,7 @@ def _fused_dropout(inputs, randomness, rate):
 
 
 def activate(values, bias, activation):
-    """Return activation(values + bias): float [..., F], Keras variable [F] or None -> float [..., F]."""
+    """Return activation(values + bias), float [..., F], for values of that shape and a Keras variable [F] or None."""
     if _fused():
         return _fused_activate([values, bias], [], activation)
     return tf.cast(activation(_plus(values, bias)), values.dtype)
@@ -119,7 +120,7 @@ def _fused_activate(inputs, others, activation):
 def gate(gates, gate_bias, values, bias, activation):
     """Return activation(gates + gate_bias) x (values + bias) (Shazeer 2020, arXiv:2002.05202).
 
-    Shapes and dtypes are those of `activate`.
+    For shapes and dtypes see `activate`.
     """
     if _fused():
         return _fused_gate([gates, gate_bias, values, bias], [], activation)
@@ -137,9 +138,9 @@ def split_heads(values, bias, heads, trained=True):
     """Add a bias and split projections into heads.
 
     Args:
-        values: float [B, T, sum of H x K], the projections concatenated.
+        values: float [B, T, sum of H x K], the concatenated projections.
         bias: Keras variable or float tensor [sum of H x K], or None.
-        heads: tuple of int, H of each projection.
+        heads: tuple of int, number of heads H of each projection.
         trained: bool, whether a bias given as a tensor needs a gradient.
 
     Returns:
@@ -165,7 +166,7 @@ def _fused_split_heads(inputs, others, heads):
 
 
 def rotate(heads, table):
-    """Rotate heads float [B, H, T, K] by (cosines, sines) of rotary_table; None leaves them unchanged."""
+    """Rotate heads, float [B, H, T, K], by the (cosines, sines) of rotary_table; None leaves them unchanged."""
     if table is None:
         return heads
     if _fused():
@@ -191,13 +192,13 @@ def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, lengt
     """Return the attention probabilities of scores, after dropout.
 
     Args:
-        scores: float [B, H, C, S], of a block of C query rows.
-        scale: float, multiplied into the scores first.
+        scores: float [B, H, C, S], scores of a block of C query rows.
+        scale: float, factor by which the scores are multiplied first.
         visible: bool broadcastable to the scores, True where a key may be attended to; None for everywhere.
         bias: float [1, H, C, S], added to the scaled scores, or None.
         drop: Drop.
         first: int or integer scalar tensor, index of the block's first query row.
-        length: int, query rows of all blocks; None for C.
+        length: int, number of query rows in all blocks; None for C.
 
     Returns:
         float [B, H, C, S], in the dtype of the scores.
@@ -217,7 +218,7 @@ def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, lengt
 def _drop_rows(values, drop, first, length):
     if not drop.rate:
         return values
-    # Same mask as for the whole [H, T, S]: skip the rows before the block, and those between its parts of two heads.
+    # Use the mask of the whole [H, T, S]: skip the rows before the block, and those between its parts in two heads.
     _, heads, rows, columns = _shape_of(values)
     skipped = tf.range(heads) * ((length or rows) - rows) + first
     offset = tf.reshape(tf.cast(skipped, tf.uint32) * tf.cast(columns, tf.uint32), (1, -1, 1, 1))
@@ -275,7 +276,7 @@ def _sum(hidden, result, bias, rate, randomness):
 
 
 def add_normalize(hidden, result, bias, drop, gamma, beta, epsilon):
-    """Normalize the result of `add`, see `normalize`."""
+    """Normalize the result of `add`; see `add` and `normalize` for the arguments."""
     if _fused():
         return _fused_add_normalize([hidden, result, bias, gamma, beta], drop.randomness, drop.rate, epsilon)
     return tf.cast(normalize(_total(hidden, result, bias=bias, drop=drop), gamma=gamma, beta=beta, epsilon=epsilon),

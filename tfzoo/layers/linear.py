@@ -1,6 +1,6 @@
-"""A projection of the last axis as one two-dimensional matrix product, which is the fast path on a CPU in bfloat16.
+"""A projection of the last axis as one two-dimensional matrix product, which is the fast path for bfloat16 on a CPU.
 
-Only this module reads kernels: code that adapts, masks or rounds them belongs here, and takes effect everywhere.
+Only this module reads kernels, so code that adapts, masks or rounds them belongs here and takes effect everywhere.
 """
 import keras
 import tensorflow as tf
@@ -17,11 +17,11 @@ from tfzoo.layers.products import multiply
 class Linear(keras.layers.Layer):
     """Project the last axis: `inputs @ kernel + bias`, plus the output of a low-rank adapter if there is one.
 
-    An adapter adds alpha / rank x dropout(inputs) A B, with A [D, r] and B [r, units], initially zeros
+    An adapter adds alpha / rank x dropout(inputs) A B, with A [D, r] and B [r, units], where B is initially zero
     (Hu et al. 2021, LoRA, arXiv:2106.09685). Both are float32 under any dtype policy, because Adam's moments need it.
 
     Args:
-        units: int, width of the result.
+        units: int, width of the output.
         use_bias: bool, add a bias.
         initializer_range: float, standard deviation of the truncated normal initializer; 0 for 1 / sqrt(D).
         rank: int, r of the adapter; 0 for no adapter.
@@ -36,8 +36,8 @@ class Linear(keras.layers.Layer):
         float [..., units] in the compute dtype.
 
     Raises:
-        ConfigError: rank larger than the kernel's smaller dimension, alpha not positive, or adapter_dropout outside
-            [0, 1).
+        ConfigError: if rank exceeds the smaller dimension of the kernel, alpha is not positive, or adapter_dropout is
+            not in [0, 1).
     """
 
     def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0, **layer):
@@ -59,13 +59,13 @@ class Linear(keras.layers.Layer):
 
     @property
     def adapter(self):
-        """Return the arguments with which `add_adapter` makes this adapter: dict, empty without an adapter."""
+        """Return the arguments of `add_adapter` for the current adapter: dict, empty if there is no adapter."""
         return {"rank": self.rank, "alpha": self.alpha, "adapter_dropout": self.adapter_dropout} if self.rank else {}
 
     def add_adapter(self, rank, alpha=8.0, adapter_dropout=0.0):
-        """Add an adapter, which does not change the output yet, to a built layer.
+        """Add an adapter to a built layer; the output does not change until the adapter is trained.
 
-        Takes the same arguments and raises the same errors as the class.
+        The arguments and errors are those of the class.
         """
         self.check_adapter(rank, alpha, adapter_dropout)
         self.rank, self.alpha, self.adapter_dropout = rank, float(alpha), float(adapter_dropout)
@@ -82,19 +82,20 @@ class Linear(keras.layers.Layer):
             self._tracker.lock()
 
     def check_adapter(self, rank, alpha, adapter_dropout):
-        """Raise the ConfigError that `add_adapter` would raise."""
+        """Raise ConfigError if `add_adapter` would raise it."""
         most = min(self.kernel.shape)
         if self.lora_a is not None:
             raise ConfigError(f"{self.path} already has an adapter of rank {self.rank}: merge it first")
         if type(rank) is not int or not 1 <= rank <= most:
-            raise ConfigError(f"rank is {shown(rank)}: allowed is 1 to {most}, the smaller side of {self.path}/kernel")
+            raise ConfigError(f"rank must be an integer from 1 to {most}, the smaller dimension of "
+                              f"{self.path}/kernel, got {shown(rank)}")
         if not _is_number(alpha) or alpha <= 0:
-            raise ConfigError(f"alpha is {shown(alpha)}: allowed is a number above 0")
+            raise ConfigError(f"alpha must be a finite number above 0, got {shown(alpha)}")
         if not _is_number(adapter_dropout) or not 0 <= adapter_dropout < 1:
-            raise ConfigError(f"adapter_dropout is {shown(adapter_dropout)}: allowed is a number from 0 to below 1")
+            raise ConfigError(f"adapter_dropout must be at least 0 and less than 1, got {shown(adapter_dropout)}")
 
     def merge_adapter(self):
-        """Merge the adapter into the kernel, in float32, and remove it; do nothing without an adapter."""
+        """Merge the adapter into the kernel, in float32, and remove it; do nothing if there is no adapter."""
         if self.lora_a is None:
             return
         self.kernel.assign_add(self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b))
@@ -115,22 +116,22 @@ class Linear(keras.layers.Layer):
         return ops.cast(self.kernel, self.compute_dtype)
 
     def weight(self):
-        """Return the kernel with the adapter merged in, without adapter dropout: shape and dtype as `base`."""
+        """Return the kernel with the adapter merged in, without adapter dropout; shape and dtype as for `base`."""
         if self.lora_a is None:
             return self.base()
         low_rank = self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b)
         return tf.cast(tf.cast(self.base(), tf.float32) + low_rank, self.compute_dtype)
 
     def drops(self, training):
-        """Return whether a call applies adapter dropout, which `weight` leaves out."""
+        """Return whether a call applies adapter dropout, which `weight` omits."""
         return bool(training and self.rank and self.adapter_dropout)
 
     def delta(self, inputs, training=None):
-        """Return what the adapter adds to the product of float [B, ..., D]: float [..., units], or None without one."""
+        """Return the adapter's output, float [..., units], for inputs [B, ..., D]; None if there is no adapter."""
         return _deltas(inputs, [self], training)
 
     def product(self, inputs, training=None):
-        """Return the result without the bias, for callers that pass both to a function of `kernels`."""
+        """Return the output without the bias, for callers that pass both to a function in `kernels`."""
         return project(inputs, [self], training)
 
     def compute_output_shape(self, input_shape):
@@ -150,11 +151,11 @@ def project(inputs, linears, training=None):
 
     Args:
         inputs: float [..., D].
-        linears: list of Linear with input width D.
+        linears: list of Linear, all with input width D.
         training: bool.
 
     Returns:
-        float [..., sum of units], the results concatenated.
+        float [..., sum of units], the concatenated outputs.
     """
     weights = [linear.base() for linear in linears]
     weight = weights[0] if len(weights) == 1 else tf.concat(weights, 1)
@@ -165,7 +166,7 @@ def project(inputs, linears, training=None):
 
 
 def _deltas(inputs, linears, training):
-    # Two thin products for all adapters: the A are concatenated, the B form a block diagonal.
+    # Two thin products for all adapters: the A matrices are concatenated, the B matrices form a block-diagonal matrix.
     adapted = [linear for linear in linears if linear.rank]
     if not adapted:
         return None
@@ -187,8 +188,8 @@ def _deltas(inputs, linears, training):
 def project_heads(inputs, linears, width, training=None):
     """Project to heads of width K: list of float [B, H, T, K], one for each Linear.
 
-    In a training step, with its many rows, one product for all is faster; elsewhere concatenating the kernels would
-    cost more.
+    In a training step, which has many rows, one product for all layers is faster; elsewhere, concatenating the kernels
+    would cost more than it saves.
     """
     if not context.current().fused:
         return [kernels.split_heads(linear.product(inputs, training), linear.bias, (linear.units // width,))[0]

@@ -27,7 +27,7 @@ class LayerNorm(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
-        # Not cast to the compute dtype, as in Keras' own norm.
+        # As in Keras' own norm, the weights are not cast to the compute dtype.
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros", autocast=False)
         self.built = True
@@ -36,7 +36,7 @@ class LayerNorm(keras.layers.Layer):
         return kernels.normalize(inputs, gamma=self.gamma, beta=self.beta, epsilon=self.epsilon)
 
     def add(self, hidden, result, bias, drop):
-        """Normalize hidden + dropped(result + bias), see kernels.add."""
+        """Return the norm of hidden + dropout(result + bias), see kernels.add."""
         return kernels.add_normalize(hidden, result, bias=bias, drop=drop, gamma=self.gamma, beta=self.beta,
                                      epsilon=self.epsilon)
 
@@ -66,7 +66,7 @@ class RMSNorm(keras.layers.Layer):
         return kernels.rms_normalize(inputs, self.gamma, self.epsilon)
 
     def add(self, hidden, result, bias, drop):
-        """Normalize hidden + dropped(result + bias), see kernels.add."""
+        """Return the norm of hidden + dropout(result + bias), see kernels.add."""
         return self.call(kernels.add(hidden, result, bias=bias, drop=drop))
 
     def get_config(self):
@@ -77,7 +77,7 @@ NORMS = {"layer": LayerNorm, "rms": RMSNorm}
 
 
 def make_norm(kind, epsilon, name, dtype):
-    """Return a LayerNorm or RMSNorm by its kind, "layer" or "rms"; raise ConfigError for any other kind."""
+    """Return a LayerNorm (kind "layer") or RMSNorm ("rms"); raise ConfigError for any other kind."""
     if kind not in NORMS:
-        raise ConfigError(f"norm is {kind!r}: allowed are {', '.join(NORMS)}")
+        raise ConfigError(f"norm must be one of {', '.join(NORMS)}, got {kind!r}")
     return NORMS[kind](epsilon=epsilon, name=name, dtype=dtype)

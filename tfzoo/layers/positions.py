@@ -1,7 +1,7 @@
-"""Positions inside attention: rotary embeddings rotate queries and keys, relative position bias is added to scores.
+"""Positions in attention: rotary embeddings, which rotate queries and keys, and relative biases, added to scores.
 
-Su et al. 2021, RoFormer, arXiv:2104.09864, with the halves of a head paired as in Llama; Raffel et al. 2020, T5,
-arXiv:1910.10683, section 2.1.
+Rotary embeddings are those of Su et al. 2021, RoFormer, arXiv:2104.09864, but pair the halves of a head as in Llama.
+Relative position biases are those of Raffel et al. 2020, T5, arXiv:1910.10683, section 2.1.
 """
 import math
 
@@ -21,18 +21,19 @@ YARN = {"beta_fast": 32, "beta_slow": 1, "attention_factor": None, "mscale": Non
 
 
 def check_scaling(scaling):
-    """Raise ConfigError for an invalid scaling of rotary positions, see rotary_frequencies."""
+    """Raise ConfigError if a scaling of rotary positions is invalid, see rotary_frequencies."""
     kind = scaling.get("rope_type") if scaling else None
     if not scaling or kind == "default":
         return
     if not isinstance(kind, str) or kind not in SCALINGS:
-        raise ConfigError(f"rope_scaling is {shown(scaling)}: allowed are rope_types default, {', '.join(SCALINGS)}")
+        raise ConfigError(f"rope_scaling must have one of the rope_types default, {', '.join(SCALINGS)}, got "
+                          f"{shown(scaling)}")
     missing = SCALINGS[kind] - scaling.keys()
     strange = scaling.keys() - SCALINGS[kind] - ({*YARN, "rope_type"} if kind == "yarn" else {"rope_type"})
     wrong = [key for key in {*SCALINGS[kind], *YARN} & scaling.keys() if not _is_right(key, scaling[key])]
     if missing or strange or wrong:
-        raise ConfigError(f"rope_scaling with rope_type {kind} needs {', '.join(sorted(SCALINGS[kind]))}, numbers "
-                          f"above 0, and no unknown keys: got {shown(scaling, 120)}")
+        raise ConfigError(f"rope_scaling with rope_type {kind} requires {', '.join(sorted(SCALINGS[kind]))} (numbers "
+                          f"above 0) and no unknown keys, got {shown(scaling, 120)}")
 
 
 def _is_right(key, value):
@@ -43,20 +44,20 @@ def _is_right(key, value):
 
 
 def rotary_frequencies(width, theta, scaling=None):
-    """Return the frequencies of rotary positions and the factor of rotated heads.
+    """Return the frequencies of rotary positions and the factor for rotated heads.
 
     Args:
-        width: int, K, even.
-        theta: float, the base.
+        width: int, head width K, even.
+        theta: float, the base of the frequencies.
         scaling: dict or None: rope_type "linear" (Chen et al. 2023, arXiv:2306.15595), "llama3" (Llama 3.1's) or
             "yarn" (Peng et al. 2023, arXiv:2309.00071) with their settings, named as in transformers' config.json;
-            "default" is None.
+            "default" is the same as None.
 
     Returns:
-        (float32 [K / 2], radians per position for each pair; float, multiplied into rotated heads).
+        (float32 [K / 2], radians per position for each pair; float, factor for rotated heads).
 
     Raises:
-        ConfigError: unknown rope_type or setting, missing setting, or value out of range.
+        ConfigError: if rope_type or a setting is unknown, a setting is missing, or a value is out of range.
     """
     check_scaling(scaling)
     plain = (1.0 / theta ** (np.arange(0, width, 2, dtype=np.float32) / width)).astype(np.float32)
@@ -100,7 +101,7 @@ def _yarn(plain, width, theta, scaling):
 
 
 def rotary_table(positions, width, theta, scaling=None):
-    """Return (cosines, sines) of positions int32 [B, T] or [1, T]: float32 [B or 1, 1, T, K] each."""
+    """Return (cosines, sines), each float32 [B or 1, 1, T, K], of positions int32 [B, T] or [1, T]."""
     frequencies, factor = rotary_frequencies(width, theta, scaling)
     angles = ops.cast(positions, "float32")[:, None, :, None] * np.concatenate([frequencies, frequencies])
     return ops.cos(angles) * factor, ops.sin(angles) * factor
@@ -110,18 +111,19 @@ def rotary_table(positions, width, theta, scaling=None):
 class RelativePositions(keras.layers.Layer):
     """Look up the relative position bias: a learned number per head, bucketed by query-key distance.
 
-    In each direction, the first half of the buckets hold one distance each, the others ever wider ranges up to
-    max_distance.
+    In each direction, the buckets of the first half contain a single distance each, and the others contain increasingly
+    wide ranges of distances, up to max_distance.
 
     Args:
         num_heads: int.
-        bidirectional: bool, half of the buckets are for keys after the query; otherwise those share the bucket of
-            distance 0.
+        bidirectional: bool, whether half of the buckets are for keys after the query; otherwise, these keys share the
+            bucket of distance 0.
         buckets, max_distance: int.
         initializer_range: float, standard deviation of the initial table.
 
     Call arguments:
-        rows: int32 [T], the columns of the queries; columns: int32 [S], those of the keys.
+        rows: int32 [T], the columns of the queries.
+        columns: int32 [S], the columns of the keys.
 
     Returns:
         float32 [1, H, T, S].
@@ -139,7 +141,7 @@ class RelativePositions(keras.layers.Layer):
         self.built = True
 
     def buckets_of(self, distances):
-        """Return the buckets, int32, of distances: the key's column minus the query's."""
+        """Return the buckets, int32, of distances (column of the key minus column of the query)."""
         count, found = self.config["buckets"], 0
         if self.config["bidirectional"]:
             count //= 2

@@ -1,7 +1,7 @@
-"""Matrix products that round their result to its dtype.
+"""Matrix products whose results are rounded correctly.
 
-On a CPU without bfloat16 instructions, TensorFlow multiplies in float32 and then truncates where it should round: twice
-the error, for no time saved. There, this module multiplies in float32 too, and rounds.
+On a CPU without bfloat16 instructions, TensorFlow multiplies in float32 and then truncates instead of rounding, which
+doubles the error and saves no time. On such a CPU, this module also multiplies in float32, but rounds.
 """
 import functools
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 @functools.lru_cache(maxsize=1)
 def rounds_bfloat16():
-    """Return whether TensorFlow rounds bfloat16 products on this machine."""
+    """Return whether TensorFlow rounds bfloat16 products on this machine instead of truncating them."""
     if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
         return True  # all accelerators round
     left, right = np.zeros((16, 16), np.float32), np.zeros((16, 16), np.float32)
@@ -22,19 +22,19 @@ def rounds_bfloat16():
 
 
 def _rounded(left, right, *, transpose_a, transpose_b):
-    # Cast neither input before both are ready: otherwise a step would cast all kernels, which depend on nothing, at its
-    # start, and keep the copies for the backward pass.
+    # Cast neither input before both are ready. Otherwise, since kernels depend on nothing, a step would cast all of
+    # them at its start and keep the copies for the backward pass.
     with tf.control_dependencies([left, right]):
         wide = [tf.cast(each, tf.float32) for each in (left, right)]
     return tf.cast(tf.matmul(*wide, transpose_a=transpose_a, transpose_b=transpose_b), tf.bfloat16)
 
 
 def multiply(left, right, transpose_a=False, transpose_b=False):
-    """Multiply matrices as tf.matmul does.
+    """Multiply matrices like tf.matmul, but always round the result.
 
     Args:
         left: float [..., N, K], or [..., K, N] with `transpose_a`.
-        right: float [..., K, M], or [..., M, K] with `transpose_b`, of the same dtype and leading axes.
+        right: float [..., K, M], or [..., M, K] with `transpose_b`, with the same dtype and leading axes.
         transpose_a, transpose_b: bool.
 
     Returns:
@@ -44,7 +44,7 @@ def multiply(left, right, transpose_a=False, transpose_b=False):
         return tf.matmul(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
 
     @tf.custom_gradient
-    def run(left, right):  # so that the inputs are stored in bfloat16 for the backward pass
+    def run(left, right):  # the inputs are stored in bfloat16 for the backward pass
         def gradients(upstream):
             if transpose_a:
                 of_left = _rounded(right, upstream, transpose_a=transpose_b, transpose_b=True)

@@ -1,14 +1,14 @@
-"""Intermediates that a caller requests by name: `block_03`, `block_03/attention/probabilities`."""
+"""Intermediate results that callers request by name, such as `block_03` or `block_03/attention/probabilities`."""
 
 
 class Taps:
-    """Record the intermediates of some names.
+    """Record intermediate results by name.
 
     Args:
-        names: iterable of str, the names of nested parts joined by "/".
+        names: iterable of str, names to record; nested parts are joined by "/".
 
     Attributes:
-        found: dict of name -> tensor, recorded so far.
+        found: dict of name -> tensor, the results recorded so far.
     """
 
     def __init__(self, names=(), found=None, prefix=""):
@@ -18,7 +18,7 @@ class Taps:
         return bool(self.names)
 
     def below(self, part):
-        """Return Taps for the names below a part, which record into the same `found`."""
+        """Return the Taps for the names within a part; they record into the same `found`."""
         if not self.names:
             return self
         inside = f"{part}/"
@@ -26,7 +26,7 @@ class Taps:
                     self.prefix + inside)
 
     def wants(self, name):
-        """Return whether a name of this part is requested."""
+        """Return whether `name` is requested."""
         return name in self.names
 
     def note(self, name, value):

@@ -1,4 +1,4 @@
-"""Training methods: which weights train, and what an update does besides the task's objective."""
+"""Training methods: which weights are trained, and how an update extends the task's objective."""
 from tfzoo.errors import ConfigError
 from tfzoo.methods.lora import LoRA
 from tfzoo.methods.method import Method, hash_base, hash_weights
@@ -8,9 +8,20 @@ METHODS = named(__name__, Method)  # all Methods with a name in the modules of t
 
 
 def method_of(name, **settings):
-    """Make the method of a name; settings: arguments of its class. Raise ConfigError for an unknown name."""
+    """Create a training method.
+
+    Args:
+        name: str, one of METHODS.
+        settings: arguments of the method's class.
+
+    Returns:
+        Method.
+
+    Raises:
+        ConfigError: if the name is unknown, or the class raises it.
+    """
     if name not in METHODS:
-        raise ConfigError(f"unknown method {name!r}: allowed are {', '.join(METHODS)}")
+        raise ConfigError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
     return METHODS[name](**settings)
 
 

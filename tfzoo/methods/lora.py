@@ -1,7 +1,7 @@
 """Low-rank adaptation (Hu et al. 2021, LoRA, arXiv:2106.09685): frozen kernels plus trained low-rank products.
 
-`layers/linear.py` computes the adapters, `models/body.py` holds them. The head trains in full, and so does the pooler,
-which is new wherever the reference counts it as part of the head (RoBERTa, ELECTRA, DistilBERT).
+`layers/linear.py` computes the adapters; `models/body.py` adds and merges them. The head is trained in full. So is the
+pooler, which is newly initialized if the reference counts it as part of the head (RoBERTa, ELECTRA, DistilBERT).
 """
 import collections
 import re
@@ -9,25 +9,25 @@ import re
 from tfzoo.errors import ConfigError
 from tfzoo.methods.method import Method, compiled, count_weights, freeze, split
 
-TARGETS = r"attention/(query|value)$"  # searched in the paths of the body's projections, also of cross-attention
-TRAIN = r"^(head|pooler)/"  # searched in the paths of variables
+TARGETS = r"attention/(query|value)$"  # searched for in the paths of the body's projections, including cross-attention
+TRAIN = r"^(head|pooler)/"  # searched for in the paths of variables
 ADAPTERS = re.compile(r"/lora_[ab]$")
 
 
 class LoRA(Method):
-    """Train low-rank adapters of some projections, and the head.
+    """Train low-rank adapters of selected projections, and the head.
 
     Args:
-        rank: int, r.
+        rank: int, rank r of the adapters.
         alpha: float; the output of an adapter is scaled by alpha / rank.
         adapter_dropout: float, dropout rate for the adapters' inputs.
-        targets: str, regular expression that is searched in the paths of the body's Linear layers to select those to
-            adapt.
-        train: str, regular expression that is searched in the paths of variables to select those that train in full,
+        targets: str, regular expression to search for in the paths of the body's Linear layers; those that match are
+            adapted.
+        train: str, regular expression to search for in the paths of variables; those that match are trained in full,
             unless their layer is adapted.
 
     Raises:
-        ConfigError: targets or train is not a valid regular expression.
+        ConfigError: if targets or train is not a valid regular expression.
 
     Example:
         >>> from tfzoo import build
@@ -35,11 +35,11 @@ class LoRA(Method):
         >>> method = LoRA(rank=4)
         >>> method.prepare(model)
         >>> method.report(model)
-        'lora: 4 adapters of rank 4 (2 query, 2 value), 4,096 weights; 20,866 train, 590,592 are frozen'
+        'lora: 4 adapters of rank 4 (2 query, 2 value), 4,096 weights; 20,866 are trained, 590,592 are frozen'
     """
 
     name, learning_rate, pretrained = "lora", 5e-4, True
-    about = "train low-rank adapters of frozen projections, and the head; needs --init."
+    about = "train low-rank adapters of frozen projections, and the head; requires --init."
 
     def __init__(self, rank=8, alpha=8.0, adapter_dropout=0.0, targets=TARGETS, train=TRAIN):
         self.settings_of_adapter = {"rank": rank, "alpha": alpha, "adapter_dropout": adapter_dropout}
@@ -53,8 +53,8 @@ class LoRA(Method):
         """Add the adapters, or keep existing ones with the same settings, and freeze the rest; see Method.prepare.
 
         Raises:
-            ConfigError: targets match no Linear, or the token table; rank below 1 or above the smaller side of a
-                kernel; alpha or adapter_dropout out of range; the model has other adapters.
+            ConfigError: if targets match no Linear or match the token table, rank is below 1 or exceeds the smaller
+                dimension of a kernel, alpha or adapter_dropout is out of range, or the model has different adapters.
         """
         body = model.body
         wanted = {path: self.settings_of_adapter for path in body.linears if self.targets.search(path)}
@@ -62,7 +62,7 @@ class LoRA(Method):
         if not body.adapters:
             body.add_adapters(wanted)
         elif body.adapters != wanted:
-            raise ConfigError(f"the model has other adapters ({len(body.adapters)}, such as "
+            raise ConfigError(f"the model already has other adapters ({len(body.adapters)}, such as "
                               f"{next(iter(body.adapters))}): merge them first, or pass their rank, alpha, "
                               "adapter_dropout and targets")
         freeze(model, lambda path: ADAPTERS.search(path) or (
@@ -70,12 +70,12 @@ class LoRA(Method):
 
     def _check(self, body, wanted):
         table = body.embeddings.token.path
-        if self.targets.search(table) and not self.targets.search(""):  # targets that match everything are fine
+        if self.targets.search(table) and not self.targets.search(""):  # a pattern that matches everything is fine
             raise ConfigError(f"targets is {self.targets.pattern!r}, which matches {table}, a token table that a head "
-                              f"may share: match projections only, such as {', '.join(list(body.linears)[:4])}")
+                              f"may share; it must match only projections, such as {', '.join(list(body.linears)[:4])}")
         if not wanted:
-            raise ConfigError(f"targets is {self.targets.pattern!r}, which matches no projection of the body: match "
-                              f"some of {', '.join(list(body.linears)[:6])} ...")
+            raise ConfigError(f"targets is {self.targets.pattern!r}, which matches no projection of the body; "
+                              f"choose from {', '.join(list(body.linears)[:6])} ...")
 
     def merge(self, model):
         model.body.merge_adapters()
@@ -88,4 +88,4 @@ class LoRA(Method):
         trained, frozen = (count_weights(weights) for weights in split(model))
         return (f"lora: {len(adapters)} adapters of rank {self.settings_of_adapter['rank']} "
                 f"({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}), {added:,} weights; "
-                f"{trained:,} train, {frozen:,} are frozen")
+                f"{trained:,} are trained, {frozen:,} are frozen")

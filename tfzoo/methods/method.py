@@ -1,7 +1,7 @@
-"""The interface of a training method: hooks around one training loop. The default one, `full`, trains all weights.
+"""The interface of a training method: hooks in the training loop. The default method, `full`, trains all weights.
 
-A method prepares a model before its optimizer is created, so that it allocates no slots for frozen weights; the
-trainer calls the hooks; `merge` leaves the model that the family's config describes.
+A method prepares a model before the optimizer is created, so that the optimizer allocates no slots for frozen weights.
+The trainer calls the hooks. `merge` turns the model back into the one that the family's config describes.
 """
 import hashlib
 import math
@@ -17,9 +17,9 @@ class Method:
 
     Attributes:
         name: str.
-        about: str, the text of --help.
-        pretrained: bool, whether it needs --init.
-        learning_rate: float, its default peak learning rate; None for the task's.
+        about: str, description for --help.
+        pretrained: bool, whether it requires --init.
+        learning_rate: float, default peak learning rate; None uses that of the task.
     """
 
     name, learning_rate, pretrained = "full", None, False
@@ -27,73 +27,73 @@ class Method:
 
     @property
     def settings(self):
-        """Return the arguments of the class: dict of plain values."""
+        """Return the constructor arguments: dict of plain values."""
         return {}
 
     def prepare(self, model):
-        """Add what the method needs to a built TaskModel, and freeze what does not train.
+        """Add the weights that the method needs to a built TaskModel, and freeze those that it does not train.
 
-        Call it once, in the scope of the strategy, before the optimizer is created for `model.trainable_variables`, and
-        inside `initial_weights` to initialize added weights from a seed.
+        Call this once, in the scope of the strategy, before the optimizer is created for `model.trainable_variables`.
+        To initialize added weights from a seed, call it in a `with initial_weights(seed)` block.
         """
 
     def objective(self, inner):
         """Return the objective to train with: a callable like `inner`, which it may call several times.
 
         Args:
-            inner: callable (forward, batch) like Task.objective: returns its terms, not divided by their counts, and
-                its sums.
+            inner: callable (forward, batch) that returns (terms, sums) like Task.objective; the terms are not divided
+                by their counts.
         """
         return inner
 
     def after_gradients(self, gradients, step):
         """Return the gradients to clip and apply.
 
-        Called once per update, on each replica, with the same values.
+        This is called once per update on each replica, with the same values.
 
         Args:
             gradients: list of float32 tensors, one for each of `model.trainable_variables`, summed over the global
                 batch.
-            step: int64 scalar tensor, updates so far.
+            step: int64 scalar tensor, number of updates so far.
         """
         return gradients
 
     def merge(self, model):
-        """Convert a trained model to the family's own form, in float32, with all weights trainable again."""
+        """Convert a trained model back to the family's own form, in float32, and make all weights trainable."""
         unfreeze(model)
 
     def report(self, model):
-        """Summarize a prepared model in one line: what was added, what trains, what is frozen."""
+        """Summarize a prepared model in one line: weights added, trained and frozen."""
         trained, frozen = (count_weights(weights) for weights in split(model))
-        return f"{self.name}: {trained:,} weights train, {frozen:,} are frozen"
+        return f"{self.name}: {trained:,} weights are trained, {frozen:,} are frozen"
 
 
 def split(model):
-    """Return (list of the trainable weights of a model, list of the frozen ones)."""
+    """Return (trainable weights, frozen weights) of a model, both lists."""
     return ([weight for weight in model.weights if weight.trainable],
             [weight for weight in model.weights if not weight.trainable])
 
 
 def count_weights(variables):
-    """Return the total number of elements of variables: int."""
+    """Return the total number of elements in variables: int."""
     return sum(math.prod(variable.shape) for variable in variables)
 
 
 def freeze(model, trains):
-    """Freeze the weights of a model for whose path the callable `trains` returns a false value."""
+    """Freeze the weights of a model, except those for whose path `trains`, a callable, returns a true value."""
     for variable in model.trainable_variables:
         variable.trainable = bool(trains(variable.path))
 
 
 def unfreeze(model):
-    """Make trainable again all weights that were created trainable."""
+    """Undo `freeze`: make all weights trainable that were created as trainable."""
     for layer in model._flatten_layers():
         for variable in layer._trainable_variables:
             variable.trainable = True
 
 
 def hash_weights(weights):
-    """Return the SHA-256, in hexadecimal, of the paths, dtypes, shapes and values of variables, in path order."""
+    """Return the hexadecimal SHA-256 of the paths, dtypes, shapes and values of variables, sorted by path."""
     digest = hashlib.sha256()
     for weight in sorted(weights, key=lambda weight: weight.path):
         value = np.ascontiguousarray(weight.numpy())
@@ -103,14 +103,14 @@ def hash_weights(weights):
 
 
 def hash_base(model):
-    """Return the SHA-256 of the frozen weights of a model, on which the trained ones depend; None if all train."""
+    """Return the SHA-256 of a model's frozen weights, on which the trained ones depend; None if none are frozen."""
     frozen = split(model)[1]
     return hash_weights(frozen) if frozen else None
 
 
 def compiled(name, pattern):
-    """Compile the regular expression of a setting; raise ConfigError if it is not a valid one."""
+    """Compile the regular expression `pattern` of the setting `name`; raise ConfigError if it is invalid."""
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:
-        raise ConfigError(f"{name} is {pattern!r}: allowed is a regular expression ({error})") from None
+        raise ConfigError(f"{name} must be a valid regular expression, got {pattern!r} ({error})") from None

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of entities, counted as by conlleval (Tjong Kim Sang, De Meulder 2003, arXiv:cs/0306050).
+"""Precision, recall and F1 of entities, counted as in conlleval (Tjong Kim Sang, De Meulder 2003, arXiv:cs/0306050).
 
 An entity is correct if its type, first word and end all match. Counts are summed over all sentences (micro average).
 """
@@ -24,15 +24,15 @@ def entity_metrics(true, predicted, types=()):
 
     Args:
         true, predicted: sequences of N collections of (type, first word, end), one collection per sentence; end is the
-            word after the last, see `records.tags.entities`.
+            index after the last word, see `records.tags.entities`.
         types: iterable of str, types to report even if they do not occur.
 
     Returns:
-        dict of float: f1, precision and recall, and f1/TYPE of each type, sorted (f1/_ for an empty type). A ratio with
-        a zero denominator is 0.
+        dict of float: f1, precision and recall, and f1/TYPE for each type, sorted (f1/_ for an empty type). A ratio
+        with a zero denominator is 0.
 
     Raises:
-        DataError: true and predicted differ in their number of sentences.
+        DataError: if true and predicted differ in the number of sentences.
 
     Example:
         >>> entity_metrics([[("PER", 0, 2), ("LOC", 3, 4)]], [[("PER", 0, 2), ("LOC", 2, 4)]])
@@ -52,20 +52,20 @@ def entity_metrics(true, predicted, types=()):
 
 
 def word_accuracy(true, predicted):
-    """Return the share of words with the correct tag: float, 0 if there are no words.
+    """Return the fraction of words with the correct tag: float, 0 if there are no words.
 
     Args:
         true, predicted: sequences of N sequences of str, the tags of each sentence.
 
     Raises:
-        DataError: true and predicted differ in their number of sentences, or of tags in a sentence.
+        DataError: if true and predicted differ in the number of sentences, or of tags in a sentence.
     """
     pairs = list(_words(true, predicted))
     return _ratio(sum(one == other for one, other in pairs), len(pairs))
 
 
 def class_metrics(true, predicted, labels):
-    """Score the classes of words, such as parts of speech, word by word.
+    """Score predicted classes of words, such as parts of speech.
 
     Args:
         true, predicted: see `word_accuracy`.
@@ -75,13 +75,13 @@ def class_metrics(true, predicted, labels):
         dict of float, see `confusion_metrics`: accuracy; macro f1, precision and recall; f1/LABEL.
 
     Raises:
-        DataError: as `word_accuracy`, or a tag is not in `labels`.
+        DataError: if `word_accuracy` raises it, or a tag is not in `labels`.
     """
     index, counts = {label: number for number, label in enumerate(labels)}, np.zeros((3, len(labels)), np.int64)
     for pair, count in collections.Counter(_words(true, predicted)).items():
         unknown = [tag for tag in pair if tag not in index]
         if unknown:
-            raise DataError(f"the tag {unknown[0]!r} is unknown: allowed are {', '.join(labels[:20])}"
+            raise DataError(f"the tag {unknown[0]!r} is unknown; expected one of {', '.join(labels[:20])}"
                             f"{' ...' if len(labels) > 20 else ''}")
         counts[0, index[pair[0]]] += count if pair[0] == pair[1] else 0
         counts[1, index[pair[0]]] += count
