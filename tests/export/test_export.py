@@ -1,4 +1,4 @@
-"""Same answers from the live model, from model.keras and from the SavedModel in a process without tfzoo."""
+"""Test that a live model, model.keras and a SavedModel in a process without tfzoo give the same answers."""
 import json
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def make(tokenizer, name="bert_tiny", length=20):
 
 
 def probabilities(loaded, texts, pairs=None, size=32):
-    """Return (probabilities of a live model, float [N, C]; the Predictor that computed them)."""
+    """Return (probabilities from a live model, float [N, C]; the Predictor that computed them)."""
     predictor = Predictor(loaded.model, loaded.tokenizer, loaded.config["max_length"])
     columns = {"text": texts} if pairs is None else {"text": texts, "text_pair": pairs}
     rows = [{key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -82,7 +82,7 @@ def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_what_is_served_counts_the_tokens_that_did_not_fit(paired):
-    live, texts = make(load_tokenizer("bytes")), ["", "x" * 18, "x" * 19, "ü" * 30]  # 20, 2 or 3 of them special
+    live, texts = make(load_tokenizer("bytes")), ["", "x" * 18, "x" * 19, "ü" * 30]  # length 20, 2 or 3 special tokens
     pairs = ["x"] * 4 if paired else None
     served = serving_function(live)(tf.constant(texts), tf.constant(pairs) if paired else None)
     assert served["cut"].dtype == tf.int32
@@ -101,7 +101,7 @@ def test_a_text_answers_alone_as_among_others():
 
 
 class Bare(ByteTokenizer):
-    """Bytes without special tokens: an empty text has no tokens, as with GPT-2's vocabulary in transformers."""
+    """A byte tokenizer without special tokens, so that an empty text has no tokens, as for GPT-2 in transformers."""
 
     around = [], [], []
 

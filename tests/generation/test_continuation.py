@@ -1,5 +1,4 @@
-"""What generate prints for every kind of tokenizer: the prompt and its continuation, with the whitespace between them.
-"""
+"""Test what generate prints for every kind of tokenizer: the prompt, its continuation and the whitespace between."""
 import io
 import sys
 import types
@@ -29,7 +28,7 @@ class Pieces(io.StringIO):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """Callable of (tokenizer, prompt, ids that the model draws) -> (the prompt's ids, the pieces that are printed)."""
+    """Return a callable (tokenizer, prompt, ids drawn by the model) -> (ids of the prompt, pieces printed)."""
     def run(tokenizer, prompt, drawn):
         prompts, out = [], Pieces()
 
@@ -79,7 +78,7 @@ def test_a_text_goes_on_after_its_prompt_as_it_was_written(kind, shown):
 def test_an_undecodable_prompt_is_written_to_a_file_as_to_stdout(kind, shown, tmp_path):
     tokenizer = kind[1]
     drawn, path = tokenizer.encode([" film"]).to_list()[0], tmp_path / "out.txt"
-    # Python reads the byte 0xff of an argument as this surrogate.
+    # Python decodes the byte 0xff in an argument as this surrogate.
     printed = "".join(shown(tokenizer, "the\udcff", drawn)[1])
     assert app.execute(generate.make_flags(), generate.run, ["--init=x", "--prompt=the\udcff", f"--output={path}"],
                        sys.stderr) == 0

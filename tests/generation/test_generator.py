@@ -1,4 +1,4 @@
-"""Cached decoding against the full forward pass, also beyond the window; what the samplers may draw."""
+"""Test cached decoding against the full forward pass, also beyond the window, and the tokens that samplers may draw."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,7 +26,7 @@ def model():
 
 
 def greedy(model, prompt, count, window):
-    """Decode by full forward passes, with the same rule for a full window."""
+    """Decode with full forward passes and the same rule for a full window."""
     known, result = list(prompt)[-(window - 1):], []
     while len(result) < count:
         if len(known) > window:

@@ -1,4 +1,4 @@
-"""Blockwise attention equals plain attention, dropout included; its memory is linear in the length."""
+"""Test that blockwise attention equals plain attention, even with dropout, and its memory is linear in the length."""
 import json
 import math
 import os
@@ -55,7 +55,7 @@ def results_of(layer, length, mask, training=True, keyed=True, source_length=Non
             output = layer(*given, visible=None if visible is None else tf.constant(visible), training=training)
             loss = tf.reduce_sum(tf.cast(output, tf.float32) * weight)
         variables = [variable.value for variable in layer.trainable_variables if variable is not layer.key.bias]
-        gradients = tape.gradient(loss, [*given, *variables])  # the key bias's is zero, apart from rounding
+        gradients = tape.gradient(loss, [*given, *variables])  # the gradient of the key bias is zero up to rounding
         return [tf.cast(value, tf.float32) for value in (output, *gradients)]
 
     def keyed_run(*given):
@@ -102,7 +102,7 @@ def test_blocks_equal_plain_cross_attention(in_blocks, mask, keyed):
     assert_close(plain, results_of(layer, 11, mask, source_length=7, keyed=keyed))
 
 
-@pytest.mark.parametrize("settings, length", [  # 3 blocks; 256: their sums need float32
+@pytest.mark.parametrize("settings, length", [  # 3 blocks; or 256, whose sums require float32
     ({"training": False}, 11), ({"keyed": False}, 11), ({"dropout": 0.3}, 11), ({"keyed": False}, 1024),
     *(pytest.param(settings, 1024, marks=pytest.mark.slow) for settings in ({"training": False}, {"dropout": 0.3}))],
     ids=str)
@@ -124,7 +124,7 @@ def test_blocks_drop_what_the_whole_does_at_any_size():
         bits = (bits ^ (bits >> 15)) * 0x846CA68B & 0xFFFFFFFF
         return bits ^ (bits >> 16)
 
-    heads, length, first, step, row, rate = 60, 8192, 8190, 7, 5, 0.3  # 4.03e9 places, below 2 ** 32
+    heads, length, first, step, row, rate = 60, 8192, 8190, 7, 5, 0.3  # 4.03e9 positions, below 2 ** 32
     key = [1, 2]
     drop = kernels.Drop(rate, [tf.constant(key, tf.uint32), tf.constant(step), tf.constant(row)])
     with context.changed(fused=True):
@@ -189,12 +189,12 @@ def test_memory_grows_with_the_length_and_not_its_square(xla):
     def peak(system, length):
         done = subprocess.run([sys.executable, "-m", "benchmarks.attention", f"--variant={system} {xla} {length}",
                                "--num_heads=4", "--rounds=1"], cwd=CHECKOUT, capture_output=True, text=True,
-                              env={**os.environ, "TF_XLA_FLAGS": ""})  # a compilation cache takes memory too
+                              env={**os.environ, "TF_XLA_FLAGS": ""})  # a compilation cache also takes memory
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.splitlines()[-1])["peak_bytes"]
 
     peaks = [peak("blocks", length) for length in (2048, 4096, 8192)]
     assert peaks[1] < 2.6 * peaks[0] and peaks[2] < 2.6 * peaks[1], peaks
-    # XLA's compiler takes at least half of the peak; this depends on the machine, not on the length.
+    # XLA's compiler takes at least half of the peak, which depends on the machine and not on the length.
     compiler = peak("blocks", 256) if xla == "xla" else 0
     assert peaks[1] - compiler < (peak("plain", 4096) - compiler) / 4, peaks

@@ -1,4 +1,4 @@
-"""The context is per thread: building, training and dropout give the same results beside other threads as alone."""
+"""Test that the context is per thread: results of building and dropout do not depend on other threads."""
 import random
 import threading
 
@@ -82,7 +82,7 @@ def test_a_shared_block_drops_others_each_time_and_the_same_when_it_is_remateria
             output = Stack([block], 3)(hidden, training=True)
             squared = tf.reduce_sum(output ** 3)
         results.append([output, tape.gradient(squared, hidden)])
-    assert set(np.unique(results[0][0])) == {0, 2, 4, 6}  # the same mask three times would give only 0 and 6
+    assert set(np.unique(results[0][0])) == {0, 2, 4, 6}  # using the same mask three times would give only 0 and 6
     assert all(np.array_equal(one, other) for one, other in zip(*results))
 
 

@@ -1,4 +1,4 @@
-"""Chunked cross-entropy equals that of all logits, gradients included, and never holds more than one chunk."""
+"""Test that chunked cross-entropy and its gradients equal those of all logits, with only one chunk in memory."""
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Dropout masks: a function of seed, step, layer and row, independent of how the batch is split and compiled."""
+"""Test that dropout masks depend on seed, step, layer and row, but not on how the batch is split or compiled."""
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Both forms of each kernel are equal, with gradients and dropout; skipping unread positions changes no logits."""
+"""Test that both forms of each kernel are equal, and that skipping unread positions does not change the logits."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -71,7 +71,7 @@ def test_a_norm_is_the_same_in_a_fused_kernel(kind):
     compare(norm, norm)
 
 
-@pytest.mark.parametrize("num_heads, dropout", [(4, 0.0), (1, 0.4)])  # one head: the first of two queries drops as one
+@pytest.mark.parametrize("num_heads, dropout", [(4, 0.0), (1, 0.4)])  # one head: both cases drop the same
 @pytest.mark.parametrize("masked", [False, True])
 def test_one_query_attends_without_keys_and_values_as_with_them(masked, num_heads, dropout):
     layer = Attention(num_heads, WIDTH, dropout, name="attention")
@@ -82,7 +82,7 @@ def test_one_query_attends_without_keys_and_values_as_with_them(masked, num_head
     query, source = (tf.constant(rng.standard_normal((BATCH, size, WIDTH)).astype(np.float32)) for size in (1, LENGTH))
     visible = tf.constant(np.arange(LENGTH)[None] < np.array([[7], [3], [1]]))[:, None, None, :] if masked else None
     results = []
-    for queries in (query, tf.concat([query, query], 1)):  # two take the plain path, and their gradients add up
+    for queries in (query, tf.concat([query, query], 1)):  # two queries take the plain path; their gradients add up
         with training_step(1, 2, 0), tf.GradientTape() as tape:
             tape.watch([queries, source])
             output = layer(queries, source=source, visible=visible, training=True)[:, :1]
@@ -114,7 +114,7 @@ def test_masks_are_as_random_as_they_should_be(rate):
     for mask in masks:
         assert abs(mask.mean() - kept) < five_sigma
         assert abs(mask.mean((1, 2)) - kept).max() < 5 * np.sqrt(kept * rate / 1024)  # each row
-        assert abs(mask.mean((0,)) - kept).max() < 6 * np.sqrt(kept * rate / 64)  # each place
+        assert abs(mask.mean((0,)) - kept).max() < 6 * np.sqrt(kept * rate / 64)  # each position
         for other in (np.roll(mask, 1, 0), np.roll(mask, 1, 2), np.roll(mask, 1, 1), *masks):  # pairs are independent
             if other is not mask:
                 assert abs((mask & other).mean() - kept ** 2) < 5 * kept / np.sqrt(size) + 1e-4

@@ -1,4 +1,4 @@
-"""bfloat16 products and their gradients are rounded once, also on machines that would truncate them."""
+"""Test that bfloat16 products and their gradients are rounded once, even on machines that would truncate them."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,5 +35,5 @@ def test_product_and_gradients_are_the_exact_ones_rounded(monkeypatch, here, tra
                 of_other.swapaxes(-1, -2) if transpose_b else of_other]
     for value, exact in zip(found, expected):
         assert value.dtype == tf.bfloat16
-        half = 2 ** -9 * 2 ** np.ceil(np.log2(np.abs(exact)))  # half of the last of 8 bits
+        half = 2 ** -9 * 2 ** np.ceil(np.log2(np.abs(exact)))  # half the value of the last of 8 bits
         assert (np.abs(tf.cast(value, tf.float64) - exact) <= half + 1e-6).all()  # plus the error of sums in float32

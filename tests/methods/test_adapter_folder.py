@@ -1,4 +1,4 @@
-"""Adapters in files: unmerged models survive saving and loading, and adapters are bound to their base."""
+"""Test adapters in files: unmerged models can be saved and loaded, and adapters are bound to their base."""
 import json
 
 import keras
@@ -27,7 +27,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def trained(base):
-    """Return (Loaded, LoRA) as after training the base with a new head."""
+    """Return (Loaded, LoRA) in their state after training the base with a new head."""
     model, fresh, _ = with_head(base, task_of("classification", LABELS))
     assert {path.split("/")[0] for path in fresh} == {"head"}
     method = LoRA(rank=3, alpha=6.0, adapter_dropout=0.1)

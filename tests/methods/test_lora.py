@@ -1,4 +1,4 @@
-"""LoRA computes one function in all its forms, frozen weights cost nothing, and splitting keeps an update the same."""
+"""Test that all forms of LoRA are equal, frozen weights cost nothing, and splitting batches changes no update."""
 import functools
 import json
 import subprocess
@@ -38,7 +38,7 @@ MADE = {}
 
 
 def make(name, dtype=None, dropout=0.0, **sizes):
-    """Return a task model with large weights, always the same for a name."""
+    """Return a task model with large weights, which are the same for each call with a name."""
     task, small = FAMILIES[name]
     labels = ["a", "b"] if task == "classification" else None
     with initial_weights(3):
@@ -69,7 +69,7 @@ def logits_of(model, fused=False):
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in FAMILIES for kind in KINDS[name]])
 def test_training_plain_and_merged_are_one_function(name, kind):
     model = MADE.setdefault(name, make(name))
-    fill(model.weights)  # the merged model of the previous kind
+    fill(model.weights)  # replace the weights merged for the previous kind
     method = LoRA(rank=3, alpha=6.0, targets=kind)
     check_method(method, model, logits_of)
     method.prepare(model)
@@ -171,7 +171,7 @@ def test_what_is_frozen_has_no_gradient_and_no_slot_and_stays(remat):
 
 
 def products_of(trainer, batch):
-    """Return the shapes of the matrix products that contribute to the results of a step: list of tuples."""
+    """Return the output shapes of the matrix products that contribute to the results of a step: list of tuples."""
     batch = {key: tf.constant(value) for key, value in batch.items()}
     graph = tf.function(trainer._backward, autograph=False).get_concrete_function(
         batch, tf.constant(0, tf.int64), tf.constant(0, tf.int64), {"loss": tf.constant(8.0)}).graph
@@ -190,7 +190,7 @@ def test_no_product_makes_the_gradient_of_a_frozen_kernel(remat):
     found = products_of(make_trainer(adapter_dropout=0.0, remat=remat), batch)
     kernels = {(24, 72), (24, 24), (24, 40), (40, 24), (24, 48)}
     assert not [shape for shape in found if shape in kernels and shape != (24, 24)]
-    assert found.count((24, 24)) <= 1 + 3  # the pooler's; A x B of the last block's keys and values
+    assert found.count((24, 24)) <= 1 + 3  # the pooler, and A x B of the last block's keys and values
     whole = products_of(make_trainer_of_all(remat), batch)
     assert any(shape == (24, 72) for shape in whole) and any(shape == (40, 24) for shape in whole)
 
@@ -277,8 +277,8 @@ def test_hooks_are_called_where_they_say():
         def objective(self, inner):
             def objective(forward, batch):
                 terms, sums = inner(forward, batch)
-                again, _ = inner(lambda inputs: forward(inputs, draw=1), batch)  # another pass has other masks
-                assert model.body.embeddings.dropout.rate == 0  # so that both are the same here
+                again, _ = inner(lambda inputs: forward(inputs, draw=1), batch)  # a second pass has different masks
+                assert model.body.embeddings.dropout.rate == 0  # so both passes are the same here
                 return {name: terms[name] + again[name] for name in terms}, sums
             return objective
 

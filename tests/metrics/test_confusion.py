@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1, compared with hand counts and scikit-learn."""
+"""Test accuracy, precision, recall and F1 against manual counts and scikit-learn."""
 import time
 
 import numpy as np
@@ -14,7 +14,7 @@ def counts_of(true, predicted, labels):
 
 
 def test_metrics_of_a_small_matrix():
-    # Of the matrix [[3, 1, 0], [2, 4, 0], [0, 0, 0]].
+    # The confusion matrix is [[3, 1, 0], [2, 4, 0], [0, 0, 0]].
     metrics = confusion_metrics([[3, 4, 0], [4, 6, 0], [5, 5, 0]], ["a", "b", "c"])
     assert metrics["accuracy"] == pytest.approx(0.7)
     assert metrics["precision"] == pytest.approx((3 / 5 + 4 / 5) / 2)

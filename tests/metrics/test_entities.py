@@ -1,4 +1,4 @@
-"""Entity scores, compared with seqeval's and with independently counted conlleval chunks; scores without entities."""
+"""Test entity scores against seqeval and independently counted conlleval chunks, and scores without entities."""
 import doctest
 import json
 import warnings

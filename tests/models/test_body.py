@@ -1,4 +1,4 @@
-"""The interface of a body: read, keep, embedded, and cached decoding of prompts of different lengths."""
+"""Test the interface of a body: read, keep, embedded, and cached decoding of prompts of different lengths."""
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Every hidden state of BERT and GPT-2 against values of transformers (tests/golden/make_golden.py)."""
+"""Compare every hidden state of BERT and GPT-2 with those of transformers (tests/golden/make_golden.py)."""
 import json
 import pathlib
 
@@ -29,6 +29,6 @@ def test_hidden_states_equal_the_reference(family, name, prefix):
     real = golden["padding_mask"].astype(bool)
     for number, state in enumerate(states):
         difference = np.abs(np.asarray(state) - golden[f"hidden:{number}"])
-        # Compare real positions only: causal padding rows that attend to nothing but padding are undefined.
+        # Compare only real positions: causal padding rows that attend only to padding are undefined.
         assert difference[real].max() <= 1e-5, number
     assert np.std(golden["hidden:3"]) > 0.5

@@ -1,4 +1,4 @@
-"""Parameter counts against published ones, the body contract, cached decoding, refused settings, origins."""
+"""Test parameter counts against published ones, the contract of a body, cached decoding, bad settings and origins."""
 import functools
 import json
 import pathlib
@@ -18,7 +18,7 @@ COUNTS = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "counts.json
 
 SMALL = {"vocab_size": 53, "num_layers": 2, "hidden_dim": 24, "num_heads": 4, "ffn_dim": 40, "max_length": 20}
 
-# One for each special feature of a family: shared block, positions by real tokens, rotary, window, biases.
+# One family for each special feature: shared block, positions that skip padding, rotary positions, window, biases.
 SORTS = ["bert_tiny", "gpt2_tiny", "roberta_tiny", "albert_tiny_v1", "electra_tiny", "llama_tiny", "mistral_tiny",
          "qwen2_tiny"]
 OWN = {"mistral_tiny": {"window": 5}, "electra_tiny": {"embedding_dim": 10}, "albert_tiny_v1": {"embedding_dim": 10}}
@@ -44,13 +44,13 @@ def token_ids():
     ("roberta_base", {}, 124_645_632), ("roberta_large", {}, 355_359_744), ("distilbert_base", {}, 66_362_880),
     ("distilbert_base", {"vocab_size": 28996}, 65_190_912), ("albert_base_v1", {}, 11_683_584),
     ("albert_large_v2", {}, 17_683_968), ("albert_xlarge_v2", {}, 58_724_864), ("albert_xxlarge_v1", {}, 222_595_584),
-    # counts of transformers' models of these sizes
+    # parameter counts of transformers' models with these sizes
     ("electra_small", {}, 13_483_008), ("electra_base", {}, 108_891_648), ("electra_large", {}, 334_092_288),
     ("electra_base_generator", {}, 33_511_168), ("electra_large_generator", {}, 50_999_552),
     ("gpt_117m", {}, 116_534_784),
     ("t5_small", {}, 60_506_624), ("t5_base", {}, 222_903_552), ("t5_large", {}, 737_668_096),
     ("t5_3b", {}, 2_851_598_336), ("t5_11b", {}, 11_307_321_344),
-    # published with an untied head: subtract its table
+    # published with an untied head, whose table is subtracted
     ("t5_1.1_small", {}, 76_961_152 - 32128 * 512), ("t5_1.1_base", {}, 247_577_856 - 32128 * 768),
     ("t5_1.1_large", {}, 783_150_080 - 32128 * 1024), ("t5_1.1_xl", {}, 2_849_757_184 - 32128 * 2048),
     ("flan_t5_xxl", {}, 11_135_332_352 - 32128 * 4096),
@@ -135,7 +135,7 @@ def test_wrong_settings_are_refused_in_one_line(name, overrides, says):
 
 def test_original_weights_are_listed_of_the_sizes_that_were_published_alone():
     tiny = {name: family_of(name).origin_of(name)[0] for name in list_models() if "tiny" in name}
-    # Turc et al. 2019 call BERT with 2 layers of width 128 "tiny"; tiny models of other families are tfzoo's own.
+    # Turc et al. 2019 call BERT with 2 layers of width 128 "tiny"; only tfzoo has tiny models of other families.
     assert {name for name, source in tiny.items() if source} == {"bert_tiny"} and len(tiny) > 10
     assert family_of("bert_tiny").origin_of("bert_tiny") == family_of("bert_l2_h128").origin_of("bert_l2_h128")
     assert family_of("albert_base_v2").origin_of("albert_base_v2") == ("hf:albert/albert-*", "Apache-2.0")

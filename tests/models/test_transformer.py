@@ -1,4 +1,4 @@
-"""The Transformer against a NumPy forward pass written from the paper; cached decoding; round trip; counts."""
+"""Test the Transformer against a NumPy forward pass from the paper, cached decoding, saving and parameter counts."""
 import math
 
 import keras
@@ -30,7 +30,7 @@ def inputs():
 
 
 def paper(weights, inputs):
-    """Compute Vaswani et al. 2017, sections 3.1 to 3.5, in float64: (encoded, decoded, logits)."""
+    """Return (encoded, decoded, logits), computed in float64 as in Vaswani et al. 2017, sections 3.1 to 3.5."""
     width, heads = SMALL["hidden_dim"], SMALL["num_heads"]
 
     def linear(x, path):
@@ -114,7 +114,7 @@ def test_round_trip_and_bfloat16(body, inputs, tmp_path):
 
 
 @pytest.mark.parametrize("name, overrides, count", [
-    # torch.nn.Transformer of the same sizes without its two final norms (absent from the paper), plus the token table
+    # torch.nn.Transformer of the same sizes without its two final norms (not in the paper), plus the token table
     ("transformer_base", {}, 44_138_496 + 37000 * 512), ("transformer_big", {}, 176_357_376 + 37000 * 1024),
     ("transformer_tiny", {}, 2 * (198_272 + 264_576) + 37000 * 128)])
 def test_parameter_counts(name, overrides, count):

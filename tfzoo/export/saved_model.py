@@ -39,8 +39,8 @@ def export(loaded, folder):
 
     The signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
     `text` and `text_pair`. Both return the outputs of the task (`label` and `probabilities`, or `tags`, `starts`,
-    `ends` and `length`) and `cut`, the number of tokens truncated. `assets.extra/labels.json` lists the labels in order.
-    The object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
+    `ends` and `length`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in
+    order. The object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 
     Args:
         loaded: Loaded, see serving_function.
