@@ -15,7 +15,7 @@ def _round_up(number, multiple):
 class Generator:
     """Generate continuations of rows of token ids; functions are traced once per shape.
 
-    The context of a row is a window of up to max_length tokens; when it is full, decoding goes on with its second half.
+    The context of a row is a window of up to max_length tokens; when it is full, decoding continues from its last half.
     Rows of different lengths are left-padded and decoded together. Greedy decoding gives each row the same result as if
     it were decoded separately; a random draw also depends on the position of the row in the batch.
 
@@ -130,7 +130,7 @@ class Generator:
 
 
 class _Texts:
-    # The tokens of all rows, and those of them that are the context of the next step: at most `window` per row.
+    # The tokens of all rows, of which the body sees at most the last `window`.
 
     def __init__(self, prompts, window, vocab_size, source):
         if not len(prompts):

@@ -22,7 +22,7 @@ class Sampling:
     Args:
         temperature: float; 0 always takes the most likely token, 1 samples from the model's own distribution.
         top_k: int; keep only the k most likely tokens; 0 keeps all.
-        top_p: float; keep only the most likely tokens, as few as have a total probability of p or more; 1 keeps all.
+        top_p: float; keep the smallest set of most likely tokens with a total probability of at least p; 1 keeps all.
         seed: int, from 0 to SEEDS.
 
     Raises:

@@ -128,7 +128,7 @@ class Attention(keras.layers.Layer):
         return kernels.rotate(heads, rotary), keys
 
     def _grouped_product(self, heads, other, **transposed):
-        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads is shared by H / G heads.
+        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads is shared by H / G of the H heads.
         batch, count, length, width = ops.shape(heads)
         if count != self.num_kv_heads:
             heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))

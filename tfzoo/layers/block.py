@@ -1,4 +1,4 @@
-"""The block of all encoders and decoders, whose families differ only in configuration values.
+"""The Transformer block of all encoders and decoders; families differ only in its configuration.
 
 post-norm (Vaswani et al. 2017, BERT)       pre-norm (GPT-2, T5, Llama)
     x = norm(x + attention(x))                  x = x + attention(norm(x))

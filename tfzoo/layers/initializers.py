@@ -12,7 +12,7 @@ NOTED = "uninitialized_variables"  # Keras' own name for its list
 
 @contextlib.contextmanager
 def shapes_only():
-    """Build layers in the `with` block whose weights have shapes but no values, so that they take no memory.
+    """Give weights created in the `with` block shapes but no values, so that they take no memory.
 
     Keras keeps a list of such variables and would initialize them after the next symbolic call of any layer; the list
     is restored on exit.
@@ -29,7 +29,7 @@ def truncated_normal(stddev, name):
     """Return a normal initializer truncated at two standard deviations, as in TensorFlow 1.
 
     Args:
-        stddev: float, standard deviation before truncation, which reduces it by a factor of 0.88.
+        stddev: float, standard deviation before truncation; after it, it is 0.88 times as large.
         name: str, name of the weight in the layer being built; together with the path of the layer, it keys the values,
             see context.initial_weights.
     """

@@ -105,7 +105,7 @@ def _fused_dropout(inputs, randomness, rate):
 
 
 def activate(values, bias, activation):
-    """Return activation(values + bias), float [..., F], for values of that shape and a Keras variable [F] or None."""
+    """Return activation(values + bias), float [..., F], for values of this shape and a variable `bias` [F] or None."""
     if _fused():
         return _fused_activate([values, bias], [], activation)
     return tf.cast(activation(_plus(values, bias)), values.dtype)

@@ -1,4 +1,4 @@
-"""Positions in attention: rotary embeddings, which rotate queries and keys, and relative biases, added to scores.
+"""Positions in attention: rotary embeddings of queries and keys, and relative biases of scores.
 
 Rotary embeddings are those of Su et al. 2021, RoFormer, arXiv:2104.09864, but pair the halves of a head as in Llama.
 Relative position biases are those of Raffel et al. 2020, T5, arXiv:1910.10683, section 2.1.

@@ -128,7 +128,14 @@ class Body(DictModel):
 
     @classmethod
     def pooled_arguments(cls, pooled):
-        """Return the constructor arguments for a body with or without (`pooled`, bool) a pooler: dict, may be empty."""
+        """Return the constructor arguments that determine whether the body has a pooler.
+
+        Args:
+            pooled: bool, whether to have a pooler.
+
+        Returns:
+            dict, empty if the class has no such arguments.
+        """
         return {}
 
     @property
@@ -170,13 +177,13 @@ class Body(DictModel):
 
         Raises:
             ConfigError: if the columns exceed the length given to `start`. A graph raises
-                tf.errors.InvalidArgumentError instead. XLA drops assertions, so compiled code raises nothing and the
-                caller must count the columns.
+                tf.errors.InvalidArgumentError instead; if it is compiled with XLA, which drops assertions, it raises
+                nothing and the caller must count the columns.
         """
         raise ConfigError(f"{self.name} cannot decode; use a decoder or an encoder-decoder")
 
     def reorder(self, state, rows):
-        """Return the state of the rows with the indices `rows`, int32 [N]; beam search uses it to select hypotheses."""
+        """Select rows of the state by their indices, `rows` int32 [N], as needed for beam search."""
         return tf.nest.map_structure(lambda value: value if value.shape.rank == 0 else tf.gather(value, rows), state)
 
     @property

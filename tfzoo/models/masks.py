@@ -9,7 +9,7 @@ def visible(inputs, embedded=None, causal=False, window=0):
         inputs: dict with token_ids int32 [B, T] and optionally padding_mask, document_ids int32 [B, T].
         embedded: float [B, T, E], embeddings to use instead of token_ids, or None.
         causal: bool, whether each position attends only to itself and earlier positions.
-        window: int, if causal, the number of positions attended to, including the position itself; 0 for no limit.
+        window: int, if causal, each position attends to at most this many positions, including itself; 0 for no limit.
 
     Returns:
         bool broadcastable to [B, H, T, T], True where attention is allowed; None if it is allowed everywhere.

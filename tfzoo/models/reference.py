@@ -9,7 +9,7 @@ from tfzoo.layers.feed_forward import GATED
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                "gelu_python_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "relu": "relu",
-               "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours; written back as the first match
+               "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours; the first match is written
 GATE_ACTIVATIONS = {theirs: gated for theirs, ours in ACTIVATIONS.items() for gated, of_gate in GATED.items()
                     if of_gate == ours}
 
