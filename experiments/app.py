@@ -1,4 +1,4 @@
-"""What all scripts share: flags, one-line errors, exit codes, and results as the last line of output."""
+"""Code shared by all scripts: flags, one-line errors, exit codes, and results as the last line of output."""
 import json
 import os
 import signal
@@ -36,9 +36,9 @@ class Flags:
         Args:
             kind: str: "string", "integer", "float", "bool", "enum" or "multi_string".
             name: str, without the dashes.
-            default: value; None for no value.
+            default: the default value; None for none.
             text: str, the description in --help.
-            required: bool, whether `parse` refuses to go without it.
+            required: bool, whether `parse` raises an error if it is missing.
             limits: for "enum" `allowed`, list of str; for numbers `lower_bound` and `upper_bound`.
         """
         define = getattr(flags, {"bool": "DEFINE_boolean"}.get(kind, f"DEFINE_{kind}"))
@@ -60,7 +60,7 @@ class Flags:
             flags.FlagValues; the value of --name is `.name`.
 
         Raises:
-            flags.Error: unknown, malformed, out-of-range, missing or leftover arguments, in one line.
+            flags.Error: if arguments are unknown, malformed, out of range, missing or left over (one line).
         """
         left = self.values([self.name, *words])[1:]
         if left:
@@ -93,11 +93,11 @@ def given(values):
 
 
 def import_tensorflow():
-    """Import TensorFlow and tfzoo without TensorFlow's start-up lines, and let GPU memory grow.
+    """Import TensorFlow and tfzoo without TensorFlow's startup messages, and enable GPU memory growth.
 
-    C++ prints those lines before any log level takes effect, so stderr's file descriptor is redirected while the
-    libraries load. Signals are blocked meanwhile: one that interrupts an import leaves half-initialized modules or
-    surfaces as an unrelated error.
+    C++ prints these messages before any log level takes effect, so stderr's file descriptor is redirected while the
+    libraries load. Signals are blocked in the meantime, because a signal that interrupts an import leaves
+    half-initialized modules or surfaces as an unrelated error.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -107,14 +107,14 @@ def import_tensorflow():
     try:
         import tfzoo.backend  # noqa: F401  first: its error about a wrong Keras backend is the clearest
         import tensorflow as tf
-        import tensorflow_text  # noqa: F401  it prints start-up lines too
+        import tensorflow_text  # noqa: F401  it prints startup messages too
         import tfzoo  # noqa: F401
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    tf.get_logger().setLevel("ERROR")  # its notes on devices and tracing do not concern users
+    tf.get_logger().setLevel("ERROR")  # its messages about devices and tracing do not concern users
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
 
@@ -129,8 +129,8 @@ def output_path(path):
         pathlib.Path, or None.
 
     Raises:
-        ConfigError: an address such as gs:// instead of a local path.
-        OSError: the parent folder does not exist.
+        ConfigError: if it is an address, such as gs://, instead of a local path.
+        OSError: if the parent folder does not exist.
     """
     if not path:
         return None
@@ -150,7 +150,7 @@ def _check_paths(values):
 
 
 def fail(name, line):
-    """Print a script's final error line to stderr; ignore errors of writing it, such as a log on a full disk."""
+    """Print a script's final error line to stderr; ignore write errors, such as those of a log on a full disk."""
     try:
         print(f"{name}: {line}", file=sys.stderr, flush=True)
     except OSError:
@@ -158,7 +158,7 @@ def fail(name, line):
 
 
 def _code_of(error):
-    if isinstance(error, KeyboardInterrupt):  # first: after an interrupted import, tfzoo cannot be imported
+    if isinstance(error, KeyboardInterrupt):  # first, since tfzoo cannot be imported after an interrupted import
         return EXIT_INTERRUPTED
     from tfzoo import errors
     for kind, code in ((errors.ConfigError, EXIT_FLAGS), (errors.DataError, EXIT_DATA),
@@ -185,9 +185,9 @@ def execute(script, run, words, results_to=None):
 
     Args:
         script: Flags.
-        run: callable(values) -> dict, takes the parsed flags and returns the results.
+        run: callable that takes the parsed flags and returns a dict of results.
         words: list of str, the command-line arguments after the script's name.
-        results_to: stream for the JSON line with the results; None for stdout.
+        results_to: stream to print the JSON line with the results to; None for stdout.
 
     Returns:
         int, the exit code.
@@ -198,7 +198,7 @@ def execute(script, run, words, results_to=None):
     try:
         values = script.parse(words)
     except flags.CantOpenFlagFileError as error:
-        fail(script.name, f"{' '.join(str(error).split())}: give an existing file of flags")
+        fail(script.name, f"{' '.join(str(error).split())}: give an existing flag file")
         return EXIT_MISSING
     except flags.Error as error:
         fail(script.name, " ".join(str(error).split()))
@@ -206,7 +206,7 @@ def execute(script, run, words, results_to=None):
     try:
         try:
             import_tensorflow()
-        except ImportError as error:  # another backend of Keras, or a package that is missing
+        except ImportError as error:  # another Keras backend, or a missing package
             fail(script.name, " ".join(str(error).split()))
             return EXIT_FLAGS
         _check_paths(values)
@@ -237,7 +237,7 @@ def _internal(script, error):
 
 
 def main(script, run, results_to=None):
-    """Run a script with the arguments of the command line and end the process with its exit code."""
+    """Run a script with the command-line arguments and end the process with the script's exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, until training installs its own handlers
     code = execute(script, run, sys.argv[1:], results_to)
     for stream in (sys.stdout, sys.stderr):

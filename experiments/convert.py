@@ -1,4 +1,4 @@
-"""Convert a model to tfzoo's own format, or to Hugging Face's, which transformers loads.
+"""Convert a model to tfzoo's own format, or to the Hugging Face format, which transformers loads.
 
     python -m experiments.convert --init=runs/reviews --output_dir=reviews-hf
     python -m experiments.convert --init=hf:openai-community/gpt2 --format=tfzoo --output_dir=gpt2
@@ -23,7 +23,7 @@ def run(values):
     from tfzoo.progress import tell
     folder = local_path(values.output_dir, "--output_dir")
     if folder.exists():
-        raise ConfigError(f"--output_dir={folder} exists already: choose a new folder")
+        raise ConfigError(f"--output_dir={folder} already exists: choose a new folder")
     loaded = load(values.init)
     if loaded.dropped:
         tell(f"dropped {len(loaded.dropped)} tensor(s) of other heads, such as {loaded.dropped[0]}")

@@ -1,4 +1,4 @@
-"""Export a model as a SavedModel with its tokenizer inside: strings in, labels and probabilities or tags out.
+"""Export a model and its tokenizer as a SavedModel: strings in, labels and probabilities or tags out.
 
     python -m experiments.export --init=runs/reviews --output_dir=served
 

@@ -3,7 +3,7 @@
     python -m experiments.finetune --init=runs/bert --data=reviews.jsonl --eval_fraction=0.1 \\
         --output_dir=runs/reviews
 
-Rerun the same command to resume a run that was stopped.
+Run the same command again to resume an interrupted run.
 """
 from experiments import app, groups
 

@@ -7,26 +7,26 @@ import sys
 
 from experiments import app, groups
 
-TAIL = 32  # tokens of the prompt that decide how what follows is joined to it
+TAIL = 32  # prompt tokens that determine how the continuation is joined to the prompt
 
 
 def make_flags():
     script = app.Flags("generate", __doc__)
     groups.loading(script)
     script.group("generation")
-    script.add("string", "prompt", "", "The text to continue; if omitted, a new text is started. - reads it from "
-               "standard input.")
+    script.add("string", "prompt", "", "The text to continue, or - to read it from standard input. Default: start a "
+               "new text.")
     script.add("integer", "max_new_tokens", 200, "Generate at most this many tokens.", lower_bound=1)
-    script.add("float", "temperature", 1.0, "0 always takes the most likely token; 1 samples from the model's own "
+    script.add("float", "temperature", 1.0, "0: always choose the most likely token; 1: sample from the model's own "
                "distribution.",
                lower_bound=0.0)
-    script.add("integer", "top_k", 0, "Sample from this many most likely tokens; 0: from all.", lower_bound=0)
-    script.add("float", "top_p", 1.0, "Nucleus sampling: sample from the most likely tokens that together reach "
-               "this probability.",
+    script.add("integer", "top_k", 0, "Sample from this many of the most likely tokens; 0: from all.", lower_bound=0)
+    script.add("float", "top_p", 1.0, "Nucleus sampling: sample from the most likely tokens whose total "
+               "probability reaches this value.",
                lower_bound=0.0, upper_bound=1.0)
-    script.add("integer", "seed", 0, "Seed of the sampling.", lower_bound=0,
+    script.add("integer", "seed", 0, "Random seed of the sampling.", lower_bound=0,
                upper_bound=groups.SETTINGS.SEEDS)
-    script.add("string", "output", None, "A file for the text, written when it is complete; default: stdout.")
+    script.add("string", "output", None, "A file for the text, written once it is complete; default: stdout.")
     script.group("running")
     groups.precision(script)
     return script
@@ -53,7 +53,7 @@ def run(values):
              f"{loaded.model.body.config['max_length'] - 1:,}")
     begin, made, shown, out = time.perf_counter(), [], 0, io.StringIO() if output else sys.stdout
     _put(out, prompt)
-    # If the tokenizer drops a trailing blank, the prompt's own already separates it from the continuation.
+    # If the tokenizer drops a trailing space, the one in the prompt already separates it from the continuation.
     parted = prompt[-1:].isspace() and not loaded.tokenizer.decode([tokens])[0][-1:].isspace()
 
     tail = tokens[-TAIL:]
@@ -68,7 +68,7 @@ def run(values):
             break
         made.append(int(token[0]))
         text = added()
-        if not text.endswith("\ufffd"):  # a character of several tokens may be incomplete
+        if not text.endswith("\ufffd"):  # a character made of several tokens may be incomplete
             _put(out, text[shown:])
             shown = len(text)
     _put(out, added()[shown:] + "\n")
@@ -79,7 +79,7 @@ def run(values):
 
 
 def _put(out, text):
-    out.write(text.encode("utf-8", "replace").decode())  # a prompt's undecodable bytes have no UTF-8
+    out.write(text.encode("utf-8", "replace").decode())  # undecodable bytes of a prompt have no UTF-8 form
     out.flush()
 
 

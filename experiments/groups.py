@@ -1,6 +1,6 @@
-"""Flags that several scripts share, so that a name means the same everywhere.
+"""Flags shared by several scripts, so that a name has the same meaning in all of them.
 
-The flags of training are the library's settings, with its defaults and descriptions.
+The training flags are the library's settings, with the same defaults and descriptions.
 """
 import dataclasses
 import importlib.util
@@ -21,7 +21,7 @@ PRECISIONS = list(SETTINGS.POLICIES)
 
 
 def training(script, tasks, default):
-    """Add the settings of training that apply to some of the tasks.
+    """Add the training settings that apply to any of the given tasks.
 
     Args:
         script: app.Flags.
@@ -40,7 +40,7 @@ def training(script, tasks, default):
 
 
 def shared(script, *names):
-    """Add settings of training, by name, to a script that does not train."""
+    """Add training settings, by name, to a script that does not train."""
     for name in names:
         _add(script, SETTINGS.Settings.__dataclass_fields__[name])
 
@@ -56,8 +56,8 @@ def _add(script, field, required=False):
 
 def precision(script):
     """Add --precision, the floating-point type that a saved model computes in."""
-    script.add("enum", "precision", "auto", "The type to compute in. auto: the one that the model was trained in.",
-               allowed=PRECISIONS)
+    script.add("enum", "precision", "auto", "Floating-point type to compute in. auto: the type that the model was trained "
+               "in.", allowed=PRECISIONS)
 
 
 def computing(script):
@@ -67,8 +67,8 @@ def computing(script):
                allowed=["auto", "on", "off"])
 
 
-def loading(script, about="The model: the folder of a finished run or one that tfzoo.save wrote; a folder of "
-            "transformers or sentence-transformers; hf:ID on the Hugging Face hub; or keras_nlp:PRESET."):
+def loading(script, about="The model: the folder of a finished run, or one written by tfzoo.save; a transformers or "
+            "sentence-transformers folder; hf:ID from the Hugging Face hub; or keras_nlp:PRESET."):
     """Add --init, the model to use."""
     script.group("model")
     script.add("string", "init", None, about, required=True)

@@ -5,9 +5,9 @@
 
 After -- come the script (pretrain or finetune) and its flags; --strategy=multi_worker is added unless a
 strategy is given. The output of all workers goes to stderr, each line prefixed with its worker; stdout gets
-only the results of worker 0. If a worker fails, the others are stopped and the exit code is that worker's.
-Ctrl-C makes all workers save a checkpoint and exit with code 75 (rerun the same command to resume); a second
-one kills them.
+only the results of worker 0. If a worker fails, the others are stopped and its exit code is returned. Ctrl-C
+makes all workers save a checkpoint and exit with code 75 (run the same command again to resume); a second
+Ctrl-C kills them.
 """
 import ctypes
 import json
@@ -29,18 +29,19 @@ from experiments.app import STOPPING, fail
 SCRIPTS = ("pretrain", "finetune")
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 USAGE = f"python -m experiments.launch --workers=2 -- {'|'.join(SCRIPTS)} --flag=value ..."
-GRACE = 15  # seconds that the others have to end by themselves after one has failed
-SAVING = 120  # the same after an interruption: the others are saving, and a signal would abort that
+GRACE = 15  # seconds that the others have to exit by themselves after one has failed
+SAVING = 120  # the same after an interruption, when the others are saving and a signal would abort that
 TERM_TO_KILL = 5  # seconds from SIGTERM to SIGKILL
 DRAIN = 1  # seconds of silence after which a pipe that outlives its worker is abandoned
-LOOK = 0.5  # seconds between checks for signals: one that arrives just before a wait does not end the wait
+LOOK = 0.5  # seconds between checks for signals, since a signal that arrives just before a wait does not end it
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 def make_flags():
     script = app.Flags("launch", __doc__)
     script.group("running")
-    script.add("integer", "workers", 2, "Processes to start; they share the cores of this machine.", lower_bound=1)
+    script.add("integer", "workers", 2, "Number of processes to start; they share the cores of this machine.",
+               lower_bound=1)
     return script
 
 
@@ -54,17 +55,17 @@ def parse(words):
         (int, the number of workers; str, the script to run; list of str, its arguments).
 
     Raises:
-        flags.Error: wrong arguments, in one line.
+        flags.Error: if the arguments are wrong; its message is one line.
     """
     if "--" not in words:
-        raise flags.Error(f"no -- among the arguments: use {USAGE}")
+        raise flags.Error(f"-- is missing from the arguments: use {USAGE}")
     at = words.index("--")
     values = make_flags().parse(words[:at])
     if at + 1 == len(words):
         raise flags.Error(f"no script after --: use {USAGE}")
     script, words = words[at + 1], words[at + 2:]
     if script not in SCRIPTS:
-        raise flags.Error(f"{script} cannot run on several workers: allowed after -- are {', '.join(SCRIPTS)}")
+        raise flags.Error(f"{script} cannot run on several workers: after --, choose from {', '.join(SCRIPTS)}")
     if not any(re.match("--?strategy(=|$)", word) for word in words):
         words = [*words, "--strategy=multi_worker"]
     return values.workers, script, words
@@ -124,7 +125,7 @@ class _Log:
             try:
                 _write(2, b"".join(prefix + line + b"\n" for line in lines))
             except OSError:
-                pass  # closed, or on a full disk: the run matters more than its log
+                pass  # stderr is closed or on a full disk, but the run matters more than its log
 
 
 class _Copy(threading.Thread):
@@ -157,7 +158,7 @@ class _Copy(threading.Thread):
 
 
 class Cluster:
-    """Workers that start and end together.
+    """Run workers that start and end together.
 
     Args:
         command: list of str, the command that starts a worker.
@@ -170,15 +171,15 @@ class Cluster:
         self.processes, self.copies = [], []
 
     def run(self):
-        """Start the workers and wait for all of them. Call it from the main thread.
+        """Start the workers and wait for all of them; call this from the main thread.
 
         Returns:
             (int, 0 or the exit code of the first worker that failed; bytes, the last line that worker 0 wrote to
             stdout, or None).
 
         Raises:
-            OSError: a worker cannot be started.
-            SystemExit: a second signal arrived; the workers are killed.
+            OSError: if a worker cannot be started.
+            SystemExit: if a second signal arrives; the workers are killed.
         """
         for number in STOPPING:
             signal.signal(number, self._note)
@@ -227,8 +228,8 @@ class Cluster:
                     self._send(plan.pop(0)[1])
                 continue
             if index is None:
-                self._say(f"received {signal.Signals(value).name}: sending SIGTERM so that the workers save and end; a "
-                          "second signal kills them")
+                self._say(f"received {signal.Signals(value).name}: sending SIGTERM so that the workers save and exit; "
+                          "a second signal kills them")
                 self._send(signal.SIGTERM)
                 continue
             running -= 1
@@ -239,7 +240,7 @@ class Cluster:
                 plan = [(last, signal.SIGTERM), (last + TERM_TO_KILL, signal.SIGKILL)]
                 how = f"killed by signal {-value}" if value < 0 else f"with exit code {value}"
                 self._say(f"worker {index} ended first, {how}" +
-                          (f"; the others have {seconds} seconds to end" if running else ""))
+                          (f"; the others have {seconds} seconds to exit" if running else ""))
         return code
 
     def _send(self, number):
@@ -269,7 +270,7 @@ def execute(words):
             raise flags.Error("TF_CONFIG is set, so this process already belongs to a cluster: unset it, or run "
                               f"python -m experiments.{script} on each machine")
     except flags.CantOpenFlagFileError as error:
-        fail("launch", f"{' '.join(str(error).split())}: give an existing file of flags")
+        fail("launch", f"{' '.join(str(error).split())}: give an existing flag file")
         return app.EXIT_MISSING
     except flags.Error as error:
         fail("launch", " ".join(str(error).split()))
@@ -277,7 +278,7 @@ def execute(words):
     try:
         code, results = Cluster(command_of(script, words), environments(workers)).run()
     except OSError as error:
-        fail("launch", f"cannot start {workers} workers ({error}): try fewer")
+        fail("launch", f"cannot start {workers} workers ({error}): try a smaller --workers")
         return app.EXIT_INTERNAL
     if code == 0 and results is not None:
         try:
@@ -290,7 +291,7 @@ def execute(words):
 
 
 def main():
-    """Launch with the arguments of the command line and end the process with the exit code."""
+    """Launch with the command-line arguments and end the process with the exit code."""
     sys.exit(execute(sys.argv[1:]))
 
 

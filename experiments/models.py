@@ -4,8 +4,8 @@
 
 Parameters: those of the body, plus the output projection of language models that do not tie it to the
 embeddings. Memory, without activations: `weights` in float32; `training` for float32 weights, gradients and
-the two moments of AdamW; `cache` for the bfloat16 keys and values of one text of `length` tokens, the most
-that the model takes.
+the two moments of AdamW; `cache` for the bfloat16 keys and values of one text of `length` tokens, the
+maximum that the model accepts.
 """
 import sys
 
@@ -15,7 +15,7 @@ from experiments import app
 def make_flags():
     script = app.Flags("models", __doc__)
     script.group("output")
-    script.add("string", "name", "", "List only models whose names contain this.")
+    script.add("string", "name", "", "List only models whose name contains this string.")
     script.add("bool", "json", False, "Print one JSON object per line instead of a table.")
     return script
 
@@ -28,7 +28,7 @@ def _size(number):
 
 
 def row_of(name):
-    """Return the facts about a model: dict of JSON values; bytes are of float32 weights and a bfloat16 cache."""
+    """Return facts about a model: dict of JSON values, for float32 weights and a bfloat16 cache."""
     from tfzoo.models import config_of, count_parameters, family_of
     family, config, count = family_of(name), config_of(name), count_parameters(name)
     if not config.get("tied", True):
@@ -51,7 +51,7 @@ def run(values):
     from tfzoo.models import list_models
     names = [name for name in list_models() if values.name in name]
     if not names:
-        raise ConfigError(f"--name={values.name}: no model's name contains it; omit --name to list all")
+        raise ConfigError(f"--name={values.name}: no model name contains this; omit --name to list all")
     form = "{:<20} {:>6} {:>6} {:>5} {:>8} {:>16} {:>8} {:>8} {:>8}  {}"
     if not values.json:
         print(form.format("name", "layers", "width", "heads", "length", "parameters", "weights", "training", "cache",

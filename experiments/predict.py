@@ -15,15 +15,15 @@ def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
     script.add("enum", "task", "auto", "auto: the task of the model, classification (label and probabilities) or "
-               "tagging (tokens, tags and entities). embedding: one vector per text, from an encoder or decoder, made "
-               "as a sentence-transformers folder specifies, otherwise the mean over the tokens.",
+               "tagging (tokens, tags and entities). embedding: one vector per text, from an encoder or decoder, "
+               "pooled as a sentence-transformers folder specifies, otherwise by the mean over the tokens.",
                allowed=["auto", *groups.SETTINGS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file, or for tagging a .conll "
-               "file or .jsonl with tokens, each also as .gz. -: standard input, one text per line; -.jsonl: standard "
-               "input, one JSON object per line.")
+               "or .jsonl file with tokens, optionally with .gz. -: standard input, one text per line; -.jsonl: "
+               "standard input, one JSON object per line.")
     groups.shared(script, "max_bad_rows")
-    script.add("string", "output", None, "A file for the output, written when it is complete; default: stdout.")
+    script.add("string", "output", None, "A file for the output, written once it is complete; default: stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts per batch.", lower_bound=1)
     groups.computing(script)
@@ -42,7 +42,7 @@ def _answers(loaded, rows, batch_size, xla, counts):
 
 
 def _has_tokens(loaded, path):
-    # Whether the file holds sentences that are split into words already.
+    # Whether the file contains sentences that are already split into words.
     import json
 
     from tfzoo.data.readers import SENTENCE_ENDINGS, Lines, ending_of
@@ -82,7 +82,7 @@ def run(values):
     from tfzoo.training.strategy import choose_xla
     output = app.output_path(values.output)
     if values.task == "embedding" and values.xla == "on":
-        raise ConfigError("--xla=on with --task=embedding: allowed is auto or off, as embeddings do without")
+        raise ConfigError("--xla=on with --task=embedding: use auto or off, since embeddings are computed without XLA")
     loaded = load(values.init, POLICIES[values.precision])
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     if values.task not in ("auto", "embedding", loaded.config["task"]):
@@ -100,7 +100,7 @@ def run(values):
             sys.stdout.write(text)
         sys.stdout.flush()
     if counts["cut"]:
-        tell(f"{counts['cut']:,} of {counts['examples']:,} texts were cut at {loaded.config['max_length']} tokens")
+        tell(f"{counts['cut']:,} of {counts['examples']:,} texts were cut to {loaded.config['max_length']} tokens")
     if lines.replaced:
         tell(f"{lines.replaced:,} bytes that are not UTF-8 were replaced by U+FFFD")
     seconds = time.perf_counter() - begin

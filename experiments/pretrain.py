@@ -3,8 +3,8 @@
     python -m experiments.pretrain --task=masked_lm --model=bert_l4_h256 --tokenizer=learn:wordpiece:8000 \\
         --data=corpus.txt --eval_fraction=0.05 --steps=20000 --output_dir=runs/bert
 
-Encoders such as BERT learn to predict masked tokens (--task=masked_lm), decoders such as GPT-2 the next token
-(--task=causal_lm). Rerun the same command to resume a run that was stopped.
+Encoders such as BERT learn to predict masked tokens (--task=masked_lm), decoders such as GPT-2 to predict the
+next token (--task=causal_lm). Run the same command again to resume an interrupted run.
 """
 from experiments import app, groups
 

@@ -2,9 +2,9 @@
 
 Learns a vocabulary from docstrings, pretrains a small BERT on them, and fine-tunes it to recognize the
 library that a docstring comes from; compares it with the same model trained from scratch and with a bag of
-words; trains a small GPT-2 on source code and generates some; evaluates the fine-tuned model, exports it, and
-queries the SavedModel from a process that imports only TensorFlow and tensorflow_text. Rerun the command to
-resume after a stop.
+words; trains a small GPT-2 on source code and generates a sample; evaluates the fine-tuned model, exports it,
+and queries the SavedModel from a process that imports only TensorFlow and tensorflow_text. Run the command
+again to resume after an interruption.
 """
 import json
 import subprocess
@@ -29,7 +29,7 @@ def make_flags():
     script = app.Flags("quickstart", __doc__)
     script.group("running")
     script.add("string", "output_dir", "runs/quickstart", "The folder for the runs and the exported model.")
-    script.add("float", "share", 1.0, "Run only this share of the training steps, for a quick try; learning the "
+    script.add("float", "share", 1.0, "Run only this fraction of the training steps, for a quick test; learning the "
                "vocabulary and evaluating still take minutes.", lower_bound=0.001,
                upper_bound=1.0)
     return script
@@ -40,7 +40,7 @@ def _train(module, *words):
 
 
 def _bag_of_words(folder):
-    # TF-IDF and logistic regression; the accuracy is stored, since it is the same in every run.
+    # TF-IDF and logistic regression; the accuracy is stored because it is the same in every run.
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -99,7 +99,7 @@ def run(values):
     scratch = _train(finetune, f"--model={ENCODER}", f"--tokenizer={folder / 'bert' / 'model'}", out("scratch"),
                      "--learning_rate=5e-4", *task)
     words = _bag_of_words(folder)
-    stage(4, "train a small GPT-2 on source code and generate some")
+    stage(4, "train a small GPT-2 on source code and generate a sample")
     gpt = _train(pretrain, "--task=causal_lm", f"--model={DECODER}", "--data=builtin:python_source",
                  "--tokenizer=learn:bpe:2000", "--max_length=128", "--batch_size=16", out("gpt"), steps(GPT_STEPS),
                  "--learning_rate=2e-3",

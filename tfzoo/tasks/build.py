@@ -1,4 +1,4 @@
-"""Building models by name, with or without a task's head."""
+"""Build models by name, with or without a task's head."""
 from tfzoo.errors import ConfigError, shown
 from tfzoo.models import build_body, family_of
 from tfzoo.tasks.model import TaskModel
@@ -6,20 +6,20 @@ from tfzoo.tasks.registry import task_of
 
 
 def put_head(body, name, task, rate):
-    """Return a TaskModel of a body and a fresh head.
+    """Return a TaskModel of a body and a newly initialized head.
 
     Args:
         body: Body.
-        name: str, of the body's model.
+        name: str, the name of the body's model.
         task: Task.
-        rate: float, dropout before the head's projection.
+        rate: float, dropout rate before the head's projection.
     """
     head = task.head(body, rate)
     return TaskModel(body, head, task, name=f"{name}_{task.name}")
 
 
 def build_for(name, task, dtype=None, **overrides):
-    """Build a model with fresh weights for a Task; other arguments and errors as in `build`."""
+    """Build a newly initialized model for a Task; the other arguments and the errors are those of `build`."""
     task.check_family(name)
     family = family_of(name)
     body = build_body(name, dtype=dtype, **{**task.body_arguments(family.body), **overrides})
@@ -28,11 +28,11 @@ def build_for(name, task, dtype=None, **overrides):
 
 
 def build(name, task=None, labels=None, dtype=None, **overrides):
-    """Build a model with fresh weights.
+    """Build a model with newly initialized weights.
 
     Args:
         name: str, from `tfzoo.list_models`.
-        task: str, see task_of, or None for the bare body.
+        task: str, a name from `tfzoo.tasks.tasks`; None for the bare body.
         labels: list of str, for classification and tagging.
         dtype: str, "float32" or "mixed_bfloat16"; None for Keras' global policy.
         overrides: model arguments that replace those of the named size.
@@ -41,7 +41,7 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
         A keras.Model: the body, or a TaskModel with `logits` among its outputs.
 
     Raises:
-        ConfigError: an unknown name, task or argument.
+        ConfigError: if the name, the task or an argument is unknown.
 
     Example:
         >>> model = build("bert_tiny", task="classification", labels=["bad", "good"], vocab_size=1000)
@@ -50,6 +50,6 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
     """
     if task is None:
         if labels is not None:
-            raise ConfigError(f"labels are {shown(labels)}, but there is no task: give a task too, or omit labels")
+            raise ConfigError(f"labels are {shown(labels)}, but no task is given: give a task too, or omit labels")
         return build_body(name, dtype=dtype, **overrides)
     return build_for(name, task_of(task, labels), dtype, **overrides)

@@ -17,8 +17,8 @@ class ClassificationHead(keras.layers.Layer):
 
     Args:
         num_labels, hidden_dim: int.
-        dropout: float, rate on the vector before the projection.
-        use_bias: bool, of the projection.
+        dropout: float, dropout rate before the projection.
+        use_bias: bool, whether the projection has a bias.
 
     Call arguments: see tfzoo.tasks.heads.
 
@@ -39,7 +39,7 @@ class ClassificationHead(keras.layers.Layer):
 
     def reads(self, inputs, body):
         rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)
-        if rows is None:  # only the body's `embedded` knows the rows' length
+        if rows is None:  # the length of the rows is known only from the body's `embedded`
             return None
         shape = ops.shape(rows)
         return ops.zeros((shape[0], 1), "int32") if body.traits.pooled else self._last(inputs, shape)
@@ -78,7 +78,7 @@ class Classification(Task):
         self.labels = list(labels)
 
     def head(self, body, dropout):
-        # As in the reference, the head of a decoder has no bias.
+        # As in the reference implementation, the head of a decoder has no bias.
         return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout=dropout,
                                   use_bias=not body.traits.causal, name="head", dtype=body.dtype_policy)
 
@@ -94,7 +94,7 @@ class Classification(Task):
         logits, count = forward(batch)["logits"], len(self.labels)
         loss, right = cross_entropy(logits, batch["labels"], batch["weights"])
         best = tf.argmax(logits, -1, output_type=tf.int32)
-        # Margins of the confusion matrix: with thousands of labels the matrix itself would be larger than a model.
+        # Margins of the confusion matrix: with thousands of labels, the matrix itself would be larger than a model.
         counts = [tf.math.unsorted_segment_sum(weights, ids, count) for weights, ids in (
             (batch["weights"] * tf.cast(best == batch["labels"], tf.float32), best),
             (batch["weights"], batch["labels"]), (batch["weights"], best))]

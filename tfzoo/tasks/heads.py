@@ -1,7 +1,7 @@
 """Heads shared by several tasks, and the contract of all heads.
 
 A head is a layer called as `head(outputs, inputs=, body=, only_read=, training=)` with the body's outputs, its inputs
-and the body itself. It returns a dict with `logits`; with `only_read`, heads with large logits return instead the sums
+and the body itself. It returns a dict with `logits`. With `only_read`, heads with large logits instead return the sums
 `loss` and `right` (correct predictions) if the inputs have labels and weights. `reads(inputs, body)` returns the
 positions that the head needs, int32 [B, P], or None for all.
 """
@@ -27,7 +27,7 @@ def score_words(hidden, inputs, table, bias, only_read, training):
         training: bool.
 
     Returns:
-        dict: logits float32 [..., V], or the sums loss and right, see projected_cross_entropy.
+        dict: logits float32 [..., V], or the sums loss and right (see `projected_cross_entropy`).
     """
     if not only_read or "labels" not in inputs:
         return {"logits": project(hidden, table, bias)}
@@ -41,17 +41,17 @@ def score_words(hidden, inputs, table, bias, only_read, training):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class CausalLMHead(keras.layers.Layer):
-    """Predict each next token with the body's token table (tied), or with a table of the head's own.
+    """Predict each next token with the body's token table (tied), or with the head's own table.
 
     Args:
-        vocab_size, hidden_dim: int, of the head's own table; 0 to use the body's.
-        scale: float, factor on the body's output before the projection.
-        initializer_range: float, of the head's own table.
+        vocab_size, hidden_dim: int, the shape of the head's own table; 0 to use the body's table.
+        scale: float, factor applied to the body's output before the projection.
+        initializer_range: float, standard deviation of the initial values of the head's own table.
 
-    Call arguments: see this module.
+    Call arguments: see the module docstring.
 
     Returns:
-        dict: logits float32 [B, T, V], or the sums loss and right, see projected_cross_entropy.
+        dict: logits float32 [B, T, V], or the sums loss and right (see `projected_cross_entropy`).
     """
 
     def __init__(self, vocab_size=0, hidden_dim=0, scale=1.0, initializer_range=0.02, **layer):
@@ -83,9 +83,9 @@ class PositionHead(keras.layers.Layer):
 
     Args:
         num_labels, hidden_dim: int.
-        dropout: float, rate on each position before the projection.
+        dropout: float, dropout rate before the projection.
 
-    Call arguments: see this module.
+    Call arguments: see the module docstring.
 
     Returns:
         dict: logits float32 [B, T, C].

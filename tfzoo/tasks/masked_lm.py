@@ -20,20 +20,20 @@ from tfzoo.tasks.task import Task, cross_entropy
 class MaskedLMHead(keras.layers.Layer):
     """Predict the masked tokens as in BERT: dense, activation, norm, then the tied token table and a bias.
 
-    If the inputs have `masked_positions`, only these are computed.
+    If the inputs have `masked_positions`, only these positions are computed.
 
     Args:
         hidden_dim, vocab_size: int.
-        activation: str.
-        epsilon: float, of the norm.
+        activation: str, the activation after the dense layer.
+        epsilon: float, the epsilon of the norm.
         next_sentence: bool, also predict from the pooled vector whether the second text follows the first.
-        embedding_dim: int, width of the token table, and so of dense's output; 0 for hidden_dim.
+        embedding_dim: int, width of the token table and of the dense layer's output; 0: hidden_dim.
 
     Call arguments: see tfzoo.tasks.heads; the body's token table is used.
 
     Returns:
-        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; or the sums loss and right, see
-        projected_cross_entropy; with next_sentence also pair_logits float32 [B, 2] (0: follows, 1: does not).
+        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; or the sums loss and right (see
+        `projected_cross_entropy`); with next_sentence also pair_logits float32 [B, 2] (0: follows, 1: does not).
     """
 
     def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False,
@@ -82,16 +82,16 @@ class MaskedLMHead(keras.layers.Layer):
 
 
 def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
-    """Mask tokens of Batches; the mask is a function of (seed, step).
+    """Mask tokens of Batches; the mask depends only on (seed, step).
 
     Args:
         batches: Batches of inputs.
-        tokenizer, whole_word: see mask_tokens.
+        tokenizer, whole_word: see `mask_tokens`.
         seed: int.
-        pair_labels: int [N], 1 if an example's second text is from elsewhere; None without pairs.
+        pair_labels: int [N], 1 if the second text of an example does not follow the first; None without pairs.
 
     Returns:
-        Batches with the arrays of mask_tokens, and for pairs pair_labels int32 [B] and pair_weights float32 [B].
+        Batches with the arrays of `mask_tokens` and, for pairs, pair_labels int32 [B] and pair_weights float32 [B].
     """
     def add(batch, step, rows):
         maskable = (batch["padding_mask"] > 0) & ~np.isin(batch["token_ids"], tokenizer.special_ids)
@@ -107,22 +107,22 @@ def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
 
 
 class MaskedLM(Task):
-    """Predict the 15 % of tokens that are masked, and with `next_sentence` whether the second text follows the first.
+    """Predict the 15% of tokens that are masked and, with `next_sentence`, whether the second text follows the first.
 
     Args:
-        next_sentence: bool, the examples are pairs of texts, half of them from two documents.
+        next_sentence: bool, train on pairs of texts, half of them from two different documents.
         whole_word: bool, mask all pieces of a word together.
-        pack: bool, pack several texts into one row, see PackedBatches; not with next_sentence.
+        pack: bool, pack several texts into one row (see PackedBatches); not allowed with next_sentence.
 
     Raises:
-        ConfigError: pack with next_sentence.
+        ConfigError: if pack and next_sentence are both set.
     """
 
     name, script = "masked_lm", "pretrain"
 
     def __init__(self, next_sentence=False, whole_word=False, pack=False):
         if pack and next_sentence:
-            raise ConfigError("pack with next_sentence: give one of them; each pair of texts takes a row of its own")
+            raise ConfigError("pack with next_sentence: give only one of them; each pair of texts takes its own row")
         self.next_sentence, self.whole_word, self.pack = next_sentence, whole_word, pack
         self.pooled = next_sentence
 
@@ -141,10 +141,10 @@ class MaskedLM(Task):
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
         if tokenizer.mask_id is None:
-            raise ConfigError(f"masked_lm needs a tokenizer with a mask token: {tokenizer.kind} has none")
+            raise ConfigError(f"masked_lm requires a tokenizer with a mask token: {tokenizer.kind} has none")
         if self.whole_word and tokenizer.starts_word is None:
-            raise ConfigError("--whole_word: the tokens of this tokenizer do not mark where a word begins; omit it, or "
-                              "use a vocabulary that does (##, \u2581, \u0120)")
+            raise ConfigError("--whole_word: the tokens of this tokenizer do not mark the start of a word; omit it, or "
+                              "use a vocabulary whose tokens do (##, \u2581, \u0120)")
         room = tokenizer.room(max_length, 2 if self.next_sentence else 1)  # fail before the texts are encoded
         if self.pack:
             packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size=batch_size,
@@ -164,7 +164,7 @@ class MaskedLM(Task):
         return {**super().counts(batch), **pairs}
 
     def objective(self, forward, batch):
-        """Return terms and sums, see Task: as in BERT, the mean over masked tokens plus the mean over pairs."""
+        """Compute the loss (see Task): as in BERT, the mean over masked tokens plus the mean over pairs."""
         outputs = forward(batch)
         terms, sums = super().objective(lambda _: outputs, batch)
         if not self.next_sentence:

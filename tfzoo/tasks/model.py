@@ -1,4 +1,4 @@
-"""A body with a task's head: an ordinary Keras model that knows its task."""
+"""A body with a task's head: an ordinary Keras model with its task as an attribute."""
 import keras
 
 from tfzoo.models import DictModel
@@ -7,22 +7,22 @@ from tfzoo.tasks.registry import task_of
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class TaskModel(DictModel):
-    """Join a body and a head.
+    """Model of a body and a head.
 
     Args:
         body: Body.
-        head: a layer, see tfzoo.tasks.heads.
-        task: Task, or a dict of its name, labels and settings; None if a file of an older release does not state it.
+        head: keras.layers.Layer (see tfzoo.tasks.heads).
+        task: Task, or a dict of its name, labels and settings; None if unknown, as in a file of an older release.
 
     Call arguments:
-        inputs: dict of int32, see the body; masked_positions [B, P] for a masked language model.
-        only_read: bool, compute only the positions that the head reads in the body's last block, and in a language
-            model's head only the sums loss and right if the inputs have labels and weights.
+        inputs: dict of int32 (see Body); with masked_positions [B, P] for a masked language model.
+        only_read: bool, compute only the positions that the head reads in the body's last block. If the inputs have
+            labels and weights, the head of a language model then computes only the sums loss and right.
         embedded, keep: see Body.
         training: bool.
 
     Returns:
-        dict: the head's outputs, including logits float32 or loss and right, and the body's outputs; with only_read
+        dict: the head's outputs, including logits float32 or loss and right, and the body's outputs; with only_read,
         `read` [B, P, D] instead of `sequence` if the head does not read all positions.
     """
 
@@ -37,7 +37,7 @@ class TaskModel(DictModel):
 
     @property
     def input_names(self):
-        """Return the names of an exported model's inputs: tuple of str, see Body."""
+        """Return the names of an exported model's inputs (see Body): tuple of str."""
         return self.body.input_names
 
     def call(self, inputs, *, only_read=False, embedded=None, keep=(), training=None):
@@ -50,7 +50,7 @@ class TaskModel(DictModel):
                                        training=training)}
 
     def logits(self, outputs):
-        """Return the float32 logits for outputs of the body alone, as in decoding."""
+        """Return the float32 logits, given only the outputs of the body, as in decoding."""
         return self.head(outputs, inputs={}, body=self.body)["logits"]
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""Answers of a live model to rows, with the same features, predictions and answers as in evaluation."""
+"""Answers of a loaded model for rows of data, with the same features and predictions as in evaluation."""
 import numpy as np
 import tensorflow as tf
 
@@ -10,16 +10,16 @@ MULTIPLE = 16  # padded lengths are multiples of this, so that few shapes are tr
 
 
 class Predictor:
-    """Answer rows.
+    """Predict answers for rows with a task model.
 
     Args:
         model: TaskModel with a task.
         tokenizer: Tokenizer.
-        max_length: int.
+        max_length: int, maximum number of tokens per row.
         xla: bool, compile with XLA.
 
     Attributes:
-        cut: int, number of texts so far that were longer than max_length.
+        cut: int, the number of texts longer than max_length so far.
     """
 
     def __init__(self, model, tokenizer, max_length, xla=False):
@@ -31,22 +31,23 @@ class Predictor:
         return self.task.predict(self.model, batch, self.model(batch, training=False))
 
     def __call__(self, rows):
-        """Answer rows.
+        """Return one answer per row.
 
         Args:
-            rows: list of dict with the columns that the task needs: text, and text_pair if the task is paired; for
-                tagging tokens or text.
+            rows: list of dict with the columns of the task: text, and text_pair if the task is paired; for tagging,
+                tokens or text.
 
         Returns:
-            list of one record per row, see the task's `answers`.
+            list of dict, one per row (see the task's `answers`).
 
         Raises:
-            DataError: rows that differ in their columns. ConfigError: not a list of dict.
+            DataError: if the rows differ in their columns.
+            ConfigError: if `rows` is not a list of dict.
         """
         rows = list_of(rows, "rows", "dict")
         for row in rows:
             if not isinstance(row, dict):
-                raise ConfigError(f"a row is {shown(row)}: allowed is a list of dict")
+                raise ConfigError(f"rows must be a list of dict, got {shown(row)} in it")
         if not rows:
             return []
         data = self.task.features(self.task.read(rows), self.tokenizer, batch_size=len(rows),
@@ -65,7 +66,7 @@ def in_order(predictions, rows):
 
     Args:
         predictions: list of dict of arrays [B, ...], whose widths may differ between batches.
-        rows: list of int [B], see Batches.rows.
+        rows: list of int [B] (see `Batches.rows`).
 
     Returns:
         dict of arrays [N, ...]; narrower batches are padded with 0.

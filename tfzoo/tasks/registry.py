@@ -29,27 +29,27 @@ def task_of(name, labels=None, **settings):
     Args:
         name: str, one of `tasks()`.
         labels: list of str in the order of the logits, for labelled tasks only.
-        settings: arguments of the task, for example next_sentence of masked_lm.
+        settings: arguments of the task, for example next_sentence for masked_lm.
 
     Returns:
         Task.
 
     Raises:
-        ConfigError: an unknown name or setting, fewer than two labels, duplicate labels, or labels for a task that
-            takes none.
+        ConfigError: if the name or a setting is unknown, there are fewer than two labels or duplicates, or labels are
+            given to a task that takes none.
     """
     if name not in tasks():
-        raise ConfigError(f"unknown task {name!r}: allowed are {', '.join(tasks())}")
+        raise ConfigError(f"unknown task {name!r}: choose from {', '.join(tasks())}")
     kind = tasks()[name]
     known = set(inspect.signature(kind).parameters) - {"labels"}
     if settings.keys() - known:
-        raise ConfigError(f"{name} has no setting {min(settings.keys() - known)!r}: allowed are "
+        raise ConfigError(f"{name} has no setting {min(settings.keys() - known)!r}: its settings are "
                           f"{', '.join(sorted(known)) or 'none'}")
     if not kind.labelled:
         if labels is not None:
-            raise ConfigError(f"{name} takes no labels: got {shown(labels)}")
+            raise ConfigError(f"{name} takes no labels, got {shown(labels)}")
         return kind(**settings)
     if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels) or \
             len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        raise ConfigError(f"labels are {shown(labels)}: {name} needs a list of at least two different names")
+        raise ConfigError(f"labels must be a list of at least two different names for {name}, got {shown(labels)}")
     return kind(labels, **settings)

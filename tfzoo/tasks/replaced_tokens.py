@@ -14,7 +14,7 @@ class ReplacedTokensHead(keras.layers.Layer):
 
     Args:
         hidden_dim: int.
-        activation: str, between the two projections.
+        activation: str, the activation between the two projections.
 
     Call arguments: see tfzoo.tasks.heads.
 
@@ -58,7 +58,7 @@ class ReplacedTokens(Task):
                                   dtype=body.dtype_policy)
 
     def objective(self, forward, batch):
-        """Return terms and sums, see Task, of a batch with labels [B, T] (1: replaced) and weights [B, T]."""
+        """Compute the loss (see Task) of a batch with labels [B, T] (1: replaced) and weights [B, T]."""
         logits, labels = forward(batch)["logits"], tf.cast(batch["labels"], tf.float32)
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
         right = tf.cast((logits > 0) == (labels > 0.5), tf.float32)

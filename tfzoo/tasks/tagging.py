@@ -31,14 +31,14 @@ class WordBatches(Derived):
     Args:
         source: Sentences.
         tokenizer: Tokenizer.
-        batch_size, max_length, seed, shuffle, multiple: see TextBatches.
+        batch_size, max_length, seed, shuffle, multiple: see `TextBatches`.
         outside: str, the tag of words that the model does not see.
-        targets: list of int [words], the label id of each word of each sentence; None without tags.
+        targets: list of int [words], the label ids of the words of each sentence; None without tags.
 
     Attributes:
         source: Sentences.
-        beyond: int, number of words beyond max_length.
-        tokenless: int, number of words without a token.
+        beyond: int, the number of words beyond max_length.
+        tokenless: int, the number of words without a token.
     """
 
     def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, outside, targets=None):
@@ -72,7 +72,7 @@ class WordBatches(Derived):
         return {"labels": labels, "weights": weights}
 
     def notes(self, source, max_length):
-        """Return notes for the user, see Batches."""
+        """Return notes for the user (see Batches)."""
         counts = ((self.beyond, f"are beyond {max_length} tokens"), (self.tokenless, "have no token"))
         words = sum(map(len, self._places))
         return [f"{source.name}: {count:,} of {words:,} words {what} and are predicted {self._outside}"
@@ -94,7 +94,7 @@ class Tagging(Task):
         self.labels = list(labels)
         try:
             self.entities = are_entities(self.labels)
-        except DataError:  # labels that mix entities and classes: each is a class
+        except DataError:  # labels that mix entities and classes are treated as classes
             self.entities = False
 
     @property
@@ -110,7 +110,7 @@ class Tagging(Task):
         return PositionHead(len(self.labels), body.config["hidden_dim"], dropout, name="head", dtype=body.dtype_policy)
 
     def read(self, rows):
-        """Return the Sentences of rows, each with tokens, or with text, which is split into words."""
+        """Return the Sentences of rows with tokens, or with text, which is split into words."""
         texts = as_texts([row.get("text", "") for row in rows])
         found = [_joined(as_texts(row["tokens"])) if "tokens" in row else (text, *each)
                  for row, text, each in zip(rows, texts, zip(*split_words(texts)))]
@@ -125,7 +125,7 @@ class Tagging(Task):
                            shuffle=training, multiple=multiple, outside=self.outside, targets=targets)
 
     def _in_scheme(self, sentences):
-        # Another data set may use a different scheme from the labels; its tags are converted.
+        # The tags of a data set that uses a different scheme from the labels are converted.
         if not self.entities or not are_entities({tag for tags in sentences for tag in tags}):
             return sentences
         return [to_scheme(tags, self.labels) for tags in sentences]
@@ -146,7 +146,7 @@ class Tagging(Task):
         return found
 
     def metrics(self, sums, answers=None, references=None):
-        """Return metrics, see Task; given answers, entity f1, precision and recall as in conlleval, and accuracy."""
+        """Compute metrics (see Task); given answers, entity f1, precision and recall as in conlleval, and accuracy."""
         base = super().metrics(sums)
         if answers is None:
             return {"loss": base["loss"], "accuracy": base["accuracy"]}
@@ -158,7 +158,7 @@ class Tagging(Task):
                 **entity_metrics(true, found, types_of(self.labels))}
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
-        """Return the batch of raw texts, see Task, with the words of `split_words` and the column of each."""
+        """Encode raw texts (see Task), with the words of `split_words` and the column of each word."""
         words, starts, ends = split_words_in_graph(texts)
         pieces = tokenizer.word_pieces(words.flat_values)  # [words of all texts, tokens]
         tokens, counts = words.with_values(pieces).merge_dims(1, 2), tf.cast(pieces.row_lengths(), tf.int32)

@@ -1,4 +1,4 @@
-"""The contract of a task: its requirements on body and data, its head, objective, answers and metrics.
+"""The interface of a task: its requirements on body and data, its head, objective, answers and metrics.
 
 No task names a family. The objective of a batch is a sum over targets, term by term; the trainer divides each term by
 its count over the global batch, so that the update is the same however the batch is split.
@@ -30,18 +30,18 @@ def cross_entropy(logits, labels, weights):
 
 
 class Task:
-    """The base of all tasks: the mean loss and accuracy over targets, and defaults for the rest.
+    """Base class of all tasks: mean loss and accuracy over targets, and defaults for everything else.
 
     Attributes:
         name: str.
-        script: "pretrain" or "finetune", the script that trains it; None if it has no data of its own yet.
-        columns: tuple of str, the data columns that it needs.
+        script: "pretrain" or "finetune", the script that trains it; None if it has no data pipeline yet.
+        columns: tuple of str, the data columns that it requires.
         labels: list of str in the order of the logits, or None.
-        labelled: bool, whether it needs labels.
-        better: (name of the metric that is compared, min or max).
-        shown: tuple of the metrics to show during training, if present.
+        labelled: bool, whether it requires labels.
+        better: (name of the metric that determines the best checkpoint, min or max).
+        shown: tuple of str, the metrics to show during training, if present.
         pooled: bool, whether its body has a pooler; None keeps the body's default.
-        answered: bool, whether its metrics need answers, not only sums.
+        answered: bool, whether its metrics require answers in addition to sums.
         paired: bool, whether an example may have two texts.
     """
 
@@ -63,7 +63,7 @@ class Task:
         """Raise ConfigError if a model of this name cannot learn the task."""
         if not self._suits(name):
             allowed = [known for known in list_models() if self._suits(known)]
-            raise ConfigError(f"{name} cannot learn {self.name}: allowed are models such as {', '.join(allowed[:4])}")
+            raise ConfigError(f"{name} cannot learn {self.name}: choose a model such as {', '.join(allowed[:4])}")
 
     def _suits(self, name):
         family = family_of(name)
@@ -75,7 +75,7 @@ class Task:
         return {} if self.pooled is None else body.pooled_arguments(self.pooled)
 
     def head(self, body, dropout):
-        """Return a fresh head for a body, with this dropout rate before its projection: Layer."""
+        """Return a newly initialized head for a body, with this dropout rate before its projection: Layer."""
         raise ConfigError(f"{self.name} has no head")
 
     def companion(self, body):
@@ -90,14 +90,15 @@ class Task:
             tokenizer: Tokenizer.
             batch_size, max_length: int.
             seed: int, of order and masks.
-            training: bool. True may shuffle, pack and cut windows; False keeps the order, and labels may be missing,
-                for prediction.
-            multiple: int, padded lengths are multiples of this.
+            training: bool. True may shuffle, pack and cut windows; False keeps the order and, for prediction,
+                allows labels to be missing.
+            multiple: int, pad lengths to a multiple of this.
 
         Raises:
-            ConfigError: the tokenizer does not suit the task, or the task has no data. DataError: unusable data.
+            ConfigError: if the tokenizer does not suit the task, or the task has no data pipeline.
+            DataError: if the data are unusable.
         """
-        raise ConfigError(f"{self.name} has a head and an objective, but no data of its own yet: train it in code")
+        raise ConfigError(f"{self.name} has a head and an objective, but no data pipeline yet: train it from Python")
 
     def counts(self, batch):
         """Return the number of targets of each loss term in the global batch, on the host: dict of float."""
@@ -128,18 +129,18 @@ class Task:
             rows: list of dict with the task's columns, without labels.
 
         Raises:
-            DataError: a row without text, or a text_pair in only some of the rows.
+            DataError: if a row has no text, or only some of the rows have a text_pair.
         """
         keys = [key for key in ("text", "text_pair") if key in rows[0]]
         bare = next((number for number, row in enumerate(rows, 1) if "text" not in row), None)
         if bare is not None:
-            raise DataError(f"row {bare} has {', '.join(rows[bare - 1]) or 'nothing'}: {self.name} takes text")
+            raise DataError(f"row {bare} has {', '.join(rows[bare - 1]) or 'nothing'}, but {self.name} requires text")
         if any(("text_pair" in row) != ("text_pair" in keys) for row in rows):
-            raise DataError("some rows have a text_pair and some have none: allowed is all or none")
+            raise DataError("some rows have a text_pair and others do not: give one for all rows or for none")
         return Source("rows", {key: as_texts([row[key] for row in rows], key) for key in keys})
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
-        """Encode texts inside a graph.
+        """Encode texts in a TensorFlow graph.
 
         Args:
             tokenizer: Tokenizer with `in_graph`.
@@ -147,8 +148,8 @@ class Task:
             max_length: int.
 
         Returns:
-            dict of tensors, the same batch as from `features`, and `cut` int32 [B], how many tokens of each row did not
-            fit.
+            dict of tensors: the same batch as from `features`, and `cut` int32 [B], the number of tokens of each row
+            that did not fit.
         """
         parts = [tokenizer.encode(part) for part in (texts, pairs) if part is not None]
         lengths = tf.cast(tf.add_n([part.row_lengths() for part in parts]), tf.int32)
@@ -160,7 +161,7 @@ class Task:
                 "cut": tf.maximum(lengths - tokenizer.room(max_length, len(parts)), 0)}
 
     def serve(self, predictions, batch):
-        """Return what an exported model returns to a client, inside a graph: dict of dense tensors [B, ...].
+        """Return the outputs of an exported model, computed in the graph: dict of dense tensors [B, ...].
 
         Args:
             predictions: dict, from `predict`.
@@ -169,12 +170,12 @@ class Task:
         return {**predictions, "cut": batch["cut"]}
 
     def predict(self, model, batch, outputs):
-        """Return what a client or a metric needs for each row, inside the graph: dict of dense tensors [B, ...].
+        """Return the predictions for each row, computed in the graph: dict of dense tensors [B, ...].
 
         Args:
             model: TaskModel, for tasks that generate.
             batch: dict of tensors.
-            outputs: dict, outputs of the model, including logits.
+            outputs: dict, the outputs of the model, including logits.
         """
         raise ConfigError(f"{self.name} has no predictions")
 
@@ -188,12 +189,12 @@ class Task:
         raise ConfigError(f"{self.name} has no answers")
 
     def metrics(self, sums, answers=None, references=None):
-        """Compute metrics from sums over a whole data set, and from answers.
+        """Compute metrics from sums over an entire data set, and from answers.
 
         Args:
             sums: dict of arrays, from `objective`.
             answers: list of dict; None if sums suffice, and for the training metrics.
-            references: those of the Batches.
+            references: the `references` of the Batches.
 
         Returns:
             dict of float: loss (nats per target), accuracy, perplexity.

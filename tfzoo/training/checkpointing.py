@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step_00001200/` with one safetensors file per group of arrays, `state.json` (the trainer's
 counters) and `manifest.json` (the size and SHA-256 of each other file, and its own SHA-256). It is written under a
-temporary name and renamed once all of it is on the disk. Unlike `tf.train.CheckpointManager`, `latest` falls back to
+temporary name and renamed once it is completely on disk. Unlike `tf.train.CheckpointManager`, `latest` falls back to
 an earlier checkpoint if the newest is damaged.
 """
 import hashlib
@@ -31,19 +31,19 @@ _SAFETENSORS_NAMES = {np.dtype(kind): name for kind, name in (
 
 
 class Checkpoints:
-    """Keep the newest checkpoints of one run, and its best.
+    """Manage the checkpoints of one run: the newest ones and the best.
 
-    Only one process at a time may use a folder (the run folder's lock ensures it): opening it removes what a killed
-    process left unfinished.
+    Only one process at a time may use a folder (the lock of the run folder ensures this): opening it removes
+    unfinished checkpoints of killed processes.
 
     Args:
         folder: str or path; `RUN/checkpoints`, created by the first save.
-        keep: int >= 1; how many of the newest good checkpoints to keep, besides the best one.
-        warn: callable of one str (one line); called for damage that can be worked around.
-        writes: bool; False for the workers that only read: `save` and `mark_best` do nothing.
+        keep: int >= 1; number of newest intact checkpoints to keep, in addition to the best one.
+        warn: callable that takes a one-line str; called for damage that can be worked around.
+        writes: bool; False for workers that only read, so `save` and `mark_best` do nothing.
 
     Raises:
-        ConfigError: `keep` is below 1.
+        ConfigError: if `keep` is less than 1.
 
     Example:
         >>> import tempfile
@@ -58,30 +58,30 @@ class Checkpoints:
 
     def __init__(self, folder, keep=2, warn=logging.warning, writes=True):
         if keep < 1:
-            raise ConfigError(f"--keep={keep}: allowed is 1 or more; give the number of newest checkpoints to keep")
-        self.folder = files.local_path(folder, "the checkpoints' folder")
+            raise ConfigError(f"--keep must be at least 1, got {keep}: give the number of newest checkpoints to keep")
+        self.folder = files.local_path(folder, "the checkpoint folder")
         self.keep, self.writes = keep, writes
         self._warn = warn
         self._good = set()  # steps that this process wrote or verified
-        self._spared = set()  # steps kept because their folders hold files that tfzoo did not write
+        self._spared = set()  # steps kept because their folders contain files not written by tfzoo
         if writes and self.folder.is_dir():
             folders.remove_unfinished(self.folder)
 
     def save(self, step, arrays, state):
-        """Write the checkpoint of a step, then delete those that are no longer kept.
+        """Write the checkpoint of a step, then delete checkpoints that are no longer needed.
 
-        An intact checkpoint of this step is left as it is: the same step of a run has the same content.
+        An intact checkpoint of the same step is left unchanged, since its content would be the same.
 
         Args:
-            step: int >= 0; updates made so far.
+            step: int >= 0; number of updates so far.
             arrays: dict of group ("model", "optimizer") to dict of name to np.ndarray of floats (including bfloat16),
                 integers or booleans.
             state: dict of plain JSON values; the trainer's counters.
 
         Raises:
-            ValueError: a group's name, a dtype or the state cannot be written.
-            OSError: writing failed; no partial checkpoint is left under the step's name, and earlier checkpoints are
-                untouched.
+            ValueError: if a group name, a dtype or the state cannot be written.
+            OSError: if writing fails; no partial checkpoint is left under the step's name, and earlier checkpoints
+                are unchanged.
         """
         final = self.path(step)
         if not self.writes or final.is_dir() and self._is_good(step):
@@ -101,17 +101,17 @@ class Checkpoints:
         self._prune(step)
 
     def latest(self, must=False):
-        """Find the newest intact checkpoint, verifying sizes and SHA-256.
+        """Find the newest intact checkpoint by verifying sizes and SHA-256 digests.
 
         Args:
-            must: bool; raise an error if the newest is damaged or missing, instead of falling back to an earlier one.
+            must: bool; if the newest is damaged or missing, raise an error instead of falling back to an earlier one.
 
         Returns:
-            int step, or None if there is no checkpoint at all.
+            int, its step; None if there are no checkpoints.
 
         Raises:
-            DataError: the newest is damaged and `must` is set, or all are damaged.
-            FileNotFoundError: there is none and `must` is set.
+            DataError: if the newest is damaged and `must` is set, or all are damaged.
+            FileNotFoundError: if there is none and `must` is set.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -126,7 +126,7 @@ class Checkpoints:
             raise DataError(f"every checkpoint in {self.folder} is damaged: restore one, or start over in an empty "
                             "--output_dir")
         if must:
-            raise FileNotFoundError(f"no checkpoint in {self.folder}: --resume=must needs one; use --resume=auto to "
+            raise FileNotFoundError(f"no checkpoint in {self.folder}: --resume=must requires one; use --resume=auto to "
                                     "start from the beginning")
         return None
 
@@ -137,24 +137,24 @@ class Checkpoints:
             step: int; from `latest()` or `best()["step"]`.
 
         Returns:
-            (arrays, state) as given to `save`.
+            (arrays, state), as passed to `save`.
 
         Raises:
-            FileNotFoundError: there is no such checkpoint.
-            DataError: it is damaged.
+            FileNotFoundError: if the checkpoint does not exist.
+            DataError: if it is damaged.
         """
         folder = self.path(step)
         if not folder.is_dir():
-            raise FileNotFoundError(f"no checkpoint {folder}: the folder has steps {self.steps()}")
+            raise FileNotFoundError(f"checkpoint {folder} does not exist: the saved steps are {self.steps()}")
         problem = self._problem(step)
         if problem is not None:
-            raise DataError(f"checkpoint {folder} is damaged ({problem}): restore it, or use another")
+            raise DataError(f"checkpoint {folder} is damaged ({problem}): restore it, or use another one")
         arrays = {name.removesuffix(".safetensors"): safetensors.numpy.load_file(folder / name)
                   for name in _read_manifest(folder)["files"] if name.endswith(".safetensors")}
         return arrays, json.loads((folder / "state.json").read_text())
 
     def mark_best(self, step, metric, value):
-        """Record which checkpoint is the best; it is kept until another is marked.
+        """Record the best checkpoint; it is kept until another one is marked.
 
         Args:
             step: int; a saved step.
@@ -162,25 +162,25 @@ class Checkpoints:
             value: float; finite.
 
         Raises:
-            FileNotFoundError: the step was not saved.
-            ValueError: the value is not finite.
-            OSError: `best.json` cannot be written; the old one is untouched.
+            FileNotFoundError: if the step was not saved.
+            ValueError: if the value is not finite.
+            OSError: if `best.json` cannot be written; the old one is unchanged.
         """
         if not self.writes:
             return
         if not self.path(step).is_dir():
             raise FileNotFoundError(f"no checkpoint {self.path(step)}: save the step before marking it as the best")
         if not math.isfinite(value):
-            raise ValueError(f"{metric} is {value} at step {step}: only a finite value can be the best")
+            raise ValueError(f"{metric} is {value} at step {step}: the best value must be finite")
         best = {"format_version": FORMAT_VERSION, "step": int(step), "metric": metric, "value": float(value)}
         files.write_atomic(self.folder / "best.json", json.dumps(best, sort_keys=True) + "\n")
 
     def best(self):
-        """Return the best checkpoint, as last passed to `mark_best`.
+        """Return the checkpoint last passed to `mark_best`.
 
         Returns:
-            dict with `step`, `metric` and `value`; None if none was marked, or (with a warning) if `best.json` is
-            damaged or its checkpoint is damaged or missing.
+            dict with `step`, `metric` and `value`; None if no checkpoint was marked, or (with a warning) if `best.json`
+            or the checkpoint is damaged, or the checkpoint is missing.
         """
         try:
             best = self._read_best()
@@ -194,7 +194,7 @@ class Checkpoints:
         return None
 
     def steps(self):
-        """Return the steps that have a folder, intact or not, in increasing order: list of int."""
+        """Return the steps of all checkpoint folders, intact or not, in increasing order: list of int."""
         if not self.folder.is_dir():
             return []
         matches = (_STEP_FOLDER.fullmatch(name) for name in os.listdir(self.folder))
@@ -211,7 +211,7 @@ class Checkpoints:
         try:
             manifest = _read_manifest(folder)
             if manifest["step"] != step:
-                return f"its manifest is that of step {manifest['step']}"
+                return f"its manifest is for step {manifest['step']}"
             for name, expected in manifest["files"].items():
                 _verify_file(folder / name, expected)
         except DataError as error:
@@ -233,13 +233,13 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is damaged: allowed is JSON with step, metric and value") from error
+            raise DataError(f"{path} is damaged: expected JSON with step, metric and value") from error
 
     def _prune(self, newest):
         try:
             best = self._read_best()
         except DataError:
-            return  # the best is unknown, so delete none
+            return  # the best is unknown, so delete nothing
         kept = {newest} if best is None else {newest, best["step"]}
         good = 0
         for step in reversed(self.steps()):
@@ -255,11 +255,11 @@ class Checkpoints:
                   if name not in ("manifest.json", "state.json") and not name.endswith(".safetensors")]
         if others and step not in self._spared:
             self._spared.add(step)
-            self._warn(f"{path} is kept: it holds {min(others)}, which tfzoo did not write")
+            self._warn(f"{path} is kept: it contains {min(others)}, which tfzoo did not write")
         return bool(others)
 
     def _delete(self, path):
-        # Renamed first, so that a kill in the middle leaves no partial checkpoint under its name.
+        # Rename first, so that a process killed midway leaves no partial checkpoint under the original name.
         doomed = path.with_name(f"{files.TEMPORARY}deleted-{path.name}-{os.getpid()}")
         try:
             os.rename(path, doomed)
@@ -271,7 +271,7 @@ class Checkpoints:
 def _write_checkpoint(folder, step, arrays, state):
     for group in arrays:
         if not group.isidentifier():
-            raise ValueError(f"group {group!r}: allowed are identifiers such as 'model' or 'optimizer'")
+            raise ValueError(f"group {group!r} must be an identifier, such as 'model' or 'optimizer'")
     state_text = json.dumps(state, indent=2, sort_keys=True) + "\n"
     shutil.rmtree(folder, ignore_errors=True)
     os.mkdir(folder)
@@ -287,14 +287,14 @@ def _write_checkpoint(folder, step, arrays, state):
 
 
 def _safetensors_chunks(named):
-    # Not written by safetensors itself, which makes a second copy or hides the disk's error number.
+    # The safetensors library is not used, since it either makes a second copy or hides the error number of the OS.
     header, offset = {}, 0
-    order = sorted(named, key=lambda name: (-named[name].dtype.itemsize, name))  # widest first keeps all aligned
+    order = sorted(named, key=lambda name: (-named[name].dtype.itemsize, name))  # widest first, to keep all aligned
     for name in order:
         array = named[name]
         if array.dtype not in _SAFETENSORS_NAMES or name == "__metadata__":
-            raise ValueError(f"array {name!r} of {array.dtype}: allowed are floats, integers and booleans in this "
-                             "machine's byte order, and any name but __metadata__")
+            raise ValueError(f"array {name!r} of {array.dtype} cannot be saved: arrays must be floats, integers or "
+                             "booleans in this machine's byte order, and must not be named __metadata__")
         header[name] = {"dtype": _SAFETENSORS_NAMES[array.dtype], "shape": list(array.shape),
                         "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
@@ -323,9 +323,9 @@ def _read_manifest(folder):
     except ValueError as error:
         raise DataError("manifest.json is not JSON") from error
     if not isinstance(manifest, dict) or manifest.get("sha256") != _manifest_digest(manifest):
-        raise DataError("manifest.json was changed: its SHA-256 differs")
+        raise DataError("manifest.json was modified: its SHA-256 differs")
     if manifest["format_version"] != FORMAT_VERSION:
-        raise DataError(f"format version {manifest['format_version']}, but this tfzoo reads {FORMAT_VERSION}")
+        raise DataError(f"its format version is {manifest['format_version']}, but this tfzoo reads {FORMAT_VERSION}")
     return manifest
 
 

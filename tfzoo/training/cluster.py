@@ -1,6 +1,6 @@
-"""Read from the environment which cluster this process belongs to.
+"""Determine from the environment which cluster this process belongs to.
 
-Anything not understood is an error: with a wrong description each machine would train alone and still exit with 0.
+Anything unrecognized is an error: with a wrong description, each machine would train on its own and still exit with 0.
 """
 import json
 import os
@@ -8,48 +8,48 @@ import os
 from tfzoo.errors import ConfigError, shown
 
 _EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-_KNOWN = {"cluster", "task", "environment", "job", "rpc_layer", "model_dir"}  # and what platforms add
+_KNOWN = {"cluster", "task", "environment", "job", "rpc_layer", "model_dir"}  # and keys that platforms add
 
 
 def workers_of_tf_config():
-    """Return the number of workers in TF_CONFIG: int, 0 without a cluster.
+    """Return the number of workers in TF_CONFIG: int, 0 if it describes no cluster.
 
     Raises:
-        ConfigError: TF_CONFIG has unknown keys, or describes a cluster that tf.distribute would not train as one.
+        ConfigError: if TF_CONFIG has unknown keys, or describes workers that tf.distribute would not train together.
     """
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        unknown = sorted(config.keys() - _KNOWN)  # such as sparseCluster, by Kubeflow
+        unknown = sorted(config.keys() - _KNOWN)  # such as Kubeflow's sparseCluster
         if unknown:
-            raise ValueError(f"it has {shown(unknown[0])}")
+            raise ValueError(f"unknown key {shown(unknown[0])}")
         cluster, task = config.get("cluster") or {}, config.get("task") or {}
         if not cluster:
             if int(task.get("index", 0)) > 0 or task.get("type", "worker") not in ("worker", "chief"):
-                raise ValueError(f"it has a task {shown(task)} but no cluster")
+                raise ValueError(f"task {shown(task)} without a cluster")
             return 0
         hosts = _hosts(cluster)
         if not 0 <= int(task["index"]) < len(cluster[task["type"]]):
-            raise ValueError(f"it has no {task['type']} {task['index']}")
+            raise ValueError(f"there is no {task['type']} {task['index']}")
     except (ValueError, AttributeError, LookupError, TypeError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-        raise ConfigError(f"TF_CONFIG does not describe workers ({reason}): allowed is {_EXAMPLE}") from None
+        reason = f"missing key {error}" if isinstance(error, KeyError) else error
+        raise ConfigError(f"TF_CONFIG does not describe workers ({reason}): expected {_EXAMPLE}") from None
     return len(hosts)
 
 
 def _hosts(cluster):
     for job, hosts in cluster.items():
         if hosts and job == "ps":
-            raise ValueError("it names parameter servers (ps), which Keras 3 does not support")
+            raise ValueError("Keras 3 does not support parameter servers (ps)")
         if hosts and job not in ("chief", "worker"):
-            raise ValueError(f"it names {len(hosts)} {shown(job)}; rename master, as older platforms write it, to "
-                             "chief")
+            raise ValueError(f"it has {len(hosts)} host(s) of unknown type {shown(job)}; rename master, the "
+                             "older name, to chief")
         if not isinstance(hosts, list) or not all(isinstance(host, str) and ":" in host for host in hosts):
-            raise ValueError(f"its {job} is {shown(hosts)}")
+            raise ValueError(f"{job} is {shown(hosts)}")
     every = [host for hosts in cluster.values() for host in hosts]
     if len(set(every)) < len(every):
-        raise ValueError(f"it names {max(every, key=every.count)} twice")
+        raise ValueError(f"{max(every, key=every.count)} is listed twice")
     if len(cluster.get("chief", ())) > 1:
-        raise ValueError(f"it names {len(cluster['chief'])} chiefs")
+        raise ValueError(f"it has {len(cluster['chief'])} chiefs")
     return every
 
 
@@ -59,10 +59,10 @@ def tasks_of_slurm():
 
 
 def check_alone():
-    """Raise if a launcher or platform started this process as one of several.
+    """Check that no launcher or platform started this process as one of several.
 
     Raises:
-        ConfigError: an environment variable, named in the message, counts several processes.
+        ConfigError: if an environment variable, quoted in the message, indicates several processes.
     """
     for name, count in (("OMPI_COMM_WORLD_SIZE", int), ("PMI_SIZE", int), ("WORLD_SIZE", int),
                         ("SM_HOSTS", lambda hosts: len(json.loads(hosts))),
@@ -71,7 +71,7 @@ def check_alone():
         try:
             processes = count(os.environ[name])
         except (ValueError, LookupError, AttributeError, TypeError):
-            continue  # not set, or set by something else that uses the same name
+            continue  # not set, or set for another purpose
         if processes > 1:
-            raise ConfigError(f"--strategy=auto: {name} says that this is one of {processes} processes, which would "
-                              f"each train alone; set TF_CONFIG to {_EXAMPLE}, or choose another --strategy")
+            raise ConfigError(f"--strategy=auto: {name} indicates that this is one of {processes} processes, each of "
+                              f"which would train alone; set TF_CONFIG to {_EXAMPLE}, or choose another --strategy")

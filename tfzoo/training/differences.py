@@ -1,4 +1,4 @@
-"""Compare configurations with the one that a run recorded, and resolve what older releases left undecided."""
+"""Compare a configuration with the one that a run recorded, and resolve settings that older releases left undecided."""
 import json
 
 _ABSENT = "absent"
@@ -17,7 +17,7 @@ def _flatten(config, prefix=""):
 def in_effect(recorded):
     """Return an older release's config.json with undecided settings replaced by that release's defaults.
 
-    These values are fixed: they do not change with today's defaults.
+    These values are fixed and do not follow changes to the current defaults.
     """
     there = dict(recorded)
 
@@ -39,12 +39,12 @@ def differences(got, there, may_change):
     """List the fields that differ between two configurations.
 
     Args:
-        got: dict of JSON values, may be nested: the new configuration.
-        there: dict of JSON values, may be nested: the recorded one.
-        may_change: set of str, fields that may differ, with everything nested in them; nested names are dotted.
+        got: dict of JSON values, possibly nested; the new configuration.
+        there: dict of JSON values, possibly nested; the recorded configuration.
+        may_change: set of str, fields that may differ, including all fields nested in them; nested names are dotted.
 
     Returns:
-        list of str, a phrase for each: "optimizer.learning_rate (got 0.1, recorded 0.2)".
+        list of str, one phrase per field: "optimizer.learning_rate (got 0.1, recorded 0.2)".
     """
     got, there = _flatten(got), _flatten(there)
     phrases = []
@@ -62,5 +62,5 @@ def _show(flat, name):
 
 
 def list_some(phrases, most=5):
-    """Join the first `most` phrases with commas, and add how many more there are."""
+    """Join the first `most` phrases with commas, and append the number of remaining ones."""
     return ", ".join(phrases[:most]) + (f" and {len(phrases) - most} more" if len(phrases) > most else "")

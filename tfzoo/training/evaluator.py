@@ -1,4 +1,4 @@
-"""Evaluate on any strategy: from metric sums if these suffice, else from all predictions in example order."""
+"""Evaluation on any strategy, from metric sums if they suffice, otherwise from all predictions in example order."""
 import contextlib
 
 import numpy as np
@@ -12,18 +12,18 @@ from tfzoo.training.strategy import local_value, place
 
 @contextlib.contextmanager
 def within_memory(model, batch, strategy, advice, optimizer=None, parts=1):
-    """Turn TensorFlow's out-of-memory errors inside this context into OutOfMemory, with sizes and advice.
+    """Convert TensorFlow's out-of-memory errors in the `with` block to OutOfMemory, with sizes and advice.
 
     Args:
-        model: TaskModel, whose weights are counted.
+        model: TaskModel; the message reports the size of its weights.
         batch: dict of arrays [B, ...], the global batch.
         strategy: tf.distribute.Strategy.
-        advice: str, what lowers the memory.
-        optimizer: Keras optimizer, whose state is counted, or None.
-        parts: int, microbatches.
+        advice: str, how to reduce memory use.
+        optimizer: Keras optimizer, or None; the message reports the size of its state.
+        parts: int, number of microbatches.
 
     Raises:
-        OutOfMemory: the computation does not fit into memory.
+        OutOfMemory: if the computation does not fit into memory.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def within_memory(model, batch, strategy, advice, optimizer=None, parts=1):
         raise OutOfMemory(
             f"out of memory: a batch of {rows} x {length} tokens in {parts} microbatch(es) on "
             f"{strategy.num_replicas_in_sync} device(s), plus {parameters:,.0f} bytes of parameters and {slots:,.0f} "
-            f"of optimizer state on each; {advice}") from error
+            f"bytes of optimizer state on each; {advice}") from error
 
 
 class Evaluator:
@@ -74,14 +74,18 @@ class Evaluator:
         return sums, predictions
 
     def evaluate(self, data, progress=None):
-        """Return the task's metrics over one pass of the data, with each example counted once: dict of float.
+        """Compute the task's metrics over one pass through the data, counting each example once.
 
         Args:
             data: Batches.
-            progress: callable of an iterable of batches and their count, returns the wrapped iterable; None: no bar.
+            progress: callable that takes an iterable of batches and their number, and returns the wrapped iterable;
+                None: no progress bar.
+
+        Returns:
+            dict of float.
 
         Raises:
-            OutOfMemory: a batch does not fit into memory.
+            OutOfMemory: if a batch does not fit into memory.
         """
         totals, found, rows = {}, [], []
         steps = range(data.batches_per_epoch)

@@ -1,4 +1,4 @@
-"""Write a run's TensorBoard event files, from scratch whenever it starts or resumes."""
+"""TensorBoard event files of a run, written from scratch whenever the run starts or resumes."""
 import re
 
 import tensorflow as tf
@@ -10,10 +10,10 @@ class Events:
     """Write records of metrics and sample texts as TensorBoard events.
 
     Args:
-        folder: pathlib.Path; created if missing. Existing event files are deleted: the caller rewrites their records.
+        folder: pathlib.Path; created if missing. Existing event files are deleted; the caller rewrites their records.
 
     Raises:
-        OSError: the folder cannot be created, or old event files not deleted.
+        OSError: if the folder cannot be created, or old event files cannot be deleted.
     """
 
     def __init__(self, folder):
@@ -24,13 +24,13 @@ class Events:
         self._writer = None
 
     def metrics(self, records):
-        """Write the numbers in records of `metrics.jsonl` as scalars `split/name`.
+        """Write the numbers in records of `metrics.jsonl` as scalars named `split/name`.
 
         Args:
             records: list of dict with step, split and metrics by name.
 
         Raises:
-            OSError: the events cannot be written.
+            OSError: if the events cannot be written.
         """
         self._write(_write_metrics, records)
 
@@ -41,7 +41,7 @@ class Events:
             samples: list of dict with step, tag and text.
 
         Raises:
-            OSError: the events cannot be written.
+            OSError: if the events cannot be written.
         """
         self._write(_write_text, samples)
 
@@ -49,7 +49,7 @@ class Events:
         """Close the event file; nothing can be written afterwards.
 
         Raises:
-            OSError: the events cannot be written.
+            OSError: if the events cannot be written.
         """
         if self._writer is not None:
             with _OsErrors(self._folder):
@@ -68,7 +68,7 @@ class Events:
 
 
 def _write_metrics(record):
-    # All scalars of a step in one event: six times faster than tf.summary.scalar for each, noticeable on resume.
+    # One event for all scalars of a step is six times faster than tf.summary.scalar for each, noticeable on resume.
     summary = Summary()
     for name, value in record.items():
         if name not in ("step", "split") and isinstance(value, (int, float)) and not isinstance(value, bool):

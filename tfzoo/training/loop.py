@@ -1,7 +1,7 @@
-"""One training run from its folder to its results: resume, log, evaluate, save, stop early, keep the best.
+"""The training loop of a run: resume, log, evaluate, save checkpoints, stop early, and keep the best weights.
 
-With several workers, each runs this loop and makes the same decisions, which depend only on numbers summed over all
-workers. Only worker 0 writes.
+With several workers, each one runs this loop. All make the same decisions, which depend only on sums over all workers.
+Only worker 0 writes.
 """
 import dataclasses
 import math
@@ -28,12 +28,12 @@ class Pace:
     """How often to log, evaluate and save, in steps.
 
     Args:
-        steps: the last step.
-        log_every: between records of the training metrics.
-        eval_every: between evaluations; the last step is always evaluated.
-        save_every: between checkpoints; a new best and the last step are always saved.
-        patience: consecutive evaluations without a new best that end the run; 0: never.
-        max_bad_steps: consecutive non-finite updates that end the run.
+        steps: int, the last step.
+        log_every: int, steps between records of the training metrics.
+        eval_every: int, steps between evaluations; the last step is always evaluated.
+        save_every: int, steps between checkpoints; a new best and the last step are always saved.
+        patience: int, end the run after this many consecutive evaluations without a new best; 0: never.
+        max_bad_steps: int, end the run after this many consecutive non-finite updates.
     """
 
     steps: int
@@ -53,21 +53,21 @@ class _Stopped(Exception):
 
 
 class Loop:
-    """Run a trainer in a run folder.
+    """Train a model in a run folder.
 
-    A checkpoint keeps these counters beside the arrays: the step last evaluated, evaluations without a new best, the
-    best step with its value and metrics, consecutive non-finite updates, and the sums since the last record, so that a
-    resumed run logs the same records as an uninterrupted one.
+    In addition to the arrays, a checkpoint stores these counters: the step last evaluated, evaluations without a new
+    best, the best step with its value and metrics, consecutive non-finite updates, and the sums since the last record.
+    With them, a resumed run logs the same records as an uninterrupted one.
 
     Args:
         trainer: Trainer.
-        data: training data, with batch(step), examples(step), batches_per_epoch and batch_size.
+        data: Batches, the training data.
         run: RunFolder on which `create` was called.
         checkpoints: Checkpoints of that folder.
         pace: Pace.
-        eval_data: evaluation data or None.
-        sample: callable -> dict of tag to text, called after each evaluation, or None.
-        schedule: callable of the step -> the learning rate to log, or None.
+        eval_data: Batches, the evaluation data, or None.
+        sample: callable that returns a dict of tag to text, called after each evaluation; None: no samples.
+        schedule: callable that returns the learning rate of a step, to log it; None: do not log it.
     """
 
     def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None):
@@ -79,17 +79,17 @@ class Loop:
         self.saver = Saver(checkpoints, tell)
 
     def resume(self, step):
-        """Resume from a checkpoint and drop the logs after it.
+        """Resume from a checkpoint and discard later log records.
 
         Args:
             step: int, the checkpoint's step; None to start over.
 
         Raises:
-            DataError: the checkpoint was trained on frozen weights other than the model's.
+            DataError: if the checkpoint was trained with frozen weights that differ from the model's.
         """
         arrays, state = (None, {}) if step is None else self.checkpoints.load(step)
         if step is not None and state.pop("base", None) != self.trainer.base:
-            raise DataError(f"{self.checkpoints.path(step)} was trained on other frozen weights: resume with the "
+            raise DataError(f"{self.checkpoints.path(step)} was trained with different frozen weights: resume with the "
                             "--init that the run started with, or use another --output_dir")
         self.run.truncate(step)
         if step is not None:
@@ -98,27 +98,27 @@ class Loop:
             self.state.update(state)
             best = self.state["best"]
             if best is not None and self.checkpoints.path(best["step"]).is_dir():
-                # The run may have been killed after saving the checkpoint, before marking it as the best.
+                # The run may have been killed after saving the checkpoint but before marking it as the best.
                 self.checkpoints.mark_best(best["step"], self.metric, best["value"])
 
     def run_to_end(self):
-        """Train to the last step or the early stop, then put the best weights into the model.
+        """Train until the last step or early stopping, then load the best weights into the model.
 
         Returns:
-            dict of results: steps, examples_per_second, and with evaluation data best_step and its metrics.
+            dict of results: steps, examples_per_second and, with evaluation data, best_step and its metrics.
 
         Raises:
-            Interrupted: a signal arrived; the state is saved.
-            Diverged: too many consecutive updates, or the weights or evaluation loss, were not finite; the last good
-                checkpoint remains the newest.
-            OSError: the last checkpoint or record could not be written.
-            DataError, FileNotFoundError: the best checkpoint was damaged or deleted.
+            Interrupted: if a signal arrives; the state is saved.
+            Diverged: if too many consecutive updates, the weights, or the evaluation loss are not finite; the last
+                good checkpoint remains the newest.
+            OSError: if the last checkpoint or record cannot be written.
+            DataError, FileNotFoundError: if the best checkpoint was damaged or deleted.
         """
         with stop_requests() as stopped, self._bar() as bar:
             try:
                 speed = self._train(stopped, bar)
             finally:
-                self.saver.finish()  # inside `stop_requests`, so that a signal now does not lose the save
+                self.saver.finish()  # within `stop_requests`, so that a signal cannot abort the save
         self._require_saved()
         best, step = self.state["best"], self.trainer.step
         results = {"steps": step, "examples_per_second": speed}
@@ -136,9 +136,9 @@ class Loop:
         except OSError as refused:
             error = refused
         if error is not None:
-            raise OSError(f"the last checkpoint or record could not be written in {self.run.path} "
-                          f"({getattr(error, 'strerror', None) or error}): free space, or fix the disk, and run the "
-                          "same command again; it resumes from the last good checkpoint") from error
+            raise OSError(f"the last checkpoint or record could not be written to {self.run.path} "
+                          f"({getattr(error, 'strerror', None) or error}): free space or fix the disk, then run the "
+                          "same command again to resume from the last good checkpoint") from error
 
     def _bar(self):
         return tqdm(total=self.pace.steps, initial=self.trainer.step, desc="train", unit="step", file=sys.stderr,
@@ -150,9 +150,9 @@ class Loop:
         verdict, stop = None, False
         begin = time.perf_counter()
         for step, sums, norm, *mine, tokens, wait in self.trainer.train(self.data, self._last(), stopped):
-            if verdict is not None:  # of the previous step: waiting for this one's would leave the device idle
+            if verdict is not None:  # the previous step's: waiting for this step's would leave the device idle
                 stop = self._judge(step - 1, *verdict)
-            passed = time.perf_counter() - begin  # training time only: `begin` is reset after all else
+            passed = time.perf_counter() - begin  # only training time: `begin` is reset after everything else
             seconds, waited = seconds + passed, waited + wait
             examples, verdict = examples + self.data.batch_size, mine
             self.window.add(sums, norm, tokens=tokens, seconds=passed, waited=wait)
@@ -169,7 +169,7 @@ class Loop:
         return round(examples / seconds, 2) if seconds else None
 
     def _judge(self, step, finite, stop):
-        # Counts non-finite updates; returns whether any worker has a request to stop.
+        # Counts non-finite updates; returns whether any worker was asked to stop.
         if bool(finite):
             self.state["bad"] = 0
             return float(stop) > 0
@@ -178,8 +178,9 @@ class Loop:
         if self.data.numbers is not None:
             examples = [int(self.data.numbers[number]) for number in examples]
         self.window.skipped.append({"step": step, "examples": examples})
-        tell(f"step {step}: loss or gradients are not finite, skipping the update; its examples, numbered from 0 "
-             f"in the order of --data: {', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
+        tell(f"step {step}: the loss or gradients are not finite, skipping the update; its examples, numbered "
+             "from 0 in the order of --data: "
+             f"{', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
         if self.state["bad"] >= self.pace.max_bad_steps:
             raise Diverged(f"{self.state['bad']} consecutive updates up to step {step} were not finite: {ADVICE}")
         return float(stop) > 0
@@ -197,19 +198,19 @@ class Loop:
             except _Stopped:
                 stop = True
         last = stop or self._out_of_patience() or step == self.pace.steps
-        # During bad steps keep the checkpoint from before them, unless these weights are the best.
+        # During bad steps, keep the checkpoint from before them, unless the current weights are the best.
         if last or is_best or (save and not self.state["bad"]):
             self._save(step)
         if stop and (owed or step < self.pace.steps):
             self.saver.finish()
             self._require_saved()
-            if self.trainer.shared:  # wait until worker 0 has saved, where a late signal is still caught
+            if self.trainer.shared:  # wait for worker 0 to save while late signals are still caught
                 agree(self.trainer.strategy, 0)
             raise Interrupted(f"stopped at step {step}, saved in {self.checkpoints.path(step)}: run the same command "
                               "again to resume")
 
     def _catch_up(self, stopped):
-        # Evaluate the checkpoint's step if the run stopped before its evaluation.
+        # Evaluate the checkpoint's step if the run stopped before evaluating it.
         step = self.trainer.step
         if self.eval_data is None or not step or self.state["evaluated"] == step:
             return
@@ -248,19 +249,19 @@ class Loop:
             bar.set_postfix_str(line)
 
     def _evaluate(self, stopped):
-        # Returns whether it is a new best.
+        # Returns whether the result is a new best.
         step = self.trainer.step
         with self.trainer.averages():
             metrics = self.trainer.evaluator.evaluate(self.eval_data, self._evaluation_bar(stopped))
             value, best = metrics[self.metric], self.state["best"]
             if not math.isfinite(metrics["loss"]):
-                raise Diverged(f"evaluation loss is {metrics['loss']} at step {step}: {ADVICE}")
+                raise Diverged(f"the evaluation loss is {metrics['loss']} at step {step}: {ADVICE}")
             is_better = best is None or (value != best["value"] and self.better(value, best["value"]) == value)
             self.state["evaluated"] = step
             self.state["waited"] = 0 if is_better else self.state["waited"] + 1
             if is_better:
                 self.state["best"] = {"step": step, "value": value, "metrics": metrics}
-            if self.run.last_step("eval") != step:  # may be logged already, by a run that was then killed
+            if self.run.last_step("eval") != step:  # a run that was then killed may have logged it
                 self.run.log(step, "eval", **metrics)
             for tag, text in (self.sample() if self.sample else {}).items():
                 if self.run.last_step(tag) != step:
@@ -270,7 +271,7 @@ class Loop:
         return is_better
 
     def _evaluation_bar(self, stopped):
-        # A progress bar and, if there is only one worker, an early end on a signal.
+        # Adds a progress bar and, if there is only one worker, stops early on a signal.
         def wrap(batches, count):
             for batch in evaluation_bar(batches, count):
                 if not self.trainer.shared and stopped():
@@ -288,7 +289,7 @@ class Loop:
         state.update({"base": self.trainer.base} if self.trainer.base else {})
         job = (step, self.trainer.arrays(), state, (self.metric, best["value"]) if is_best else None)
         try:
-            self.run.sync()  # a checkpoint whose records are lost looks like one of another run
+            self.run.sync()  # without its records, a checkpoint looks like one of another run
         except OSError as error:
             self.saver.refuse(job, error)
             return
@@ -313,18 +314,13 @@ def evaluation_bar(batches, count):
 
 
 class _Window:
-    """Sums of the steps since the last record, kept on the device until needed, or until too many accumulate.
-
-    They are added on the host, in float32 and in step order: adding them on the device, scalar by scalar, costs more
-    than everything else that the loop does in a step.
-
-    Args:
-        sums, skipped: restored values of `state` and `skipped`, if any.
-    """
+    # Sums of the steps since the last record, kept on the device until they are needed or there are too many.
+    # They are added on the host, in float32 and in step order: adding them on the device, scalar by scalar, costs more
+    # than everything else that the loop does in a step. `sums` and `skipped` are values restored from a checkpoint.
 
     def __init__(self, sums=None, skipped=()):
         self.sums = None if sums is None else {key: np.array(value, np.float32) for key, value in sums.items()}
-        if self.sums and "confusion" in self.sums:  # saved by a release that kept the whole matrix
+        if self.sums and "confusion" in self.sums:  # saved by a release that stored the whole matrix
             matrix = self.sums.pop("confusion")
             self.sums["labels"] = np.stack([np.diagonal(matrix), matrix.sum(1), matrix.sum(0)])
         self.skipped, self.new = list(skipped), []
@@ -332,7 +328,7 @@ class _Window:
 
     def add(self, sums, norm, tokens, seconds, waited):
         if len(self.new) == MOST_SUMS:
-            self._add_up()  # not yet this step's sums, which the device may still be computing
+            self._add_up()  # without this step's sums, which the device may still be computing
         self.new.append(sums)
         self.last_norm, self.tokens = norm, self.tokens + tokens
         self.seconds, self.waited = self.seconds + seconds, self.waited + waited

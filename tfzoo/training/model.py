@@ -27,7 +27,8 @@ def open_init(settings):
         Loaded, or None for a model from scratch.
 
     Raises:
-        ConfigError: an unknown model, one that cannot learn the task, or an --init without a tokenizer; see also load.
+        ConfigError: if the model is unknown or cannot learn the task, or --init has no tokenizer; also anything `load`
+            raises.
     """
     loaded = load(settings.init) if settings.init else None
     if loaded is not None:
@@ -41,14 +42,17 @@ def open_init(settings):
 def make_task(settings, source, init=None, recorded=None):
     """Return the Task of the settings, with the labels of its training source.
 
-    The labels of the resumed run, or of an --init trained on the task, are kept if they include all of the source's: a
-    class that the data lack keeps its place, and the head its rows.
+    The labels of the resumed run, or of an --init trained on the same task, are kept if they include all labels of the
+    source: a class missing from the data keeps its index and its weights in the head.
 
     Args:
         settings: Settings.
         source: the training source.
         init: Loaded of --init, or None.
         recorded: dict, config.json of the run to resume, or None.
+
+    Returns:
+        Task.
     """
     labels = source.labels() if tasks()[settings.task].labelled else None
     known = next((one["labels"] for one in (recorded, init and init.config)
@@ -56,8 +60,8 @@ def make_task(settings, source, init=None, recorded=None):
     if labels and known:
         beyond, missing = ([label for label in one if label not in other]
                            for one, other in ((labels, known), (known, labels)))
-        if beyond and recorded is None:  # a resumed run of other labels is refused
-            tell(f"{source.name} has {_some(beyond)} beyond those of --init={settings.init}: the head is fresh")
+        if beyond and recorded is None:  # resuming with different labels is refused later
+            tell(f"{source.name} has {_some(beyond)} that --init={settings.init} lacks: the head is newly initialized")
         elif missing and recorded is None:
             tell(f"{source.name} lacks {_some(missing)} of --init={settings.init}, which the head keeps")
         labels = labels if beyond else known
@@ -65,27 +69,27 @@ def make_task(settings, source, init=None, recorded=None):
 
 
 def make_method(settings):
-    """Return the Method of the settings; raises ConfigError if targets is not a valid regular expression."""
+    """Return the Method of the settings; raise ConfigError if targets is not a valid regular expression."""
     return method_of(settings.method, **settings.of(METHODS[settings.method]))
 
 
 def get_tokenizer(settings, source, run, resumes, strategy):
-    """Return the tokenizer given by --tokenizer; a learned one is saved in the run's folder for resuming.
+    """Return the tokenizer specified by --tokenizer; a learned one is saved in the run's folder for resuming.
 
     Args:
         settings: Settings.
-        source: the training source that a vocabulary is learned from.
+        source: the training source, from which a vocabulary is learned.
         run: RunFolder on which `create` was called.
-        resumes: bool, whether the run is being resumed; a vocabulary in a new run's folder is left over from an
-            attempt that never trained, and is learned again.
+        resumes: bool, whether the run is being resumed; a vocabulary in the folder of a new run is left
+            over from an attempt that never trained, and is replaced.
         strategy: tf.distribute.Strategy; worker 0 learns, and the others wait for it.
 
     Returns:
         Tokenizer.
 
     Raises:
-        ConfigError: --tokenizer is not valid, the workers do not share the folder, or the folder holds a tokenizer/
-            that was not written by a run; see also load_tokenizer.
+        ConfigError: if --tokenizer is not valid, the workers do not share the folder, or the folder contains a
+            tokenizer/ that was not written by a run; also anything `load_tokenizer` raises.
     """
     lowercase = {"auto": "auto", "true": True, "false": False}[settings.lowercase]
     if not settings.tokenizer.startswith("learn:"):
@@ -98,8 +102,8 @@ def get_tokenizer(settings, source, run, resumes, strategy):
         tokenizer.save_whole(kept)
     agree(strategy, 0)  # the other workers wait here
     if not kept.is_dir():
-        raise ConfigError(f"--output_dir={run.path}: this worker does not see what worker 0 wrote there; give a "
-                          "folder that all machines share")
+        raise ConfigError(f"--output_dir={run.path}: this worker cannot see the files that worker 0 wrote there; "
+                          "choose a folder that all machines share")
     return load_tokenizer(kept)
 
 
@@ -116,26 +120,27 @@ def build_model(settings, task, init, tokenizer):
         (TaskModel, its Tokenizer).
 
     Raises:
-        ConfigError: an argument that the model does not have, or a vocab_size below the tokenizer's.
+        ConfigError: if the model does not have an argument, or vocab_size is less than the tokenizer's.
     """
     overrides, policy = settings.overrides(), POLICIES[settings.precision]
     if init is not None:
         model, fresh, dropped = with_head(init, task, policy, **overrides)
-        tell(f"--init={settings.init}: {_layers_of(fresh)} fresh, {_layers_of([*dropped, *init.dropped])} dropped")
+        tell(f"--init={settings.init}: {_layers_of(fresh)} newly initialized, "
+             f"{_layers_of([*dropped, *init.dropped])} dropped")
         return model, tokenizer_for(task, model, tokenizer) if fresh else tokenizer
     vocab_size = overrides.pop("vocab_size", tokenizer.vocab_size)
     if isinstance(vocab_size, int) and vocab_size < tokenizer.vocab_size:
         raise ConfigError(f"vocab_size={vocab_size}: the tokenizer has ids up to {tokenizer.vocab_size - 1}; omit it, "
-                          f"or give {tokenizer.vocab_size} or more")
+                          f"or use at least {tokenizer.vocab_size}")
     model = build_for(settings.model, task, dtype=policy, vocab_size=vocab_size, **overrides)
     return model, tokenizer_for(task, model, tokenizer)
 
 
 def tokenizer_for(task, model, tokenizer):
-    """Return the tokenizer for a new head: without <|endoftext|> around texts if a decoder is fine-tuned.
+    """Return the tokenizer for a new head; if a decoder is fine-tuned, it adds no <|endoftext|> to texts.
 
-    As in transformers, where <|endoftext|> is also the padding, which is skipped to find the last token, whose vector
-    is classified.
+    As in transformers, <|endoftext|> is also the padding token: padding is skipped to find the last token, and the
+    vector of that token is classified.
 
     Args:
         task: Task.
@@ -151,8 +156,7 @@ def tokenizer_for(task, model, tokenizer):
 
 
 def make_sampler(model, task, tokenizer):
-    """Return the `sample` function for Loop: a causal language model continues an empty prompt; None for other tasks.
-    """
+    """Return the `sample` function for Loop, which generates a text from an empty prompt; None unless causal_lm."""
     if task.name != "causal_lm":
         return None
     generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))

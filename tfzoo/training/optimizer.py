@@ -22,22 +22,22 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Learning-rate schedule: linear warmup to the peak, then decay.
 
     Args:
-        peak: float, maximum learning rate.
-        steps: int, total updates.
-        warmup_steps: int, updates of the warmup; the first one has the rate peak / warmup_steps.
+        peak: float, the maximum learning rate.
+        steps: int, total number of updates.
+        warmup_steps: int, number of warmup updates; the first one has the rate peak / warmup_steps.
         kind: "linear", "cosine", "polynomial" (all three reach 0 after the last step), "inverse_sqrt" (Vaswani et al.
             2017, section 5.3: peak x sqrt(warmup_steps / step)) or "constant".
-        power: float, for polynomial: (remaining share of the steps after warmup) ** power.
+        power: float, exponent of "polynomial": (fraction of the steps after warmup that remain) ** power.
 
     Raises:
-        ConfigError: unknown kind, or a warmup longer than the run.
+        ConfigError: if the kind is unknown, or the warmup is longer than the run.
     """
 
     def __init__(self, peak, steps, warmup_steps=0, kind="linear", power=2.0):
         if kind not in SCHEDULES:
-            raise ConfigError(f"schedule is {kind!r}: allowed are {', '.join(SCHEDULES)}")
+            raise ConfigError(f"schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}")
         if not 0 <= warmup_steps <= steps:
-            raise ConfigError(f"warmup_steps is {warmup_steps}: allowed are 0 to {steps}, the steps of the run")
+            raise ConfigError(f"warmup_steps must be from 0 to {steps}, the steps of the run, got {warmup_steps}")
         self.peak, self.steps, self.warmup_steps, self.kind, self.power = peak, steps, warmup_steps, kind, power
 
     def __call__(self, step):
@@ -54,25 +54,25 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class GlobalUpdate:
-    """Mixin for a Keras optimizer: an `apply` for gradients that are already summed over all replicas.
+    """Mixin for Keras optimizers: an `apply` for gradients that are already summed over all replicas.
 
-    Weight decay, update and moving average are applied together to all variables, or skipped together. `iterations`
-    counts skipped updates too, so it is the step of the run.
+    Weight decay, update and moving average are either applied to all variables or skipped for all. `iterations` also
+    counts skipped updates, so it equals the step of the run.
     """
 
-    rate_scales = None  # by variable index, factors of the learning rate
+    rate_scales = None  # learning-rate factors by variable index
 
     def apply(self, grads, trainable_variables=None, finite=True, scale=1.0):
         """Update the variables that the optimizer was built for.
 
         Args:
-            grads: list of tensors, one for each variable, the same on all replicas.
+            grads: list of tensors, one per variable, the same on all replicas.
             trainable_variables: ignored; Keras' `fit` passes the variables that the optimizer was built for.
             finite: bool or bool scalar tensor, the same on all replicas; False skips the update.
-            scale: float or float scalar tensor, a factor of the gradients, for clipping.
+            scale: float or float scalar tensor, factor applied to the gradients, for clipping.
         """
         variables, rate = [variable.value for variable in self._trainable_variables], self.learning_rate
-        # Computed once for all variables: tracing it for each one was slow.
+        # Computed once for all variables, since tracing it for each one was slow.
         shared = self._corrected(rate), tf.convert_to_tensor(rate * (self.weight_decay or 0.0))
         tf.__internal__.distribute.interim.maybe_merge_call(
             self._update_all, self._distribution_strategy, variables, list(grads), *shared,
@@ -124,12 +124,12 @@ def _adam(variable, m, v, gradient, rate, scale, decay, beta_1, beta_2, epsilon)
 class AdamW(GlobalUpdate, keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv:1711.05101).
 
-    Keras' update compiled into one kernel, in a third of the time; a test checks that both are equal.
+    Keras' update, compiled into one kernel that takes a third of the time; a test checks that both are equal.
     """
 
     def _update_decayed(self, variable, gradient, rate, scale, decay):
         index = self._get_variable_index(variable)
-        # Handles: tf.function has one trace for all distributed variables of a shape, which captures the first one.
+        # Pass handles: tf.function has one trace for all distributed variables of a shape, and it captures the first.
         handles = [each.handle for each in (variable, self._momentums[index].value, self._velocities[index].value)]
         _adam(*handles, gradient, rate, scale, decay, self.beta_1, self.beta_2, self.epsilon)
 
@@ -158,12 +158,12 @@ OPTIMIZERS = {"adamw": AdamW, "bert_adamw": BertAdamW, "lamb": Lamb, "adafactor"
 def rate_scales(paths, layer_decay):
     """Return layer-wise learning-rate factors: layer_decay ** (number of layers above the variable).
 
-    The lowest layer is the embeddings and the projection after them. Blocks follow in order, a decoder's above its
-    encoder's; a stack's relative position bias belongs to its first block, an encoder's final norm to its last block.
-    Everything else (pooler, final norm, head) is the top layer, with the full rate.
+    The lowest layer consists of the embeddings and the projection after them. Blocks follow in order, a decoder's above
+    its encoder's; a stack's relative position bias belongs to its first block, an encoder's final norm to its last.
+    Everything else (pooler, final norm, head) is the top layer and has the full rate.
 
     Args:
-        paths: list of str, paths of all variables of the model.
+        paths: list of str, the paths of all variables of the model.
         layer_decay: float in (0, 1].
 
     Returns:
@@ -199,29 +199,29 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
         schedule: float or a Keras schedule.
         variables: list of the trainable Keras variables.
         weight_decay, beta_2, epsilon: float; Adafactor takes only weight_decay.
-        no_decay: str, a regular expression; variables with a match in their path get no weight decay.
+        no_decay: str, a regular expression; variables whose path contains a match get no weight decay.
         layer_decay: float in (0, 1], see `rate_scales`.
         ema_decay: float in [0, 1), decay of the exponential moving average of the weights; 0: no average.
-        paths: list of str, paths of all weights of the model, from which `layer_decay` counts layers; needed if some
+        paths: list of str, paths of all weights of the model, from which `layer_decay` counts layers; required if some
             weights are frozen. None: the paths of `variables`.
 
     Returns:
         keras.optimizers.Optimizer with GlobalUpdate, built.
 
     Raises:
-        ConfigError: unknown name, or no_decay is not a valid regular expression.
+        ConfigError: if the name is unknown, or no_decay is not a valid regular expression.
     """
     if name not in OPTIMIZERS:
-        raise ConfigError(f"optimizer is {name!r}: allowed are {', '.join(OPTIMIZERS)}")
+        raise ConfigError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
     try:
         fixed = [v for v in variables if no_decay and re.search(no_decay, v.path)]
     except re.error as error:
-        raise ConfigError(f"no_decay is {no_decay!r}: allowed is a regular expression ({error})") from None
+        raise ConfigError(f"no_decay must be a regular expression, got {no_decay!r} ({error})") from None
     own = {} if name == "adafactor" else {"beta_2": beta_2, "epsilon": epsilon}
     if ema_decay:
         own.update(use_ema=True, ema_momentum=ema_decay)
     optimizer = OPTIMIZERS[name](schedule, weight_decay=weight_decay, name=name, **own)
-    # By variable: on TensorFlow, Keras matches var_names against another name than the one it displays.
+    # By variable: on TensorFlow, Keras matches var_names against a different name from the one it displays.
     optimizer.exclude_from_weight_decay(var_list=fixed)
     optimizer.build(variables)
     if layer_decay != 1:

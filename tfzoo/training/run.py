@@ -1,4 +1,4 @@
-"""A training run from settings to results: `train` is what the scripts pretrain and finetune call."""
+"""A training run from settings to results: the scripts pretrain and finetune call `train`."""
 import contextlib
 import math
 import re
@@ -29,17 +29,18 @@ def train(output_dir, **settings):
 
     Args:
         output_dir: str or path; the run's folder.
-        **settings: the flags of the scripts pretrain and finetune, see `tfzoo.training.settings.Settings`; a resumed
-            run keeps its own value of each setting that is not given.
+        **settings: the flags of the scripts pretrain and finetune (see `tfzoo.training.settings.Settings`); a resumed
+            run keeps its recorded value of each setting that is not given.
 
     Returns:
-        dict of results: steps, planned_steps, examples_per_second, model (its folder, for `tfzoo.load`), and with
-        evaluation data best_step and its metrics.
+        dict of results: steps, planned_steps, examples_per_second, model (its folder, for `tfzoo.load`) and, with
+        evaluation data, best_step and its metrics.
 
     Raises:
-        ConfigError: an unknown setting, or settings that contradict each other or the run. DataError,
-        FileNotFoundError: unusable or missing data. Interrupted, Diverged, OutOfMemory, LostWorker, OSError: the last
-        good checkpoint is kept, and the same call resumes from it; signals are handled in the main thread only.
+        ConfigError: if a setting is unknown, or the settings contradict each other or the run.
+        DataError, FileNotFoundError: if the data are unusable or missing.
+        Interrupted, Diverged, OutOfMemory, LostWorker, OSError: if the run ends early; the last good checkpoint is
+            kept, and the same call resumes from it. Signals are handled only in the main thread.
 
     Example:
         >>> results = tfzoo.train("runs/reviews", task="classification", init="runs/bert",  # doctest: +SKIP
@@ -106,7 +107,7 @@ def _start_strategy(settings):
 
 @contextlib.contextmanager
 def _with_all_workers(strategy):
-    # All workers end together; what TensorFlow raises when another worker is lost becomes one line.
+    # All workers end together; TensorFlow's errors about a lost worker become a one-line error.
     try:
         try:
             yield
@@ -123,7 +124,7 @@ def _with_all_workers(strategy):
 
 
 def _facts_of(settings, task, sources, init):
-    # What determines the outcome of a run besides its settings.
+    # The facts that determine the outcome of a run, in addition to its settings.
     facts = {"data_sha256": [None if source is None else source.fingerprint for source in sources],
              "labels": task.labels}
     tokenizer = init and init.tokenizer
@@ -132,12 +133,12 @@ def _facts_of(settings, task, sources, init):
     elif not settings.tokenizer.startswith("learn:"):
         facts["tokenizer_sha256"] = (tokenizer := load_tokenizer(settings.tokenizer)).fingerprint
     if task.name == "causal_lm" and tokenizer and len(tokenizer.separator) > 1:
-        facts["separator"] = tokenizer.separator  # runs without this field used the end token alone
+        facts["separator"] = tokenizer.separator  # runs without this field used only the end token
     return facts
 
 
 def _take_folder(run, settings, facts, strategy):
-    # Returns whether the run resumes what is in the folder, as worker 0 sees it.
+    # Returns whether worker 0 found a run to resume in the folder.
     state = run.create(settings.flags(), {**settings.config(), **facts}, settings.resume, defaults=BEFORE)
     return bool(agree(strategy, int(state == "resumable")))
 
@@ -148,9 +149,9 @@ def _results_of_finished(run, settings, resumes, strategy):
     if not agree(strategy, int(is_done)):
         return None
     results = results or run.results()
-    tell(f"{run.path} stopped early at step {results['steps']} (--patience={settings.patience}): give another "
+    tell(f"{run.path} stopped early at step {results['steps']} (--patience={settings.patience}): choose another "
          "--output_dir to train further" if _stopped_early(results) else
-         f"{run.path} is finished: give more --steps or another --output_dir to train further")
+         f"{run.path} is finished: raise --steps or choose another --output_dir to train further")
     return results
 
 
@@ -182,7 +183,7 @@ def _tell_plan(settings, method, model, data, devices):
 
 
 def _resume(loop, settings, strategy):
-    # From the newest intact checkpoint, or from the beginning if there is none; the same on all workers.
+    # Resume from the newest intact checkpoint, or from the beginning if there is none; the same on all workers.
     step = loop.checkpoints.latest(must=settings.resume == "must") if loop.run.writes else None
     step = agree(strategy, -1 if step is None else step)
     loop.resume(None if step < 0 else step)
@@ -196,7 +197,7 @@ def _config_of(settings, task, model):
 
 
 def _save(run, loaded, method, results):
-    # Write adapter/ (unless all weights trained), model/ with everything merged, and results.json; return the latter.
+    # Write adapter/ (unless all weights were trained), the merged model/, and results.json; return the latter.
     if run.writes:
         if method.name != "full":
             write_adapter(loaded, method, run.path / "adapter")

@@ -1,8 +1,8 @@
 """The folder of one training run: its settings, its lock, its metrics and samples, and its results.
 
-`metrics.jsonl` and `samples.jsonl` are authoritative; TensorBoard events are written beside them and rebuilt from them
-on a resume, so that no step appears twice. JSON has no NaN or infinity: such a metric is `null` in the files and absent
-from TensorBoard.
+`metrics.jsonl` and `samples.jsonl` are authoritative; TensorBoard events are written in addition and are rebuilt from
+these files on resume, so that no step appears twice. JSON has no NaN or infinity: such a metric is `null` in the files
+and absent from TensorBoard.
 """
 import json
 import math
@@ -22,15 +22,15 @@ RESUME = ("auto", "never", "must")
 
 
 class RunFolder:
-    """Own one run's folder; as a context manager, release it at the end.
+    """Manage the folder of one run; as a context manager, release it on exit.
 
-    `records()`, `samples()` and `results()` read without `create`. A new run calls `create` ("fresh") and then `log`;
+    `records()`, `samples()` and `results()` work without `create`. A new run calls `create` ("fresh") and then `log`;
     a resumed one calls `create` ("resumable"), then `truncate(step of its checkpoint)`, then `log`.
 
     Args:
         path: str or path; `--output_dir`.
-        writes: bool; False for the workers that only read: methods that write do nothing.
-        warn: callable of one str; called with one line if a record cannot be written yet.
+        writes: bool; False for workers that only read: methods that write do nothing.
+        warn: callable that takes a one-line str; called if a record cannot be written yet.
 
     Example:
         >>> import tempfile
@@ -59,24 +59,24 @@ class RunFolder:
         """Lock the folder for this run, and write `flags.txt` and `config.json` into it.
 
         Args:
-            flags_text: str; the run's flags, one per line, as --flagfile reads them.
-            config: dict of JSON values (may be nested); everything that determines the run's outcome.
-            resume: "auto" (start, or resume a run of the same configuration), "never" (start), "must" (resume).
-            may_change: set of str; config fields that may differ in a resumed run, dotted if nested.
-            defaults: dict, values of fields that older releases lack (see also differences.in_effect).
+            flags_text: str; the run's flags, one per line, in the format of --flagfile.
+            config: dict of JSON values, possibly nested; everything that determines the run's outcome.
+            resume: "auto" (start, or resume a run with the same configuration), "never" (start), "must" (resume).
+            may_change: set of str; config fields that may differ in a resumed run; nested names are dotted.
+            defaults: dict, values for fields that older releases did not record (see also differences.in_effect).
 
         Returns:
             "fresh" or "resumable".
 
         Raises:
-            ConfigError: unknown `resume`; the folder holds a run of another configuration, or any run under "never", or
-                is in use.
-            DataError: its `config.json` is damaged.
-            FileNotFoundError: there is no run under "must".
-            OSError: the folder is a file, or cannot be written.
+            ConfigError: if `resume` is unknown, the folder contains a run with a different configuration or, with
+                "never", any run, or the folder is in use.
+            DataError: if the folder's `config.json` is damaged.
+            FileNotFoundError: if there is no run, with "must".
+            OSError: if the folder is a file, or cannot be written.
         """
         if resume not in RESUME:
-            raise ConfigError(f"--resume={resume}: allowed are {', '.join(RESUME)}")
+            raise ConfigError(f"--resume must be one of {', '.join(RESUME)}, got {resume}")
         if not self.writes:
             return "fresh"
         self._open_folder()
@@ -91,31 +91,31 @@ class RunFolder:
         return state
 
     def recorded(self):
-        """Return `config.json` of the folder's run: dict; None if there is no run that can be resumed.
+        """Return `config.json` of the run in the folder: dict, or None if no run can be resumed.
 
         Raises:
-            DataError: `config.json` is damaged.
+            DataError: if `config.json` is damaged.
         """
         there = _read_object(self.path / "config.json") if self._made() else None
         return there if there is not None and there.get("format_version") == FORMAT_VERSION else None
 
     def update(self, config):
-        """Rewrite `config.json` with what was decided after `create`; raises OSError if it cannot be written."""
+        """Rewrite `config.json` with values decided after `create`; raise OSError if it cannot be written."""
         if self._may_write():
             files.write_atomic(self.path / "config.json", _dump(_versioned(config)))
 
     def log(self, step, split, **values):
         """Append one record to `metrics.jsonl`, and its finite numbers to TensorBoard as `split/name`.
 
-        A record that cannot be written is kept in memory; the next record and `flush` try again.
+        A record that cannot be written is kept in memory, and written by the next `log` or `flush`.
 
         Args:
-            step: int; later than the split's last one.
+            step: int; greater than the last step of the split.
             split: "train" or "eval".
-            **values: metrics by name: numbers, strings, or dicts and lists of them (not sent to TensorBoard).
+            **values: metrics by name: numbers, strings, or dicts and lists of them; TensorBoard gets only the numbers.
 
         Raises:
-            ValueError: the split already has this step or a later one.
+            ValueError: if the split already has this step or a later one.
         """
         record = {"step": int(step), "split": split, **{name: _plain(value) for name, value in values.items()}}
         self._append("metrics.jsonl", split, record=record, write_events=Events.metrics)
@@ -123,28 +123,28 @@ class RunFolder:
     def text(self, step, tag, text):
         """Append one text, such as a generated sample, to `samples.jsonl` and to TensorBoard.
 
-        A text that cannot be written is kept in memory, see `log`.
+        A text that cannot be written is kept in memory, as in `log`.
 
         Args:
-            step: int; later than the tag's last one.
+            step: int; greater than the last step of the tag.
             tag: str; its name in TensorBoard, for example "samples/0".
             text: str.
 
         Raises:
-            ValueError: the tag already has this step or a later one.
+            ValueError: if the tag already has this step or a later one.
         """
         record = {"step": int(step), "tag": tag, "text": text.encode("utf-8", "replace").decode()}
         self._append("samples.jsonl", tag, record=record, write_events=Events.texts)
 
     def flush(self):
-        """Write the records that could not be written before; raises OSError if they still cannot."""
+        """Write the records that could not be written before; raise OSError if they still cannot be written."""
         while self._unwritten:
             name, line = self._unwritten[0]
             files.append_line(self.path / name, line)
             self._unwritten.pop(0)
 
     def sync(self):
-        """Force the records to the disk, before a checkpoint that relies on them; raises OSError as `flush` does."""
+        """Force the records to disk, before a checkpoint that relies on them; raise OSError as `flush` does."""
         self.flush()
         for name in ("metrics.jsonl", "samples.jsonl"):
             if (self.path / name).exists():
@@ -155,14 +155,15 @@ class RunFolder:
         return self._last.get(series)
 
     def truncate(self, step):
-        """Drop everything logged after a step, and the results, before the run resumes from that step.
+        """Discard everything logged after a step, and the results, before the run resumes from that step.
 
         Args:
             step: int, the step of the checkpoint to resume from; None to start over.
 
         Raises:
-            DataError: a line of `metrics.jsonl` or `samples.jsonl`, other than a torn last one, cannot be read.
-            OSError: a file cannot be rewritten.
+            DataError: if a line of `metrics.jsonl` or `samples.jsonl`, other than an incomplete last one, cannot be
+                read.
+            OSError: if a file cannot be rewritten.
         """
         if not self._may_write():
             return
@@ -172,11 +173,11 @@ class RunFolder:
         self._restart(*kept)
 
     def records(self):
-        """Return the records of `metrics.jsonl`, without a torn last line: list of dict."""
+        """Return the records of `metrics.jsonl`, without an incomplete last line: list of dict."""
         return _read_lines(self.path / "metrics.jsonl", {"step": int, "split": str})
 
     def samples(self):
-        """Return the records of `samples.jsonl` (step, tag, text), without a torn last line: list of dict."""
+        """Return the records of `samples.jsonl` (step, tag, text), without an incomplete last line: list of dict."""
         return _read_lines(self.path / "samples.jsonl", {"step": int, "tag": str, "text": str})
 
     def finish(self, results):
@@ -186,22 +187,22 @@ class RunFolder:
             results: dict of JSON values and NumPy scalars; non-finite numbers become null.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: if it cannot be written.
         """
         if not self._may_write():
             return
         files.write_atomic(self.path / "results.json", _dump(_plain(results)))
 
     def results(self):
-        """Return what `finish` wrote, or None if the run is not finished.
+        """Return the results written by `finish`: dict, or None if the run is not finished.
 
         Raises:
-            DataError: `results.json` is damaged.
+            DataError: if `results.json` is damaged.
         """
         return _read_object(self.path / "results.json")
 
     def close(self):
-        """Release the lock and close the TensorBoard file, which also happens when the process exits."""
+        """Release the lock and close the TensorBoard file; this also happens when the process exits."""
         try:
             if self._events is not None:
                 self._events.close()
@@ -215,17 +216,17 @@ class RunFolder:
         others = [name for name in ("config.json", "flags.txt", "tensorboard")
                   if os.path.lexists(self.path / name)]
         if others and not os.path.lexists(self.path / "lock") and not self._made():  # a run creates its lock first
-            raise ConfigError(f"--output_dir={self.path} holds {others[0]} but no run: choose an empty folder")
+            raise ConfigError(f"--output_dir={self.path} contains {others[0]} but no run: choose an empty folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             folders.remove_unfinished(self.path)
         except (FileExistsError, NotADirectoryError) as error:
-            raise NotADirectoryError(f"--output_dir={self.path} is, or lies under, a file: name a folder") from error
+            raise NotADirectoryError(f"--output_dir={self.path} is a file or is under one: choose a folder") from error
         except OSError as error:
             self.close()
-            raise OSError(f"cannot write --output_dir={self.path} ({error.strerror}): choose a folder that can be "
-                          "written, on a disk with free space") from error
+            raise OSError(f"cannot write to --output_dir={self.path} ({error.strerror}): choose a writable folder "
+                          "on a disk with free space") from error
 
     def _take_lock(self):
         self.close()
@@ -237,38 +238,38 @@ class RunFolder:
             raise
         if held is None:
             os.close(descriptor)
-            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait for it, or choose another")
+            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait until it ends, or use another")
         if held is False:
-            logging.warning("this file system has no locks: make sure that no second run uses %s", self.path)
+            logging.warning("this file system does not support locks: make sure that no other run uses %s", self.path)
         self._lock = descriptor
 
     def _decide(self, config, resume, may_change, defaults):
         made = self._made()
         if resume == "never" and made:
-            raise ConfigError(f"--resume=never, but --output_dir={self.path} already holds a run ({made}): choose an "
-                              "empty folder")
+            raise ConfigError(f"--resume=never, but --output_dir={self.path} already contains a run ({made}): choose "
+                              "an empty folder")
         if not made:
             if resume == "must":
-                raise FileNotFoundError(f"--resume=must, but --output_dir={self.path} holds no run: use --resume=auto "
-                                        "to start one")
+                raise FileNotFoundError(f"--resume=must, but --output_dir={self.path} contains no run: use "
+                                        "--resume=auto to start one")
             return "fresh"
         there = _read_object(self.path / "config.json")
         if there is None:
-            raise ConfigError(f"--output_dir={self.path} holds {made} but no config.json: choose an empty folder")
+            raise ConfigError(f"--output_dir={self.path} contains {made} but no config.json: choose an empty folder")
         version = there.get("format_version")
         if version != FORMAT_VERSION:
             raise ConfigError(f"--output_dir={self.path} has format version {version}, but this tfzoo reads "
-                              f"{FORMAT_VERSION}: choose an empty folder, or use the tfzoo release that started it")
+                              f"{FORMAT_VERSION}: choose an empty folder, or use the tfzoo release that created it")
         different = differences(json.loads(_dump(_versioned(config))),
                                 in_effect({**json.loads(_dump(defaults)), **there}), may_change)
         if different:
-            raise ConfigError(f"--output_dir={self.path} holds a run of another configuration: "
-                              f"{list_some(different)}; choose another --output_dir, or give the settings "
+            raise ConfigError(f"--output_dir={self.path} contains a run with a different configuration: "
+                              f"{list_some(different)}; choose another --output_dir, or use the settings "
                               "of that run")
         return "resumable"
 
     def _made(self):
-        # The name of something worth keeping that a run left here, or None; its settings alone are not worth keeping.
+        # The name of something worth keeping that a run left here, or None; settings by themselves do not count.
         for name in ("metrics.jsonl", "samples.jsonl", "results.json"):
             path = self.path / name
             if path.is_file() and path.stat().st_size:
@@ -356,7 +357,7 @@ def _read_object(path):
 
 
 def _read_lines(path, needed):
-    # Drops a last line that a killed run left torn.
+    # Drops an incomplete last line, left by a killed run.
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -372,7 +373,7 @@ def _read_lines(path, needed):
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break
-            raise DataError(f"{path}, line {number}: not a JSON object with {', '.join(needed)}; fix or delete the "
-                            "line") from error
+            raise DataError(f"{path}, line {number}: expected a JSON object with {', '.join(needed)}; fix or delete "
+                            "the line") from error
         records.append(record)
     return records

@@ -1,4 +1,4 @@
-"""Checkpoints written in a background thread; training waits only for the copy of its state and survives a full disk.
+"""Write checkpoints in a background thread: training waits only until its state is copied, and survives a full disk.
 """
 import threading
 
@@ -6,15 +6,15 @@ import threading
 class Saver:
     """Write checkpoints in a thread, one at a time.
 
-    A failed save is reported in one line; the run continues and the next save tries again. A failed save of the best
-    checkpoint is kept in memory and written first.
+    A failed save is reported in one line; the run continues and the next save tries again. If saving the best
+    checkpoint fails, it is kept in memory and written first next time.
 
     Args:
         checkpoints: Checkpoints.
-        warn: callable of one str (one line).
+        warn: callable that takes a one-line str.
 
     Attributes:
-        error: exception of the newest save, None if it succeeded.
+        error: the exception of the latest save, or None if it succeeded.
 
     Example:
         >>> import tempfile
@@ -35,8 +35,8 @@ class Saver:
         """Start writing a checkpoint, after waiting for the previous one.
 
         Args:
-            step, arrays, state: see Checkpoints.save; the arrays must not change afterwards.
-            best: (metric, value) if this step is the best so far, see Checkpoints.mark_best.
+            step, arrays, state: see `Checkpoints.save`; the arrays must not change afterwards.
+            best: (metric, value) if this step is the best so far (see `Checkpoints.mark_best`), else None.
         """
         self.finish()
         self._thread = threading.Thread(target=self._work, args=((step, arrays, state, best),), daemon=True)
@@ -54,11 +54,11 @@ class Saver:
             self._thread = None
 
     def refuse(self, job, error):
-        """Record that a job, the tuple of arguments of `save`, failed or could not start, and warn."""
+        """Record and report that a job (a tuple of the arguments of `save`) failed or could not start."""
         self.error = error
         self._owed = job if job[3] is not None else self._owed
         self._warn(f"step {job[0]} could not be saved ({error.strerror or error}): the last good checkpoint is kept, "
-                   "the run continues and tries again")
+                   "and the run continues and tries again")
 
     def _work(self, job):
         try:
@@ -69,7 +69,7 @@ class Saver:
             self.error = None
         except OSError as error:
             self.refuse(job, error)
-        except Exception as error:  # else the thread's exception would be lost
+        except Exception as error:  # otherwise the thread's exception would be lost
             self.error = error
             self._warn(f"step {job[0]} could not be saved: {error!r}")
 

@@ -1,4 +1,4 @@
-"""Handle SIGINT and SIGTERM in a run: the first lets it save and stop, the second exits at once."""
+"""Handle SIGINT and SIGTERM in a run: the first one lets it save and stop, the second exits at once."""
 import contextlib
 import os
 import signal
@@ -9,12 +9,12 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def stop_requests():
-    """Catch SIGINT and SIGTERM inside this context; a second one exits at once with 128 + its number.
+    """Catch SIGINT and SIGTERM in the `with` block; a second signal exits at once with code 128 + its number.
 
-    Outside the main thread, where Python allows no handlers, catch nothing.
+    Outside the main thread, where Python does not allow handlers, nothing is caught.
 
     Yields:
-        callable -> bool, whether a signal was received.
+        callable that returns whether a signal was received: bool.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -22,7 +22,7 @@ def stop_requests():
     came, before = [], {number: signal.getsignal(number) for number in STOPPING}
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    # Python delays handlers until the step returns and may merge two signals; bytes in the wakeup pipe do neither.
+    # Python delays handlers until the step returns and may merge two signals; the wakeup pipe does neither.
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     watch = threading.Thread(target=_end_at_second, args=(reader,), daemon=True)
     watch.start()

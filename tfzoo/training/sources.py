@@ -1,4 +1,4 @@
-"""The examples of a run: sources from settings, batches from sources, and a report line for anything unusual."""
+"""The data of a run: open the sources, make batches from them, and report anything unusual."""
 import pathlib
 
 from tfzoo.data.source import has_own_eval, open_source
@@ -19,13 +19,14 @@ def open_sources(settings):
         (training source, evaluation source or None).
 
     Raises:
-        FileNotFoundError, ConfigError, DataError: see open_source; DataError also if only one of them has text pairs.
+        FileNotFoundError, ConfigError, DataError: if `open_source` raises them; DataError also if only one of the
+            sources has text pairs.
     """
     options = {"columns": tasks()[settings.task].columns, "document": settings.document,
                "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
     train, evaluation = open_source(settings.data, **options), None
     if splits_in(pathlib.Path(settings.data).name) & set(EVAL):
-        tell(f"{settings.data} does not look like training data by its name; training on it because --data names it")
+        tell(f"{settings.data} does not look like training data, judging by its name; training on it regardless")
     if settings.eval_data:
         evaluation = open_source(settings.eval_data, split="eval", **options)
         if evaluation is None:
@@ -39,13 +40,13 @@ def open_sources(settings):
             tell_counts(source)
     if evaluation is not None and ("text_pair" in train.columns) != ("text_pair" in evaluation.columns):
         one, two = (1 + ("text_pair" in source.columns) for source in (train, evaluation))
-        raise DataError(f"{train.name} has {one} text(s) per example and {evaluation.name} {two}: allowed is text_pair "
+        raise DataError(f"{train.name} has {one} text(s) per example and {evaluation.name} {two}: text_pair must be "
                         "in both or in neither")
     return train, evaluation
 
 
 def make_batches(settings, task, tokenizer, sources):
-    """Make the Batches of both sources, and print what a user should know about them.
+    """Make the Batches of both sources, and print notes about them for the user.
 
     Args:
         settings: Settings.
@@ -72,28 +73,28 @@ def length_of(loaded, given=0):
     Args:
         loaded: Loaded.
         given: int, --max_length. 0: the length that the model was trained with. Models of other libraries state only
-            their number of positions: for them at most LONGEST, which a line reports.
+            their number of positions, so for them the length is at most LONGEST, and a line reports this.
 
     Raises:
-        ConfigError: --max_length exceeds the model's positions.
+        ConfigError: if --max_length exceeds the model's number of positions.
     """
     positions, length = loaded.body.config["max_length"], given or loaded.config["max_length"]
     if given > positions:
-        raise ConfigError(f"--max_length={given}: the model has {positions} positions; lower it")
+        raise ConfigError(f"--max_length={given} exceeds the model's {positions} positions: lower it")
     if not given and "kept" in loaded.config and length > LONGEST:
-        tell(f"--max_length={LONGEST} by default: the model takes up to {length:,} tokens")
+        tell(f"--max_length={LONGEST} by default; the model accepts up to {length:,} tokens")
         return LONGEST
     return length
 
 
 def tell_counts(source):
-    """Print how many examples a source has, how many rows were skipped, and how many invalid bytes replaced."""
+    """Print the number of examples of a source, of skipped rows, and of invalid bytes that were replaced."""
     counts = ((source.skipped, "bad rows skipped"), (source.replaced, "invalid UTF-8 bytes replaced by U+FFFD"))
     extra = [f"{count:,} {what}" for count, what in counts if count]
     tell(f"{source.name}: {len(source):,} examples{''.join(f', {item}' for item in extra)}")
 
 
 def tell_notes(source, data, max_length):
-    """Print what a user should know about the batches of a source, for example how many texts were truncated."""
+    """Print notes about the batches of a source, for example how many texts were truncated."""
     for note in data.notes(source, max_length):
         tell(note)

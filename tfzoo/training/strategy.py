@@ -1,4 +1,4 @@
-"""Choose the devices a run uses: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
+"""Choose the devices of a run: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
 import contextlib
 import shutil
 import signal
@@ -9,42 +9,42 @@ import tensorflow as tf
 from tfzoo.errors import ConfigError, LostWorker, reason_of
 from tfzoo.training.cluster import check_alone, tasks_of_slurm, workers_of_tf_config
 
-# What TensorFlow raises if another worker is lost; any other error is this worker's own.
+# Errors that TensorFlow raises if another worker is lost; any other error originates in this worker.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
 def make_strategy(kind="auto", virtual_devices=0):
-    """Make a tf.distribute strategy; call this before TensorFlow creates its first tensor.
+    """Create a tf.distribute strategy; call this before TensorFlow creates its first tensor.
 
     Args:
         kind: "one_device"; "mirrored", all GPUs of this machine or the virtual devices; "multi_worker", one process
-            per machine, from TF_CONFIG or Slurm's variables; "tpu"; or "auto": multi_worker if TF_CONFIG names several
+            per machine, from TF_CONFIG or Slurm's variables; "tpu"; or "auto": multi_worker if TF_CONFIG lists several
             workers or the Slurm step has several tasks, mirrored if there are several devices, else one_device.
         virtual_devices: int, number of logical devices to split the CPU into; 0: do not split.
 
     Returns:
-        tf.distribute.Strategy; for one device TensorFlow's default.
+        tf.distribute.Strategy; for one device, TensorFlow's default strategy.
 
     Raises:
-        ConfigError: unknown kind, missing devices, or an invalid or missing description of the cluster.
-        LostWorker: the workers could not connect.
+        ConfigError: if the kind is unknown, devices are missing, or the cluster description is invalid or missing.
+        LostWorker: if the workers cannot connect.
     """
     if "parameter" in kind or kind == "ps":
         raise ConfigError(f"--strategy={kind}: parameter servers update asynchronously, which Keras 3 does not support "
-                          f"and no restart could repeat; allowed are {', '.join(STRATEGIES)}")
+                          f"and no restart could reproduce; choose from {', '.join(STRATEGIES)}")
     if kind not in STRATEGIES:
-        raise ConfigError(f"--strategy={kind}: allowed are {', '.join(STRATEGIES)}")
+        raise ConfigError(f"--strategy must be one of {', '.join(STRATEGIES)}, got {kind}")
     workers = workers_of_tf_config()
     if kind == "auto" and (workers > 1 or not workers and tasks_of_slurm() > 1):
         kind = "multi_worker"
     elif kind == "auto" and not workers:
         check_alone()
     if workers > 1 and kind != "multi_worker":
-        raise ConfigError(f"--strategy={kind}: TF_CONFIG names {workers} workers, which would each train alone in the "
-                          "same folder; use --strategy=multi_worker, or unset TF_CONFIG")
+        raise ConfigError(f"--strategy={kind}: TF_CONFIG lists {workers} workers, each of which would train alone in "
+                          "the same folder; use --strategy=multi_worker, or unset TF_CONFIG")
     if virtual_devices and kind not in ("auto", "mirrored"):
-        raise ConfigError(f"--virtual_devices={virtual_devices} is for --strategy=mirrored: got --strategy={kind}")
+        raise ConfigError(f"--virtual_devices={virtual_devices} requires --strategy=mirrored, got --strategy={kind}")
     if kind == "multi_worker":
         return _multi_worker(workers)
     if kind == "tpu":
@@ -55,8 +55,8 @@ def make_strategy(kind="auto", virtual_devices=0):
     if kind == "one_device":
         return tf.distribute.get_strategy()
     if not devices:
-        raise ConfigError("--strategy=mirrored: TensorFlow sees no GPU; use --strategy=one_device, or "
-                          "--virtual_devices=2 to try it on the CPU")
+        raise ConfigError("--strategy=mirrored: TensorFlow found no GPU; use --strategy=one_device, or "
+                          "--virtual_devices=2 to try it out on the CPU")
     return tf.distribute.MirroredStrategy(devices)
 
 
@@ -67,7 +67,7 @@ def choose_xla(choice):
         choice: "on", "off", or "auto": on for GPUs and TPUs, off for CPUs, where compiled matrix products are slower.
 
     Returns:
-        (bool, str: a log line that reports the choice).
+        (bool, whether to compile; str, a log line that reports the choice).
     """
     kind = next((kind for kind in ("TPU", "GPU") if tf.config.list_logical_devices(kind)), "CPU")
     xla = kind != "CPU" if choice == "auto" else choice == "on"
@@ -79,7 +79,7 @@ def check_batch(strategy, rows, parts):
     devices = strategy.num_replicas_in_sync
     if rows % (devices * parts):
         raise ConfigError(f"--batch_size={rows}: {devices} device(s) x --accumulate_steps={parts} must divide it; "
-                          f"allowed are multiples of {devices * parts}")
+                          f"choose a multiple of {devices * parts}")
 
 
 def place(strategy, batch):
@@ -117,7 +117,7 @@ def is_multi_worker(strategy):
 
 
 def agree(strategy, number):
-    """Return the chief's number, an int of up to 53 bits, on all workers; waits until all have called this."""
+    """Return the chief's number (an int of up to 53 bits) on all workers; wait until all have called this."""
     if not is_multi_worker(strategy):
         return number
     mine = tf.constant(float(number) if is_chief(strategy) else 0.0, tf.float64)
@@ -127,22 +127,22 @@ def agree(strategy, number):
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))  # on this replica's device
 
     total = tf.function(lambda value: strategy.run(add, (value,)), autograph=False)(mine)
-    # The sum has the chief's number once for each of its devices.
+    # The sum contains the chief's number once for each of the chief's devices.
     return round(float(strategy.experimental_local_results(total)[0]) / len(strategy.extended.worker_devices))
 
 
 def leave(strategy):
-    """Wait until all workers have called this and none still needs this one.
+    """Wait until all workers have called this and none of them still needs this one.
 
     Args:
         strategy: tf.distribute.Strategy.
 
     Raises:
-        tf.errors.OpError: one of LOST; another worker was lost before all had called this.
+        tf.errors.OpError: one of LOST, if another worker is lost before all have called this.
     """
     agree(strategy, 0)
-    # A worker may exit once it has the sum, before others have received it. A worker that enters the second round has
-    # completed the first, so one that is lost during the second has exited normally.
+    # A worker may exit as soon as it has the sum, before others have received it. A worker that enters the second round
+    # has completed the first, so a worker that is lost during the second has exited normally.
     with contextlib.suppress(*LOST):
         agree(strategy, 0)
 
@@ -158,8 +158,8 @@ def _virtual(count):
     except RuntimeError:
         there = len(tf.config.list_logical_devices("CPU"))
         if there != count:
-            raise ConfigError(f"--virtual_devices={count}: TensorFlow has started with {there} CPU device(s) in this "
-                              "process; set it before anything is computed") from None
+            raise ConfigError(f"--virtual_devices={count}: TensorFlow has already started with {there} CPU device(s) "
+                              "in this process; set it before anything is computed") from None
     return [f"CPU:{number}" for number in range(count)]
 
 
@@ -169,7 +169,7 @@ def _multi_worker(workers):
         tasks = tasks_of_slurm()
         if not tasks:
             raise ConfigError("--strategy=multi_worker: neither TF_CONFIG nor Slurm's variables describe the workers; "
-                              "start with srun or python -m experiments.launch, or set TF_CONFIG on each machine")
+                              "start them with srun or python -m experiments.launch, or set TF_CONFIG on each machine")
         # TensorFlow derives tasks from the GPUs that nvidia-smi lists; without GPUs, count one per task.
         places = {} if shutil.which("nvidia-smi") else {"gpus_per_node": tasks, "gpus_per_task": 1}
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=not places, **places)

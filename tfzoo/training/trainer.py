@@ -26,24 +26,24 @@ class Trainer:
         task: Task of the model; provides the objective and the metrics.
         optimizer: from tfzoo.training.optimizer, built in that scope for the trainable variables; its `iterations` is
             the step. None to evaluate only.
-        seed: int, seed of dropout.
+        seed: int, the seed of dropout.
         clip_norm: float, maximum global norm of the gradient; 0: no clipping.
         microbatches: int, split each replica's rows into this many parts, computed one at a time (gradient
             accumulation).
-        xla: bool, compile the forward and backward pass with XLA.
-        remat: bool, rematerialize: store block inputs, recompute activations in the backward pass.
+        xla: bool, compile the forward and backward passes with XLA.
+        remat: bool, rematerialize: store only block inputs, and recompute activations in the backward pass.
         strategy: tf.distribute.Strategy; None: TensorFlow's default.
         method: Method, which prepared the model before the optimizer was built; None: train all weights.
 
     Raises:
-        ConfigError: microbatches is less than 1.
-        ValueError: the optimizer was built for variables other than the trainable ones.
+        ConfigError: if microbatches is less than 1.
+        ValueError: if the optimizer was built for variables other than the trainable ones.
     """
 
     def __init__(self, model, task, optimizer, seed=0, clip_norm=1.0, microbatches=1, xla=False, remat=False,
                  strategy=None, method=None):
         if microbatches < 1:
-            raise ConfigError(f"microbatches is {microbatches}: it must be 1 or more")
+            raise ConfigError(f"microbatches must be at least 1, got {microbatches}")
         trained = [id(variable) for variable in model.trainable_variables]
         if optimizer is not None and [id(variable) for variable in optimizer._trainable_variables] != trained:
             raise ValueError("the optimizer was built for variables other than the trainable ones: let the method "
@@ -91,7 +91,7 @@ class Trainer:
                    if gradient is None]
         if without:
             raise ConfigError(f"no gradient reaches {', '.join(without[:3])}{' ...' if len(without) > 3 else ''}: the "
-                              f"loss of {self.task.name} does not read them; omit the --override that makes them")
+                              f"loss of {self.task.name} does not use them; omit the --override that creates them")
         return [tf.convert_to_tensor(gradient) for gradient in gradients], sums
 
     def _replica_step(self, batch, counts, stop):
@@ -124,7 +124,7 @@ class Trainer:
             more, values = part_of(number)
             return number + 1, [a + b for a, b in zip(gradients, more)], {key: sums[key] + values[key] for key in sums}
 
-        # One at a time: microbatches in parallel would need the memory that accumulation is meant to save.
+        # One at a time: parallel microbatches would need the memory that accumulation is meant to save.
         return tf.while_loop(lambda number, *_: number < parts, add, (tf.constant(1), *part_of(tf.constant(0))),
                              parallel_iterations=1)[1:]
 
@@ -133,16 +133,16 @@ class Trainer:
 
         Args:
             batch: dict of arrays [B, ...], the global batch.
-            stop: bool, this process received a stop signal.
+            stop: bool, whether this process received a stop signal.
 
         Returns:
-            (dict of metric sums over the global batch; float, gradient norm before clipping; bool, finite; float,
-            above 0 if any process received a stop signal), as tensors. If not finite, the sums are zero and the
-            update was skipped.
+            (dict of metric sums over the global batch; float, gradient norm before clipping; bool, whether loss and
+            gradients are finite; float, above 0 if any process received a stop signal), as tensors. If they are not
+            finite, the sums are zero and the update was skipped.
 
         Raises:
-            ConfigError: replicas x microbatches does not divide the batch, or a trainable weight gets no gradient.
-            OutOfMemory: the step does not fit into memory.
+            ConfigError: if replicas x microbatches does not divide the batch, or a trainable weight gets no gradient.
+            OutOfMemory: if the step does not fit into memory.
         """
         check_batch(self.strategy, len(next(iter(batch.values()))), self.microbatches)
         counts = {name: tf.constant(count or 1.0, tf.float32) for name, count in self.task.counts(batch).items()}
@@ -160,25 +160,25 @@ class Trainer:
         from the device.
 
         Args:
-            data: has `batch(step)`, which returns a dict of NumPy arrays.
+            data: Batches; `batch(step)` returns a dict of NumPy arrays.
             until: int, the last step.
-            stopped: callable -> bool, whether this process received a stop signal.
+            stopped: callable that returns whether this process received a stop signal: bool.
 
         Yields:
-            (step, *results of `train_step`, number of real tokens in the batch, seconds spent waiting for it).
+            (step, *results of `train_step`, number of real tokens in the batch, seconds spent waiting for the batch).
         """
         start = self.step
         for number, (batch, waited) in enumerate(prefetch(data.batch, range(start, until)), start + 1):
             yield number, *self.train_step(batch, stopped()), _count_tokens(batch), waited
 
     def is_finite(self):
-        """Return whether all weights that train are finite; a finite gradient may still take them beyond float32."""
+        """Return whether all trainable weights are finite; even finite gradients may make them overflow float32."""
         return all(bool(tf.reduce_all(tf.math.is_finite(variable.value)))
                    for variable in self.model.trainable_variables)
 
     @contextlib.contextmanager
     def averages(self):
-        """Swap the moving averages of the weights into the model inside this context; without averages do nothing."""
+        """Use the moving averages of the weights, if any, as the model's weights in the `with` block."""
         if not self.optimizer.use_ema:
             yield
             return
@@ -189,7 +189,7 @@ class Trainer:
             self._swap()
 
     def use_averages(self):
-        """Swap the moving averages, if any, into the model for good; training cannot continue afterwards."""
+        """Replace the model's weights by their moving averages, if any; training cannot continue afterwards."""
         if self.optimizer.use_ema:
             self._swap()
 
@@ -203,12 +203,12 @@ class Trainer:
             self.strategy.extended.update(variable.value, swap, (average.value,), group=False)
 
     def arrays(self):
-        """Return copies of all training state: dict of group ("model", "optimizer") -> dict of name -> array."""
+        """Return a copy of the training state: dict of group ("model", "optimizer") -> dict of name -> array."""
         return {group: {name: np.asarray(variable.numpy()) for name, variable in variables.items()}
                 for group, variables in self._groups().items()}
 
     def restore(self, arrays):
-        """Restore the training state that `arrays` returned."""
+        """Restore the training state returned by `arrays`."""
         for group, variables in self._groups().items():
             for name, variable in variables.items():
                 variable.assign(arrays[group][name])
@@ -226,7 +226,7 @@ def _by_name(variables):
     named = {}
     for variable in variables:
         name, number = variable.path, 1
-        while name in named:  # Adafactor gives all its rows and columns the same name
+        while name in named:  # Adafactor gives all of its rows and columns the same name
             number += 1
             name = f"{variable.path}#{number}"
         named[name] = variable
