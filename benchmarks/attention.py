@@ -1,7 +1,7 @@
-"""Peak memory and time of attention, forward and backward, by length: blockwise over query rows, and plain.
+"""Peak memory and time of attention, forward and backward, by length: blockwise over query rows, or plain.
 
-Each variant runs in its own process; memory is the peak above what was resident before the first step, so it includes
-the compiler's.
+Each variant runs in its own process; memory is the peak above the resident memory before the first step, so it includes
+the memory of the compiler.
 """
 import itertools
 import json
@@ -16,23 +16,23 @@ from benchmarks.interleave import ROOT, report
 
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_integer("length", [1024, 2048, 4096, 8192], "Tokens per row; repeatable.")
-flags.DEFINE_integer("num_heads", 12, "Heads, of width 64.", lower_bound=1)
+flags.DEFINE_integer("num_heads", 12, "Number of heads, each of width 64.", lower_bound=1)
 flags.DEFINE_float("dropout", 0.1, "Dropout rate of the attention probabilities.", lower_bound=0, upper_bound=0.9)
-flags.DEFINE_float("gigabytes", 6, "Skip plain attention if five times its scores take more than this (GiB).")
+flags.DEFINE_float("gigabytes", 6, "Skip plain attention if five times the size of its scores exceeds this (GiB).")
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Compute dtype.")
-flags.DEFINE_integer("rounds", 3, "Measured steps, after a first one.", lower_bound=1)
+flags.DEFINE_integer("rounds", 3, "Number of measured steps, after a first one.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 flags.DEFINE_string("variant", None, "Internal: measure this variant in this process.")
 
 
 def _memory(key):
-    # From /proc/self/status, in bytes: its peak, unlike getrusage's, is not inherited from the parent process.
+    # From /proc/self/status, in bytes; unlike getrusage's, this peak is not inherited from the parent process.
     line = next(line for line in open("/proc/self/status") if line.startswith(f"{key}:"))
     return int(line.split()[1]) * 1024
 
 
 def measure(system, xla, length):
-    """Return the peak memory above that of the libraries and the layer, and the median time of a step: dict."""
+    """Return the peak memory beyond that of the libraries and the layer, and the median time of a step: dict."""
     import numpy as np
     import tensorflow as tf
 
@@ -62,7 +62,7 @@ def measure(system, xla, length):
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+        raise app.UsageError(f"unexpected arguments {argv[1:]}: only flags are allowed")
     if FLAGS.variant:
         system, xla, length = FLAGS.variant.split()
         print(json.dumps(measure(system, xla, int(length))))

@@ -1,4 +1,4 @@
-"""Time and memory from a text file of gigabytes, made by repetition, to batches and training steps.
+"""Time and memory from a multi-gigabyte text file, made by repetition, to batches and training steps.
 
 The measurement runs in its own process, with an empty cache. Its anonymous memory (RssAnon, which excludes pages of
 memory-mapped files) is sampled every 10 ms.
@@ -18,14 +18,14 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("megabytes", 2000, "Size of the file, in 10^6 bytes.", lower_bound=1)
 flags.DEFINE_string("text", None, "Text file to repeat [default: the docstrings of the installed Python].")
-flags.DEFINE_enum("task", "causal_lm", ["causal_lm", "masked_lm"], "Task; masked_lm packs rows.")
-flags.DEFINE_enum("document", "file", ["paragraph", "line", "file"], "What is one document.")
+flags.DEFINE_enum("task", "causal_lm", ["causal_lm", "masked_lm"], "Task to train; masked_lm packs rows.")
+flags.DEFINE_enum("document", "file", ["paragraph", "line", "file"], "What counts as one document.")
 flags.DEFINE_string("tokenizer", "bytes", "bytes, a vocabulary file, learn:wordpiece:SIZE or learn:bpe:SIZE.")
-flags.DEFINE_float("eval_fraction", 0.0, "Share split off for evaluation.", lower_bound=0.0, upper_bound=0.9)
+flags.DEFINE_float("eval_fraction", 0.0, "Fraction split off for evaluation.", lower_bound=0.0, upper_bound=0.9)
 flags.DEFINE_integer("max_length", 256, "Tokens per row.", lower_bound=8)
 flags.DEFINE_integer("batch_size", 16, "Rows per batch.", lower_bound=1)
-flags.DEFINE_integer("batches", 200, "Batches to make.", lower_bound=1)
-flags.DEFINE_integer("steps", 5, "Training steps of a tiny model.", lower_bound=0)
+flags.DEFINE_integer("batches", 200, "Number of batches to make.", lower_bound=1)
+flags.DEFINE_integer("steps", 5, "Number of training steps of a tiny model.", lower_bound=0)
 flags.DEFINE_string("folder", None, "Folder for the temporary file and its tokens [default: the system's].")
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 flags.DEFINE_string("measured", None, "Internal: measure this file in this process.")
@@ -91,7 +91,7 @@ def _open(task):
 
 
 def measure():
-    """Return a row, times and memory from the file to batches and training steps: dict."""
+    """Return a row with times and memory, from the file to batches and training steps: dict."""
     import keras
     import numpy as np
 
@@ -133,7 +133,7 @@ def measure():
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+        raise app.UsageError(f"unexpected arguments {argv[1:]}: only flags are allowed")
     if FLAGS.measured:
         print(json.dumps(measure()))
         return
@@ -146,7 +146,7 @@ def main(argv):
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
                               env={**os.environ, "TFZOO_CACHE": f"{folder}/cache"})
     if done.returncode:
-        raise SystemExit(f"benchmarks.corpus: the measured process ended with {done.returncode}")
+        raise SystemExit(f"benchmarks.corpus: the measured process exited with code {done.returncode}")
     row = {"workload": f"corpus_{FLAGS.megabytes}mb_{FLAGS.task}_{FLAGS.document}", "system": "tfzoo",
            "variant": FLAGS.tokenizer, **json.loads(done.stdout.splitlines()[-1])}
     rows = [{"machine": f"{os.cpu_count()} cores"}, row]

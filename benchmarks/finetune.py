@@ -1,6 +1,6 @@
-"""Fine-tuning on sentences of real lengths, tfzoo against peers: examples per second, or seconds to an accuracy.
+"""Fine-tuning on sentences of realistic lengths, tfzoo against peers: examples per second, or seconds to an accuracy.
 
-The model has the shape of MiniLM (6 layers x 384) with random weights; the data is $TFZOO_DATA/sentiment_rt. Each
+The model has the dimensions of MiniLM (6 layers x 384) with random weights; the data is $TFZOO_DATA/sentiment_rt. Each
 system pads as its users would: tfzoo to a few bucket lengths, keras-nlp's preprocessor to 128, PyTorch to the longest
 text of each batch.
 """
@@ -13,12 +13,12 @@ from benchmarks.interleave import (FLAGS, Worker, add_flags, add_ratios, command
                                    refuse_words, report, row_of, variants_of)
 
 add_flags(rounds=5, steps=25)
-flags.DEFINE_float("to_accuracy", None, "Measure instead the time to this accuracy on the evaluation set, once per "
-                   "system, in bfloat16 unless --only is given.", lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_integer("max_steps", 1500, "With --to_accuracy: total steps of the schedule.", lower_bound=10)
+flags.DEFINE_float("to_accuracy", None, "Instead, measure the time to reach this accuracy on the evaluation set, once "
+                   "per system, in bfloat16 unless --only is given.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_integer("max_steps", 1500, "With --to_accuracy: total number of steps in the schedule.", lower_bound=10)
 flags.DEFINE_integer("eval_every", 100, "With --to_accuracy: steps between evaluations.", lower_bound=2)
-flags.DEFINE_float("max_minutes", 30.0, "With --to_accuracy: time limit of a system.", lower_bound=0.0)
-flags.DEFINE_float("learning_rate", 3e-4, "With --to_accuracy: peak, after warmup over a tenth of the steps.",
+flags.DEFINE_float("max_minutes", 30.0, "With --to_accuracy: time limit per system.", lower_bound=0.0)
+flags.DEFINE_float("learning_rate", 3e-4, "With --to_accuracy: peak rate, after warmup over a tenth of the steps.",
                    lower_bound=0.0)
 
 SYSTEMS = {"tfzoo": ("bucketed",), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager",)}
@@ -28,7 +28,7 @@ MODULE = "benchmarks.finetune_worker"
 
 
 def recipe_of(**settings):
-    """Return the workers' recipe, data, model and hyperparameters: dict."""
+    """Return the workers' recipe (data, model and hyperparameters): dict."""
     files = {split: str(data_folder(f"sentiment_rt/{split}.jsonl")) for split in ("train", "eval")}
     return {**files, "vocabulary": str(data_folder("../vocab/bert_uncased/vocab.txt")),
             "layers": 6, "width": 384, "heads": 12, "ffn": 1536, "length": 128, "batch": 32, "dropout": 0.1,
@@ -49,10 +49,10 @@ def speed():
 
 
 def reach(variant, recipe):
-    """Train one system until it reaches the accuracy, the steps or the time limit; return its row, None if it failed.
+    """Train one system until the accuracy, the step limit or the time limit; return its row, or None if it failed.
 
-    Seconds count from the start of its process: imports, data and model (start_seconds), compiling, training, and
-    evaluation, which includes compiling the first time.
+    Seconds are counted from the start of the process: imports, data and model (start_seconds), compilation, training,
+    and evaluation, including its compilation.
     """
     begin = time.perf_counter()
     worker, spent, history = Worker(command_of(MODULE, recipe, variant)), {"train": 0.0, "evaluation": 0.0}, []
@@ -83,7 +83,7 @@ def reach(variant, recipe):
 
 
 def race():
-    """Measure the seconds to an accuracy, one system after another."""
+    """Measure the seconds until the accuracy is reached, one system after another."""
     recipe = recipe_of(rate=FLAGS.learning_rate, steps=FLAGS.max_steps, warmup=FLAGS.max_steps // 10,
                        compile_first=False)
     variants = [variant for variant in variants_of(SYSTEMS) if FLAGS.only or variant in ACCURACY]

@@ -1,10 +1,10 @@
-"""Worker process: one system learns to classify real texts; benchmarks.worker does so with random tokens.
+"""Worker process: train one system to classify real texts; benchmarks.worker uses random tokens instead.
 
-Run as `python -m benchmarks.finetune_worker RECIPE SYSTEM VARIANT DTYPE`, with RECIPE the JSON of benchmarks.finetune.
-Each system works as its users would: tfzoo encodes up front and pads to a few lengths, keras-nlp encodes in tf.data and
-pads to the full length, PyTorch encodes in the loop and pads to the longest text of the batch; PyTorch can also start
-from a `checkpoint`. All share one schedule: linear warmup over `warmup` steps, then linear decay to 0 at `steps`; with
-`steps` 0 the rate is constant. Imports only its own system.
+Run as `python -m benchmarks.finetune_worker RECIPE SYSTEM VARIANT DTYPE`, where RECIPE is JSON from
+benchmarks.finetune. Each system works as its users would: tfzoo encodes up front and pads to a few lengths, keras-nlp
+encodes in tf.data and pads to the full length, PyTorch encodes in the loop and pads to the longest text of the batch; PyTorch can also start
+from a `checkpoint`. All share the same schedule: linear warmup over `warmup` steps, then linear decay to 0 at `steps`;
+with `steps` 0 the rate is constant. A worker imports only its own system.
 """
 import collections
 import csv
@@ -17,7 +17,7 @@ from benchmarks.worker import POLICIES, answer
 
 
 class Clock:
-    """Time each step, grouped by what it is compiled for (the padded length, or None)."""
+    """Time the steps, grouped by what they are compiled for (the padded length, or None)."""
 
     def __init__(self):
         self.times, self.begin = collections.defaultdict(list), None
@@ -33,12 +33,12 @@ class Clock:
 
     @property
     def compiling(self):
-        """Return the seconds of compiling: each kind's first step less the median of its others, summed."""
+        """Return the seconds of compilation: the first step of each kind minus the median of the others, summed."""
         return sum(max(0.0, times[0] - statistics.median(times[1:])) for times in self.times.values() if len(times) > 1)
 
 
 def rate_at(recipe, step):
-    """Return the learning rate of a step, counted from 0."""
+    """Return the learning rate of a step; steps are counted from 0."""
     if not recipe["steps"]:
         return recipe["rate"]
     if step < recipe["warmup"]:
@@ -63,7 +63,7 @@ def order_of(recipe, count):
 
 
 def tfzoo_steps(recipe, variant, dtype):
-    """Variant: bucketed."""
+    """Return the functions that train and evaluate with tfzoo; variant: bucketed."""
     import keras
 
     import tfzoo
@@ -103,7 +103,7 @@ def tfzoo_steps(recipe, variant, dtype):
 
 
 def keras_nlp_steps(recipe, variant, dtype):
-    """Variants: xla or no_xla."""
+    """Return the functions that train and evaluate with keras-nlp; variants: xla or no_xla."""
     import keras
     import keras_nlp
     import numpy as np
@@ -128,7 +128,7 @@ def keras_nlp_steps(recipe, variant, dtype):
                   jit_compile=variant == "xla")
     texts, labels = (tf.constant(values) for values in examples_of(recipe["train"]))
     order, done = tf.constant(order_of(recipe, len(texts))), tf.Variable(0, dtype=tf.int64)
-    # `fit` makes a new iterator each time: `done` continues the order where the previous one ended.
+    # `fit` makes a new iterator each time; `done` continues where the previous one ended.
     data = tf.data.Dataset.range(2 ** 60).map(lambda number: order[(done + number) % len(order)])
     data = data.map(lambda row: (texts[row], labels[row])).batch(batch, drop_remainder=True)
     data = data.map(prepare, num_parallel_calls=2).prefetch(2)
@@ -138,7 +138,7 @@ def keras_nlp_steps(recipe, variant, dtype):
     each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: clock.stop())
 
     def steps(count):
-        more = count + recipe["compile_first"]  # the first step waits for the pipeline: do not count it
+        more = count + recipe["compile_first"]  # the first step waits for the pipeline and is not counted
         clock.start()
         model.fit(data, steps_per_epoch=more, epochs=1, verbose=0, callbacks=[each])
         done.assign_add(more * batch)
@@ -152,7 +152,7 @@ def keras_nlp_steps(recipe, variant, dtype):
 
 
 def pytorch_steps(recipe, variant, dtype):
-    """Variant: eager."""
+    """Return the functions that train and evaluate with PyTorch; variant: eager."""
     import torch
     import transformers
     torch.manual_seed(recipe["seed"])

@@ -1,7 +1,7 @@
-"""Growth of a training step's time and memory with length, width, depth and vocabulary.
+"""Growth of the time and memory of a training step with length, width, depth and vocabulary size.
 
 The base is masked language modelling with BERT of 4 layers x 256, 8 x 128 tokens, bfloat16 without XLA; each sweep
-varies one of these. --plot draws the measurements, or with --from those of an earlier run.
+varies one of them. --plot draws the measurements, or those of an earlier run with --from.
 """
 import json
 import pathlib
@@ -14,7 +14,7 @@ from benchmarks.interleave import FLAGS, add_flags, measure, refuse_words, repor
 add_flags(rounds=5, steps=5, peers=False)
 flags.DEFINE_multi_enum("sweep", ["length", "width", "layers", "vocab"], ["length", "width", "layers", "vocab"],
                         "What to vary; repeatable.")
-flags.DEFINE_string("plot", None, "Draw the figure to this file (.png or .svg); needs matplotlib.")
+flags.DEFINE_string("plot", None, "Draw the figure to this file (.png or .svg); requires matplotlib.")
 flags.DEFINE_string("from", None, "JSON file of an earlier run, to draw without measuring.")
 
 BASE = {"family": "bert", "task": "masked_lm", "layers": 4, "width": 256, "heads": 4, "batch": 8, "length": 128,
@@ -26,7 +26,7 @@ AXES = {"length": "length (tokens a row)", "width": "hidden width (numbers a tok
 
 
 def workload(sweep, value):
-    """Return a workload, the base with one value changed and those that depend on it: dict."""
+    """Return a workload: the base with one value, and the values that depend on it, changed: dict."""
     work = {**BASE, sweep: value}
     return {**work, "heads": max(1, work["width"] // 64), "masked": max(1, round(0.15 * work["length"])),
             "positions": max(BASE["positions"], work["length"])}
@@ -49,21 +49,21 @@ def sweep_rows(sweep):
 
 
 def drawing():
-    """Return matplotlib's Figure class, or exit with one line if it is not installed."""
+    """Return matplotlib's Figure class, or exit with a one-line error if it is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise SystemExit("--plot needs matplotlib, which is not installed: pip install matplotlib, or omit --plot "
-                         "and draw later with --from=FILE, the --json of the run") from None
+        raise SystemExit("--plot requires matplotlib, which is not installed: pip install matplotlib, or omit "
+                         "--plot and draw later with --from=FILE, the --json file of the run") from None
     return Figure
 
 
 def draw(rows, path):
-    """Draw time above memory, one column per sweep."""
+    """Draw time plots above memory plots, one column per sweep."""
     figure = drawing()
     sweeps = [sweep for sweep in SWEEPS if any(row.get("sweep") == sweep for row in rows)]
     if not sweeps:
-        raise SystemExit("nothing to draw: --from needs the --json of a run of benchmarks.growth")
+        raise SystemExit("nothing to draw: --from requires the --json file of a run of benchmarks.growth")
     picture = figure(figsize=(3.4 * len(sweeps), 5.6), layout="constrained")
     axes = picture.subplots(2, len(sweeps), squeeze=False)
     for column, sweep in enumerate(sweeps):
@@ -92,14 +92,14 @@ def earlier(path):
     try:
         return json.loads(pathlib.Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json of an earlier run") from None
+        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json file of an earlier run") from None
 
 
 def main(argv):
     refuse_words(argv)
     if FLAGS["from"].value:
         if not FLAGS.plot:
-            raise SystemExit("--from is for --plot: give both")
+            raise SystemExit("--from requires --plot: give both")
         draw(earlier(FLAGS["from"].value), FLAGS.plot)
         return
     if FLAGS.plot:

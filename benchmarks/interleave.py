@@ -1,7 +1,7 @@
-"""Shared by the benchmarks: a process per variant, interleaved rounds, medians, tables, JSON.
+"""Code shared by the benchmarks: a process per variant, interleaved rounds, medians, tables, JSON.
 
-Each round measures all variants in turn, so that drifts of the machine's speed affect all equally; compare the medians.
-A variant is a string of three parts, system, how it computes and dtype, such as "keras-nlp no_xla bfloat16".
+Each round measures all variants in turn, so that changes in the machine's speed affect all equally; compare medians.
+A variant is a string of three parts (system, mode of execution and dtype), such as "keras-nlp no_xla bfloat16".
 """
 import importlib.metadata
 import json
@@ -24,30 +24,30 @@ def add_flags(rounds=None, steps=None, peers=True):
     """Define the flags of a benchmark.
 
     Args:
-        rounds, steps: int, defaults of --rounds and --steps; None: define neither, for a benchmark without `measure`.
+        rounds, steps: int, the defaults of --rounds and --steps; None: define neither (benchmarks without `measure`).
         peers: bool, also define --only and --pytorch_python, which choose variants.
     """
     again = {"allow_override": True}  # tests import several benchmarks in one process
     if rounds is not None:
-        flags.DEFINE_integer("rounds", rounds, "Measurements of each variant.", lower_bound=1, **again)
-        flags.DEFINE_integer("steps", steps, "Steps per measurement.", lower_bound=1, **again)
+        flags.DEFINE_integer("rounds", rounds, "Number of measurements of each variant.", lower_bound=1, **again)
+        flags.DEFINE_integer("steps", steps, "Number of steps per measurement.", lower_bound=1, **again)
     flags.DEFINE_string("json", None, "Also write the rows to this JSON file.", **again)
     if not peers:
         return
     flags.DEFINE_list("only", [], "Measure only variants that contain one of these, such as 'tfzoo,keras-nlp xla'.",
                       **again)
-    flags.DEFINE_string("pytorch_python", None, "Python with torch and transformers; if omitted, skip PyTorch.",
-                        **again)
+    flags.DEFINE_string("pytorch_python", None, "Python executable with torch and transformers; if omitted, skip "
+                        "PyTorch.", **again)
 
 
 def refuse_words(argv):
     """Raise app.UsageError if there are arguments other than flags."""
     if len(argv) > 1:
-        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+        raise app.UsageError(f"unexpected arguments {argv[1:]}: only flags are allowed")
 
 
 def data_folder(name):
-    """Return the path of a data set in $TFZOO_DATA: pathlib.Path; exit with one line if it does not exist."""
+    """Return the path of a data set in $TFZOO_DATA: pathlib.Path; exit with a one-line error if it does not exist."""
     folder = pathlib.Path(os.environ.get("TFZOO_DATA", ROOT.parent / "shared" / "data")).resolve() / name
     if not folder.exists():
         raise SystemExit(f"no data at {folder}: set TFZOO_DATA to the folder that contains {name}")
@@ -55,15 +55,15 @@ def data_folder(name):
 
 
 def variants_of(systems):
-    """Return the chosen variants of a dict of system -> ways to compute: list of str; see --only, --pytorch_python."""
+    """Return the variants chosen by --only and --pytorch_python from a dict of system -> modes: list of str."""
     if FLAGS.pytorch_python and not shutil.which(FLAGS.pytorch_python):
-        raise SystemExit(f"--pytorch_python={FLAGS.pytorch_python}: no such program; give a Python with torch and "
-                         "transformers")
+        raise SystemExit(f"--pytorch_python={FLAGS.pytorch_python}: no such program; give a Python executable "
+                         "with torch and transformers")
     variants = [f"{system} {how} {dtype}" for system, hows in systems.items() for how in hows for dtype in DTYPES
                 if system != "pytorch" or FLAGS.pytorch_python]
     chosen = [variant for variant in variants if not FLAGS.only or any(part in variant for part in FLAGS.only)]
     if not chosen:
-        raise SystemExit(f"--only={','.join(FLAGS.only)} leaves nothing: allowed are parts of {'; '.join(variants)}")
+        raise SystemExit(f"--only={','.join(FLAGS.only)} matches no variant: use parts of {'; '.join(variants)}")
     return chosen
 
 
@@ -75,9 +75,9 @@ def command_of(module, recipe, variant):
 
 
 def measure_systems(module, recipe, systems):
-    """Measure the variants of a dict of system -> ways to compute; returns as `measure`.
+    """Measure the variants of a dict of system -> modes; return what `measure` returns.
 
-    Only variants of one dtype are interleaved, which are compared: all at once would need memory for all.
+    Only the variants of one dtype are compared and interleaved: all of them at once would take too much memory.
     """
     results, variants = {}, variants_of(systems)
     for dtype in DTYPES:
@@ -88,7 +88,7 @@ def measure_systems(module, recipe, systems):
 
 
 def row_of(workload, variant, **values):
-    """Return a row of a table, the parts of the variant and then `values`: dict."""
+    """Return a row of a table, with the parts of the variant followed by `values`: dict."""
     system, *how, dtype = variant.split()
     return {"workload": workload, "system": system, "variant": " ".join(how), "dtype": dtype, **values}
 
@@ -97,9 +97,9 @@ def add_ratios(rows, rate):
     """Add to tfzoo's rows, and print, their ratios to the best row of each peer.
 
     Args:
-        rows: list of dict, see row_of. tfzoo's rows get `ratios`, within their dtype; its fastest one also
-            `ratios_in_all`, to the best of any dtype.
-        rate: str, key of the value to compare, higher is better.
+        rows: list of dict (see `row_of`). tfzoo's rows get `ratios` within their dtype; its fastest row also gets
+            `ratios_in_all`, to the best row of any dtype.
+        rate: str, the key of the value to compare; higher is better.
     """
     ours = [row for row in rows if row["system"] == "tfzoo"]
     for row in ours:
@@ -121,7 +121,7 @@ def _ratios(row, rows, rate, among):
 
 
 def machine():
-    """Return what the results depend on, machine, versions and commit: dict."""
+    """Return what the results depend on (machine, versions and commit): dict."""
     try:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True,
                                 text=True).stdout.strip()
@@ -139,14 +139,14 @@ def machine():
 
 
 class Worker:
-    """A worker process that answers each line on stdin with a JSON line.
+    """Worker process that answers each line on stdin with a JSON line.
 
     Args:
         command: list of str.
         environment: dict of str, variables added to this process's environment.
 
     Attributes:
-        problem: str, the last line on its stderr if it ended instead of answering; else None.
+        problem: str, the last line of its stderr if it ended instead of answering; else None.
     """
 
     def __init__(self, command, environment=None):
@@ -187,16 +187,16 @@ class Worker:
 
 
 def measure(commands, rounds, steps, warm_up=4):
-    """Measure variants, interleaved.
+    """Measure variants in interleaved rounds.
 
     Args:
         commands: dict of variant -> command of its worker.
-        rounds, steps: int, measurements of each variant, and steps per measurement.
-        warm_up: int, steps before the first round; the first one builds and compiles.
+        rounds, steps: int, the number of measurements of each variant, and of steps per measurement.
+        warm_up: int, the number of steps before the first round; the first step builds and compiles.
 
     Returns:
         dict of variant -> dict of seconds (median per step), rounds (seconds per step in each round), first_seconds (of
-        the first step), peak_bytes and answers (of each round). Variants that fail to start, or end early, are skipped
+        the first step), peak_bytes and answers (of each round). Variants that fail to start or end early are skipped
         with a line on stderr.
     """
     workers, first = {}, {}
@@ -227,12 +227,12 @@ def measure(commands, rounds, steps, warm_up=4):
 
 
 def report(rows, columns, json_file=None):
-    """Print rows as a table, then as JSON after a row about the machine.
+    """Print rows as a table, then as JSON preceded by a row about the machine.
 
     Args:
         rows: list of dict.
         columns: dict of row key -> format of its value, such as "{:>10.1f}".
-        json_file: str, also write the JSON there, or None.
+        json_file: str, a file to write the JSON to as well, or None.
     """
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))

@@ -1,9 +1,9 @@
-"""Overhead of the training loop over its steps, and the time that the flagfiles' runs wait for data.
+"""Overhead of the training loop over its steps, and the time that runs of the flagfiles wait for data.
 
-First, the whole loop as the scripts run it (batches made in the background, records, TensorBoard, a progress bar as on
-a terminal) against the bare compiled step on one batch already on the device, alternating step by step. Then, each
-flagfile of experiments/flags that trains, run for a few steps by its script: the share of time waiting for data, from
-its metrics.jsonl, without the first record, during which the step is compiled.
+First, the complete loop as the scripts run it (batches made in the background, records, TensorBoard, a progress bar as
+on a terminal) is compared with the bare compiled step on one batch already on the device, alternating step by step.
+Then each flagfile in experiments/flags that trains is run by its script for a few steps. Its metrics.jsonl gives the
+fraction of time spent waiting for data; the first record is left out because the step is compiled during it.
 """
 import contextlib
 import io
@@ -23,12 +23,12 @@ from absl import app, flags
 from benchmarks.interleave import ROOT, data_folder, refuse_words, report
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("rounds", 6, "Measurements of the loop, of 50 steps each.", lower_bound=1)
-flags.DEFINE_integer("steps", 30, "Steps of each flagfile's run.", lower_bound=10)
-flags.DEFINE_list("only", [], "Measure only workloads and flagfiles whose names contain one of these.")
+flags.DEFINE_integer("rounds", 6, "Number of measurements of the loop, of 50 steps each.", lower_bound=1)
+flags.DEFINE_integer("steps", 30, "Number of steps of each flagfile's run.", lower_bound=10)
+flags.DEFINE_list("only", [], "Measure only workloads and flagfiles whose name contains one of these.")
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
-WORKLOADS = {"bert_tiny": (32, 64), "bert_l4_h256": (32, 128)}  # model -> rows and tokens of a batch
+WORKLOADS = {"bert_tiny": (32, 64), "bert_l4_h256": (32, 128)}  # model -> rows and tokens per batch
 VOCABULARY, RECORD = 8000, 50  # RECORD: steps between records, the default of --log_every
 LONGEST_LOOP, LONGEST_WAIT = 0.03, 0.02  # targets
 OURS = ("epochs", "steps", "log_every", "eval_every", "save_every", "warmup_steps")  # replaced in flagfiles
@@ -39,7 +39,7 @@ def is_chosen(name):
 
 
 class Terminal(io.StringIO):
-    """A stream that claims to be a terminal, so that progress bars are drawn."""
+    """Stream that claims to be a terminal, so that progress bars are drawn."""
 
     def isatty(self):
         return True
@@ -71,7 +71,7 @@ def make_parts(model, rows, length):
 
 
 def alternate(trainer, data, schedule, rounds):
-    """Run a loop with a bare step after each of its iterations.
+    """Run a loop with a bare step after each iteration.
 
     Returns:
         float [rounds, RECORD, 2], seconds of each iteration and of the bare step after it; each round has one record.
@@ -109,7 +109,7 @@ def alternate(trainer, data, schedule, rounds):
 
 
 def measure_loop(model, rows, length):
-    """Return a row with the loop's overhead as a share of its steps' time: dict."""
+    """Return a row with the overhead of the loop as a fraction of the time of its steps: dict."""
     import numpy as np
     trainer, data, schedule = make_parts(model, rows, length)
     print(f"{model}: {FLAGS.rounds} rounds of {RECORD} steps", file=sys.stderr)
@@ -121,7 +121,7 @@ def measure_loop(model, rows, length):
 
 
 def command_in(text):
-    """Return (script, its arguments but --flagfile) of the command in a flagfile's first comment."""
+    """Return (script, its arguments except --flagfile) of the command in a flagfile's first comment."""
     lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
     command = re.search(r"python -m experiments\.(\w+)((?:.*\\\n)*.*)", "\n".join(lines))
     words = shlex.split(os.path.expandvars(command[2].replace("\\\n", " ")))
@@ -134,7 +134,7 @@ def value_of(words, flag):
 
 
 def measure_flagfiles():
-    """Return a row for each flagfile that trains; a run that another one's --init needs comes first: list of dict."""
+    """Return a row for each flagfile that trains, runs used as --init by other runs first: list of dict."""
     os.environ.setdefault("TFZOO_DATA", str(data_folder("")))
     commands = {path: command_in(path.read_text()) for path in sorted((ROOT / "experiments" / "flags").glob("*.flags"))}
     commands = {path: command for path, command in commands.items() if command[0] in ("pretrain", "finetune")}
@@ -157,7 +157,7 @@ def measure_flagfiles():
 
 
 def run_flagfile(path, script, words, folder):
-    """Return a row with the share of time that a flagfile's steps, run in `folder`, wait for data: dict."""
+    """Return a row with the fraction of time that a flagfile's steps, run in `folder`, wait for data: dict."""
     own = [line for line in path.read_text().splitlines()
            if line.startswith("--") and line[2:].split("=")[0] not in OURS]
     command = [sys.executable, "-m", f"experiments.{script}", *own, *words, f"--steps={FLAGS.steps}",

@@ -1,8 +1,8 @@
 """A training step with LoRA against full fine-tuning, interleaved in one process: the median of paired time ratios.
 
-Also the memory for trainable weights: gradients and optimizer slots. Batches of `minilm` are the first of an epoch of
-$TFZOO_DATA/sentiment_rt, 32 rows each; those of `bert_base` are 8 x 128 random tokens. Weights are random: the time of
-a step does not depend on them.
+Also reports the memory for trainable weights: gradients and optimizer slots. The batches of `minilm` are the first ones
+of an epoch of $TFZOO_DATA/sentiment_rt, 32 rows each; those of `bert_base` are 8 x 128 random tokens. The weights are
+random, since the time of a step does not depend on them.
 """
 import statistics
 import time
@@ -19,13 +19,13 @@ add_flags(rounds=20, steps=4, peers=False)
 flags.DEFINE_multi_enum("workload", ["minilm"], ["minilm", "bert_base"], "What to train; repeatable.")
 flags.DEFINE_multi_enum("dtype", list(DTYPES), DTYPES, "Compute dtype; repeatable.")
 flags.DEFINE_integer("rank", 8, "Rank of the adapters.", lower_bound=1)
-flags.DEFINE_string("targets", None, "Regular expression of the projections to adapt [default: the method's].")
-flags.DEFINE_bool("xla", False, "Compile the forward and backward pass with XLA.")
+flags.DEFINE_string("targets", None, "Regular expression for the projections to adapt [default: the method's].")
+flags.DEFINE_bool("xla", False, "Compile the forward and backward passes with XLA.")
 flags.DEFINE_bool("remat", False, "Rematerialize the blocks.")
 
 WORKLOADS = {"minilm": {"num_layers": 6, "hidden_dim": 384, "num_heads": 12, "ffn_dim": 1536, "batch": 32},
              "bert_base": {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "ffn_dim": 3072, "batch": 8}}
-BATCHES = 12  # of the epoch; every length among them is traced during warm-up
+BATCHES = 12  # from the epoch; each of their lengths is traced during warm-up
 LABELS = ["negative", "positive"]
 
 
@@ -47,7 +47,7 @@ def batches_of(name):
 
 
 def make_trainer(name, dtype, method):
-    """Return a Trainer for a workload, with a Method."""
+    """Return a Trainer for a workload and a Method."""
     import tfzoo
     from tfzoo.tasks import task_of
     from tfzoo.training.optimizer import make_optimizer
@@ -60,7 +60,7 @@ def make_trainer(name, dtype, method):
 
 
 def kept_bytes(trainer):
-    """Return the bytes of gradients and optimizer slots: int."""
+    """Return the size of gradients and optimizer slots in bytes: int."""
     gradients = 4 * sum(np.prod(variable.shape) for variable in trainer.model.trainable_variables)
     return int(gradients + sum(4 * np.prod(variable.shape) for variable in trainer.optimizer.variables
                                if variable.shape))

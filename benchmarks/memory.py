@@ -1,6 +1,6 @@
 """Peak memory of training steps with and without --remat, --accumulate_steps and XLA.
 
-Each variant runs in its own process; the result is its peak resident memory above that before the first step.
+Each variant runs in its own process; the result is its peak resident memory minus that before the first step.
 """
 import json
 import os
@@ -13,7 +13,7 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", "bert_l12_h256", "Model name.")
+flags.DEFINE_string("model", "bert_l12_h256", "Name of the model.")
 flags.DEFINE_integer("batch_size", 32, "Rows per batch.", lower_bound=1)
 flags.DEFINE_integer("length", 256, "Tokens per row.", lower_bound=8)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
@@ -29,7 +29,7 @@ def _resident():
 
 
 def measure(xla, remat, parts):
-    """Return the peak memory above that of model, optimizer and libraries, examples per second, gradient norm: dict."""
+    """Return peak memory beyond model, optimizer and libraries, examples per second, and gradient norm: dict."""
     import keras
     import numpy as np
 
@@ -60,7 +60,7 @@ def measure(xla, remat, parts):
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+        raise app.UsageError(f"unexpected arguments {argv[1:]}: only flags are allowed")
     if FLAGS.variant:
         print(json.dumps(measure(*FLAGS.variant.split())))
         return

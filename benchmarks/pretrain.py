@@ -1,8 +1,8 @@
 """Pretraining on real text, tfzoo against peers: tokens per second, padding excluded.
 
 --corpus=python: masked language modelling on docstrings (builtin:python), packed and bucketed, against keras-nlp, which
-pads. All use the same texts and one vocabulary, learned for the run; special tokens count. --corpus=bytes: a small
-GPT-2 on the bytes of $TFZOO_DATA/lm_shakespeare, against keras-nlp and PyTorch.
+pads. All use the same texts and one vocabulary, learned for the run; special tokens are counted. --corpus=bytes: a
+small GPT-2 on the bytes of $TFZOO_DATA/lm_shakespeare, against keras-nlp and PyTorch.
 """
 import json
 import os
@@ -17,7 +17,7 @@ from benchmarks.interleave import (FLAGS, ROOT, add_flags, add_ratios, data_fold
 
 add_flags(rounds=5, steps=20)
 flags.DEFINE_enum("corpus", "python", ["python", "bytes"], "Training text.")
-flags.DEFINE_integer("layers", None, "Layers [default: 2 for python, 4 for bytes].", lower_bound=1)
+flags.DEFINE_integer("layers", None, "Number of layers [default: 2 for python, 4 for bytes].", lower_bound=1)
 flags.DEFINE_integer("width", None, "Hidden width, 64 per head [default: 128 for python, 256 for bytes].",
                      lower_bound=64)
 
@@ -33,11 +33,11 @@ SYSTEMS = {
 
 
 def recipe_of(corpus, folder):
-    """Return the workers' recipe, data, model and hyperparameters: dict."""
+    """Return the workers' recipe (data, model and hyperparameters): dict."""
     recipe = {**RECIPES[corpus], "folder": folder}
     recipe.update({name: FLAGS[name].value for name in ("layers", "width") if FLAGS[name].value is not None})
     if recipe["width"] % 64:
-        raise SystemExit(f"--width={recipe['width']}: allowed are multiples of 64, the width of a head")
+        raise SystemExit(f"--width must be a multiple of 64, the width of a head, got {recipe['width']}")
     if corpus == "bytes":
         recipe["data"] = str(data_folder("lm_shakespeare"))
     return {**recipe, "heads": recipe["width"] // 64}
@@ -58,7 +58,7 @@ def main(argv):
     refuse_words(argv)
     with tempfile.TemporaryDirectory() as folder:
         recipe = recipe_of(FLAGS.corpus, folder)
-        os.environ["TFZOO_CACHE"] = folder  # each run learns a new vocabulary: do not fill the user's cache
+        os.environ["TFZOO_CACHE"] = folder  # each run learns a new vocabulary, which must not fill the user's cache
         if recipe["task"] == "masked_lm":
             prepare(recipe)
         results = measure_systems(MODULE, recipe, SYSTEMS[FLAGS.corpus])

@@ -1,11 +1,11 @@
-"""Worker process: one system pretrains on real text; benchmarks.worker trains on random tokens.
+"""Worker process: pretrain one system on real text; benchmarks.worker uses random tokens instead.
 
-Run as `python -m benchmarks.pretrain_worker RECIPE SYSTEM VARIANT DTYPE`, with RECIPE the JSON of benchmarks.pretrain.
-With SYSTEM `prepare` and nothing after it, write the vocabulary and the pieces of text to the folder of RECIPE, for all
-other workers. Imports only its own system.
+Run as `python -m benchmarks.pretrain_worker RECIPE SYSTEM VARIANT DTYPE`, where RECIPE is JSON from
+benchmarks.pretrain. If SYSTEM is `prepare`, with nothing after it, write the vocabulary and the pieces of text to the
+folder in RECIPE for all other workers. A worker imports only its own system.
 
-Masked language modelling: tfzoo packs texts into rows, or pads pieces of them to a few lengths; keras-nlp pads the same
-pieces to the full length, given as token ids, because its preprocessor would truncate long texts and encode them again
+Masked language modelling: tfzoo packs texts into rows, or pads pieces of them to a few lengths; keras-nlp gets the same
+pieces as token ids, padded to the full length, because its preprocessor would truncate long texts and encode them again
 in each epoch. Bytes: all systems use rows of one length, tfzoo from its stream, the others from random offsets.
 """
 import json
@@ -41,7 +41,10 @@ def vocabulary_of(recipe):
 
 
 def tfzoo_steps(recipe, variant, dtype):
-    """Variants: packed or bucketed for masked language modelling, stream for bytes; followed by `xla`, compiled."""
+    """Return the function that trains with tfzoo.
+
+    Variants: packed or bucketed for masked language modelling, stream for bytes; followed by `xla` to compile.
+    """
     import keras
 
     import tfzoo
@@ -77,7 +80,7 @@ def tfzoo_steps(recipe, variant, dtype):
 
 
 def keras_nlp_pieces(recipe, done):
-    """Return (dataset of masked pieces, callable of a count of steps -> real tokens in the next steps)."""
+    """Return (dataset of masked pieces, callable from a number of steps to the real tokens in the next steps)."""
     import keras_nlp
     import numpy as np
     import tensorflow as tf
@@ -100,7 +103,7 @@ def keras_nlp_pieces(recipe, done):
                   "padding_mask": token_ids != tokenizer.pad_token_id, "mask_positions": masked["mask_positions"]}
         return inputs, masked["mask_ids"], masked["mask_weights"]
 
-    # `fit` makes a new iterator each time: `done` continues the order where the previous one ended.
+    # `fit` makes a new iterator each time; `done` continues where the previous one ended.
     places = tf.constant(order)
     data = tf.data.Dataset.range(2 ** 60).map(lambda number: places[(done + number) % len(order)])
     data = data.batch(batch, drop_remainder=True).map(prepare_rows, num_parallel_calls=2).prefetch(2)
@@ -113,7 +116,7 @@ def keras_nlp_pieces(recipe, done):
 
 
 def keras_nlp_bytes(recipe, done):
-    """Return (dataset of windows at random offsets, callable of a count of steps -> their tokens)."""
+    """Return (dataset of windows at random offsets, callable from a number of steps to their tokens)."""
     import numpy as np
     import tensorflow as tf
     batch, length = recipe["batch"], recipe["length"]
@@ -130,7 +133,7 @@ def keras_nlp_bytes(recipe, done):
 
 
 def keras_nlp_steps(recipe, variant, dtype):
-    """Variants: xla or no_xla."""
+    """Return the function that trains with keras-nlp; variants: xla or no_xla."""
     import keras
     import keras_nlp
     import tensorflow as tf
@@ -157,7 +160,7 @@ def keras_nlp_steps(recipe, variant, dtype):
 
 
 def pytorch_steps(recipe, variant, dtype):
-    """Variants: eager or compiled; bytes only."""
+    """Return the function that trains with PyTorch, on bytes only; variants: eager or compiled."""
     import numpy as np
     import torch
     import transformers

@@ -1,4 +1,4 @@
-"""Profile a tfzoo training step by op with TensorFlow's profiler, next to its floor (see benchmarks.train_step).
+"""Profile a tfzoo training step by op with TensorFlow's profiler, and print its floor (see benchmarks.train_step).
 
 Each moment is divided equally among the ops running in it, so the rows add up to the time of the step.
 """
@@ -19,10 +19,10 @@ flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "Workload
                         allow_override=True)
 flags.DEFINE_enum("dtype", "bfloat16", DTYPES, "Compute dtype.")
 
-# Ops that contain other ops, or wait for them.
+# Ops that contain other ops or wait for them.
 HOLDERS = {"StatefulPartitionedCall", "PartitionedCall", "If", "While"}
 KINDS = {"MatMul": "matrix products", "Cast": "casts of weights and gradients"}
-# The last one waits for parts of a kernel on other threads.
+# The last one waits for parts of a kernel that run on other threads.
 KERNELS = {"CpuExecutable::ExecuteAsyncOnStream", "BlockUntilReady"}
 
 
@@ -37,7 +37,7 @@ def kind_of(event):
 
 
 def shares(events):
-    """Divide time among overlapping events: each moment in equal shares to all events running in it.
+    """Divide time among overlapping events: each moment is shared equally by all events running in it.
 
     Args:
         events: list of (kind, begin, end), numbers.
@@ -77,7 +77,7 @@ def events_of(folder):
 
 
 def profile(work, dtype, steps):
-    """Profile steps of a workload; return dict of kind -> seconds per step."""
+    """Profile steps of a workload and return the seconds per step of each kind of op: dict."""
     import tensorflow as tf
     run = tfzoo_steps(work, "no_xla", dtype)
     run(4)

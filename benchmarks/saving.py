@@ -1,6 +1,6 @@
 """Time that training waits for a checkpoint of BERT-base (110 M parameters with AdamW: 1.3 GB).
 
-Also the time of copying the state alone, of writing it, and of steps while it is written.
+Also reports the time for only copying the state, for writing it, and for steps while it is written.
 """
 import json
 import os
@@ -12,8 +12,8 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", "bert_base", "Model name.")
-flags.DEFINE_integer("rounds", 3, "Checkpoints to write.", lower_bound=1)
+flags.DEFINE_string("model", "bert_base", "Name of the model.")
+flags.DEFINE_integer("rounds", 3, "Number of checkpoints to write.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
 
@@ -25,7 +25,7 @@ def _timed(work):
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+        raise app.UsageError(f"unexpected arguments {argv[1:]}: only flags are allowed")
     import numpy as np
 
     import tfzoo
@@ -57,7 +57,7 @@ def main(argv):
             times["write"].append(time.perf_counter() - begin)
     size = sum(array.nbytes for group in trainer.arrays().values() for array in group.values())
     row = {name: round(statistics.median(values), 3) for name, values in times.items() if values}
-    print(f"{size / 1e9:.2f} GB: the training waits {row['wait']:.2f} s (copying alone {row['copy']:.2f} s), writing "
+    print(f"{size / 1e9:.2f} GB: the training waits {row['wait']:.2f} s (copying only: {row['copy']:.2f} s), writing "
           f"takes {row['write']:.2f} s; a step {row['step']:.2f} s, while writing "
           f"{row.get('step_while_writing', float('nan')):.2f} s")
     rows = [{"machine": f"{os.cpu_count()} cores"},

@@ -1,9 +1,9 @@
 """Scaling efficiency: two workers of one core each against one worker of one core, on the same global batch.
 
 Efficiency is T1 / (2 x T2). A step of two workers is broken down by separate measurements: forward and backward of half
-the batch on one core; clipping and update; how much slower half a batch is while the other core works on one too
-(memory, cache and clock are shared); and an all-reduce of gradients of the same sizes. The rest is waiting for each
-other, less what overlaps.
+the batch on one core; clipping and update; the slowdown of half a batch while the other core also works on one
+(memory, cache and clock are shared); and an all-reduce of gradients of the same sizes. The remainder is time spent
+waiting for each other, minus any overlap.
 """
 import json
 import os
@@ -16,11 +16,11 @@ from benchmarks.interleave import FLAGS, Worker, add_flags, refuse_words, report
 from benchmarks.worker import POLICIES, answer
 
 add_flags(rounds=5, steps=5, peers=False)
-flags.DEFINE_string("model", "bert_small", "Model name.")
+flags.DEFINE_string("model", "bert_small", "Name of the model.")
 flags.DEFINE_integer("batch_size", 32, "Rows of the global batch.", lower_bound=2)
 flags.DEFINE_integer("length", 128, "Tokens per row.", lower_bound=8)
 flags.DEFINE_enum("precision", "bfloat16", sorted(POLICIES), "Compute dtype.")
-flags.DEFINE_string("worker", None, "Internal: be the worker with these settings, in JSON.")
+flags.DEFINE_string("worker", None, "Internal: run as the worker with these settings, in JSON.")
 
 LABELS = ["0", "1"]
 PARTS = ("compute", "update", "contention", "all_reduce", "rest")
@@ -36,7 +36,7 @@ def make_batch(rows, length):
 
 
 def work(settings):
-    """Run one worker: answer lines with a count, alone or after `half`, `gradients`, `all_reduce` or `size`."""
+    """Run one worker: answer lines with a count, optionally after `half`, `gradients`, `all_reduce` or `size`."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {settings["core"]})
     import keras
@@ -82,7 +82,7 @@ def work(settings):
 
 
 def start(cores):
-    """Start workers on two cores: return (one independent worker on each, two workers of a cluster)."""
+    """Start workers on two cores and return (one independent worker per core, two workers of a cluster)."""
     from experiments.launch import free_ports
     base = {"model": FLAGS.model, "policy": POLICIES[FLAGS.precision], "rows": FLAGS.batch_size,
             "length": FLAGS.length}
@@ -99,7 +99,7 @@ def start(cores):
 
 
 def together(workers, line):
-    """Send a line to all workers at the same time; return the answer of the slowest: dict."""
+    """Send a line to all workers at the same time and return the answer of the slowest: dict."""
     for worker in workers:
         worker.send(line)
     answers = [worker.receive() for worker in workers]
@@ -139,12 +139,12 @@ def main(argv):
     if FLAGS.worker:
         work(json.loads(FLAGS.worker))
         sys.stdout.flush()
-        os._exit(0)  # a cluster shuts down only when all its workers do, but here they end one by one
+        os._exit(0)  # a cluster shuts down only when all of its workers do, but here they end one by one
     if FLAGS.batch_size % 2:
-        raise SystemExit(f"--batch_size={FLAGS.batch_size}: allowed are even numbers, for two workers")
+        raise SystemExit(f"--batch_size must be even, for two workers, got {FLAGS.batch_size}")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < 2:
-        raise SystemExit(f"got {len(cores)} core(s) to pin workers to: two are needed, on Linux")
+        raise SystemExit(f"pinning workers requires Linux and two cores, got {len(cores)} core(s)")
     alone, pair = start(cores[:2])
     seconds, peak, size = measure_all(alone, pair)
     for worker in (*alone, *pair):

@@ -1,8 +1,8 @@
 """Seconds from the start of a Python process to the end of its first training step, against keras-nlp.
 
 BERT-base, 8 x 128 tokens, classification, AdamW. Each start is a new process; variants are interleaved. tfzoo imports
-what experiments.finetune does. It is compared with the faster variant of keras-nlp, where `xla` is the default of
-`compile`. CPU seconds (`cpu`) are also shown: they vary less when the machine is busy.
+what experiments.finetune imports. It is compared with the faster variant of keras-nlp; `xla` is the default of
+`compile` in keras-nlp. CPU seconds (`cpu`) are also shown, since they vary less when the machine is busy.
 """
 import json
 import os
@@ -17,9 +17,9 @@ from benchmarks.interleave import ROOT, refuse_words, report
 from benchmarks.worker import SYSTEMS, WORKLOADS
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("workload", "bert_base", sorted(WORKLOADS), "Workload to train.")
+flags.DEFINE_enum("workload", "bert_base", sorted(WORKLOADS), "The workload to train.")
 flags.DEFINE_list("only", [], "Measure only variants that contain one of these, such as 'tfzoo,keras-nlp no_xla'.")
-flags.DEFINE_integer("rounds", 3, "Starts of each variant.", lower_bound=1)
+flags.DEFINE_integer("rounds", 3, "Number of starts of each variant.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 flags.DEFINE_string("variant", None, "Internal: start this variant in this process.")
 
@@ -53,7 +53,7 @@ def start(variant):
 
 
 def seconds_of(variant):
-    """Start a variant in a new process; return (CPU seconds, list of seconds of each part)."""
+    """Start a variant in a new process and return (CPU seconds, list of seconds of each part)."""
     command = [sys.executable, "-m", "benchmarks.start", f"--variant={variant}", f"--workload={FLAGS.workload}"]
     begin = time.time()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -8,10 +8,10 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "File of rows with a text, as $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
-flags.DEFINE_string("vocabulary", None, "WordPiece vocab.txt, as $TFZOO_DATA/../vocab/bert_uncased/vocab.txt.",
+flags.DEFINE_string("data", None, "File of rows with text, e.g. $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
+flags.DEFINE_string("vocabulary", None, "WordPiece vocab.txt, e.g. $TFZOO_DATA/../vocab/bert_uncased/vocab.txt.",
                     required=True)
-flags.DEFINE_integer("rounds", 5, "Measurements of each system.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Number of measurements of each system.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
 BATCH = 2048
@@ -19,7 +19,7 @@ BATCH = 2048
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"got {argv[1:]}: allowed are flags only")
+        raise app.UsageError(f"unexpected arguments {argv[1:]}: only flags are allowed")
     from tokenizers import BertWordPieceTokenizer
 
     from tfzoo.data.source import open_source

@@ -1,7 +1,7 @@
 """Training steps in tfzoo, keras-nlp and PyTorch: AdamW, dropout 0.1, random tokens, no padding.
 
-The floor of a step is the time of its matrix products at the machine's peak rate for large ones, plus the optimizer's
-bytes at its peak rate of updating an array; both rates are measured first.
+The floor of a step is the time of its matrix products at the machine's peak rate for large ones, plus the time to move
+the optimizer's bytes at the peak rate of updating an array; both rates are measured first.
 """
 import time
 
@@ -49,8 +49,8 @@ def peaks():
 def floor(work, dtype, rates):
     """Return (lower bound of a step's seconds, FLOP of its matrix products, bytes that the optimizer moves).
 
-    Each projection takes three products, one forward and two backward. In the last block only what the head reads is
-    computed; with a single position, not even the keys and values of the others.
+    Each projection takes three products, one forward and two backward. In the last block, only what the head
+    reads is computed; with a single position, not even the keys and values of the others.
     """
     rows, width, length = work["batch"] * work["length"], work["width"], work["length"]
     block = 12 * width ** 2 + 2 * length * width  # multiplications per position

@@ -1,8 +1,8 @@
-"""Worker process: one system of a benchmark builds a model, then runs as many steps as each line of stdin asks for.
+"""Worker process: build a model with one system, then run as many steps as each line of stdin requests.
 
-Run by the benchmarks as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, with WORKLOAD a name below or the
-JSON of such a dict. Imports only its own system, so that PyTorch can have its own environment. Each answer is a JSON
-line: the seconds of the steps, the peak resident memory so far, and that before the first step.
+Run by the benchmarks as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, where WORKLOAD is a name below or
+such a dict in JSON. A worker imports only its own system, so that PyTorch can have its own environment. Each answer is
+a JSON line: the seconds of the steps, the peak resident memory so far, and that before the first step.
 """
 import json
 import resource
@@ -38,7 +38,10 @@ def make_batch(work):
 
 
 def tfzoo_steps(work, variant, dtype):
-    """Variants: xla or no_xla; followed by `all`, compute every position of the last block, read or not."""
+    """Return the function that trains with tfzoo.
+
+    Variants: xla or no_xla; followed by `all` to compute all positions of the last block, even those not read.
+    """
     import numpy as np
     import tfzoo
     from tfzoo.tasks import task_of
@@ -71,7 +74,7 @@ def tfzoo_steps(work, variant, dtype):
 
 
 def keras_nlp_steps(work, variant, dtype):
-    """Variants: xla or no_xla."""
+    """Return the function that trains with keras-nlp; variants: xla or no_xla."""
     import keras
     import keras_nlp
     import numpy as np
@@ -104,7 +107,7 @@ def keras_nlp_steps(work, variant, dtype):
 
 
 def pytorch_steps(work, variant, dtype):
-    """Variants: eager or compiled."""
+    """Return the function that trains with PyTorch; variants: eager or compiled."""
     import numpy as np
     import torch
     import transformers
@@ -146,12 +149,12 @@ SYSTEMS = {"tfzoo": tfzoo_steps, "keras-nlp": keras_nlp_steps, "pytorch": pytorc
 
 
 def workload_of(name):
-    """Return a workload from its name or its JSON: dict."""
+    """Return a workload, given its name or its JSON: dict."""
     return json.loads(name) if name.startswith("{") else WORKLOADS[name]
 
 
 def fit_seconds(model, data, count):
-    """Return the seconds of `count` steps of Keras' `fit`, after one that waits for the input pipeline."""
+    """Return the seconds of `count` steps of Keras' `fit`, after a step that waits for the input pipeline."""
     import keras
     ends = []
     each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: ends.append(time.perf_counter()))
@@ -167,9 +170,9 @@ def answer(steps, **others):
     """Answer each line of stdin, "COUNT" or "WORD COUNT", with a JSON line.
 
     Args:
-        steps: callable of the count for lines without a word; returns a dict or None. The dict is merged into the
-            answer: its `seconds`, if any, replace those measured around the call.
-        others: such callables by word.
+        steps: callable that takes the count of a line without a word and returns a dict or None. The dict is merged
+            into the answer; its `seconds`, if any, replace those measured around the call.
+        others: dict of word to a callable of the same kind.
     """
     built = _peak()
     for line in sys.stdin:

@@ -10,7 +10,8 @@ def make_flags():
     groups.loading(script)
     script.group("data")
     script.add("string", "data", None, "A file; a folder, in which the first of the splits eval, dev, valid, "
-               "validation and test is used; or builtin:NAME or tfds:NAME, of which the evaluation split is used.", required=True)
+               "validation and test is used; or builtin:NAME or tfds:NAME, of which the evaluation split is "
+               "used.", required=True)
     groups.shared(script, "max_length", "document", "max_bad_rows", "allow_download")
     script.group("running")
     script.add("integer", "batch_size", 32, "Examples per batch.", lower_bound=1)

@@ -56,8 +56,8 @@ def _add(script, field, required=False):
 
 def precision(script):
     """Add --precision, the floating-point type that a saved model computes in."""
-    script.add("enum", "precision", "auto", "Floating-point type to compute in. auto: the type that the model was trained "
-               "in.", allowed=PRECISIONS)
+    script.add("enum", "precision", "auto", "Floating-point type to compute in. auto: the type used in training.",
+               allowed=PRECISIONS)
 
 
 def computing(script):

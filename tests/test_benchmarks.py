@@ -71,7 +71,7 @@ def test_the_shared_flags_choose_variants(monkeypatch):
     values(["benchmark", f"--pytorch_python={sys.executable}", "--only=eager float32"])
     assert interleave.variants_of(systems) == ["pytorch eager float32"]
     values(["benchmark", "--only=nothing"])
-    with pytest.raises(SystemExit, match="allowed are parts of tfzoo packed bfloat16"):
+    with pytest.raises(SystemExit, match="matches no variant: use parts of tfzoo packed bfloat16"):
         interleave.variants_of(systems)
     values(["benchmark", "--pytorch_python=no_such_python"])
     with pytest.raises(SystemExit, match="no such program"):
@@ -125,9 +125,9 @@ def test_growth_draws_what_was_measured_before(tmp_path):
 
 
 @pytest.mark.parametrize("words, line", [
-    (("growth", "--from=rows.json"), "--from is for --plot: give both"),
-    (("scaling", "--batch_size=7"), "--batch_size=7: allowed are even numbers, for two workers"),
-    (("pretrain", "--width=100"), "--width=100: allowed are multiples of 64, the width of a head")])
+    (("growth", "--from=rows.json"), "--from requires --plot: give both"),
+    (("scaling", "--batch_size=7"), "--batch_size must be even, for two workers, got 7"),
+    (("pretrain", "--width=100"), "--width must be a multiple of 64, the width of a head, got 100")])
 def test_a_wrong_flag_is_refused_in_one_line(words, line):
     done = run(*words)
     assert done.returncode == 1 and done.stderr == line + "\n"

@@ -54,7 +54,7 @@ def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F81
     code, _, err = call("predict", f"--init={minilm}", "--task=embedding", f"--data={texts}")
     assert code == 0 and "1 of 1 texts were cut at 512 tokens" in err
     code, _, err = call("predict", f"--init={minilm}", "--task=embedding", "--xla=on")
-    assert code == 1 and "allowed is auto or off" in err and len(err.splitlines()) == 1
+    assert code == 1 and "use auto or off" in err and len(err.splitlines()) == 1
     code, _, err = call("predict", f"--init={minilm}", f"--data={texts}")
     assert code == 1 and "has no head" in err
     code, out, _ = call("convert", f"--init={minilm}", f"--output_dir={tmp_path / 'again'}")

@@ -110,7 +110,7 @@ def test_pretraining_then_fine_tuning_keeps_the_body(call, reviews, tmp_path):
     assert code == 0 and "perplexity" in last_json(out)
     code, out, err = call("finetune", f"--init={tmp_path / 'lm'}", f"--data={reviews}", "--steps=2", "--batch_size=8",
                           f"--output_dir={tmp_path / 'ft'}")
-    assert code == 0 and "head, pooler fresh, head dropped" in err
+    assert code == 0 and "head, pooler newly initialized, head dropped" in err
 
 
 def test_gpt_learns_bytes_and_writes(call, tmp_path):
@@ -188,8 +188,8 @@ def bad_cases(folder):
         ("finetune", other(data=folder), 65, "broken.jsonl line 2"),
         ("finetune", [*train, f"--eval_data={folder / 'labels.jsonl'}"], 65, "'unheard'"),
         ("finetune", other(model="bert_gigantic"), 1, "unknown model"),
-        ("finetune", other(model=None), 1, "give one of them"),
-        ("finetune", [*train, "--init=x"], 1, "give one of them"),
+        ("finetune", other(model=None), 1, "give exactly one"),
+        ("finetune", [*train, "--init=x"], 1, "give exactly one"),
         ("finetune", [*train, "--epochs=1"], 1, "--epochs"),
         ("finetune", [*train, "--override=layers=2"], 1, "unknown argument 'layers'"),
         ("finetune", [*train, "--override=num_layers"], 1, "name=value"),
@@ -204,15 +204,15 @@ def bad_cases(folder):
         ("finetune", [*train, "--accumulate_steps=3"], 1, "divide"),
         ("finetune", [*train, "--warmup_steps=9"], 1, "warmup_steps"),
         ("finetune", [*train, "--precision=float64"], 1, "precision"),
-        ("finetune", other(output_dir=f"{good}/sub"), 74, "under, a file"),
-        ("finetune", [*train, "--resume=must"], 66, "holds no run"),
+        ("finetune", other(output_dir=f"{good}/sub"), 74, "is under one: choose a folder"),
+        ("finetune", [*train, "--resume=must"], 66, "contains no run"),
         ("finetune", [*train, "--learning_rate=1e30", "--schedule=constant", "--clip_norm=0",
                       "--max_bad_steps=2"], 70, "2 consecutive updates"),
         ("finetune", [*train, "--strategy=parameter_server"], 1, "parameter servers update asynchronously"),
-        ("finetune", [*train, "--strategy=many"], 1, "allowed are auto, one_device"),
+        ("finetune", [*train, "--strategy=many"], 1, "--strategy must be one of auto, one_device"),
         ("finetune", [*train, "--strategy=mirrored"], 1, "--virtual_devices=2"),
         ("finetune", [*train, "--strategy=multi_worker"], 1, "TF_CONFIG"),
-        ("finetune", [*train, "--virtual_devices=64"], 1, "has started with 1"),
+        ("finetune", [*train, "--virtual_devices=64"], 1, "has already started with 1"),
         ("finetune", [*train, "--no_decay=("], 1, "regular expression"),
         ("finetune", [*train, "--schedule_power=3"], 1, "--schedule=polynomial"),
         ("pretrain", [*train, "--task=causal_lm"], 1, "cannot learn causal_lm"),
@@ -221,7 +221,7 @@ def bad_cases(folder):
         ("predict", [f"--init={folder}", "--data=-"], 66, "model.keras"),
         ("generate", ["--init=/none"], 66, "no model folder"),
         ("predict", ["--init=/none", f"--output={folder}/no/answers"], 74, "is not a folder"),
-        ("finetune", other(output_dir="/proc/tfzoo"), 74, "cannot write --output_dir"),
+        ("finetune", other(output_dir="/proc/tfzoo"), 74, "cannot write to --output_dir"),
         ("finetune", other(data="builtin:perl"), 1, "builtin:python"),
         ("finetune", other(data="tfds:none"), 66, "--allow_download"),
         ("export", ["--init=/none", out], 66, "no model folder")]

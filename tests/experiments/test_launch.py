@@ -164,7 +164,7 @@ signal.signal(signal.SIGUSR1, lambda number, frame: end(number))
 """ + SLEEP, "--workers=3", "--", "finetune")
     lines, pids = read_pids(process, 3)
     os.kill(pids[1], signal.SIGUSR1)
-    read_until(process, lines, "launch: worker 1 ended first, with exit code 71; the others have 15 seconds to end")
+    read_until(process, lines, "launch: worker 1 ended first, with exit code 71; the others have 15 seconds to exit")
     for index in (0, 2):
         os.kill(pids[index], signal.SIGUSR1)
     code, out, lines = finish(process, lines)
@@ -263,7 +263,8 @@ def test_a_log_that_nobody_reads_does_not_end_the_run():
 
 @pytest.mark.parametrize("words, code, says", [
     ([], 1, "no --"), (["finetune", "--data=x"], 1, "no --"), (["--"], 1, "no script"),
-    (["--workers=2", "--"], 1, "pretrain|finetune"), (["--", "evaluate"], 1, "allowed after -- are pretrain, finetune"),
+    (["--workers=2", "--"], 1, "pretrain|finetune"),
+    (["--", "evaluate"], 1, "after --, choose from pretrain, finetune"),
     (["--", "--workers=2", "finetune"], 1, "--workers=2"), (["--workers=0", "--", "finetune"], 1, "--workers=0"),
     (["--workers=two", "--", "finetune"], 1, "two"), (["--data=x", "--", "finetune"], 1, "'data'"),
     (["finetune", "--", "finetune"], 1, "unexpected arguments finetune"),

@@ -54,7 +54,7 @@ def test_a_run_leaves_adapters_and_a_merged_model_and_goes_on_to_the_bit(call, b
 
 def test_what_does_not_go_together_is_refused(call, base, reviews, tmp_path):
     tail = [f"--data={reviews}", f"--output_dir={tmp_path / 'run'}", "--steps=1"]
-    for words, says in (([f"--init={base}", "--rank=4"], "--rank=4 is for --method=lora"),
+    for words, says in (([f"--init={base}", "--rank=4"], "--rank=4 requires --method=lora"),
                         (["--model=bert_tiny", "--tokenizer=bytes", "--method=lora"], "give --init instead"),
                         ([f"--init={base}", "--method=lora", "--targets=nothing"], "matches no projection"),
                         ([f"--init={base}", "--method=lora", "--rank=999"], "rank must be an integer from 1 to")):
@@ -74,4 +74,4 @@ def test_another_base_is_refused(call, base, reviews, tmp_path):
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps({**record, "init": str(tmp_path / "other")}))
     code, _, err = call("finetune", f"--init={tmp_path / 'other'}", *words, "--steps=6")
-    assert code != 0 and "other frozen weights" in err.splitlines()[-1], err
+    assert code != 0 and "trained with different frozen weights" in err.splitlines()[-1], err

@@ -67,5 +67,5 @@ def test_sentences_of_a_share_are_streamed(call, corpus, tmp_path):
 def test_what_cannot_be_packed_is_refused(call, corpus, tmp_path, more):
     words = [*WORDS, f"--data={corpus}", f"--output_dir={tmp_path / 'run'}", "--pack=on", *more]
     code, out, err = call("pretrain", *words)
-    assert (code, out) == (1, "") and "--pack=on is for --task=masked_lm without --next_sentence" in err
+    assert (code, out) == (1, "") and "--pack=on requires --task=masked_lm without --next_sentence" in err
     assert not (tmp_path / "run").exists()

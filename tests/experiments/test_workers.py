@@ -143,4 +143,4 @@ def test_workers_that_would_train_side_by_side_are_refused(call, tmp_path, monke
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     code, _, err = call("finetune", *words_of(tmp_path / "run", data), f"--strategy={strategy}")
-    assert code == 1 and "names 2 workers" in err and len(err.splitlines()) == 1
+    assert code == 1 and "lists 2 workers" in err and len(err.splitlines()) == 1

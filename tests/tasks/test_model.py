@@ -79,7 +79,7 @@ def test_positions_that_are_no_table_have_no_end(writer):
 
 
 @pytest.mark.parametrize("arguments, says", [
-    ({"labels": LABELS}, "there is no task"), ({"dropout": 1.5}, "dropout must be at least 0 and less"),
+    ({"labels": LABELS}, "no task is given"), ({"dropout": 1.5}, "dropout must be at least 0 and less"),
     ({"dropout": -0.1}, "0 or more"), ({"epsilon": -1.0}, "0 or more"),
     ({"dtype": "float99"}, "policy .* got 'float99'"), ({"name": None}, "unknown model 'None'")])
 def test_wrong_arguments_are_refused(arguments, says):

@@ -139,7 +139,7 @@ def test_missing(tmp_path):
         Checkpoints(tmp_path).latest(must=True)
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         Checkpoints(tmp_path).load(7)
-    with pytest.raises(ConfigError, match="--keep=0"):
+    with pytest.raises(ConfigError, match="--keep must be at least 1, got 0"):
         Checkpoints(tmp_path, keep=0)
 
 
@@ -163,7 +163,7 @@ def test_an_old_one_with_a_file_of_others_stays_and_is_reported_once(two):
     for step in (30, 40, 50):
         checkpoints.save(step, make_arrays(step), {})
     assert checkpoints.steps() == [10, 40, 50] and (checkpoints.path(10) / "notes.txt").read_text() == "mine"
-    assert len(warnings) == 1 and "holds notes.txt, which tfzoo did not write" in warnings[0]
+    assert len(warnings) == 1 and "contains notes.txt, which tfzoo did not write" in warnings[0]
     assert (Checkpoints(checkpoints.folder).folder / ".tmp-mine").exists()
 
 

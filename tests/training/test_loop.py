@@ -90,7 +90,7 @@ def test_what_was_trained_on_frozen_weights_goes_on_upon_these_only(tmp_path):
     other.base = "other"
     for base in ("other", None):
         other.base = base
-        with pytest.raises(DataError, match="other frozen weights: resume with the --init"):
+        with pytest.raises(DataError, match="trained with different frozen weights: resume with the --init"):
             run(tmp_path, other, Pace(4, 1, 2, 2))
     other.base = "one"
     results, records, _ = run(tmp_path, other, Pace(4, 1, 2, 2))

@@ -39,7 +39,7 @@ def test_labels_of_init_keep_their_order_and_the_head_its_rows(task, there, caps
     assert made.labels == model.task.labels == LABELS[task]
     assert np.array_equal(model(inputs)["logits"], init.model(inputs)["logits"])
     err = capsys.readouterr().err
-    assert "nothing fresh, nothing dropped" in err and ("lacks" in err) == (len(there) < len(LABELS[task]))
+    assert "nothing newly initialized, nothing dropped" in err and ("lacks" in err) == (len(there) < len(LABELS[task]))
 
 
 @pytest.mark.parametrize("task, there", [("classification", ["neg", "pos", "odd"]), ("tagging", ["O", "B-ORG"]),
@@ -50,8 +50,8 @@ def test_labels_beyond_those_of_init_make_a_fresh_head_and_are_reported(task, th
     made = make_task(settings, source, init)
     build_model(settings, made, init=init, tokenizer=init.tokenizer)
     err = capsys.readouterr().err
-    assert made.labels == source.labels() and "head fresh" in err
-    assert "beyond those of --init=theirs: the head is fresh" in err
+    assert made.labels == source.labels() and "head newly initialized" in err
+    assert "not among those of --init=theirs: the head is newly initialized" in err
 
 
 def test_a_run_that_goes_on_keeps_the_labels_it_began_with():

@@ -158,7 +158,7 @@ def test_killed_run_releases_the_folder(tmp_path):
 def test_path_that_is_a_file(tmp_path, below):
     (tmp_path / "file").write_text("mine")
     run = RunFolder(tmp_path / "file" / below)
-    with pytest.raises(OSError, match="file: name a folder") as caught:
+    with pytest.raises(OSError, match="is under one: choose a folder") as caught:
         run.create("", CONFIG)
     assert not isinstance(caught.value, FileNotFoundError)
     assert (tmp_path / "file").read_text() == "mine"
@@ -170,7 +170,7 @@ def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)
     run = RunFolder(tmp_path)
-    with pytest.raises(OSError, match=r"cannot write .*\(Read-only file system\)") as caught:
+    with pytest.raises(OSError, match=r"cannot write to .*\(Read-only file system\)") as caught:
         run.create("", CONFIG)
     assert "\n" not in str(caught.value)
 

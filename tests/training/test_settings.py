@@ -54,7 +54,7 @@ def test_the_length_is_that_of_init_and_at_most_the_positions():
     assert resolve(FINETUNE).with_length(128).max_length == 128
     assert resolve(FINETUNE).with_length(512, trained=64).max_length == 64
     assert resolve({**FINETUNE, "max_length": 300}).with_length(512, trained=64).max_length == 300
-    with pytest.raises(ConfigError, match="the model has 128 positions"):
+    with pytest.raises(ConfigError, match="exceeds the model's 128 positions: lower it, or train from scratch"):
         resolve({**FINETUNE, "max_length": 300}).with_length(128)
 
 
@@ -69,18 +69,19 @@ def test_numbers_and_paths_become_plain_values():
 @pytest.mark.parametrize("given, says", [
     ({"learningrate": 1.0}, "unknown setting 'learningrate': did you mean learning_rate"),
     ({"lerning_rate": 1.0}, "learning_rate"), ({"num_layers": 1}, "unknown setting 'num_layers'"),
-    ({"qqqq": 1}, "allowed are task, model, init"),
-    ({"batch_size": 0}, "--batch_size=0: allowed is an integer from 1"),
-    ({"epochs": 0}, "--epochs=0.0: allowed is a finite number from 1e-06"), ({"epochs": -1.0}, "a finite number from"),
-    ({"epochs": float("inf")}, "--epochs=inf: allowed is a finite number from 1e-06"),
-    ({"steps": 0}, "an integer from 1"), ({"steps": 1.5}, "an integer from 1"),
-    ({"batch_size": "many"}, "allowed is an integer from 1"), ({"batch_size": 8.0}, "an integer"),
+    ({"qqqq": 1}, "choose from task, model, init"),
+    ({"batch_size": 0}, "--batch_size must be an integer >= 1, got 0"),
+    ({"epochs": 0}, "--epochs must be a finite number >= 1e-06, got 0.0"), ({"epochs": -1.0}, "a finite number >="),
+    ({"epochs": float("inf")}, "--epochs must be a finite number >= 1e-06, got inf"),
+    ({"steps": 0}, "an integer >= 1"), ({"steps": 1.5}, "an integer >= 1"),
+    ({"batch_size": "many"}, "must be an integer >= 1, got many"), ({"batch_size": 8.0}, "an integer"),
     ({"batch_size": None}, "an integer"), ({"steps": True}, "an integer"), ({"remat": 1}, "true or false"),
-    ({"dropout": 1.0}, "a finite number from 0.0 to 0.99"), ({"clip_norm": float("nan")}, "a finite number from 0.0"),
-    *(({name: float("inf")}, f"--{name}=inf: allowed is a finite number from 0.0")
+    ({"dropout": 1.0}, "--dropout must be a finite number >= 0.0 and <= 0.99, got 1.0"),
+    ({"clip_norm": float("nan")}, "a finite number >= 0.0"),
+    *(({name: float("inf")}, f"--{name} must be a finite number >= 0.0, got inf")
       for name in ("learning_rate", "schedule_power", "weight_decay", "clip_norm", "alpha")),
-    ({"seed": 2 ** 64}, "an integer from 0 to 18446744073709551615"),
-    ({"optimizer": "sgd"}, "allowed is adamw or bert_adamw or lamb or adafactor"), ({"data": 5}, "a string"),
+    ({"seed": 2 ** 64}, "an integer >= 0 and <= 18446744073709551615"),
+    ({"optimizer": "sgd"}, "must be adamw or bert_adamw or lamb or adafactor, got sgd"), ({"data": 5}, "a string"),
     ({"override": "num_layers=1"}, "a list of strings"), ({"override": [1]}, "a list of strings")])
 def test_a_wrong_name_or_value_is_refused_in_one_line(given, says):
     with pytest.raises(ConfigError) as caught:
@@ -89,14 +90,17 @@ def test_a_wrong_name_or_value_is_refused_in_one_line(given, says):
 
 
 @pytest.mark.parametrize("given, says", [
-    ({"init": "z"}, "give one of them"), ({"model": None}, "give one of them"), ({"tokenizer": None}, "--tokenizer is"),
-    ({"model": None, "init": "z"}, "--init brings its own tokenizer"), ({"epochs": 1, "steps": 1}, "--epochs=1.0 and"),
-    ({"eval_data": "e", "eval_fraction": 0.1}, "--eval_fraction=0.1: give one"), ({"task": None}, "--task is missing"),
+    ({"init": "z"}, "give exactly one"), ({"model": None}, "give exactly one"), ({"tokenizer": None}, "--tokenizer is"),
+    ({"model": None, "init": "z"}, "--init comes with its own tokenizer"),
+    ({"epochs": 1, "steps": 1}, "--epochs=1.0 and"),
+    ({"eval_data": "e", "eval_fraction": 0.1}, "--eval_fraction=0.1: give only one of them"),
+    ({"task": None}, "--task is missing"),
     ({"data": None}, "--data is missing: a file"), ({"output_dir": ""}, "--output_dir is missing"),
-    ({"schedule_power": 3}, "is for --schedule=polynomial"), ({"override": ["num_layers"]}, "allowed is name=value"),
-    ({"next_sentence": True}, "for --task=masked_lm: got --task=classification"),
-    ({"document": "line"}, "for --task=causal_lm or masked_lm: got --task=classification"),
-    ({"pack": "on"}, "--pack=on is for --task=masked_lm without --next_sentence: got --task=classification"),
+    ({"schedule_power": 3}, "requires --schedule=polynomial"),
+    ({"override": ["num_layers"]}, "must have the form name=value"),
+    ({"next_sentence": True}, "require --task=masked_lm, got --task=classification"),
+    ({"document": "line"}, "requires --task=causal_lm or masked_lm, got --task=classification"),
+    ({"pack": "on"}, "--pack=on requires --task=masked_lm without --next_sentence, got --task=classification"),
     ({"task": "masked_lm", "pack": "on", "next_sentence": True}, "got --task=masked_lm --next_sentence")])
 def test_settings_that_contradict_each_other_are_refused_in_one_line(given, says):
     with pytest.raises(ConfigError) as caught:

@@ -14,7 +14,8 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
 
 
 @pytest.mark.parametrize("kind, environment, says", [
-    ("parameter_server", "", "asynchronously"), ("ps", "", "asynchronously"), ("horovod", "", "allowed are auto"),
+    ("parameter_server", "", "asynchronously"), ("ps", "", "asynchronously"),
+    ("horovod", "", "--strategy must be one of auto"),
     ("multi_worker", "", "TF_CONFIG nor Slurm"), ("multi_worker", "{", "not describe"), ("tpu", "", "no TPU was found"),
     ("mirrored", "", "no GPU"), ("auto", '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", '
                                  '"index": 0}}', "parameter servers"),
@@ -35,7 +36,7 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
              '"index": 0}}', "'workerpool0'"),
     ("auto", '{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 1}}', "2 chiefs"),
     ("auto", '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 1}}', "a:1 twice"),
-    ("auto", '{"task": {"type": "worker", "index": 1}}', "but no cluster"),
+    ("auto", '{"task": {"type": "worker", "index": 1}}', "without a cluster"),
     ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "no worker 2")])
 def test_what_cannot_be_is_refused_in_one_line(kind, environment, says, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", environment)
@@ -54,7 +55,7 @@ def test_one_of_several_processes_does_not_train_alone_unasked(name, value, monk
     for other in ("TF_CONFIG", "SLURM_PROCID"):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=f"{name} says that this is one of 2 processes"):
+    with pytest.raises(ConfigError, match=f"{name} indicates that this is one of 2 processes"):
         make_strategy("auto")
     assert make_strategy("one_device") is tf.distribute.get_strategy()
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}')
@@ -86,7 +87,7 @@ def test_one_device_is_the_default_and_needs_no_agreement(monkeypatch):
     strategy = make_strategy("auto")
     assert strategy is tf.distribute.get_strategy() and strategy.num_replicas_in_sync == 1
     assert is_chief(strategy) and not is_multi_worker(strategy) and agree(strategy, 7) == 7
-    with pytest.raises(ConfigError, match="for --strategy=mirrored"):
+    with pytest.raises(ConfigError, match="requires --strategy=mirrored"):
         make_strategy("one_device", 2)
     assert choose_xla("auto") == (False, "XLA off on CPU (--xla=auto)") and choose_xla("on")[0]
 

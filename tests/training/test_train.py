@@ -104,14 +104,14 @@ def test_a_run_that_stopped_early_says_so_and_never_goes_on(steps, planned, tmp_
     settings = types.SimpleNamespace(steps=planned, patience=2)
     assert _results_of_finished(run, settings, resumes=True, strategy=None) == results
     said = capsys.readouterr().err
-    assert "stopped early at step 3 (--patience=2): give another --output_dir" in said and "more" not in said
+    assert "stopped early at step 3 (--patience=2): choose another --output_dir" in said and "more" not in said
 
 
 @pytest.mark.parametrize("wrong, says", [
     ({"lerning_rate": 1e-3}, "unknown setting 'lerning_rate': did you mean learning_rate"),
-    ({"batch_size": 0}, "--batch_size=0"), ({"steps": 1, "epochs": 1}, "give one of them"),
-    ({"init": "x"}, "give one of them"), ({"model": "bert_gigantic"}, "unknown model"),
-    ({"pack": "on"}, "--pack=on is for --task=masked_lm"), ({"accumulate_steps": 3}, "must divide it")])
+    ({"batch_size": 0}, "--batch_size must be"), ({"steps": 1, "epochs": 1}, "give only one of them"),
+    ({"init": "x"}, "give exactly one"), ({"model": "bert_gigantic"}, "unknown model"),
+    ({"pack": "on"}, "--pack=on requires --task=masked_lm"), ({"accumulate_steps": 3}, "must divide it")])
 def test_a_mistake_is_refused_before_the_folder_is_made(wrong, says, given, tmp_path):
     with pytest.raises(ConfigError) as caught:
         tfzoo.train(tmp_path / "run", **{**given, **wrong})
@@ -170,10 +170,10 @@ def test_others_models_are_trained_with_at_most_1024_tokens_and_ours_as_before(l
     assert theirs.config["max_length"] == ours.config["max_length"] == 4096
     assert length_of(ours) == 4096 and length_of(theirs, 2048) == 2048 and capsys.readouterr().err == ""
     assert length_of(theirs) == 1024
-    assert capsys.readouterr().err == "--max_length=1024 by default: the model takes up to 4,096 tokens\n"
+    assert capsys.readouterr().err == "--max_length=1024 by default; the model accepts up to 4,096 tokens\n"
     tfzoo.save(theirs, long / "again")  # it still counts as a model of another library
     assert length_of(tfzoo.load(long / "again")) == 1024
-    with pytest.raises(ConfigError, match="--max_length=5000: the model has 4096 positions; lower it"):
+    with pytest.raises(ConfigError, match="--max_length=5000 exceeds the model's 4096 positions: lower it"):
         length_of(ours, 5000)
 
 
@@ -181,14 +181,14 @@ def test_others_models_are_trained_with_at_most_1024_tokens_and_ours_as_before(l
 def test_the_default_length_is_recorded_and_evaluate_has_the_same(long, tmp_path, capsys):
     given = {"task": "causal_lm", "init": long / "huggingface", "data": long / "corpus.txt", "batch_size": 1}
     tfzoo.train(tmp_path / "run", steps=1, **given)
-    assert "takes up to 4,096 tokens" in capsys.readouterr().err
+    assert "accepts up to 4,096 tokens" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "config.json").read_text())["max_length"] == 1024
     assert tfzoo.load(tmp_path / "run").config["max_length"] == 1024
     tfzoo.train(tmp_path / "run", steps=2)  # which has recorded its length
     assert "by default" not in capsys.readouterr().err
     words = [f"--init={long / 'huggingface'}", f"--data={long / 'corpus.txt'}", "--batch_size=1"]
     assert app.execute(evaluate.make_flags(), evaluate.run, words) == 0
-    assert "takes up to 4,096 tokens" in capsys.readouterr().err
+    assert "accepts up to 4,096 tokens" in capsys.readouterr().err
     assert app.execute(evaluate.make_flags(), evaluate.run, [*words, "--max_length=64"]) == 0
 
 

@@ -296,7 +296,7 @@ def test_the_step_is_traced_once_for_each_shape_and_only_divisible_batches_are_t
     for _ in trainer.train(data, 2 * data.batches_per_epoch):
         continue
     assert trainer.traces == len(data.base.plan.buckets) == 2
-    with pytest.raises(ConfigError, match="multiples of 3"):
+    with pytest.raises(ConfigError, match="choose a multiple of 3"):
         make_trainer(microbatches=3).train_step(data.batch(0))
 
 
