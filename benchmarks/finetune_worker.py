@@ -2,9 +2,9 @@
 
 Run as `python -m benchmarks.finetune_worker RECIPE SYSTEM VARIANT DTYPE`, where RECIPE is JSON from
 benchmarks.finetune. Each system works as its users would: tfzoo encodes up front and pads to a few lengths, keras-nlp
-encodes in tf.data and pads to the full length, PyTorch encodes in the loop and pads to the longest text of the batch; PyTorch can also start
-from a `checkpoint`. All share the same schedule: linear warmup over `warmup` steps, then linear decay to 0 at `steps`;
-with `steps` 0 the rate is constant. A worker imports only its own system.
+encodes in tf.data and pads to the full length, PyTorch encodes in the loop and pads to the longest text of the batch.
+PyTorch can also start from a `checkpoint`. All share the same schedule: linear warmup over `warmup` steps, then
+linear decay to 0 at `steps`; with `steps` 0 the rate is constant. A worker imports only its own system.
 """
 import collections
 import csv

@@ -1,4 +1,4 @@
-"""Small data, and the scripts called in this process."""
+"""Fixtures: small data, and the scripts called in this process."""
 import json
 import shutil
 import sys
@@ -14,7 +14,7 @@ SMALL_MODEL = ["--override=num_layers=1", "--override=hidden_dim=16", "--overrid
 
 @pytest.fixture
 def call(capsys):
-    """Return a function: script and words to (exit code, stdout, stderr)."""
+    """Return a function from script and words to (exit code, stdout, stderr)."""
     def run(name, *words):
         script = SCRIPTS[name].make_flags()
         code = app.execute(script, SCRIPTS[name].run, list(words),
@@ -56,6 +56,6 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def finetuned(trained, tmp_path):
-    """A finished run's folder, a copy of the test's own."""
+    """Return a copy of the folder of a finished run, for one test."""
     shutil.copytree(trained, tmp_path / "run")
     return str(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The scripts' contract: results as the last line, exit codes, one line for each mistake, nothing half-written."""
+"""The scripts' interface: results as the last line, exit codes, one-line errors, and no partial output."""
 import builtins
 import io
 import json
@@ -144,9 +144,9 @@ def test_a_decoder_classifies_the_same_after_both_ways_of_saving(call, reviews, 
     assert len(answers[0]) == 3 and answers[0] == answers[1] == answers[2]
 
 
-@pytest.mark.parametrize("name, count, cache", [  # in bytes of bfloat16: two, of keys and of values
+@pytest.mark.parametrize("name, count, cache", [  # bytes of bfloat16, for keys and for values
     ("llama2_7b", 6_738_415_616, 2 * 2 * 32 * 4096 * 4096), ("bert_base", 109_482_240, 0),
-    ("t5_1.1_small", 76_961_152, 2 * 2 * 8 * 6 * 64 * 2 * 512)])  # of the text that is written, and of the source
+    ("t5_1.1_small", 76_961_152, 2 * 2 * 8 * 6 * 64 * 2 * 512)])  # for the generated text and for the source
 def test_models_are_listed_with_their_heads_and_caches(call, name, count, cache):
     code, out, err = call("models", f"--name={name}", "--json")
     row = json.loads(out.splitlines()[0])
@@ -257,7 +257,7 @@ def test_a_batch_beyond_the_memory_is_one_line_with_what_takes_it_and_the_flags_
             file.write(json.dumps({"text": "x" * 600, "label": "ab"[number % 2]}) + "\n")
     with open("/proc/meminfo") as file:
         total = int(file.readline().split()[1]) * 1024
-    rows = 2 * total // (512 * 512 * 4)  # what the blocks read would take twice the machine's memory
+    rows = 2 * total // (512 * 512 * 4)  # the inputs of the blocks would take twice the machine's memory
     code, out, err = call("finetune", "--model=bert_tiny", "--override=num_layers=2", "--override=hidden_dim=512",
                           "--tokenizer=bytes", "--steps=2", "--max_length=512",
                           f"--batch_size={rows}", f"--data={tmp_path / 'long.jsonl'}",
@@ -280,7 +280,7 @@ def test_a_signal_amid_the_imports_waits_for_their_end_and_is_one_line(number, c
 
     def import_slowly(name, *rest):
         if name == "tensorflow":
-            signal.pthread_kill(threading.main_thread().ident, number)  # at the start of a script it is the only one
+            signal.pthread_kill(threading.main_thread().ident, number)  # initially a script has only this thread
             try:
                 time.sleep(0.01)
             except KeyboardInterrupt as error:  # as C extensions report it

@@ -1,4 +1,4 @@
-"""launch.py with small workers of real processes: who they are, what is heard of them, and how they end."""
+"""launch.py with small workers in real processes: their environment, their output, and how they end."""
 import json
 import os
 import pathlib
@@ -13,7 +13,7 @@ import pytest
 from experiments import launch
 from tests.helpers import CHECKOUT
 
-# The launcher as it is, with another command and shorter times; its arguments: the worker, the times, the words.
+# The real launcher with a different command and shorter times; its arguments: the worker, the times, the words.
 RUNNER = """
 import json, sys
 from experiments import launch
@@ -36,7 +36,7 @@ def on_signal(call):
 def say_it(number):
     print("got", number, flush=True)
 """
-# Short sleeps: a signal that comes just before one waits for its end.
+# Short sleeps, since a signal that arrives just before one is handled only after it.
 SLEEP = "on_signal(say_it)\nuntil = time.monotonic() + 30\nwhile time.monotonic() < until: time.sleep(0.05)"
 
 
@@ -68,7 +68,7 @@ def read_until(process, lines, text, count=1):
 
 
 def read_pids(process, count=2):
-    """Return the lines and the workers' process ids, once each has told that it is ready."""
+    """Return the lines and the workers' process ids, once each has reported that it is ready."""
     lines = []
     read_until(process, lines, "] pid ", count)
     return lines, [int(heard_from(lines, index)[0].split()[1]) for index in range(count)]
@@ -144,7 +144,7 @@ os.write(1, b"last of %d, without an end" % index)
         heard = heard_from(lines, index)
         assert sorted(heard) == sorted(whole)
         numbers = [int(line.split()[0]) for line in heard if " out " in line]
-        assert numbers == sorted(numbers)  # a stream's lines keep their order
+        assert numbers == sorted(numbers)  # the lines of a stream keep their order
 
 
 def test_standard_output_is_the_results_alone():
@@ -213,7 +213,7 @@ def end(number):
 
 
 def test_a_second_signal_kills():
-    process = start(SLEEP, times={"PR_SET_PDEATHSIG": 0})  # no such option: the launcher does it, not the kernel
+    process = start(SLEEP, times={"PR_SET_PDEATHSIG": 0})  # an invalid option: the launcher acts, not the kernel
     lines, pids = read_pids(process)
     process.send_signal(signal.SIGTERM)
     read_until(process, lines, "got 15", 2)
@@ -246,7 +246,7 @@ print(stray.pid)
 
 
 def test_a_slow_reader_loses_nothing():
-    # More than one pipe holds and less than two: the worker has ended while the launcher still waits for its reader.
+    # More than one pipe can hold, less than two: the worker has ended while the launcher still waits for its reader.
     process = start("for number in range(900): print(number, 'x' * 100)", "--workers=1", "--", "finetune",
                     times={"DRAIN": 0.1})
     time.sleep(0.8)
@@ -262,7 +262,7 @@ def test_a_log_that_nobody_reads_does_not_end_the_run():
 
 
 @pytest.mark.parametrize("words, code, says", [
-    ([], 1, "no --"), (["finetune", "--data=x"], 1, "no --"), (["--"], 1, "no script"),
+    ([], 1, "-- is missing"), (["finetune", "--data=x"], 1, "-- is missing"), (["--"], 1, "no script"),
     (["--workers=2", "--"], 1, "pretrain|finetune"),
     (["--", "evaluate"], 1, "after --, choose from pretrain, finetune"),
     (["--", "--workers=2", "finetune"], 1, "--workers=2"), (["--workers=0", "--", "finetune"], 1, "--workers=0"),

@@ -1,4 +1,4 @@
-"""Fine-tuning by low-rank adapters, by the scripts: what is left in the run folder, going on to the bit, refusals."""
+"""Fine-tuning low-rank adapters with the scripts: contents of the run folder, bitwise resumption, errors."""
 import json
 import pathlib
 
@@ -16,7 +16,7 @@ LORA = ["--method=lora", "--rank=2", "--alpha=4", "--adapter_dropout=0.1", "--ta
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """The folder of a pretrained model."""
+    """Return the folder of a pretrained model."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "corpus.txt").write_text("\n\n".join(f"a good film number {number}" for number in range(40)))
     sizes = [word.partition("=")[2] for word in SMALL_MODEL]

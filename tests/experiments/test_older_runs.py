@@ -1,6 +1,6 @@
-"""A run folder of an earlier tfzoo goes on; one of another format is refused by its version.
+"""A run folder of an earlier tfzoo can be resumed; one with a different format version is refused.
 
-tests/golden/run_0.1.0.tar.gz is the folder that tfzoo at commit b44f4d6 left after 20 steps of
+tests/golden/run_0.1.0.tar.gz is the folder that tfzoo at commit b44f4d6 wrote in 20 steps of
 `finetune --model=bert_tiny --override=num_layers=1 --override=hidden_dim=8 --override=num_heads=2
 --override=ffn_dim=16 --override=max_length=32 --data=reviews.jsonl --tokenizer=bytes --steps=20 --batch_size=8
 --max_length=32 --eval_every=10 --save_every=5 --log_every=5 --eval_fraction=0.2 --keep=1 --output_dir=run`, without its
@@ -17,7 +17,7 @@ from tests.helpers import CHECKOUT
 
 @pytest.fixture
 def older(tmp_path):
-    """The folder, and the words that go on with it."""
+    """Return the folder and the arguments that resume it."""
     with tarfile.open(CHECKOUT / "tests" / "golden" / "run_0.1.0.tar.gz") as archive:
         archive.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # since 3.11.4
     data = write_reviews(tmp_path / "reviews.jsonl", 100)

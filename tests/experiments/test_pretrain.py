@@ -1,4 +1,4 @@
-"""Pretraining from files: packed rows, shares and sentences that are streamed, older runs, exact restarts."""
+"""Pretraining from files: packed rows, streamed fractions and sentences, older runs, exact restarts."""
 import gzip
 import json
 

@@ -1,4 +1,4 @@
-"""The quickstart's last line, from a handful of steps."""
+"""The last line of the quickstart, from a handful of steps."""
 import json
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def test_a_short_quickstart_names_its_folders_and_scores(tmp_path):
     assert "SavedModel" in done.stdout and "three commands" in done.stdout
     for name in ("bert", "finetuned", "scratch", "gpt", "exported"):
         assert (tmp_path / "q" / name).is_dir() and results[name].startswith(str(tmp_path / "q" / name))
-    # A TF-IDF baseline is the same however few steps there are: the task is learnable, and it does not solve it.
+    # The TF-IDF baseline does not depend on the steps: the task is learnable, but the baseline does not solve it.
     assert 0.6 < results["bag_of_words_accuracy"] < 0.8
     again = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     assert again.returncode == 0 and "is finished" in again.stderr

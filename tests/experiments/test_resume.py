@@ -1,4 +1,4 @@
-"""A run that is interrupted or killed, and started again, sees each example once and ends with the same bits."""
+"""A run that is interrupted or killed and then resumed sees each example once and ends bitwise identical."""
 import json
 import os
 import pathlib
@@ -26,7 +26,7 @@ def start(folder, data, *more):
 
 
 def stop_at(process, folder, step, number):
-    """Send a signal when metrics.jsonl has reached a step."""
+    """Send a signal once metrics.jsonl has reached a step."""
     path = pathlib.Path(folder) / "metrics.jsonl"
     while process.poll() is None:
         lines = path.read_text().splitlines() if path.exists() else []
@@ -73,7 +73,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(number, code, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path):
-    """A limit on the size of files stands for the full disk."""
+    """Simulate a full disk by limiting the size of files."""
     data = write_reviews(tmp_path / "reviews.jsonl", 100)
     code = ("import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000)); "
             "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -81,7 +81,7 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path):
     words = ["--model=bert_tiny", *SMALL_MODEL, f"--data={data}", "--tokenizer=bytes", "--steps=4", "--batch_size=8",
              f"--output_dir={tmp_path / 'run'}"]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=CHECKOUT, capture_output=True, text=True,
-                          env={**os.environ, "TF_XLA_FLAGS": ""})  # whose cache has no room either
+                          env={**os.environ, "TF_XLA_FLAGS": ""})  # since there is no space for XLA's cache either
     assert done.returncode == 74, done.stderr
     assert "Traceback" not in done.stderr and "finetune: " in done.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "model").exists()

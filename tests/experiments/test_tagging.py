@@ -1,4 +1,4 @@
-"""Tagging by the scripts, end to end on a small .conll: finetune, evaluate, predict, export."""
+"""Tagging with the scripts, end to end on a small .conll file: finetune, evaluate, predict, export."""
 import json
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Several workers: the run of one process within rounding, exact restarts after a lost worker, and an end for all."""
+"""Several workers: results equal to one process up to rounding, exact restarts after a lost worker, a common end."""
 import json
 import os
 import pathlib
@@ -46,7 +46,7 @@ def workers_of(process):
 
 
 def go_on_exactly(folder, data, whole):
-    """Start both workers again, and compare what they leave with the run that nothing stopped."""
+    """Start both workers again, and compare their results with those of the uninterrupted run."""
     code, _, err = finish(start(folder, data, "--workers=2"))
     assert code == 0 and "resuming from step" in err, err[-3000:]
     different, largest = compare(left_by(whole), left_by(folder))
@@ -55,7 +55,7 @@ def go_on_exactly(folder, data, whole):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The data, and the folder of a run of two workers that nothing stopped."""
+    """Return the data and the folder of an uninterrupted run of two workers."""
     folder = tmp_path_factory.mktemp("workers")
     data = write_reviews(folder / "reviews.jsonl", 100)
     code, out, err = finish(start(folder / "two", data, "--workers=2"))

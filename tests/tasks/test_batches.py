@@ -19,13 +19,13 @@ LENGTH = 20
 
 
 def some_texts(count=60, longest=30, seed=0):
-    """Texts of 0 to `longest` ordinary tokens."""
+    """Return texts of 0 to `longest` ordinary tokens."""
     rng = np.random.default_rng(seed)
     return encoded(*[rng.integers(4, 53, size) for size in rng.integers(0, longest + 1, count)])
 
 
 class Opened(type(TOKENIZER)):
-    """A tokenizer that puts tokens before a text, like Llama's <s>."""
+    """Tokenizer that adds tokens before a text, like Llama's <s>."""
 
     opening = property(lambda self: self._opening)
 
@@ -122,7 +122,7 @@ def test_each_text_is_in_a_packed_epoch_once_and_rows_are_as_the_model_wants_the
 
 
 class Around(type(TOKENIZER)):
-    """A tokenizer with other special tokens around a text."""
+    """Tokenizer with different special tokens around a text."""
 
     around = property(lambda self: self._around)
 
@@ -189,7 +189,7 @@ def test_the_examples_of_a_step_are_the_texts_that_a_user_has(tmp_path, monkeypa
                 seen[row, batch["masked_positions"][row, column]] = batch["labels"][row, column]
             seen = seen[real if task == "causal_lm" else batch["padding_mask"] > 0]
             found = {letters.index(chr(token - 4)) for token in seen if token > 4 and chr(token - 4) in letters}
-            ends = (seen == 2).any() if task == "causal_lm" else 0  # a window may hold only the end of a text
+            ends = (seen == 2).any() if task == "causal_lm" else 0  # a window may contain only the end of a text
             assert found <= set(numbers.tolist()) and len(numbers) <= len(found) + 4 * ends
 
 

@@ -1,4 +1,4 @@
-"""Models in the hands of a Keras user: exported and saved by Keras, given wrong inputs and wrong arguments."""
+"""Models as used with Keras: exported and saved by Keras, and given wrong inputs and wrong arguments."""
 import keras
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tagging: one tag per word, whatever tokenizer and max_length; live, evaluated and served models agree."""
+"""Tagging: one tag per word for any tokenizer and max_length; loaded, evaluated and served models agree."""
 import json
 
 import keras

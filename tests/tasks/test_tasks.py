@@ -1,4 +1,4 @@
-"""Heads against the logits of transformers, features computed by hand, plain Keras training, round trips."""
+"""Tasks: heads against the logits of transformers, features computed by hand, plain Keras training, round trips."""
 import json
 import subprocess
 import sys
@@ -108,7 +108,7 @@ def test_a_text_that_is_embedded_by_the_caller_is_classified_alike(name):
     prompt = np.random.default_rng(0).standard_normal((3, 2, 24)).astype(np.float32)
     longer = keras.ops.concatenate([prompt, embedded], axis=1)
     found = [model({"token_ids": tokens.astype(np.int32)}, embedded=longer, only_read=only_read)["logits"]
-             for only_read in (False, True)]  # the token ids are shorter, and ignored
+             for only_read in (False, True)]  # the token ids are shorter and are ignored
     assert np.abs(found[0] - found[1]).max() < 1e-6 and np.abs(found[0] - logits).max() > 1e-4
     for only_read in (False, True):
         assert np.abs(model(inputs, embedded=embedded, only_read=only_read)["logits"] - logits).max() < 1e-6

@@ -1,4 +1,4 @@
-"""Train on the same global batches, split in every way over devices, workers and microbatches, with and without XLA.
+"""Train on the same global batches, split in all ways over devices, workers and microbatches, with and without XLA.
 
 `python -m tests.training.invariance FOLDER` trains the 24 settings in separate processes and prints their largest
 differences; the slow test calls the same functions. Each setting trains a small masked language model with unequal
@@ -26,7 +26,7 @@ def settings():
 
 
 def run_settings(folder, devices, steps=STEPS):
-    """Train the six settings of one kind of devices in one process (or two workers); write their arrays to `folder`."""
+    """Train the six settings of one kind of device in one process (or two workers); write their arrays to `folder`."""
     kind = "multi_worker" if devices == "2 workers" else "mirrored" if devices != "1" else "one_device"
     command = [sys.executable, "-m", "tests.training.invariance", str(folder), devices, kind, str(steps)]
     environments = [{}]
@@ -60,7 +60,7 @@ def differences(folder, setting, reference=("1", 1, False)):
     largest, worst = {}, {}
     for name in expected.files:
         kind = name.split(":")[0]
-        # Some gradients are zero up to rounding (a key bias does not change the softmax) and have no own scale.
+        # Some gradients are zero up to rounding (a key bias does not change the softmax), so they have no scale.
         scale = name if kind == "weights" else kind
         largest[scale] = max(largest.get(scale, 1e-12), float(np.abs(expected[name]).max()))
     for name in expected.files:

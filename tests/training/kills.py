@@ -2,10 +2,10 @@
 
     python -m tests.training.kills FOLDER --random=50 --named --controls --devices --disks
 
-Prints one JSON object per case. Instead of killing, --disks makes the disk full, read-only or limited in file size, for
-a while or until the end; it mounts a small file system and needs root. Runs are forks of a process that has imported
-TensorFlow but computed nothing. --controls drops one item of state on resume, so these comparisons must find a
-difference.
+Prints one JSON object per case. Instead of killing the run, --disks makes the disk full, read-only or limited in file
+size, temporarily or until the end; it mounts a small file system and requires root. Runs are forks of a process that
+has imported TensorFlow but not computed anything. --controls drops one item of state on resume, so these comparisons
+must find a difference.
 """
 import argparse
 import json
@@ -26,7 +26,7 @@ import safetensors.numpy
 from experiments import app, finetune
 from tests.experiments.conftest import SMALL_MODEL, write_reviews
 
-TIMES = ("seconds", "data_wait")  # and every key that ends in _per_second
+TIMES = ("seconds", "data_wait")  # and all keys that end in _per_second
 STEPS, CHAIN = 60, 5
 BAD = 27  # non-finite update: skipped, and reported in the record of step 30, after the checkpoint of step 28
 # point: (module, attribute, number of the call, kill after it instead of before)
@@ -57,7 +57,7 @@ CONTROLS["the best so far"] = "after step 49 was saved"  # from step 45
 
 
 def words_of(folder, data, *more):
-    """Return the arguments of a fine-tuning run that uses every feature with state."""
+    """Return the arguments of a fine-tuning run that uses all stateful features."""
     return ["--model=bert_tiny", *SMALL_MODEL, f"--data={data}", "--tokenizer=bytes", f"--steps={STEPS}",
             "--batch_size=8", "--max_length=32", "--eval_every=15", "--save_every=7", "--log_every=5",
             "--deterministic", "--eval_fraction=0.2", "--dropout=0.2", "--accumulate_steps=2", "--ema_decay=0.9",
@@ -66,7 +66,7 @@ def words_of(folder, data, *more):
 
 
 def run(words, log, prepare=None):
-    """Train in a fork, after calling `prepare` there; append output to `log`; return the exit code, -N for signal N."""
+    """Train in a fork that first calls `prepare`; append output to `log`; return the exit code, -N for signal N."""
     child = os.fork()
     if child == 0:
         code = 99  # if the script raises an error
@@ -83,7 +83,7 @@ def run(words, log, prepare=None):
 
 
 def wrap(module, attribute, around):
-    """Replace a function of a module, or of a class in it, by around(function)."""
+    """Replace a function of a module, or of a class in it, with around(function)."""
     __import__(module)
     owner = sys.modules[module]
     *outer, name = attribute.split(".")
@@ -113,7 +113,7 @@ def die_at(point):
 
 
 def die_after(seconds, first_step=True):
-    """Return a function that makes its process kill itself some seconds after its first training step or its start."""
+    """Return a function that makes its process kill itself some seconds after its start or its first training step."""
     def begin():
         timer = threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGKILL))
         timer.daemon = True
@@ -217,7 +217,7 @@ def refuse_writing(kind, folder, last):
 
 
 def left_by(folder):
-    """Return what a run wrote that must not depend on kills: dict of name -> value or array."""
+    """Return the results of a run that must not depend on kills: dict of name -> value or array."""
     folder, left = pathlib.Path(folder), {}
 
     def timeless(record):
@@ -254,7 +254,7 @@ def weights_of(folder):
 
 
 def compare(one, other):
-    """Return (names of what differs between two runs, largest difference of an array)."""
+    """Return (names of the results that differ between two runs, largest difference of an array)."""
     different, largest = sorted(one.keys() ^ other.keys()), 0.0
     for name in one.keys() & other.keys():
         if not isinstance(one[name], np.ndarray):
@@ -270,7 +270,7 @@ def tell(**report):
 
 
 class Kills:
-    """Run cases in a folder and compare them with an uninterrupted run there."""
+    """Run cases in a folder and compare them with an uninterrupted run in it."""
 
     def __init__(self, folder, seed):
         self.folder, self.random = pathlib.Path(folder), random.Random(seed)
@@ -297,10 +297,10 @@ class Kills:
         return time.time() - float(begun.read_text())
 
     def case(self, name, kills, more=(), after=None):
-        """Start a run once for each of `kills`, then to its end; print how it differs from the uninterrupted one.
+        """Start a run once per kill in `kills`, then let it finish; print how it differs from the uninterrupted one.
 
         Returns:
-            int, number of kills.
+            int, the number of kills.
         """
         folder, codes = self.folder / "cut", []
         shutil.rmtree(folder, ignore_errors=True)
@@ -317,13 +317,13 @@ class Kills:
         return codes.count(-signal.SIGKILL)
 
     def disk(self, kind, last):
-        """Run with failing writes; if the run fails, run again on a disk that works."""
+        """Run with failing writes; if the run fails, run again on a working disk."""
         folder = str(self.folder / "disk")
         os.makedirs(folder, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], check=True)
         try:
             run_folder = os.path.join(folder, "run")
-            self.log.write_text("")  # the limit on file size applies to the log too
+            self.log.write_text("")  # the file-size limit applies to the log too
             words = words_of(run_folder, self.data)
             codes = [run(words, self.log, refuse_writing(kind, folder, last))]
             said = self.log.read_text()
@@ -341,7 +341,7 @@ class Kills:
             subprocess.run(["umount", "-l", folder], check=True)
 
     def run_random(self, count):
-        """Kill at `count` random moments, up to CHAIN per run; a quarter count from its start, others from step 1."""
+        """Kill at `count` random moments, up to CHAIN per run: a quarter timed from its start, others from step 1."""
         while count > 0:
             moments = [(round(self.random.uniform(0, self.seconds), 3), self.random.random() > 0.25)
                        for _ in range(min(count, CHAIN))]

@@ -36,7 +36,7 @@ def assert_same(got, expected):
 
 @pytest.fixture
 def two(tmp_path):
-    """Two saved steps in a folder that is opened again, as on a restart, and the list of warnings."""
+    """Return Checkpoints with two saved steps, reopened as on a restart, and the list of warnings."""
     first = Checkpoints(tmp_path)
     for step in (10, 20):
         first.save(step, make_arrays(step), {"step": step})
@@ -85,7 +85,7 @@ def flip_last_bit(path):
 def test_damaged_newest_gives_the_one_before(two, name, damage):
     checkpoints, warnings = two
     if name == "manifest.json" and damage is truncate:
-        os.truncate(checkpoints.path(20) / name, 40)  # the last byte is just a line break
+        os.truncate(checkpoints.path(20) / name, 40)  # the last byte is only a line break
     else:
         damage(checkpoints.path(20) / name)
     assert checkpoints.latest() == 10
@@ -120,7 +120,7 @@ def test_folder_of_another_step_is_refused(two):
 
 def test_other_format_version_is_refused(two, monkeypatch):
     monkeypatch.setattr("tfzoo.training.checkpointing.FORMAT_VERSION", 2)
-    with pytest.raises(DataError, match="format version 1, but this tfzoo reads 2"):
+    with pytest.raises(DataError, match="format version is 1, but this tfzoo reads 2"):
         two[0].load(20)
 
 
@@ -137,7 +137,7 @@ def test_all_damaged_does_not_start_over(two):
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="--resume=must"):
         Checkpoints(tmp_path).latest(must=True)
-    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="does not exist: the saved steps are"):
         Checkpoints(tmp_path).load(7)
     with pytest.raises(ConfigError, match="--keep must be at least 1, got 0"):
         Checkpoints(tmp_path, keep=0)
@@ -201,7 +201,7 @@ def test_best_that_cannot_be_trusted(two):
     assert Checkpoints(checkpoints.folder, warn=warnings.append).best() is None and "best.json" in warnings[-1]
     for step in (30, 40, 50):
         checkpoints.save(step, make_arrays(step), {})
-    assert checkpoints.steps() == [10, 20, 30, 40, 50]  # the best is unknown, so none is deleted
+    assert checkpoints.steps() == [10, 20, 30, 40, 50]  # the best is unknown, so nothing is deleted
 
 
 @pytest.mark.parametrize("arrays, state", [({"../x": {}}, {}), ({"model": {"x": np.array(["text"])}}, {}),
@@ -237,7 +237,7 @@ def test_failing_disk_is_reported_and_leaves_the_last_good_one(two, monkeypatch,
     assert_same(checkpoints.load(20)[0], make_arrays(20))
 
 
-# Runs in a process of its own, so that it may fork. Each child dies before or after its n-th call of a function that
+# Runs in a separate process, so that it may fork. Each child dies before or after its n-th call to a function that
 # changes the disk, and the parent checks what is left.
 ACCIDENTS = """
 import json, os, resource, signal, sys

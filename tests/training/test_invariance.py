@@ -1,4 +1,4 @@
-"""The same update however the global batch is split over devices, workers and microbatches, with and without XLA."""
+"""Updates do not depend on how the global batch is split over devices, workers and microbatches, or on XLA."""
 import pytest
 
 from tests.training import invariance

@@ -1,4 +1,4 @@
-"""A run killed at any moment and resumed ends bit for bit like an uninterrupted one; one that loses state does not."""
+"""A run that is killed and resumed ends bitwise identical to an uninterrupted one; a run that loses state does not."""
 import json
 import os
 import subprocess
@@ -61,7 +61,7 @@ def test_a_run_goes_on_with_other_devices_within_rounding(reports):
 @pytest.mark.parametrize("kind", ["full", "read-only", "too large"])
 def test_a_disk_that_refuses_for_a_while_leaves_no_trace_and_to_the_end_exits_74(reports, kind):
     if os.geteuid():
-        pytest.skip("mounting a small file system wants root")
+        pytest.skip("mounting a small file system requires root")
     report = reports[f"{kind} for a while"]
     assert report["codes"] == [0] and not report["different"] and not report["traceback"], report
     assert report["lines"] and all("continues and tries again" in line for line in report["lines"])

@@ -19,7 +19,7 @@ from tfzoo.training.run_folder import RunFolder
 
 
 class Scripted:
-    """A trainer with scripted evaluations, whose weights count the steps."""
+    """Trainer with scripted evaluations, whose weights count the steps."""
 
     def __init__(self, values, better=max):
         self.values, self.step, self.weights, self.seen = dict(values), 0, 0, []

@@ -1,4 +1,4 @@
-"""What a run trains: the labels of --init and its head, where the data have others."""
+"""The model of a run: the labels and head of --init if the data have different labels."""
 import numpy as np
 import pytest
 
@@ -21,7 +21,7 @@ def source_of(task, labels):
 
 
 def opened(task, labels):
-    """Return (Settings of a run that goes on from a model with these labels, the model)."""
+    """Return (Settings of a run that starts from a model with these labels, the model)."""
     model = tfzoo.build("bert_tiny", task, labels, **{**SMALL, "vocab_size": 300})
     settings = Settings.resolve({"task": task, "init": "theirs", "data": "data", "output_dir": "run"})
     return settings, Loaded(model, load_tokenizer("bytes"), {"model": "bert_tiny", "task": task, "labels": labels,
@@ -57,7 +57,7 @@ def test_labels_beyond_those_of_init_make_a_fresh_head_and_are_reported(task, th
 def test_a_run_that_goes_on_keeps_the_labels_it_began_with():
     settings, init = opened("classification", LABELS["classification"])
     made = make_task(settings, source_of("classification", ["neg", "pos"]), init,
-                     {"task": "classification", "labels": ["neg", "pos"]})  # a run of an earlier release
+                     {"task": "classification", "labels": ["neg", "pos"]})  # a run from an earlier release
     assert made.labels == ["neg", "pos"]
 
 

@@ -1,4 +1,4 @@
-"""The run folder: what is written, what is refused, and that no step appears twice."""
+"""The run folder: what it writes, what it refuses, and that no step appears twice."""
 import errno
 import json
 import os
@@ -38,7 +38,7 @@ def snapshot(folder):
 
 @pytest.fixture
 def stopped(tmp_path):
-    """A run that stopped after logging up to step 30."""
+    """Return the folder of a run that stopped after logging up to step 30."""
     with RunFolder(tmp_path) as run:
         run.create("--steps=100", CONFIG)
         for step in (10, 20, 30):
@@ -187,7 +187,7 @@ def test_metrics_and_events(stopped):
 
 def test_resume_leaves_no_step_twice(stopped):
     with open(stopped / "metrics.jsonl", "a") as file:
-        file.write('{"step": 40, "spl')  # torn, as by a killed run
+        file.write('{"step": 40, "spl')  # incomplete, as left by a killed run
     (stopped / "results.json").write_text('{"steps": 30}')
     with RunFolder(stopped) as run:
         run.create("", CONFIG)

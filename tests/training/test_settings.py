@@ -1,4 +1,4 @@
-"""Settings: each default is resolved once, a resumed run keeps its own values, and errors take one line."""
+"""Settings: each default is resolved once, a resumed run keeps its recorded values, and errors are one line."""
 import dataclasses
 import json
 import pathlib
@@ -47,7 +47,7 @@ def test_each_setting_has_a_type_a_meaning_and_a_default_that_it_allows():
 def test_each_default_is_decided_once(given, effective):
     settings = resolve(given).with_length(512).with_epoch(100)
     assert {name: getattr(settings, name) for name in effective} == effective
-    assert settings == settings.with_length(512).with_epoch(1)  # nothing is undecided any more
+    assert settings == settings.with_length(512).with_epoch(1)  # nothing is left undecided
 
 
 def test_the_length_is_that_of_init_and_at_most_the_positions():
@@ -116,7 +116,7 @@ def test_a_run_that_goes_on_has_its_own_values_whatever_the_defaults_are_now(mon
         monkeypatch.setattr(Settings.__dataclass_fields__[name], "default", default)
     new = resolve({"output_dir": "moved"}, there).with_length(512).with_epoch(7).config()
     assert {name for name in new if json.loads(json.dumps(new[name])) != there[name]} == {"output_dir", "xla"}
-    assert new["xla"] == "auto"  # each start decides how it computes
+    assert new["xla"] == "auto"  # each start decides this anew
 
 
 @pytest.mark.parametrize("given, changes", [
@@ -178,7 +178,7 @@ def test_only_flags_that_were_given_are_settings():
 
 @pytest.fixture(scope="module")
 def older():
-    """config.json of release 0.1.0, see tests/experiments/test_older_runs.py."""
+    """Return the config.json of release 0.1.0 (see tests/experiments/test_older_runs.py)."""
     with tarfile.open(CHECKOUT / "tests" / "golden" / "run_0.1.0.tar.gz") as archive:
         return json.load(archive.extractfile("run/config.json"))
 

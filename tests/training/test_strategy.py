@@ -1,4 +1,4 @@
-"""What each strategy refuses; and on two devices, a non-finite update on one is skipped on both."""
+"""Strategies: what each one refuses, and that a non-finite update on one device is skipped on both."""
 import contextlib
 import json
 import os
@@ -20,22 +20,23 @@ from tfzoo.training.strategy import agree, choose_xla, is_chief, is_multi_worker
     ("mirrored", "", "no GPU"), ("auto", '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", '
                                  '"index": 0}}', "parameter servers"),
     ("one_device", '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}',
-     "names 2 workers"),
-    ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "lacks 'type'|lacks 'index'"), ("auto", "[]", "not describe"),
+     "lists 2 workers"),
+    ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "missing key 'type'|missing key 'index'"),
+    ("auto", "[]", "not describe"),
     # Real descriptions under which each machine trained alone: tensorflow#27058, kubeflow/trainer#1763 and #1798,
-    # tensorflow#48065 (a sparse job), an evaluator besides the workers, a worker pool of Vertex AI.
+    # tensorflow#48065 (a sparse job), an evaluator in addition to the workers, a worker pool of Vertex AI.
     ("auto", '{"cluster": {"master": ["a:1"], "worker": ["b:1"]}, "task": {"type": "master", "index": 0}}',
      "rename master"),
     ("auto", '{"sparseCluster": {"worker": {"1": "b:1"}, "ps": []}, "task": {"type": "worker", "index": 1}}',
      "sparseCluster"),
-    ("auto", '{"cluster": {"worker": {"1": "b:1"}}, "task": {"type": "worker", "index": 1}}', "its worker is"),
-    ("auto", '{"cluster": {"worker": "a:1,b:1"}, "task": {"type": "worker", "index": 1}}', "its worker is"),
+    ("auto", '{"cluster": {"worker": {"1": "b:1"}}, "task": {"type": "worker", "index": 1}}', ".worker is"),
+    ("auto", '{"cluster": {"worker": "a:1,b:1"}, "task": {"type": "worker", "index": 1}}', ".worker is"),
     ("auto", '{"cluster": {"worker": ["a:1"], "evaluator": ["b:1"]}, "task": {"type": "evaluator", "index": 0}}',
-     "1 'evaluator'"),
+     "1 host.s. of unknown type 'evaluator'"),
     ("auto", '{"cluster": {"workerpool0": ["a:1"], "workerpool1": ["b:1"]}, "task": {"type": "workerpool0", '
              '"index": 0}}', "'workerpool0'"),
     ("auto", '{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 1}}', "2 chiefs"),
-    ("auto", '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 1}}', "a:1 twice"),
+    ("auto", '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 1}}', "a:1 is listed twice"),
     ("auto", '{"task": {"type": "worker", "index": 1}}', "without a cluster"),
     ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "no worker 2")])
 def test_what_cannot_be_is_refused_in_one_line(kind, environment, says, monkeypatch):

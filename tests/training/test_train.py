@@ -1,4 +1,4 @@
-"""tfzoo.train from Python: bit-identical to the script, exact resumes under changed defaults, no side effects."""
+"""tfzoo.train from Python: bitwise identical to the script, exact resumes under changed defaults, no side effects."""
 import json
 import random
 import threading
@@ -31,7 +31,7 @@ OVERRIDE = ["num_layers=1", "hidden_dim=16", "num_heads=2", "ffn_dim=32", "max_l
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    """Settings shared by all runs here."""
+    """Return the settings shared by all runs in this file."""
     data = write_reviews(tmp_path_factory.mktemp("data") / "reviews.jsonl", 40)
     return {"task": "classification", "model": "bert_tiny", "override": OVERRIDE, "tokenizer": "bytes", "data": data,
             "eval_fraction": 0.2, "batch_size": 8, "max_length": 16, "dropout": 0.2, "schedule": "constant",
@@ -39,14 +39,14 @@ def given(tmp_path_factory):
 
 
 def draws():
-    """Return the next draws of the caller's generators."""
+    """Return the next draws of the caller's random generators."""
     return [random.random(), np.random.rand(), float(tf.random.uniform([])), float(tf.random.uniform([], seed=5)),
             float(keras.random.uniform([])), keras.initializers.GlorotUniform().get_config()["seed"]]
 
 
 @pytest.fixture(scope="module")
 def whole(given, tmp_path_factory):
-    """(the folder of a run of 6 steps, its results, the draws of the caller's generators around it)."""
+    """Return (folder of a run of 6 steps, its results, draws of the caller's random generators before and after)."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     keras.utils.set_random_seed(7)
     around = [draws()]
@@ -86,7 +86,7 @@ def test_a_run_goes_on_to_the_bit_though_the_defaults_have_changed(whole, given,
     monkeypatch.setattr(module, "WARMUP_PART", 2)
     for name, default in (("weight_decay", 0.5), ("clip_norm", 0.0), ("optimizer", "lamb"), ("seed", 1)):
         monkeypatch.setattr(Settings.__dataclass_fields__[name], "default", default)
-    results = tfzoo.train(folder, epochs=1.5)  # all other settings are the run's
+    results = tfzoo.train(folder, epochs=1.5)  # all other settings are those of the run
     assert results["loss"] == whole[1]["loss"] and same(whole[0], folder)
     config = json.loads((folder / "config.json").read_text())
     assert (config["epochs"], config["steps"], config["optimizer"]) == (1.5, 6, "adamw")
@@ -150,9 +150,9 @@ def test_two_threads_train_as_each_alone(whole, given, tmp_path):
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """A Qwen2 with 4,096 positions: as a folder of transformers, and as one of tfzoo trained with that max_length.
+    """Return folders of a Qwen2 with 4,096 positions: a transformers folder, and a tfzoo one with that max_length.
 
-    The weights do not matter here; they are few.
+    The model is small, since its weights do not matter.
     """
     folder = tmp_path_factory.mktemp("long")
     model = tfzoo.build("qwen2_tiny", task="causal_lm", vocab_size=260, num_layers=1, hidden_dim=8, num_heads=2,
@@ -171,7 +171,7 @@ def test_others_models_are_trained_with_at_most_1024_tokens_and_ours_as_before(l
     assert length_of(ours) == 4096 and length_of(theirs, 2048) == 2048 and capsys.readouterr().err == ""
     assert length_of(theirs) == 1024
     assert capsys.readouterr().err == "--max_length=1024 by default; the model accepts up to 4,096 tokens\n"
-    tfzoo.save(theirs, long / "again")  # it still counts as a model of another library
+    tfzoo.save(theirs, long / "again")  # it still counts as a model from another library
     assert length_of(tfzoo.load(long / "again")) == 1024
     with pytest.raises(ConfigError, match="--max_length=5000 exceeds the model's 4096 positions: lower it"):
         length_of(ours, 5000)
@@ -184,7 +184,7 @@ def test_the_default_length_is_recorded_and_evaluate_has_the_same(long, tmp_path
     assert "accepts up to 4,096 tokens" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "config.json").read_text())["max_length"] == 1024
     assert tfzoo.load(tmp_path / "run").config["max_length"] == 1024
-    tfzoo.train(tmp_path / "run", steps=2)  # which has recorded its length
+    tfzoo.train(tmp_path / "run", steps=2)  # the run has recorded its length
     assert "by default" not in capsys.readouterr().err
     words = [f"--init={long / 'huggingface'}", f"--data={long / 'corpus.txt'}", "--batch_size=1"]
     assert app.execute(evaluate.make_flags(), evaluate.run, words) == 0
@@ -225,5 +225,5 @@ def test_a_tokenizer_of_the_user_s_in_the_run_s_folder_stays(tmp_path, given):
         (kept / "vocab.txt").rename(tmp_path / "vocab.txt")
         one = get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)
         (kept / "notes.txt").write_text("mine")
-        again = get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)  # as for other data
+        again = get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)  # as for different data
     assert again.fingerprint == one.fingerprint and (kept / "notes.txt").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""The trainer: updates independent of microbatches and compiler, exact resume, optimizers, averages, schedules."""
+"""The trainer: updates independent of microbatches and XLA, exact resume, optimizers, averages, schedules."""
 import functools
 import time
 
@@ -121,7 +121,7 @@ def test_records_have_the_share_of_the_time_that_was_waiting_for_data(batch_seco
         Loop(trainer, data, run_folder, Checkpoints(tmp_path / "checkpoints", 2), Pace(20, 10, 0, 20)).run_to_end()
         waits = [record["data_wait"] for record in run_folder.records()]
     lines = [line for line in capsys.readouterr().err.splitlines() if "waiting for data" in line]
-    # The prefetch thread takes 30 ms per batch, half of which the step of 15 ms hides.
+    # The prefetch thread takes 30 ms per batch, half of which is hidden by the step of 15 ms.
     assert waits == [pytest.approx(share, abs=0.1 if share else 0.02)] * 2
     assert len(lines) == (3 if share else 0) and (not share or "keep --data and $TFZOO_CACHE" in lines[-1])
 
@@ -198,7 +198,7 @@ def test_updates_are_those_of_keras_own_optimizer(name, own):
 
 
 def test_each_variable_of_a_strategy_has_an_update_of_its_own():
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])  # has distributed variables, like several workers
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])  # has distributed variables, as with several workers
     with strategy.scope():
         mirrored = make_trainer(strategy=strategy)
     plain, data = shared_trainer(), make_data()

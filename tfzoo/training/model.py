@@ -61,7 +61,8 @@ def make_task(settings, source, init=None, recorded=None):
         beyond, missing = ([label for label in one if label not in other]
                            for one, other in ((labels, known), (known, labels)))
         if beyond and recorded is None:  # resuming with different labels is refused later
-            tell(f"{source.name} has {_some(beyond)} not among those of --init={settings.init}: the head is newly initialized")
+            tell(f"{source.name} has {_some(beyond)} not among those of --init={settings.init}: the head is "
+                 "newly initialized")
         elif missing and recorded is None:
             tell(f"{source.name} lacks {_some(missing)} of --init={settings.init}, which the head keeps")
         labels = labels if beyond else known
