@@ -100,7 +100,8 @@ def run(values):
             sys.stdout.write(text)
         sys.stdout.flush()
     if counts["cut"]:
-        tell(f"{counts['cut']:,} of {counts['examples']:,} texts were cut to {loaded.config['max_length']} tokens")
+        tell(f"{counts['cut']:,} of {counts['examples']:,} texts were truncated to "
+             f"{loaded.config['max_length']} tokens")
     if lines.replaced:
         tell(f"{lines.replaced:,} bytes that are not UTF-8 were replaced by U+FFFD")
     seconds = time.perf_counter() - begin

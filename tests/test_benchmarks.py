@@ -119,7 +119,7 @@ def test_growth_draws_what_was_measured_before(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows_of_growth()))
     done = run("growth", f"--from={tmp_path}/rows.json", f"--plot={tmp_path}/images/growth.png")
     if importlib.util.find_spec("matplotlib") is None:
-        assert done.returncode == 1 and "needs matplotlib" in done.stderr and len(done.stderr.splitlines()) == 1
+        assert done.returncode == 1 and "requires matplotlib" in done.stderr and len(done.stderr.splitlines()) == 1
     else:
         assert done.returncode == 0 and (tmp_path / "images" / "growth.png").stat().st_size > 1000
 

@@ -52,7 +52,7 @@ def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F81
     assert np.abs(np.array(rows) - loaded.embed(["a fine film", "", "ein sch\u00f6ner Film"])).max() < 1e-5
     texts.write_text("word " * 600 + "\n")
     code, _, err = call("predict", f"--init={minilm}", "--task=embedding", f"--data={texts}")
-    assert code == 0 and "1 of 1 texts were cut at 512 tokens" in err
+    assert code == 0 and "1 of 1 texts were truncated to 512 tokens" in err
     code, _, err = call("predict", f"--init={minilm}", "--task=embedding", "--xla=on")
     assert code == 1 and "use auto or off" in err and len(err.splitlines()) == 1
     code, _, err = call("predict", f"--init={minilm}", f"--data={texts}")
@@ -62,7 +62,7 @@ def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F81
     again = tfzoo.load(tmp_path / "again")
     assert np.array_equal(again.embed(["a fine film"]), loaded.embed(["a fine film"]))
     code, _, err = call("convert", f"--init={minilm}", f"--output_dir={tmp_path / 'again'}")
-    assert code == 1 and "exists already" in err
+    assert code == 1 and "already exists" in err
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_predict_gives_the_same_vectors_and_counts_what_is_cut(call, tmp_path): 
                           f"--data={tmp_path / 'texts.jsonl'}")
     found = np.array([json.loads(line)["embedding"] for line in out.splitlines()])
     assert code == 0 and np.abs(found - np.load(GOLDEN)["prompt"]).max() < 1e-5
-    assert "2 of 6 texts were cut at 7 tokens" in err  # including the two tokens of the prompt
+    assert "2 of 6 texts were truncated to 7 tokens" in err  # the prompt's two tokens count
 
 
 def test_a_pooling_that_is_asked_for_is_that_of_the_hidden_states(tmp_path):

@@ -132,7 +132,7 @@ def test_updates_that_are_not_finite_end_the_run_and_keep_the_last_good_checkpoi
     with pytest.raises(Diverged, match="4 consecutive updates up to step 8 .*--learning_rate"):
         run(tmp_path, trainer, Pace(20, 2, 2, 2, max_bad_steps=4), loss=lambda step: np.nan if step >= 5 else 1.0)
     assert Checkpoints(tmp_path / "checkpoints", 2).latest() == 4
-    assert "step 5: loss or gradients are not finite" in capsys.readouterr().err
+    assert "step 5: the loss or gradients are not finite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pace", [Pace(6, 6, 2, 2), Pace(7, 7, 0, 2), Pace(6, 6, 0, 2, max_bad_steps=9)])

@@ -167,7 +167,7 @@ class Settings:
         10, "Stop after this many consecutive updates with a non-finite loss or gradient; each one is skipped and "
         "logged.", resumed=FREE, lower=1)
     patience: int = setting(
-        0, "Stop after this many consecutive evaluations without improvement; 0: never.", lower=0)
+        0, "Stop after this many consecutive evaluations without a new best result; 0: never.", lower=0)
 
     output_dir: str = setting(
         None, "The run's folder; an interrupted run resumes from it.", resumed=ANEW, begins="running")
@@ -180,11 +180,11 @@ class Settings:
     precision: str = setting(
         "float32", "float32; or bfloat16: Keras' mixed_bfloat16 policy, with float32 weights.",
         allowed=("float32", "bfloat16"))
-    xla: str = setting("auto", "Compile the training step with XLA. auto: only on a GPU or TPU.", resumed=ANEW,
-                       allowed=("auto", "on", "off"))
+    xla: str = setting("auto", "Compile forward and backward passes with XLA. auto: only on a GPU or TPU.",
+                       resumed=ANEW, allowed=("auto", "on", "off"))
     seed: int = setting(0, "Random seed of initial weights, data order, masks and dropout.", lower=0, upper=SEEDS)
     eval_every: int = setting(0, "Steps between evaluations; 0: once per epoch.", resumed=FREE, lower=0)
-    save_every: int = setting(0, "Steps between checkpoints; 0: as often as evaluating.", resumed=FREE, lower=0)
+    save_every: int = setting(0, "Steps between checkpoints; 0: same as --eval_every.", resumed=FREE, lower=0)
     log_every: int = setting(50, "Steps between records in metrics.jsonl.", resumed=FREE, lower=1)
     keep: int = setting(2, "Number of newest checkpoints to keep, in addition to the best.", resumed=FREE, lower=1)
     resume: str = setting(
