@@ -33,7 +33,7 @@ class Clock:
 
     @property
     def compiling(self):
-        """Return the seconds of compilation: the first step of each kind minus the median of the others, summed."""
+        """Return the compile time in seconds: summed over kinds, the first step minus the median of the others."""
         return sum(max(0.0, times[0] - statistics.median(times[1:])) for times in self.times.values() if len(times) > 1)
 
 

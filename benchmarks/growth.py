@@ -26,7 +26,7 @@ AXES = {"length": "length (tokens a row)", "width": "hidden width (numbers a tok
 
 
 def workload(sweep, value):
-    """Return a workload: the base with one value, and the values that depend on it, changed: dict."""
+    """Return the base workload with one value changed, and the values that depend on it adjusted: dict."""
     work = {**BASE, sweep: value}
     return {**work, "heads": max(1, work["width"] // 64), "masked": max(1, round(0.15 * work["length"])),
             "positions": max(BASE["positions"], work["length"])}

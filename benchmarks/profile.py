@@ -1,6 +1,6 @@
 """Profile a tfzoo training step by op with TensorFlow's profiler, and print its floor (see benchmarks.train_step).
 
-Each moment is divided equally among the ops running in it, so the rows add up to the time of the step.
+Ops that run simultaneously share the time equally, so the rows add up to the time of the step.
 """
 import collections
 import pathlib
@@ -37,7 +37,7 @@ def kind_of(event):
 
 
 def shares(events):
-    """Divide time among overlapping events: each moment is shared equally by all events running in it.
+    """Divide time among overlapping events: simultaneous events share it equally.
 
     Args:
         events: list of (kind, begin, end), numbers.

@@ -1,6 +1,6 @@
 """Time that training waits for a checkpoint of BERT-base (110 M parameters with AdamW: 1.3 GB).
 
-Also reports the time for only copying the state, for writing it, and for steps while it is written.
+Also reports the time to copy the state, to write it, and of a step during writing.
 """
 import json
 import os

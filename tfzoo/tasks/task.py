@@ -105,7 +105,7 @@ class Task:
         return {"loss": float(batch["weights"].sum())}
 
     def objective(self, forward, batch):
-        """Compute the loss of a batch, which may be a part of the global batch.
+        """Compute the loss of a batch, which may be part of the global batch.
 
         Args:
             forward: callable (inputs, *, draw=0, embedded=None, keep=()) -> outputs of the model; each `draw` has its

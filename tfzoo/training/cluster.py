@@ -59,7 +59,7 @@ def tasks_of_slurm():
 
 
 def check_alone():
-    """Check that no launcher or platform started this process as one of several.
+    """Check that this process was not started as one of several by a launcher or platform.
 
     Raises:
         ConfigError: if an environment variable, quoted in the message, indicates several processes.

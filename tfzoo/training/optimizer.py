@@ -200,7 +200,7 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
         variables: list of the trainable Keras variables.
         weight_decay, beta_2, epsilon: float; Adafactor takes only weight_decay.
         no_decay: str, a regular expression; variables whose path contains a match get no weight decay.
-        layer_decay: float in (0, 1], see `rate_scales`.
+        layer_decay: float in (0, 1] (see `rate_scales`).
         ema_decay: float in [0, 1), decay of the exponential moving average of the weights; 0: no average.
         paths: list of str, paths of all weights of the model, from which `layer_decay` counts layers; required if some
             weights are frozen. None: the paths of `variables`.

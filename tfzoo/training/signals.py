@@ -1,4 +1,4 @@
-"""Handle SIGINT and SIGTERM in a run: the first one lets it save and stop, the second exits at once."""
+"""Handle SIGINT and SIGTERM in a run: the first makes it save and stop, the second exits immediately."""
 import contextlib
 import os
 import signal
@@ -9,7 +9,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def stop_requests():
-    """Catch SIGINT and SIGTERM in the `with` block; a second signal exits at once with code 128 + its number.
+    """Catch SIGINT and SIGTERM in the `with` block; a second signal exits immediately with code 128 + its number.
 
     Outside the main thread, where Python does not allow handlers, nothing is caught.
 
