@@ -66,6 +66,37 @@ def _export(model, folder):
     return json.loads(asked.stdout.strip().splitlines()[-1])
 
 
+def _draw(folder, baseline):
+    # The curves of the three trainings, or None without matplotlib, which is an optional package.
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+
+    def curve(run, split, metric):
+        records = (json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines())
+        points = [(record["step"], record[metric]) for record in records if record["split"] == split]
+        return tuple(zip(*points))
+
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    bert, labels, gpt = figure.subplots(1, 3)
+    bert.plot(*curve("bert", "train", "loss"))
+    bert.set(title="BERT, masked tokens", ylabel="training loss")
+    for run, name in (("finetuned", "pretrained"), ("scratch", "from scratch")):
+        labels.plot(*curve(run, "eval", "accuracy"), "o-", label=name)
+    labels.axhline(baseline, linestyle="--", color="gray", label="bag of words")
+    labels.set(title="docstring to library", ylabel="accuracy, evaluation data")
+    labels.legend(loc="lower right")
+    gpt.plot(*curve("gpt", "train", "loss"))
+    gpt.set(title="GPT-2, source code", ylabel="training loss")
+    for axis in (bert, labels, gpt):
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=120)
+    return path
+
+
 def _table(rows):
     width = [max(len(str(row[column])) for row in rows) for column in range(3)]
     return "\n".join("  ".join(str(cell).ljust(size) for cell, size in zip(row, width)).rstrip() for row in rows)
@@ -92,7 +123,7 @@ def run(values):
                   "--learning_rate=2e-3", "--batch_size=64", "--precision=bfloat16", f"--eval_every={10 ** 9}",
                   "--log_every=100")
     task = ("--data=builtin:python", "--max_length=64", steps(FINETUNE_STEPS), "--batch_size=32", "--log_every=200",
-            f"--eval_every={max(1, round(FINETUNE_STEPS * values.share / 3))}")
+            f"--eval_every={max(1, round(FINETUNE_STEPS * values.share / 6))}")
     stage(2, "fine-tune it to recognize the library of a docstring")
     tuned = _train(finetune, f"--init={folder / 'bert'}", out("finetuned"), "--learning_rate=5e-4", *task)
     stage(3, "train the same model from scratch, and a bag of words")
@@ -111,6 +142,7 @@ def run(values):
     saved = evaluate.run(evaluate.make_flags().parse([f"--init={folder / 'finetuned'}", "--data=builtin:python"]))
     stage(6, "export it, and query the SavedModel from a process without tfzoo")
     answer = _export(folder / "finetuned", folder / "exported")
+    curves = _draw(folder, words)
     minutes = (time.perf_counter() - begin) / 60
     print(written.read_text(encoding="utf-8"))
     print(_table([
@@ -120,7 +152,8 @@ def run(values):
         ("the same from scratch", f"accuracy {scratch['accuracy']:.3f}, f1 {scratch['f1']:.3f}", scratch["model"]),
         ("bag of words (TF-IDF)", f"accuracy {words:.3f}", ""),
         ("GPT-2, source code", f"perplexity {gpt['perplexity']:.1f} per token", gpt["model"]),
-        ("SavedModel, strings in", f"{QUESTION!r}: {answer['label']}", folder / "exported")]))
+        ("SavedModel, strings in", f"{QUESTION!r}: {answer['label']}", folder / "exported"),
+        ("curves of the trainings", "" if curves else "pip install matplotlib, and rerun", curves or "")]))
     print(f"\nthree commands to try next:\n"
           f"  tensorboard --logdir {folder}\n"
           f"  echo 'Draws samples from a normal distribution.' | "
@@ -130,7 +163,7 @@ def run(values):
             "scratch": scratch["model"], "gpt": gpt["model"], "exported": str(folder / "exported"),
             "masked_lm_accuracy": bert["accuracy"], "finetuned_accuracy": saved["accuracy"],
             "finetuned_f1": saved["f1"], "scratch_accuracy": scratch["accuracy"], "bag_of_words_accuracy": words,
-            "gpt_perplexity": gpt["perplexity"], "exported_label": answer["label"]}
+            "gpt_perplexity": gpt["perplexity"], "exported_label": answer["label"], "curves": curves and str(curves)}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ def test_a_short_quickstart_names_its_folders_and_scores(tmp_path):
     assert "SavedModel" in done.stdout and "three commands" in done.stdout
     for name in ("bert", "finetuned", "scratch", "gpt", "exported"):
         assert (tmp_path / "q" / name).is_dir() and results[name].startswith(str(tmp_path / "q" / name))
+    assert results["curves"] == str(tmp_path / "q" / "curves.png")
+    assert (tmp_path / "q" / "curves.png").read_bytes().startswith(b"\x89PNG")
     # The TF-IDF baseline does not depend on the steps: the task is learnable, but the baseline does not solve it.
     assert 0.6 < results["bag_of_words_accuracy"] < 0.8
     again = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)

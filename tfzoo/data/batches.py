@@ -34,7 +34,7 @@ class Batches:
 
     def notes(self, source, max_length):
         """Return messages for the user about the batches of a source: list of str, one line each."""
-        return [f"{source.name}: {self.cut:,} of {len(source):,} texts were cut at {max_length} tokens"] \
+        return [f"{source.name}: {self.cut:,} of {len(source):,} texts were truncated to {max_length} tokens"] \
             if self.cut else []
 
 
