@@ -90,7 +90,7 @@ def test_wrong_arguments_are_refused(arguments, says):
 def test_what_could_not_be_loaded_again_is_not_saved(tmp_path):
     body = Encoder(**SMALL, name="bert_tiny")
     task = task_of("classification", LABELS)
-    for model, says in ((TaskModel(body, ClassificationHead(2, 24)), "has a head, but no task"),
+    for model, says in ((TaskModel(body, ClassificationHead(2, 24)), "has a head but no task"),
                         (TaskModel(body, ClassificationHead(3, 24), task), "do not match model.keras"),
                         (Encoder(**SMALL, name="gpt2_tiny"), "but model.keras holds a Encoder"),
                         ("model", "the model is a str"),

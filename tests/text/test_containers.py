@@ -62,7 +62,8 @@ def test_one_text_and_what_is_no_text_is_refused_in_one_line(loaded, wrong):
     if wrong is not None:  # None means no pairs
         calls += [lambda texts: TOKENIZERS["bytes"](TEXTS, texts), lambda texts: loaded.predict(TEXTS, texts)]
     for call in calls:
-        with pytest.raises((ConfigError, DataError), match=r"must be a (list of )?string|classification requires text") as got:
+        with pytest.raises((ConfigError, DataError),
+                           match="must be a (list of )?string|classification requires text") as got:
             call(wrong)
         assert "\n" not in str(got.value)
 

@@ -220,7 +220,7 @@ def test_a_tokenizer_of_the_user_s_in_the_run_s_folder_stays(tmp_path, given):
         assert (kept / "vocab.txt").exists()
         assert get_tokenizer(settings, source, run=run, resumes=resumes, strategy=strategy).vocab_size == 6
         learned = Settings.resolve(module.checked({**theirs, "tokenizer": "learn:bpe:300"}))
-        with pytest.raises(ConfigError, match="tokenizer already exists and holds vocab.txt"):
+        with pytest.raises(ConfigError, match="tokenizer already exists and contains vocab.txt"):
             get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)
         (kept / "vocab.txt").rename(tmp_path / "vocab.txt")
         one = get_tokenizer(learned, source, run=run, resumes=False, strategy=strategy)
