@@ -180,7 +180,8 @@ def test_a_sentencepiece_vocabulary_larger_than_the_table_is_not_used(tmp_path):
 @pytest.mark.parametrize("change, says", [
     ({"format_version": LINES}, "format version 'a"),
     ({"labels": None}, "damaged .labels must be a list of at least two different names for classification, got None"),
-    ({"labels": ["x"]}, "damaged .labels must be a list of at least two different names .* got .'x'.."), ({"labels": ["x", 2]}, "labels is"),
+    ({"labels": ["x"]}, "damaged .labels must be a list of at least two different names .* got .'x'.."),
+    ({"labels": ["x", 2]}, "labels is"),
     ({"labels": LINES}, "labels is 'a"),
     ({"labels": ["x", "y", LINES]}, "do not match model.keras"), ({"labels": DEEP}, "labels is"),
     ({"max_length": 0}, "max_length is 0, but must be from 1 to the model's 20"),

@@ -92,7 +92,7 @@ def test_what_could_not_be_loaded_again_is_not_saved(tmp_path):
     task = task_of("classification", LABELS)
     for model, says in ((TaskModel(body, ClassificationHead(2, 24)), "has a head but no task"),
                         (TaskModel(body, ClassificationHead(3, 24), task), "do not match model.keras"),
-                        (Encoder(**SMALL, name="gpt2_tiny"), "but model.keras holds a Encoder"),
+                        (Encoder(**SMALL, name="gpt2_tiny"), "but model.keras contains a Encoder"),
                         ("model", "the model is a str"),
                         (Loaded(body, None, {"model": "bert_tiny", "task": None, "labels": None, "settings": {},
                                              "max_length": 21}), "max_length is 21")):
