@@ -11,16 +11,18 @@ from tests.golden import families
 from tfzoo.checkpoints.folder import with_head
 
 
-@pytest.mark.parametrize("family, architecture", families.CASES)
+BODIES = [(family, architecture) for family, architecture in families.CASES if architecture.endswith("Model")
+          and "LMHead" not in architecture]
+
+
+@pytest.mark.parametrize("family, architecture", [  # fast for each body, and for the heads whose gradients are compared
+    case if case in BODIES or case[1] in families.GRADIENTS else pytest.param(*case, marks=pytest.mark.slow)
+    for case in families.CASES])
 def test_a_loaded_folder_gives_the_reference_s_numbers_and_is_written_as_it_was(family, architecture, tmp_path):
     found = parity.differences(parity.GOLDEN / "families" / f"{family}-{architecture}.npz", tmp_path)
     assert found.pop("out") == 0.0
     kinds = {"in", "hidden", "gradients"} if architecture in families.GRADIENTS else {"in", "hidden"}
     assert found.keys() == kinds and all(difference <= parity.BOUND for difference in found.values()), found
-
-
-BODIES = [(family, architecture) for family, architecture in families.CASES if architecture.endswith("Model")
-          and "LMHead" not in architecture]
 
 
 def body_of(family, architecture, folder, dtype=None):

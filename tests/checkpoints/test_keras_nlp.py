@@ -107,7 +107,8 @@ TOKENIZERS = {"GPT2": (kinds.gpt2, ENCODER), "Roberta": (kinds.roberta, ENCODER)
               "T5": (kinds.t5, {**T5, "use_gated_activation": False})}
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in ("Mistral", "T5") else [])
+                                  for name in TOKENIZERS])
 def test_a_preset_s_tokenizer_gives_keras_nlp_s_ids(name, tmp_path):
     make, config = TOKENIZERS[name]
     (tmp_path / "source").mkdir()

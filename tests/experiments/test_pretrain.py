@@ -22,6 +22,7 @@ def records_of(folder):
     return [{key: value for key, value in line.items() if "second" not in key and key != "data_wait"} for line in lines]
 
 
+@pytest.mark.slow
 def test_packed_pretraining_goes_on_as_if_it_had_not_stopped(call, corpus, tmp_path):
     words = [*WORDS, f"--data={corpus}", "--eval_fraction=0.1", "--log_every=1", "--schedule=constant",
              "--warmup_steps=0", "--deterministic"]

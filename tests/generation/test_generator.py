@@ -98,7 +98,8 @@ def test_any_seed_of_64_bits_draws():
         assert draw(tf.zeros([1, 3]), Sampling(seed=seed), tf.constant(0)).numpy() in (0, 1, 2)
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0}, {}, {"top_k": 2}, {"top_p": 0.5}])
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_p": 0.5}, *(
+    pytest.param(settings, marks=pytest.mark.slow) for settings in ({}, {"top_k": 2}))])
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_outputs_that_are_no_numbers_are_refused(model, settings, factor):
     generator = Generator(model.body, lambda outputs: model.logits(outputs) * factor, Sampling(**settings))

@@ -78,9 +78,9 @@ MASKED = [(3, "all"), (8, "padding"), (8, "heads"), (11, "causal"), (11, "both")
 
 
 @pytest.mark.parametrize("settings, length, mask", [
-    *(({"dropout": 0.3}, *masked) for masked in MASKED), *(({"keyed": False}, *masked) for masked in MASKED),
     *(pytest.param(settings, *masked, marks=[] if masked == MASKED[-1] else pytest.mark.slow) for masked in MASKED
-      for settings in ({}, {"dropout": 0.3, "jit": True}, {"dropout": 0.3, "eager": True},
+      for settings in ({}, {"dropout": 0.3}, {"keyed": False}, {"dropout": 0.3, "jit": True},
+                       {"dropout": 0.3, "eager": True},
                        {"training": False, "dropout": 0.3}, {"training": False, "jit": True, "keyed": False}))],
     ids=str)
 def test_blocks_equal_the_plain_attention(in_blocks, settings, length, mask):
@@ -103,8 +103,9 @@ def test_blocks_equal_plain_cross_attention(in_blocks, mask, keyed):
 
 
 @pytest.mark.parametrize("settings, length", [  # 3 blocks; or 256, whose sums require float32
-    ({"training": False}, 11), ({"keyed": False}, 11), ({"dropout": 0.3}, 11), ({"keyed": False}, 1024),
-    *(pytest.param(settings, 1024, marks=pytest.mark.slow) for settings in ({"training": False}, {"dropout": 0.3}))],
+    ({"training": False}, 11), ({"keyed": False}, 11), ({"dropout": 0.3}, 11),
+    *(pytest.param(settings, 1024, marks=pytest.mark.slow) for settings in (
+        {"training": False}, {"keyed": False}, {"dropout": 0.3}))],
     ids=str)
 def test_blocks_in_bfloat16_are_as_near_to_float32_as_the_plain_attention(in_blocks, settings, length):
     settings = dict(settings)

@@ -66,7 +66,9 @@ def logits_of(model, fused=False):
         return np.asarray(model(inputs, only_read=True, training=True)["logits"], np.float64)
 
 
-@pytest.mark.parametrize("name, kind", [(name, kind) for name in FAMILIES for kind in KINDS[name]])
+@pytest.mark.parametrize("name, kind", [
+    pytest.param(name, kind, marks=[] if kind in KINDS[name][::4] else pytest.mark.slow)
+    for name in FAMILIES for kind in KINDS[name]])
 def test_training_plain_and_merged_are_one_function(name, kind):
     model = MADE.setdefault(name, make(name))
     fill(model.weights)  # replace the weights merged for the previous kind

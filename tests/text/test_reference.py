@@ -85,8 +85,9 @@ def test_sentences_that_come_in_words(kind):
             assert first == (owners.index(place) if place in owners else -1), words_in
 
 
-@pytest.mark.parametrize("count, max_length", [(1, None), (1, 8), (1, 9), (1, 24), (2, None), (2, 5), (2, 8), (2, 9),
-                                               (2, 24)])
+@pytest.mark.parametrize("count, max_length", [
+    (1, None), (1, 9), (2, None), (2, 8),
+    *(pytest.param(*cut, marks=pytest.mark.slow) for cut in ((1, 8), (1, 24), (2, 5), (2, 9), (2, 24)))])
 def test_special_tokens_pairs_and_cuts(kind, count, max_length):
     name, tokenizer, reference = kind
     texts = texts_of(name, 61)

@@ -176,8 +176,10 @@ def test_schedules(kind, middle, end):
     assert WarmUp.from_config(schedule.get_config()).get_config() == schedule.get_config()
 
 
-@pytest.mark.parametrize("name, own", [("adamw", {"beta_2": 0.999, "epsilon": 1e-6}),
-                                       ("lamb", {"beta_2": 0.999, "epsilon": 1e-6}), ("adafactor", {})])
+@pytest.mark.parametrize("name, own", [
+    ("adamw", {"beta_2": 0.999, "epsilon": 1e-6}),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("lamb", {"beta_2": 0.999, "epsilon": 1e-6}),
+                                                               ("adafactor", {})))])
 def test_updates_are_those_of_keras_own_optimizer(name, own):
     trainer = make_trainer(optimizer=name)
     variables = [keras.Variable(v.numpy(), name=v.name) for v in trainer.model.trainable_variables]
