@@ -1,4 +1,4 @@
-"""Keras layers that compose into Transformers."""
+"""Keras layers for building Transformers."""
 from tfzoo.layers.attention import Attention
 from tfzoo.layers.block import Block
 from tfzoo.layers.cache import Cache, Keys

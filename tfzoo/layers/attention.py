@@ -22,24 +22,25 @@ class Attention(keras.layers.Layer):
 
     Args:
         num_heads, hidden_dim: int.
-        dropout: float, dropout rate of the attention probabilities.
-        use_bias: bool, add biases in the four projections.
+        dropout: float, dropout rate for the attention probabilities.
+        use_bias: bool, add a bias to each of the four projections.
         initializer_range: float, see Linear.
-        num_kv_heads: int, number G of key/value heads, each shared by a group of query heads (Ainslie et al. 2023,
-            arXiv:2305.13245); 0 for num_heads.
-        head_dim: int, K; 0 for hidden_dim / num_heads.
+        num_kv_heads: int, the number of key/value heads, G, each shared by a group of query heads (Ainslie et al. 2023,
+            arXiv:2305.13245); 0 to use num_heads.
+        head_dim: int, the head width, K; 0 to use hidden_dim / num_heads.
         scaled: bool, divide the scores by sqrt(K); T5 does not.
-        qkv_bias: bool, add biases to query, key and value even without use_bias.
+        qkv_bias: bool, add biases to the query, key and value projections even if use_bias is False.
 
     Call arguments:
         query: float [B, T, D].
-        source: float [B, S, D] or the Keys of `project_source`, for cross-attention; None attends to `query` itself.
+        source: float [B, S, D] or the Keys from `project_source`, for cross-attention; None attends to `query` itself.
         visible: bool, broadcastable to [B, H, T, S], True where a key may be attended to; None for everywhere.
-        rotary: (cosines, sines) from rotary_table for the queries, and for the keys if source_rotary is None; or None.
-        source_rotary: the same for the keys.
-        bias: float [1, H, T, S], added to the scores, see RelativePositions; or None.
+        rotary: (cosines, sines) from `rotary_table` for the queries, or None. If source_rotary is None, also for the
+            keys.
+        source_rotary: (cosines, sines) for the keys, or None.
+        bias: float [1, H, T, S], added to the scores (see RelativePositions), or None.
         cache: Cache to extend with the new keys and values; None attends only to the new ones.
-        taps: Taps for `probabilities`, float [B, H, T, S], before dropout.
+        taps: Taps that may request `probabilities`, float [B, H, T, S], before dropout.
         training: bool.
 
     Returns:
@@ -87,7 +88,7 @@ class Attention(keras.layers.Layer):
 
     def mix(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
             taps=NO_TAPS, training=None):
-        """Return the input of `output_projection`, the concatenated outputs of all heads: float [B, T, H x K]."""
+        """Return the concatenated outputs of all heads, the input to `output_projection`: float [B, T, H x K]."""
         drop = self.dropout.drop(training)
         if self._is_single(query, source, rotary=rotary, bias=bias, cache=cache, training=training):
             return self._mix_single(query, source, visible=visible, drop=drop, taps=taps, training=training)
@@ -114,7 +115,7 @@ class Attention(keras.layers.Layer):
         return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (batch, length, self.query.units))
 
     def project_source(self, source, rotary=None, training=None):
-        """Project a source, float [B, S, D], to Keys, and rotate the keys by `rotary`, (cosines, sines) or None."""
+        """Project `source`, float [B, S, D], to Keys, and rotate the keys by `rotary`, (cosines, sines) or None."""
         key, value = project_heads(source, [self.key, self.value], width=self.head_dim, training=training)
         return Keys(kernels.rotate(key, rotary), value)
 
@@ -128,7 +129,7 @@ class Attention(keras.layers.Layer):
         return kernels.rotate(heads, rotary), keys
 
     def _grouped_product(self, heads, other, **transposed):
-        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads is shared by H / G of the H heads.
+        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads is shared by H / G heads.
         batch, count, length, width = ops.shape(heads)
         if count != self.num_kv_heads:
             heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))
@@ -136,7 +137,7 @@ class Attention(keras.layers.Layer):
         return ops.reshape(product, (batch, count, length, ops.shape(product)[-1]))
 
     def _is_single(self, query, source, rotary, bias, cache, training):
-        # Return whether one query per row attends to a source, so that _mix_single can skip its keys and values.
+        # Return whether one query per row attends to a source; then _mix_single need not compute keys and values.
         return query.shape[1] == 1 and source is not None and not isinstance(source, Keys) and \
             rotary is None and bias is None and cache is None and self.num_kv_heads == self.num_heads and \
             not self.key.drops(training) and not self.value.drops(training)

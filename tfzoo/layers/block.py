@@ -1,9 +1,9 @@
-"""The Transformer block of all encoders and decoders; families differ only in its configuration.
+"""The Transformer block that all encoders and decoders use; families differ only in its configuration.
 
 post-norm (Vaswani et al. 2017, BERT)       pre-norm (GPT-2, T5, Llama)
     x = norm(x + attention(x))                  x = x + attention(norm(x))
     x = norm(x + feed_forward(x))               x = x + feed_forward(norm(x))
-Cross-attention, if any, is a sub-layer between these two, with its own residual connection and norm.
+Cross-attention, if any, is a sub-layer between the two, with its own residual connection and norm.
 """
 import keras
 import tensorflow as tf
@@ -18,7 +18,7 @@ from tfzoo.layers.taps import NO_TAPS
 
 
 def _rows_of(tensor, positions):
-    # Select the rows at query positions int32 [B, P] of a mask, bias or rotary table [B or 1, N, T, S].
+    # Select the rows for query positions, int32 [B, P], from a mask, bias or rotary table, [B or 1, N, T, S].
     if tensor is None or tensor.shape[2] == 1:
         return tensor
     _, heads, rows, columns = ops.shape(tensor)
@@ -33,20 +33,20 @@ class Block(keras.layers.Layer):
     Args:
         num_heads, hidden_dim, ffn_dim: int.
         activation: str, see FeedForward.
-        norm_first: bool, pre-norm instead of post-norm, see the formulas above.
-        dropout: float, dropout rate of the sub-layer outputs and the attention probabilities.
-        epsilon: float, epsilon of the norms.
-        use_bias: bool, add biases in all projections.
+        norm_first: bool, use pre-norm instead of post-norm (see the formulas at the top of this module).
+        dropout: float, dropout rate for the sub-layer outputs and the attention probabilities.
+        epsilon: float, the norms' epsilon.
+        use_bias: bool, add a bias to every projection.
         initializer_range: float, see Linear.
-        cross_attention: bool, also attend to `source` (in the decoder of an encoder-decoder).
+        cross_attention: bool, also attend to `source` (for the decoder in an encoder-decoder).
         num_kv_heads, head_dim, scaled, qkv_bias: see Attention.
         norm: "layer" or "rms".
 
     Call arguments:
         hidden: float [B, T, D].
-        visible: bool broadcastable to [B, H, T, S], see Attention.
-        rotary, bias: see Attention, for self-attention.
-        source, source_visible: for cross-attention, float [B, S, D] or Keys, and their mask, see `visible`.
+        visible: bool broadcastable to [B, H, T, S], the mask for self-attention (see Attention).
+        rotary, bias: for self-attention (see Attention).
+        source, source_visible: for cross-attention, float [B, S, D] or Keys, and a mask in the same form as `visible`.
         cache: Cache for self-attention, or None.
         read: int32 [B, P], the positions to compute; None computes all.
         taps: Taps, for names below `attention` and `cross_attention`.
@@ -102,7 +102,7 @@ class Block(keras.layers.Layer):
              read=None, taps=NO_TAPS, training=None):
         every, source_rotary = self._before(hidden, self.attention_norm), rotary
         normed = every
-        if read is not None:  # compute keys and values for all positions, everything else for these
+        if read is not None:  # compute keys and values for all positions, everything else only for `read`
             visible, bias = _rows_of(visible, read), _rows_of(bias, read)
             rotary = rotary and [_rows_of(table, read) for table in rotary]
             normed, hidden = (tf.gather(part, read, axis=1, batch_dims=1) for part in (normed, hidden))

@@ -1,7 +1,7 @@
-"""Attention over long texts, one block of query rows at a time, recomputed in the backward pass.
+"""Memory-efficient attention for long texts, computed one block of query rows at a time.
 
-See Rabe & Staats 2021, arXiv:2112.05682, who also divide the keys into blocks. Memory is linear instead of quadratic in
-the length.
+Each block is recomputed in the backward pass, so memory grows linearly with the length instead of quadratically. Rabe &
+Staats 2021 (arXiv:2112.05682) describe the method, but also divide the keys into blocks.
 """
 import math
 
@@ -10,11 +10,11 @@ import tensorflow as tf
 from tfzoo.layers import context
 
 LARGE = 2 ** 26  # scores [B, H, T, S] with more elements (256 MB in float32) are computed in blocks
-BLOCK = 64  # query rows per block: with heads of width 64, its scores are as large as [B, S, D]
+BLOCK = 64  # query rows per block; if the head width is 64, the scores of a block are as large as [B, S, D]
 
 
 def is_large(queries, keys):
-    """Return whether to compute the scores of queries [B, H, T, K] and keys [B, G, S, K] in blocks."""
+    """Return whether the scores for queries [B, H, T, K] and keys [B, G, S, K] must be computed in blocks."""
     shape = (*queries.shape[:3], keys.shape[2])
     return None not in shape and math.prod(shape) > LARGE
 
@@ -23,7 +23,8 @@ def attend_in_blocks(mix, queries, keys, values, visible):
     """Compute attention for one block of query rows at a time, and recompute each block in the backward pass.
 
     Args:
-        mix: callable (queries float [B, H, C, K], keys, values, visible bool or None, first row) -> float [B, H, C, K].
+        mix: callable (queries float [B, H, C, K], keys, values, visible bool or None, index of the first query row) ->
+            float [B, H, C, K].
         queries: float [B, H, T, K], with a static shape.
         keys, values: float [B, G, S, K].
         visible: bool broadcastable to [B, H, T, S], or None.
@@ -40,14 +41,14 @@ def attend_in_blocks(mix, queries, keys, values, visible):
 
     def mix_block(number, queries, keys, values):
         seen = visible
-        if visible is not None and visible.shape[2] != 1:  # the padding rows removed below reuse the last mask
+        if visible is not None and visible.shape[2] != 1:  # padding rows, removed below, reuse the last mask row
             seen = tf.gather(visible, tf.minimum(number * rows + tf.range(rows), length - 1), axis=2)
         with context.entered(here):  # the backward pass may be traced in a different context
             return mix(queries, keys, values, seen, number * rows)
 
     @tf.custom_gradient
     def run(*inputs):
-        blocks, keys, values = map(tf.stop_gradient, inputs)  # or an eager tape would store the activations of blocks
+        blocks, keys, values = map(tf.stop_gradient, inputs)  # or an eager tape would store the blocks' activations
 
         def gradients(upstream):
             def add(number, of_blocks, *sums):
@@ -65,7 +66,7 @@ def attend_in_blocks(mix, queries, keys, values, visible):
                                                 maximum_iterations=count)
             return of_blocks.stack(), *(tf.cast(total, keys.dtype) for total in sums)
 
-        # Run sequentially: parallel blocks would use the memory that blocks are meant to save.
+        # Run the blocks sequentially: in parallel, they would use the memory that they are meant to save.
         return tf.map_fn(lambda given: mix_block(*given, keys, values), (tf.range(count), blocks),
                          fn_output_signature=blocks.dtype, parallel_iterations=1), gradients
 

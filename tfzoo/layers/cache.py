@@ -17,15 +17,15 @@ class Cache:
 
     Args:
         length: int, total number of columns S.
-        keys: Keys with `length` columns, the attribute `keys` after the previous step; None before the first step.
-        column: int or integer scalar tensor, index at which the next columns are written.
+        keys: Keys with `length` columns, from the attribute `keys` after the previous step; None for the first step.
+        column: int or integer scalar tensor, the index of the next column to write.
     """
 
     def __init__(self, length, keys=None, column=0):
         self.length, self.keys, self.column = length, keys, column
 
     def extend(self, new):
-        """Write the Keys of the next columns; return the Keys to attend to: at first only these, later all columns."""
+        """Write `new`, the Keys for the next columns; return the Keys to attend to: first `new`, later all columns."""
         if self.keys is None:
             room = self.length - ops.shape(new.key)[2]
             self.keys = Keys(*(tf.pad(each, ((0, 0), (0, 0), (0, room), (0, 0))) for each in new))

@@ -1,7 +1,7 @@
 """The context of a forward pass: a thread-local value, so that threads do not interfere with each other.
 
-It keys the randomness (by seed, step, first row, index of the pass, use of a shared layer) and the initial weights, and
-enables fused kernels and rematerialization. The library has no other global state.
+It determines the random numbers (from the seed, the step, the first row, the index of the pass and the use of a shared
+layer) and the initial weights, and enables fused kernels and rematerialization. The library has no other global state.
 """
 import contextlib
 import dataclasses
@@ -16,13 +16,14 @@ class Context:
     """The context of one thread.
 
     Attributes:
-        seed: int, seed of the run in a training step; None elsewhere.
+        seed: int, the run's seed in a training step; None elsewhere.
         step: int or integer scalar tensor, index of the step.
         first_row: int or integer scalar tensor, index of this slice's first row in the global batch.
         draw: int, index of the forward pass in the step; each pass has its own dropout masks.
-        reuse: int, index of the block in the stack if its layers are shared, else 0; each use has its own masks.
-        fused: bool, use fused kernels, see kernels.py.
-        remat: bool, store only the inputs of blocks and recompute their activations in the backward pass.
+        reuse: int, index of the block in the stack if its layers are shared, else 0; each use has its own dropout
+            masks.
+        fused: bool, use fused kernels (see kernels.py).
+        remat: bool, store only each block's inputs, and recompute its activations in the backward pass.
         initial: int, seed of the initial weights; None uses Keras' global seed generator.
         blank: bool, initialize weights with zeros because they will be read from a file.
     """
@@ -66,7 +67,7 @@ def changed(**values):
 
 
 def training_step(seed, step, first_row=0, remat=False):
-    """Key the dropout in the `with` block by seed, step and row, and use fused kernels.
+    """Derive dropout masks in the `with` block from the seed, step and row, and use fused kernels.
 
     Args:
         seed: int, seed of the run.
@@ -78,7 +79,7 @@ def training_step(seed, step, first_row=0, remat=False):
 
 
 def initial_weights(seed):
-    """Key initial weights in the `with` block by (seed, variable path), without using a random generator."""
+    """Derive initial weights in the `with` block from the seed and each variable's path, without a random generator."""
     return changed(initial=seed)
 
 
@@ -94,13 +95,13 @@ def key_of(*parts):
 
 
 def randomness_of(path):
-    """Return the randomness for the dropout of a layer, or None outside a training step.
+    """Return the key, step and first row for a layer's dropout mask, or None outside a training step.
 
     Args:
-        path: str, path of the layer.
+        path: str, the layer's path.
 
     Returns:
-        [key uint32 [2], step, first_row], see keep_mask, or None.
+        [key uint32 [2], step, first_row] (see `keep_mask`), or None.
     """
     value = _thread.value
     if value.seed is None:

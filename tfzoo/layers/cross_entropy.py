@@ -1,4 +1,4 @@
-"""Cross-entropy of a projection onto the vocabulary, without storing the logits of all rows at once."""
+"""Cross-entropy for a projection onto the vocabulary, without storing the logits for all rows at once."""
 import tensorflow as tf
 
 from tfzoo.layers.fusing import jitted, max_columns, sum_columns, sum_rows
@@ -10,10 +10,10 @@ CHUNK = 2 ** 26  # maximum number of logits stored at once
 def projected_cross_entropy(hidden, table, bias, labels, weights, training=False, trained=(True, True)):
     """Sum the weighted cross-entropy of the logits `hidden @ table.T + bias`, one chunk of rows at a time.
 
-    In training, the gradients of a chunk are computed together with its logits and scaled in the backward pass.
+    In training, each chunk's gradients are computed together with its logits and scaled in the backward pass.
 
     Args:
-        hidden: float [N, D], in the dtype of the matrix products.
+        hidden: float [N, D], in the dtype to use for the matrix products.
         table: float32 [V, D].
         bias: float32 [V].
         labels: int32 [N].
@@ -22,8 +22,9 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
         trained: (bool, bool), whether the table and the bias need gradients; frozen ones cost nothing.
 
     Returns:
-        (summed loss in nats, summed weights of the correct rows, those whose label is the first of the largest logits),
-        both float32 scalars; gradients flow from the loss to hidden, table and bias.
+        (loss, right), both float32 scalars: the weighted sum of the losses in nats, and the total weight of the correct
+            rows. A row is correct if its label has the largest logit, and the lowest index if several are tied.
+            Gradients flow from the loss to hidden, table and bias.
 
     Raises:
         ValueError: if a gradient is computed with training=False.
@@ -49,7 +50,7 @@ def projected_cross_entropy(hidden, table, bias, labels, weights, training=False
 
 
 def _all_rows(hidden, table, bias, labels, weights, trained, chunks):
-    # Return (sums float32 [2], list of the gradients of hidden and, if trained, of table and bias).
+    # Return (sums float32 [2], list of the gradients for hidden and, if trained, for table and bias).
     if chunks <= 1:
         return _rows(hidden, table, bias=bias, labels=labels, weights=weights, trained=trained)
     rows = -(-hidden.shape[0] // chunks)
@@ -82,7 +83,7 @@ def _rows(hidden, table, bias, labels, weights, trained):
 
 @jitted
 def _losses(logits, bias, labels, weights, training):
-    # Return (float32 [2], the loss and the weight of correct rows; the gradient of the logits, or 0 if not training).
+    # Return (float32 [2], the loss and the weight of the correct rows; the logits' gradient, or 0 if not training).
     values = tf.cast(logits, tf.float32) + bias
     numbers, labels = tf.range(values.shape[1])[None], labels[:, None]
     largest = max_columns(values)

@@ -1,7 +1,7 @@
-"""Dropout whose mask depends only on (seed, step, layer) and the row in the global batch.
+"""Dropout whose mask depends only on the seed, the step, the layer and the row in the global batch.
 
 The masks do not depend on how a batch is split over replicas or microbatches, and a resumed run needs no saved random
-state. In plain Keras (outside `training_step`), a Keras seed generator keys the masks.
+state. Outside `training_step`, as in plain Keras, masks come from a Keras seed generator.
 """
 import keras
 import tensorflow as tf
@@ -11,7 +11,7 @@ from tfzoo.layers import context, kernels
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Dropout(keras.layers.Layer):
-    """Set a fraction of the elements to zero and scale up the others, only in training.
+    """During training, set a fraction of the elements to zero and scale up the rest.
 
     Args:
         rate: float in [0, 1), the fraction to drop.
@@ -32,10 +32,10 @@ class Dropout(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(0) if rate else None
 
     def build(self, input_shape=None):
-        self.built = True  # here Keras sets the path, which keys the masks, so the parent layer must call build
+        self.built = True  # Keras sets the path here, and masks depend on it, so the parent layer must call build
 
     def drop(self, training):
-        """Return the kernels.Drop for one call, for kernels that apply the dropout themselves."""
+        """Return the `kernels.Drop` for one call, for kernels that apply the dropout themselves."""
         if not training or not self.rate:
             return kernels.NOTHING
         randomness = context.randomness_of(self.path)

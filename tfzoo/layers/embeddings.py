@@ -25,7 +25,7 @@ def sinusoidal_positions(length, width):
 
 
 def project(hidden, table, bias=None):
-    """Project `hidden`, float [..., D], onto a token table [V, D], with a bias [V] or None: float32 logits [..., V]."""
+    """Project `hidden`, float [..., D], to float32 logits [..., V] with a token table [V, D] and a bias, [V] or None."""
     flat = ops.reshape(hidden, (-1, table.shape[1]))
     logits = ops.cast(multiply(flat, ops.cast(table, hidden.dtype), transpose_b=True), "float32")
     if bias is not None:
@@ -39,7 +39,7 @@ class Embeddings(keras.layers.Layer):
 
     Args:
         vocab_size, hidden_dim, max_length: int.
-        num_segments: int, 0 for none; with 1, segment_ids are ignored, as all tokens are in the only segment.
+        num_segments: int, 0 for none; with 1, segment_ids are ignored, because all tokens belong to the same segment.
         positions: "learned", "sinusoidal" or "none".
         normalize: bool, apply layer normalization to the sum (child `norm`).
         scale: bool, multiply the token embeddings by sqrt(hidden_dim).
@@ -48,7 +48,7 @@ class Embeddings(keras.layers.Layer):
         position_range: float, standard deviation of the initial position embeddings, if learned.
 
     Call arguments:
-        token_ids: int32 [B, T], or None with `embedded`.
+        token_ids: int32 [B, T]; may be None if `embedded` is given.
         segment_ids, position_ids: int32 [B, T], or None for segment 0 and positions 0 to T - 1.
         embedded: float [B, T, D], embeddings to use instead of looking up token_ids; None looks up token_ids.
         training: bool.
@@ -57,7 +57,7 @@ class Embeddings(keras.layers.Layer):
         float [B, T, D].
 
     Raises:
-        ConfigError: if the kind of positions is unknown.
+        ConfigError: if `positions` has an unknown value.
     """
 
     def __init__(self, vocab_size, hidden_dim, max_length, num_segments=0, positions="learned", normalize=False,

@@ -10,23 +10,23 @@ from tfzoo.layers.linear import Linear
 
 
 def gelu(x):
-    """Return the exact GELU (Hendrycks, Gimpel 2016, arXiv:1606.08415), twice as fast as Keras' version with erfc."""
+    """Return the exact GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415); twice as fast as Keras' erfc version."""
     return x * 0.5 * (1 + ops.erf(x * 0.5 ** 0.5))
 
 
 def gelu_tanh(x):
-    """Return the tanh approximation of GELU; unlike Keras' version, it replaces a slow power of 3 by two products."""
+    """Return the tanh approximation of GELU; faster than Keras' version because it avoids a power of 3."""
     return x * 0.5 * (1 + ops.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
 
 
 ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu, "silu": ops.silu, "tanh": ops.tanh}
 
 
-GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}  # name -> activation of its gate
+GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}  # name -> activation applied to the gate
 
 
 def activation_of(name):
-    """Return an activation function by name; raise ConfigError if the name is unknown."""
+    """Return the activation function with this name; raise ConfigError if the name is unknown."""
     if name not in ACTIVATIONS:
         raise ConfigError(f"activation must be one of {', '.join([*ACTIVATIONS, *GATED])}, got {name!r}")
     return ACTIVATIONS[name]
@@ -34,13 +34,14 @@ def activation_of(name):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class FeedForward(keras.layers.Layer):
-    """Project up, activate or multiply by an activated gate (Shazeer 2020, arXiv:2002.05202), and project down.
+    """Project up, apply an activation or an activated gate (Shazeer 2020, arXiv:2002.05202), and project down.
 
     Args:
         ffn_dim, hidden_dim: int, F and D.
-        activation: "gelu" (exact), "gelu_tanh", "relu", "silu", "tanh"; with a gate, "swiglu", "geglu", "geglu_tanh".
+        activation: "gelu" (exact), "gelu_tanh", "relu", "silu" or "tanh"; or, with a gate, "swiglu", "geglu" or
+            "geglu_tanh".
         initializer_range: float, see Linear.
-        use_bias: bool, add biases in all projections.
+        use_bias: bool, add a bias to every projection.
 
     Call arguments:
         inputs: float [B, T, D].
@@ -71,7 +72,7 @@ class FeedForward(keras.layers.Layer):
         return self.down(self.activated(inputs, training), training=training)
 
     def activated(self, inputs, training=None):
-        """Return the input of `down`: float [B, T, F]."""
+        """Return the input to `down`: float [B, T, F]."""
         values = self.up.product(inputs, training)
         if self.gate is None:
             return kernels.activate(values, self.up.bias, self.activation)

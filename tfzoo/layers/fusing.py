@@ -17,19 +17,19 @@ def jitted(function):
 def fused(sums):
     """Return a decorator that compiles an element-wise function into one kernel and its gradient into another.
 
-    The gradient is computed from the inputs. A vector is broadcast over all rows, so its gradient is summed over them;
-    frozen Keras variables cost nothing.
+    The gradient recomputes the function from its inputs. Vectors are broadcast over all rows, so their gradients are
+    summed over the rows. No gradients are computed for frozen Keras variables.
 
     Args:
-        sums: dict for vectors that are added to an input: index of the vector in the inputs -> index of the input whose
-            gradient is summed to give that of the vector, or None for the upstream gradient. The gradients of other
-            vectors are computed separately, then summed.
+        sums: dict of index -> index or None, for vectors that are added to an input. The gradient of the vector at the
+            first index is the sum over the rows of the gradient of the input at the second index, or of the upstream
+            gradient if that is None. For all other vectors, a separate gradient is computed for each row, then summed.
 
     Returns:
-        A decorator for functions (list of float tensors, list of other tensors, *plain values) -> float tensor or list
-        of float tensors; vectors are passed to them in float32. The decorated function takes the same arguments, and
-        a vector may also be a Keras variable or None (zeros). Gradients flow to the float tensors and the trainable
-        variables.
+        A decorator for functions with the signature (list of float tensors, list of other tensors, *plain values) ->
+        float tensor or list of float tensors, which receive vectors in float32. The decorated function takes the same
+        arguments, but also accepts a Keras variable or None (zeros) for a vector. Gradients flow to the float tensors
+        and the trainable variables.
     """
     def decorate(function):
         @jitted
@@ -80,26 +80,26 @@ def _widen(value):
 def _sum_rows(tensors):
     def summed(tensor):
         flat = tf.cast(tf.reshape(tensor, (-1, tensor.shape[-1])), tf.float32)
-        parts = math.gcd(8, flat.shape[0])  # added first: XLA takes five times as long to sum cast rows on a CPU
+        parts = math.gcd(8, flat.shape[0])  # added up first: XLA on a CPU takes five times as long to sum cast rows
         return tf.reduce_sum(functools.reduce(tf.add, tf.unstack(tf.reshape(flat, (parts, -1, flat.shape[1])))), 0)
     return [summed(tensor) for tensor in tensors]
 
 
 def sum_rows(tensors):
-    """Sum each tensor [..., N] of a list to float32 [N]."""
+    """Sum each tensor, [..., N], over all axes except the last: list of float32 [N]."""
     return _sum_rows(tensors) if tensors else []
 
 
 def sum_columns(values):
-    """Sum float32 [..., N] over the last axis: [..., 1]."""
+    """Sum `values`, float32 [..., N], over the last axis: float32 [..., 1]."""
     if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
-        return tf.reduce_sum(values, -1, keepdims=True)  # on an accelerator a product might round its inputs
+        return tf.reduce_sum(values, -1, keepdims=True)  # on an accelerator, a product might round its inputs
     ones = tf.ones((values.shape[-1], 1))  # on a CPU, XLA sums a row element by element
     return tf.reshape(tf.matmul(tf.reshape(values, (-1, values.shape[-1])), ones), (*values.shape[:-1], 1))
 
 
 def max_columns(values):
-    """Return the maximum of float32 [..., N] over the last axis: [..., 1]."""
+    """Return the maximum of `values`, float32 [..., N], over the last axis: float32 [..., 1]."""
     whole = values.shape[-1] // 16 * 16
     if not whole:
         return tf.reduce_max(values, -1, keepdims=True)

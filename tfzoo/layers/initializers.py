@@ -1,4 +1,4 @@
-"""Weight initializers, and building layers without values."""
+"""Weight initializers, and a way to build layers without allocating their weights."""
 import contextlib
 
 import keras
@@ -7,15 +7,15 @@ from keras.src.backend.common.name_scope import current_path
 
 from tfzoo.layers import context
 
-NOTED = "uninitialized_variables"  # Keras' own name for its list
+NOTED = "uninitialized_variables"  # the name of Keras' internal list
 
 
 @contextlib.contextmanager
 def shapes_only():
-    """Give weights created in the `with` block shapes but no values, so that they take no memory.
+    """Create weights in the `with` block with shapes but no values, so that they take no memory.
 
-    Keras keeps a list of such variables and would initialize them after the next symbolic call of any layer; the list
-    is restored on exit.
+    Keras adds such variables to a list, and would initialize them after the next symbolic call to any layer; on exit,
+    the list is restored.
     """
     before = list(global_state.get_global_attribute(NOTED) or [])
     try:
@@ -29,15 +29,15 @@ def truncated_normal(stddev, name):
     """Return a normal initializer truncated at two standard deviations, as in TensorFlow 1.
 
     Args:
-        stddev: float, standard deviation before truncation; after it, it is 0.88 times as large.
-        name: str, name of the weight in the layer being built; together with the path of the layer, it keys the values,
-            see context.initial_weights.
+        stddev: float, standard deviation before truncation, which reduces it by a factor of 0.88.
+        name: str, name of the weight in the layer being built. In `context.initial_weights`, the initial values depend
+            only on the seed, this name and the layer's path.
     """
     return _keyed(name, lambda seed: keras.initializers.TruncatedNormal(stddev=stddev, seed=seed))
 
 
 def uniform(limit, name):
-    """Return a uniform initializer over [-limit, limit], a float; for `name` see truncated_normal."""
+    """Return an initializer that is uniform over [-limit, limit]. For `name`, see `truncated_normal`."""
     return _keyed(name, lambda seed: keras.initializers.RandomUniform(-limit, limit, seed=seed))
 
 

@@ -1,8 +1,7 @@
-"""All computations between the matrix products, in a plain and a fused form; tests check that these are equal.
+"""All computations between matrix products, each in a plain and a fused form; tests check that both give equal results.
 
-Layers call the functions of this module, which choose the form by the context: fused in a training step, plain
-elsewhere, because a SavedModel must not require XLA and shapes may be unknown. Both forms compute in float32 and round
-once.
+Layers call the functions in this module, which use the fused form in a training step. Elsewhere, they use the plain
+form, because a SavedModel must not require XLA and shapes may be unknown. Both forms compute in float32 and round once.
 """
 import functools
 import math
@@ -17,11 +16,11 @@ MASKED = -1e9  # finite, so that the probabilities of a fully masked row are fin
 
 
 class Drop(typing.NamedTuple):
-    """The dropout of one call.
+    """The dropout settings for one call.
 
     Attributes:
-        rate: float, the fraction of the elements to drop.
-        randomness: [key, step, first_row], see keep_mask; [] if the rate is 0.
+        rate: float, the fraction of elements to drop.
+        randomness: [key, step, first_row] (see `keep_mask`), or [] if the rate is 0.
     """
 
     rate: float = 0.0
@@ -54,12 +53,12 @@ def _scramble(bits):
 
 @functools.partial(tf.function, autograph=False)  # otherwise, each kernel and its gradient retrace it
 def keep_mask(shape, rate, key, step, first_row, offset=None):
-    """Compute the dropout mask of a slice of the global batch from key, step, row and position in the row.
+    """Compute the dropout mask for a slice of the global batch from key, step, row and position in the row.
 
     Args:
-        shape: list of int or integer scalar tensors, number of rows first.
+        shape: list of int or integer scalar tensors, starting with the number of rows.
         rate: float, the fraction to drop, accurate to 2 ** -32.
-        key: uint32 [2], key of the run and the layer.
+        key: uint32 [2], a key for the run and the layer.
         step: integer scalar.
         first_row: integer scalar, index of the slice's first row in the global batch.
         offset: uint32 broadcastable to the shape, added to the positions if the slice contains only part of each row;
@@ -93,7 +92,7 @@ def _drop(values, rate, randomness, offset=None):
 
 
 def dropout(values, drop):
-    """Apply a Drop to float [B, ...]: set a fraction of the elements to zero and scale up the others."""
+    """Apply `drop` to `values`, float [B, ...]: set a fraction of the elements to zero and scale up the rest."""
     if _fused() and drop.rate:
         return _fused_dropout([values], drop.randomness, drop.rate)
     return _drop(values, *drop)
@@ -105,7 +104,7 @@ def _fused_dropout(inputs, randomness, rate):
 
 
 def activate(values, bias, activation):
-    """Return activation(values + bias), float [..., F], for values of this shape and a variable `bias` [F] or None."""
+    """Return activation(values + bias) for `values`, float [..., F], and `bias`, a Keras variable [F] or None."""
     if _fused():
         return _fused_activate([values, bias], [], activation)
     return tf.cast(activation(_plus(values, bias)), values.dtype)
@@ -120,7 +119,7 @@ def _fused_activate(inputs, others, activation):
 def gate(gates, gate_bias, values, bias, activation):
     """Return activation(gates + gate_bias) x (values + bias) (Shazeer 2020, arXiv:2002.05202).
 
-    For shapes and dtypes see `activate`.
+    For shapes and dtypes, see `activate`.
     """
     if _fused():
         return _fused_gate([gates, gate_bias, values, bias], [], activation)
@@ -140,7 +139,7 @@ def split_heads(values, bias, heads, trained=True):
     Args:
         values: float [B, T, sum of H x K], the concatenated projections.
         bias: Keras variable or float tensor [sum of H x K], or None.
-        heads: tuple of int, number of heads H of each projection.
+        heads: tuple of int, the number of heads H in each projection.
         trained: bool, whether a bias given as a tensor needs a gradient.
 
     Returns:
@@ -166,7 +165,7 @@ def _fused_split_heads(inputs, others, heads):
 
 
 def rotate(heads, table):
-    """Rotate heads, float [B, H, T, K], by the (cosines, sines) of rotary_table; None leaves them unchanged."""
+    """Rotate `heads`, float [B, H, T, K], by the (cosines, sines) from `rotary_table`; None leaves them unchanged."""
     if table is None:
         return heads
     if _fused():
@@ -189,16 +188,16 @@ def _fused_rotate(inputs, table):
 
 
 def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, length=None):
-    """Return the attention probabilities of scores, after dropout.
+    """Return the attention probabilities for `scores`, after dropout.
 
     Args:
-        scores: float [B, H, C, S], scores of a block of C query rows.
-        scale: float, factor by which the scores are multiplied first.
+        scores: float [B, H, C, S], the scores for a block of C query rows.
+        scale: float, factor applied to the scores first.
         visible: bool broadcastable to the scores, True where a key may be attended to; None for everywhere.
         bias: float [1, H, C, S], added to the scaled scores, or None.
         drop: Drop.
         first: int or integer scalar tensor, index of the block's first query row.
-        length: int, number of query rows in all blocks; None for C.
+        length: int, total number of query rows in all blocks; None if there is only this block.
 
     Returns:
         float [B, H, C, S], in the dtype of the scores.
@@ -218,7 +217,8 @@ def softmax(scores, scale, visible=None, bias=None, drop=NOTHING, first=0, lengt
 def _drop_rows(values, drop, first, length):
     if not drop.rate:
         return values
-    # Use the mask of the whole [H, T, S]: skip the rows before the block, and those between its parts in two heads.
+    # Use this block's part of the mask for [H, T, S]: skip the rows before the block and, from one head to the next,
+    # the rows of the other blocks.
     _, heads, rows, columns = _shape_of(values)
     skipped = tf.range(heads) * ((length or rows) - rows) + first
     offset = tf.reshape(tf.cast(skipped, tf.uint32) * tf.cast(columns, tf.uint32), (1, -1, 1, 1))
@@ -291,7 +291,7 @@ def _fused_add_normalize(inputs, randomness, rate, epsilon):
 
 
 def normalize(hidden, gamma, beta, epsilon):
-    """Normalize float [..., D] over the last axis, then scale by gamma and shift by beta, Keras variables [D]."""
+    """Normalize `hidden`, float [..., D], over the last axis; scale by gamma and shift by beta, Keras variables [D]."""
     if _fused():
         return _fused_normalize([hidden, gamma, beta], [], epsilon)
     values = tf.cast(hidden, tf.float32)
@@ -323,7 +323,7 @@ def _normalized(values, epsilon):
 
 
 def rms_normalize(hidden, gamma, epsilon):
-    """Divide float [..., D] by the root mean square of the last axis, then scale by gamma, a Keras variable [D]."""
+    """Divide `hidden`, float [..., D], by its root mean square over the last axis; scale by gamma, a variable [D]."""
     if _fused():
         return _fused_rms_normalize([hidden, gamma], [], epsilon)
     values = tf.cast(hidden, tf.float32)

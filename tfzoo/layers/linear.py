@@ -1,4 +1,4 @@
-"""A projection of the last axis as one two-dimensional matrix product, which is the fast path for bfloat16 on a CPU.
+"""A projection of the last axis, computed as one 2-D matrix product, which is the fast path for bfloat16 on a CPU.
 
 Only this module reads kernels, so code that adapts, masks or rounds them belongs here and takes effect everywhere.
 """
@@ -18,7 +18,7 @@ class Linear(keras.layers.Layer):
     """Project the last axis: `inputs @ kernel + bias`, plus the output of a low-rank adapter if there is one.
 
     An adapter adds alpha / rank x dropout(inputs) A B, with A [D, r] and B [r, units], where B is initially zero
-    (Hu et al. 2021, LoRA, arXiv:2106.09685). Both are float32 under any dtype policy, because Adam's moments need it.
+    (Hu et al. 2021, LoRA, arXiv:2106.09685). Both are float32 under any dtype policy, as Adam's moments require.
 
     Args:
         units: int, width of the output.
@@ -29,7 +29,7 @@ class Linear(keras.layers.Layer):
         adapter_dropout: float, dropout rate for the adapter's inputs.
 
     Call arguments:
-        inputs: float [..., D]; with adapter_dropout [B, ..., D].
+        inputs: float [..., D], or [B, ..., D] with adapter_dropout.
         training: bool.
 
     Returns:
@@ -59,13 +59,13 @@ class Linear(keras.layers.Layer):
 
     @property
     def adapter(self):
-        """Return the arguments of `add_adapter` for the current adapter: dict, empty if there is no adapter."""
+        """Return the current adapter's settings, the arguments of `add_adapter`: dict, empty if there is no adapter."""
         return {"rank": self.rank, "alpha": self.alpha, "adapter_dropout": self.adapter_dropout} if self.rank else {}
 
     def add_adapter(self, rank, alpha=8.0, adapter_dropout=0.0):
         """Add an adapter to a built layer; the output does not change until the adapter is trained.
 
-        The arguments and errors are those of the class.
+        For arguments and errors, see the class.
         """
         self.check_adapter(rank, alpha, adapter_dropout)
         self.rank, self.alpha, self.adapter_dropout = rank, float(alpha), float(adapter_dropout)
@@ -116,14 +116,14 @@ class Linear(keras.layers.Layer):
         return ops.cast(self.kernel, self.compute_dtype)
 
     def weight(self):
-        """Return the kernel with the adapter merged in, without adapter dropout; shape and dtype as for `base`."""
+        """Return the kernel with the adapter merged in, ignoring adapter dropout; shape and dtype are as in `base`."""
         if self.lora_a is None:
             return self.base()
         low_rank = self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b)
         return tf.cast(tf.cast(self.base(), tf.float32) + low_rank, self.compute_dtype)
 
     def drops(self, training):
-        """Return whether a call applies adapter dropout, which `weight` omits."""
+        """Return whether a call applies adapter dropout, which `weight` ignores."""
         return bool(training and self.rank and self.adapter_dropout)
 
     def delta(self, inputs, training=None):
@@ -131,7 +131,7 @@ class Linear(keras.layers.Layer):
         return _deltas(inputs, [self], training)
 
     def product(self, inputs, training=None):
-        """Return the output without the bias, for callers that pass both to a function in `kernels`."""
+        """Return the output before the bias is added, for callers that let a function in `kernels` add it."""
         return project(inputs, [self], training)
 
     def compute_output_shape(self, input_shape):
@@ -147,7 +147,7 @@ def _is_number(value):
 
 
 def project(inputs, linears, training=None):
-    """Apply several Linear layers, with their adapters but without their biases, as one product.
+    """Apply several Linear layers, with their adapters but without their biases, in one matrix product.
 
     Args:
         inputs: float [..., D].
@@ -186,7 +186,7 @@ def _deltas(inputs, linears, training):
 
 
 def project_heads(inputs, linears, width, training=None):
-    """Project to heads of width K: list of float [B, H, T, K], one for each Linear.
+    """Project `inputs` to heads of the given width K: list of float [B, H, T, K], one per Linear.
 
     In a training step, which has many rows, one product for all layers is faster; elsewhere, concatenating the kernels
     would cost more than it saves.

@@ -36,7 +36,7 @@ class LayerNorm(keras.layers.Layer):
         return kernels.normalize(inputs, gamma=self.gamma, beta=self.beta, epsilon=self.epsilon)
 
     def add(self, hidden, result, bias, drop):
-        """Return the norm of hidden + dropout(result + bias), see kernels.add."""
+        """Normalize hidden + dropout(result + bias) (see `kernels.add` for the arguments)."""
         return kernels.add_normalize(hidden, result, bias=bias, drop=drop, gamma=self.gamma, beta=self.beta,
                                      epsilon=self.epsilon)
 
@@ -51,7 +51,7 @@ class RMSNorm(keras.layers.Layer):
     Args:
         epsilon: float, added to the mean square.
 
-    Call arguments and returns: see LayerNorm.
+    For call arguments and return values, see LayerNorm.
     """
 
     def __init__(self, epsilon=1e-6, **layer):
@@ -66,7 +66,7 @@ class RMSNorm(keras.layers.Layer):
         return kernels.rms_normalize(inputs, self.gamma, self.epsilon)
 
     def add(self, hidden, result, bias, drop):
-        """Return the norm of hidden + dropout(result + bias), see kernels.add."""
+        """Normalize hidden + dropout(result + bias) (see `kernels.add` for the arguments)."""
         return self.call(kernels.add(hidden, result, bias=bias, drop=drop))
 
     def get_config(self):

@@ -1,7 +1,7 @@
-"""Positions in attention: rotary embeddings of queries and keys, and relative biases of scores.
+"""Position information in attention: rotary embeddings for queries and keys, and relative biases for scores.
 
-Rotary embeddings are those of Su et al. 2021, RoFormer, arXiv:2104.09864, but pair the halves of a head as in Llama.
-Relative position biases are those of Raffel et al. 2020, T5, arXiv:1910.10683, section 2.1.
+Rotary embeddings follow RoFormer (Su et al. 2021, arXiv:2104.09864), but pair the two halves of each head, as in Llama.
+Relative position biases follow T5 (Raffel et al. 2020, arXiv:1910.10683, section 2.1).
 """
 import math
 
@@ -21,7 +21,7 @@ YARN = {"beta_fast": 32, "beta_slow": 1, "attention_factor": None, "mscale": Non
 
 
 def check_scaling(scaling):
-    """Raise ConfigError if a scaling of rotary positions is invalid, see rotary_frequencies."""
+    """Raise ConfigError if `scaling` for rotary positions is invalid (see `rotary_frequencies`)."""
     kind = scaling.get("rope_type") if scaling else None
     if not scaling or kind == "default":
         return
@@ -44,17 +44,17 @@ def _is_right(key, value):
 
 
 def rotary_frequencies(width, theta, scaling=None):
-    """Return the frequencies of rotary positions and the factor for rotated heads.
+    """Return the frequencies for rotary positions, and the factor by which rotated heads are multiplied.
 
     Args:
         width: int, head width K, even.
         theta: float, the base of the frequencies.
-        scaling: dict or None: rope_type "linear" (Chen et al. 2023, arXiv:2306.15595), "llama3" (Llama 3.1's) or
-            "yarn" (Peng et al. 2023, arXiv:2309.00071) with their settings, named as in transformers' config.json;
-            "default" is the same as None.
+        scaling: dict or None. The key `rope_type` is "linear" (Chen et al. 2023, arXiv:2306.15595), "llama3" (as in
+            Llama 3.1), "yarn" (Peng et al. 2023, arXiv:2309.00071) or "default", which is the same as None; the other
+            keys are the settings for that type, named as in transformers' config.json.
 
     Returns:
-        (float32 [K / 2], radians per position for each pair; float, factor for rotated heads).
+        (frequencies, factor): float32 [K / 2], radians per position for each pair of dimensions; and float.
 
     Raises:
         ConfigError: if rope_type or a setting is unknown, a setting is missing, or a value is out of range.
@@ -101,7 +101,7 @@ def _yarn(plain, width, theta, scaling):
 
 
 def rotary_table(positions, width, theta, scaling=None):
-    """Return (cosines, sines), each float32 [B or 1, 1, T, K], of positions int32 [B, T] or [1, T]."""
+    """Return (cosines, sines), each float32 [B or 1, 1, T, K], for `positions`, int32 [B, T] or [1, T]."""
     frequencies, factor = rotary_frequencies(width, theta, scaling)
     angles = ops.cast(positions, "float32")[:, None, :, None] * np.concatenate([frequencies, frequencies])
     return ops.cos(angles) * factor, ops.sin(angles) * factor
@@ -109,17 +109,17 @@ def rotary_table(positions, width, theta, scaling=None):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class RelativePositions(keras.layers.Layer):
-    """Look up the relative position bias: a learned number per head, bucketed by query-key distance.
+    """Look up relative position biases: for each head, one learned value per bucket of query-key distances.
 
-    In each direction, the buckets of the first half contain a single distance each, and the others contain increasingly
-    wide ranges of distances, up to max_distance.
+    In each direction, half of the buckets cover a single distance each, and the rest cover increasingly wide ranges of
+    distances, up to max_distance.
 
     Args:
         num_heads: int.
-        bidirectional: bool, whether half of the buckets are for keys after the query; otherwise, these keys share the
-            bucket of distance 0.
+        bidirectional: bool, whether to reserve half of the buckets for keys after the query; if False, all of these
+            keys share the bucket for distance 0.
         buckets, max_distance: int.
-        initializer_range: float, standard deviation of the initial table.
+        initializer_range: float, standard deviation of the table's initial values.
 
     Call arguments:
         rows: int32 [T], the columns of the queries.
@@ -141,7 +141,7 @@ class RelativePositions(keras.layers.Layer):
         self.built = True
 
     def buckets_of(self, distances):
-        """Return the buckets, int32, of distances (column of the key minus column of the query)."""
+        """Return the bucket numbers, int32, for distances (key column minus query column)."""
         count, found = self.config["buckets"], 0
         if self.config["bidirectional"]:
             count //= 2

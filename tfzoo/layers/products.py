@@ -1,4 +1,4 @@
-"""Matrix products whose results are rounded correctly.
+"""Matrix products with correctly rounded results.
 
 On a CPU without bfloat16 instructions, TensorFlow multiplies in float32 and then truncates instead of rounding, which
 doubles the error and saves no time. On such a CPU, this module also multiplies in float32, but rounds.
@@ -15,15 +15,15 @@ def rounds_bfloat16():
     if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
         return True  # all accelerators round
     left, right = np.zeros((16, 16), np.float32), np.zeros((16, 16), np.float32)
-    left[:, :2], right[:2] = (1, 0.75 * 2 ** -7), 1  # product: three quarters of the way from 1 to the next number
+    left[:, :2], right[:2] = (1, 0.75 * 2 ** -7), 1  # product: 3/4 of the way from 1 to the next bfloat16
     with tf.init_scope():
         product = tf.matmul(tf.constant(left, tf.bfloat16), tf.constant(right, tf.bfloat16))
         return bool(product.numpy()[0, 0] > 1)
 
 
 def _rounded(left, right, *, transpose_a, transpose_b):
-    # Cast neither input before both are ready. Otherwise, since kernels depend on nothing, a step would cast all of
-    # them at its start and keep the copies for the backward pass.
+    # Do not cast either input until both are ready. Since kernels have no dependencies, a training step would otherwise
+    # cast all of them at the start and keep the copies for the backward pass.
     with tf.control_dependencies([left, right]):
         wide = [tf.cast(each, tf.float32) for each in (left, right)]
     return tf.cast(tf.matmul(*wide, transpose_a=transpose_a, transpose_b=transpose_b), tf.bfloat16)

@@ -18,7 +18,7 @@ class Taps:
         return bool(self.names)
 
     def below(self, part):
-        """Return the Taps for the names within a part; they record into the same `found`."""
+        """Return Taps for the names below `part`, which record into the same `found`."""
         if not self.names:
             return self
         inside = f"{part}/"

@@ -1,4 +1,4 @@
-"""The interface of every architecture: call arguments, outputs, cached decoding, low-rank adapters."""
+"""The interface that all architectures share: call arguments, outputs, cached decoding and low-rank adapters."""
 import dataclasses
 
 import keras
@@ -8,11 +8,11 @@ from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import Linear, Taps
 
 
-ADAPTER = ("rank", "alpha", "adapter_dropout")  # the settings of a low-rank adapter, see Linear
+ADAPTER = ("rank", "alpha", "adapter_dropout")  # a low-rank adapter's settings (see Linear)
 
 
 def check_columns(column, count, length):
-    """Raise the errors of Body.step if `column` + `count` columns exceed `length`."""
+    """Raise the error documented in `Body.step` if `column + count` exceeds `length`."""
     if tf.is_symbolic_tensor(column):
         tf.debugging.assert_less_equal(column + count, length, f"start reserved {length} columns")
     elif int(column) + count > length:
@@ -27,7 +27,7 @@ class Traits:
     Attributes:
         causal: bool, whether each position attends only to itself and earlier positions.
         cached: bool, whether it can decode with a key/value cache: `start`, `step` and `reorder`.
-        pooled: bool, whether it returns one vector for the whole text, `pooled`.
+        pooled: bool, whether it also returns `pooled`, a single vector for the whole text.
         source: bool, whether it also takes a source text (encoder-decoder).
     """
 
@@ -42,7 +42,7 @@ def check_inputs(body, inputs, embedded=None):
 
     Args:
         body: Body.
-        inputs, embedded: see the call arguments of Body.
+        inputs, embedded: see Body's call arguments.
     """
     if not isinstance(inputs, dict):
         raise ConfigError(f"inputs must be a dict of {', '.join(body.input_names)}, got a {type(inputs).__name__}")
@@ -63,7 +63,7 @@ def check_inputs(body, inputs, embedded=None):
 
 
 def _length_of(name, ids, inputs):
-    # Return the number of columns of token ids, None if a graph does not know it; raise ConfigError for anything else.
+    # Return the number of token-id columns, None if it is unknown in a graph; raise ConfigError for invalid ids.
     shape, kind = getattr(ids, "shape", None), getattr(ids, "dtype", None)
     if ids is None or shape is None:
         got = f"{name} is a {type(ids).__name__}" if name in inputs else \
@@ -77,9 +77,9 @@ def _length_of(name, ids, inputs):
 
 
 class DictModel(keras.Model):
-    """A model whose inputs are a dict (see Body and TaskModel), with one-line errors for other inputs.
+    """A model that takes a dict of inputs (see Body and TaskModel) and raises one-line errors for invalid inputs.
 
-    Subclasses define `input_names`, the inputs of an exported model: tuple of str.
+    Subclasses define `input_names`: tuple of str, the names of an exported model's inputs.
     """
 
     def __call__(self, inputs, **options):
@@ -87,7 +87,7 @@ class DictModel(keras.Model):
         return super().__call__(inputs, **options)
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **options):
-        """Export like keras.Model; without an input_signature, the model takes its input_names, each int32 [B, T]."""
+        """Export as keras.Model does; by default, the input signature consists of `input_names`, each int32 [B, T]."""
         if input_signature is None:
             self._called = True  # Keras exports only models that have been called
             input_signature = [{name: keras.InputSpec(dtype="int32", shape=(None, None), name=name)
@@ -99,17 +99,16 @@ class Body(DictModel):
     """A model without a head.
 
     The constructor takes plain values, which are stored by name in `config`, plus `dtype` and `name`. Low-rank adapters
-    are added after construction; `get_config` includes them, so that a saved file can hold an unmerged model.
+    are added after construction; `get_config` includes them, so models with unmerged adapters can be saved.
 
     Call arguments:
-        inputs: dict of int32 [B, T]: token_ids, and optionally padding_mask, position_ids, document_ids and any others
-            that the class documents; for encoder-decoders encoder_token_ids [B, S], decoder_token_ids [B, T] and
-            encoder_padding_mask, decoder_padding_mask.
-        read: int32 [B, P], the positions to return; computation needed only for other positions is skipped. None
-            returns all.
+        inputs: dict of int32 [B, T]: `token_ids` and, optionally, `padding_mask`, `position_ids`, `document_ids` and
+            any others that the class documents. An encoder-decoder takes `encoder_token_ids` [B, S],
+            `decoder_token_ids` [B, T] and, optionally, `encoder_padding_mask` and `decoder_padding_mask` instead.
+        read: int32 [B, P], the positions to return, so that the last block can skip the others; None returns all.
         embedded: float [B, T, E], embeddings to use instead of looking up token_ids (for soft prompts or adversarial
             training); token_ids may then be omitted. None looks up token_ids.
-        keep: iterable of str, names of intermediates to return, such as "embeddings", "block_03" or
+        keep: iterable of str, names of intermediate results to return, such as "embeddings", "block_03" or
             "block_03/attention/probabilities".
         training: bool.
 
@@ -140,7 +139,7 @@ class Body(DictModel):
 
     @property
     def input_names(self):
-        """Return the names of the standard inputs, tuple of str; includes segment_ids if the body has segments."""
+        """Return the names of the standard inputs, including segment_ids if the body has segments: tuple of str."""
         sides = ("encoder_", "decoder_") if self.traits.source else ("",)
         segments = ("segment_ids",) if self.config.get("num_segments", 0) > 1 else ()
         return (*(f"{side}{name}" for side in sides for name in ("token_ids", "padding_mask")), *segments)
@@ -151,14 +150,15 @@ class Body(DictModel):
         return self.traits_of(self.config)
 
     def start(self, inputs, length):
-        """Start decoding: run the prompts in one pass.
+        """Start decoding by running the prompts in one pass.
 
         Args:
             inputs: see `call`; prompts of different lengths must be left-padded (padding_mask).
             length: int, number of columns to reserve, including those of the prompts.
 
         Returns:
-            (dict with "sequence" float [B, 1, D], the last column of each row; state, a nested structure of tensors).
+            (outputs, state): a dict with "sequence" float [B, 1, D], the hidden states in the last column; and a nested
+                structure of tensors for `step`.
 
         Raises:
             ConfigError: if the prompts are longer than `length`, or this body cannot decode.
@@ -173,17 +173,17 @@ class Body(DictModel):
             state: from `start` or the previous `step`.
 
         Returns:
-            (dict with "sequence" float [B, n, D], state).
+            (outputs, state): a dict with "sequence" float [B, n, D], and the new state.
 
         Raises:
-            ConfigError: if the columns exceed the length given to `start`. A graph raises
-                tf.errors.InvalidArgumentError instead; if it is compiled with XLA, which drops assertions, it raises
-                nothing and the caller must count the columns.
+            ConfigError: if there are more columns than `start` reserved. A graph raises
+                tf.errors.InvalidArgumentError instead. XLA drops assertions, so compiled code raises nothing, and the
+                caller must count the columns.
         """
         raise ConfigError(f"{self.name} cannot decode; use a decoder or an encoder-decoder")
 
     def reorder(self, state, rows):
-        """Select rows of the state by their indices, `rows` int32 [N], as needed for beam search."""
+        """Return the state for the rows with indices `rows`, int32 [N], for example to continue a beam search."""
         return tf.nest.map_structure(lambda value: value if value.shape.rank == 0 else tf.gather(value, rows), state)
 
     @property
@@ -194,17 +194,18 @@ class Body(DictModel):
 
     @property
     def adapters(self):
-        """Return the low-rank adapters: dict of Linear path -> dict of rank, alpha and adapter_dropout."""
+        """Return the low-rank adapters: dict of Linear path -> dict with `rank`, `alpha` and `adapter_dropout`."""
         return {path: linear.adapter for path, linear in self.linears.items() if linear.rank}
 
     def add_adapters(self, adapters):
         """Add low-rank adapters, which do not change the output until they are trained.
 
         Args:
-            adapters: dict in the form that the property `adapters` returns.
+            adapters: dict, in the same form as the property `adapters`.
 
         Raises:
-            ConfigError: if a path is not that of a Linear, the Linear already has an adapter, or settings are invalid.
+            ConfigError: if a path does not belong to a Linear, a Linear already has an adapter, or a setting is
+                invalid.
         """
         linears = self.linears
         if not isinstance(adapters, dict) or not all(isinstance(values, dict) and set(values) == set(ADAPTER)
@@ -238,7 +239,7 @@ class Body(DictModel):
 
 
 def kept(taps, allowed):
-    """Return the intermediates that the Taps recorded; raise ConfigError if a requested name was not found."""
+    """Return the intermediate results recorded by `taps`; raise ConfigError if a requested name was not found."""
     missing = taps.names - taps.found.keys()
     if missing:
         raise ConfigError(f"keep contains the unknown name {min(missing)!r}; choose from {', '.join(allowed)}")
@@ -246,7 +247,7 @@ def kept(taps, allowed):
 
 
 def open_taps(keep):
-    """Return the Taps for the call argument `keep`."""
+    """Return Taps for the call argument `keep`; raise ConfigError if it is a single string."""
     if isinstance(keep, str):
         raise ConfigError(f"keep must be a list of names, got {keep!r}")
     return Taps(keep)

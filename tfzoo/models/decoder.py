@@ -1,4 +1,4 @@
-"""Causal decoder blocks over embeddings, as in GPT-2 (Radford et al. 2019) and Llama (arXiv:2302.13971)."""
+"""Causal decoder blocks on top of embeddings, as in GPT-2 (Radford et al. 2019) and Llama (arXiv:2302.13971)."""
 import keras
 from keras import ops
 
@@ -13,22 +13,22 @@ from tfzoo.models.stack import Stack
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Decoder(Body):
-    """Encode each position from itself and the positions before it.
+    """Encode texts causally: each position attends only to itself and earlier positions.
 
     Args:
         vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length: int.
         activation, dropout, epsilon, initializer_range, norm_first: see Encoder.
         position_range: float, standard deviation of the initial position embeddings.
-        positions: "learned", or "rotary" with rope_theta (float) and rope_scaling (dict or None), see
-            rotary_frequencies.
+        positions: "learned" or "rotary".
+        rope_theta, rope_scaling: float, and dict or None, settings for rotary positions (see `rotary_frequencies`).
         num_kv_heads, head_dim, qkv_bias: see Attention.
-        use_bias: bool, add biases in all projections.
+        use_bias: bool, add a bias to every projection.
         norm: "layer" or "rms".
         window: int, size of the sliding window: each position attends to itself and the window - 1 positions before it
             (Jiang et al. 2023, Mistral, arXiv:2310.06825); 0 for no limit.
-        tied: bool, tie a language model's head to the token embeddings.
+        tied: bool, tie the language-modeling head to the token embeddings.
 
-    Call arguments and returns: see Body.
+    For call arguments and return values, see Body.
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="gelu_tanh",

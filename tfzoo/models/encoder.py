@@ -1,4 +1,4 @@
-"""Bidirectional encoder blocks over embeddings, as in BERT (Devlin et al. 2018, arXiv:1810.04805)."""
+"""Bidirectional encoder blocks on top of embeddings, as in BERT (Devlin et al. 2018, arXiv:1810.04805)."""
 import keras
 from keras import ops
 
@@ -11,11 +11,11 @@ from tfzoo.models.stack import Stack
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Encoder(Body):
-    """Encode each position from all positions of the text.
+    """Encode texts bidirectionally: each position attends to all positions.
 
     Args:
         vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length: int.
-        num_segments: int, number of rows of the segment table; 0 for no segments.
+        num_segments: int, number of rows in the segment table; 0 for no segments.
         activation: "gelu", "gelu_tanh" or "relu".
         dropout, epsilon, initializer_range: float.
         positions: "learned" or "sinusoidal".
@@ -23,15 +23,16 @@ class Encoder(Body):
         normalize_embeddings: bool, apply a norm to the embeddings.
         pooler: bool, project the first position and apply pooler_activation.
         pooler_activation: "tanh", "gelu" or "relu".
-        pooler_dropout: bool, also apply dropout before the pooler (classifiers of RoBERTa and ELECTRA).
-        embedding_dim: int, width of the embeddings, followed by a projection to hidden_dim (Lan et al. 2019, ALBERT,
-            arXiv:1909.11942); 0 for hidden_dim without a projection.
+        pooler_dropout: bool, also apply dropout before the pooler (as in the classifiers of RoBERTa and ELECTRA).
+        embedding_dim: int, width of the embeddings, which are then projected to hidden_dim (Lan et al. 2019, ALBERT,
+            arXiv:1909.11942); 0 to use hidden_dim without a projection.
         shared_block: bool, apply one block num_layers times (ALBERT).
-        position_offset: int; if positive, only real tokens are counted: the first one uses this row of the position
-            table, and padding uses the row before it (RoBERTa). The table has position_offset + max_length rows.
+        position_offset: int, row in the position table for the first token. If positive, padding does not count as a
+            position, and all padding uses the row before this one (RoBERTa). The table has position_offset + max_length
+            rows.
 
-    Call arguments and returns: see Body. Inputs may also contain segment_ids. With `read`, the pooler takes the first
-    of the positions read.
+    For call arguments and return values, see Body. Inputs may also contain segment_ids. With `read`, the pooler uses
+    the first position in `read`.
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=512, num_segments=2,
@@ -79,7 +80,7 @@ class Encoder(Body):
         return {"pooler": pooled}
 
     def _positions(self, inputs, embedded):
-        # Return the rows of the position table to use, int32 [B, T]; None for the column numbers.
+        # Return the row in the position table for each token, int32 [B, T], or None to use the column numbers.
         offset, positions = self.config["position_offset"], inputs.get("position_ids")
         if not offset:
             return positions

@@ -15,20 +15,21 @@ class EncoderDecoder(Body):
     """Encode a source text bidirectionally and a target text causally, with cross-attention to the source.
 
     Args:
-        vocab_size, num_layers (in each stack), hidden_dim, num_heads, ffn_dim, max_length: int.
-        activation, dropout, epsilon, initializer_range, norm_first: see Encoder. With norm_first, each stack ends in a
-            norm. An initializer_range of 0 means 1 / sqrt(fan-in) for projections and 1 for the token table (T5).
-        positions: "sinusoidal", "learned", or "relative" with buckets and max_distance (int), see RelativePositions.
+        vocab_size, num_layers (per stack), hidden_dim, num_heads, ffn_dim, max_length: int.
+        activation, dropout, epsilon, initializer_range, norm_first: see Encoder. With norm_first, each stack ends with
+            a norm. An initializer_range of 0 means 1 / sqrt(fan-in) for projections and 1 for the token table (T5).
+        positions: "sinusoidal", "learned" or "relative".
+        buckets, max_distance: int, settings for relative positions (see RelativePositions).
         norm, use_bias, head_dim, scaled: see Block.
-        scale_embeddings: bool, multiply the token embedding by sqrt(hidden_dim).
+        scale_embeddings: bool, multiply the token embeddings by sqrt(hidden_dim).
         tied: bool, tie the head to the token embeddings.
-        scaled_logits: bool, divide the inputs of a tied head by sqrt(hidden_dim).
+        scaled_logits: bool, divide the input to a tied head by sqrt(hidden_dim).
 
-    Call arguments: see Body; `embedded` is a dict with "encoder", "decoder" or both; `read` selects decoder positions;
-    names in `keep` start with encoder_ or decoder_.
+    For call arguments, see Body. `embedded` is a dict with "encoder", "decoder" or both as keys, `read` selects decoder
+    positions, and names in `keep` start with "encoder_" or "decoder_".
 
     Returns:
-        dict with the outputs of the decoder, see Body, and "encoder_sequence" float [B, S, D].
+        dict with the decoder's outputs (see Body) and "encoder_sequence" float [B, S, D].
     """
 
     def __init__(self, vocab_size, num_layers, hidden_dim, num_heads, ffn_dim, max_length=1024, activation="relu",
@@ -95,7 +96,8 @@ class EncoderDecoder(Body):
 
     def _decode(self, token_ids, *, rows, columns, position_ids=None, padding_mask=None, embedded=None, source,
                 source_mask, caches=None, read=None, taps=NO_TAPS, training=None):
-        # rows int32 [T], columns int32 [S]: the columns of the queries and keys, for causal order and relative bias.
+        # rows int32 [T] and columns int32 [S] are the columns of the queries and keys, which determine the causal order
+        # and the relative bias.
         mask, order = _padding(padding_mask), in_order(rows, columns)
         bias = self.decoder_relative(rows, columns) if self.decoder_relative else None
         hidden = self.embeddings(token_ids, position_ids=position_ids, embedded=embedded, training=training)
@@ -115,7 +117,7 @@ class EncoderDecoder(Body):
         return {"sequence" if read is None else "read": hidden, "encoder_sequence": encoded, **kept(taps, names)}
 
     def start(self, inputs, length):
-        """Encode the source, then decode decoder_token_ids (a start token or a longer prompt); see Body.start."""
+        """Encode the source, then decode `decoder_token_ids`, a start token or a longer prompt. See `Body.start`."""
         token_ids, caches = inputs["decoder_token_ids"], [Cache(length) for _ in self.decoder_blocks]
         encoded, mask = self._encode(inputs), inputs.get("encoder_padding_mask")
         batch, count = ops.shape(token_ids)

@@ -3,7 +3,7 @@ import dataclasses
 
 from tfzoo.models.reference import Preset, Reference
 
-SIZED = ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")  # set by a size, not by a family
+SIZED = ("vocab_size", "num_layers", "hidden_dim", "num_heads", "ffn_dim")  # set by each size, not by the family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,12 +12,12 @@ class Family:
 
     Attributes:
         name: str, such as "bert".
-        sizes: dict of model name -> dict of arguments of the body.
+        sizes: dict of model name -> dict of the body's arguments.
         body: type, a subclass of Body.
         reference: Reference, the family in Hugging Face's transformers, or None.
         preset: Preset, the family in keras-nlp, or None.
-        origins: dict of name prefix -> (source of the original weights, their licence). Most models with "tiny" in
-            their name were never published, so such a name must match in full.
+        origins: dict of model-name prefix -> (source of the original weights, licence). Most models with "tiny" in
+            their names were never published, so those names must match a key in full.
     """
 
     name: str
@@ -35,15 +35,15 @@ class Family:
                 if key not in SIZED and all(key in other and other[key] == value for other in others)}
 
     def head_dropout(self, task, rate, given=None):
-        """Return the dropout rate before the projection of a newly initialized head, as in the family's reference.
+        """Return the dropout rate to use before the projection in a newly initialized head.
 
         Args:
             task: str, name of the task.
-            rate: float, dropout rate of the body.
-            given: float, the rate that the user set for all dropout in the model; None uses the reference's.
+            rate: float, the body's dropout rate, used if the reference gives the head no rate of its own.
+            given: float, the rate that the user set for the whole model, or None to follow the reference.
 
         Returns:
-            float; 0 if the reference's head has no dropout, even if `given` is set.
+            float; 0 if the head has no dropout in the reference, even if `given` is set.
         """
         rates = self.reference.head_dropouts if self.reference else {}
         own = rates[task][1] if task in rates else 0.0

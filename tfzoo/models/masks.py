@@ -9,7 +9,8 @@ def visible(inputs, embedded=None, causal=False, window=0):
         inputs: dict with token_ids int32 [B, T] and optionally padding_mask, document_ids int32 [B, T].
         embedded: float [B, T, E], embeddings to use instead of token_ids, or None.
         causal: bool, whether each position attends only to itself and earlier positions.
-        window: int, if causal, each position attends to at most this many positions, including itself; 0 for no limit.
+        window: int, the maximum number of positions, including itself, that each position attends to if `causal` is
+            True; 0 for no limit.
 
     Returns:
         bool broadcastable to [B, H, T, T], True where attention is allowed; None if it is allowed everywhere.
@@ -29,7 +30,7 @@ def visible(inputs, embedded=None, causal=False, window=0):
 
 
 def in_order(rows, columns, window=0):
-    """Return the causal mask, bool [1, 1, T, S], for query columns `rows`, int [T], and key `columns`, int [S]."""
+    """Return the causal mask, bool [1, 1, T, S], for queries in columns `rows` [T] and keys in `columns` [S], both int."""
     behind = rows[:, None] - columns[None, :]
     order = behind >= 0
     return (order & (behind < window) if window else order)[None, None]

@@ -1,4 +1,4 @@
-"""How other libraries store a family: transformers' config.json keys and tensor names, keras-nlp's weight names.
+"""Names for each family's settings and weights in transformers and keras-nlp.
 
 This module contains only data; `tfzoo.checkpoints.huggingface` and `tfzoo.checkpoints.keras_nlp` read it.
 """
@@ -9,22 +9,22 @@ from tfzoo.layers.feed_forward import GATED
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
                "gelu_python_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh", "relu": "relu",
-               "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours; the first match is written
+               "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours; the first match is used for writing
 GATE_ACTIVATIONS = {theirs: gated for theirs, ours in ACTIVATIONS.items() for gated, of_gate in GATED.items()
                     if of_gate == ours}
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """Describe transformers' model for a task.
+    """Describe the model class that transformers has for a task.
 
     Attributes:
-        architecture: str, the name of the class in config.json.
-        names: dict of our path -> the name of its tensor or layer.
+        architecture: str, the class name in config.json.
+        names: dict of tfzoo path -> name of the tensor or layer in transformers.
         pooler: bool or None, whether the body has a pooler in this model; None for bodies that never have one.
-        tied: dict of the name of a tied tensor -> the name of the tensor that it repeats.
-        prefix: str, prefix of the body's tensor names; None for the family's.
-        activation: str, our name for the head's activation if it does not depend on config.json, else None.
+        tied: dict of tied tensor name -> name of the tensor that it duplicates.
+        prefix: str, prefix of the body's tensor names; None to use the family's prefix.
+        activation: str, tfzoo's name for the head's activation if config.json does not set it, else None.
     """
     architecture: str
     names: dict
@@ -36,28 +36,30 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Describe a family in transformers.
+    """Describe how transformers stores a family.
 
     Attributes:
-        model_type: str, its value in config.json.
-        body: str, the name of the class without a head.
+        model_type: str, the value of `model_type` in config.json.
+        body: str, the name of the class without a head, such as "BertModel".
         prefix: str, prefix of the body's tensor names in a model with a head.
-        arguments: dict of our argument -> its key in config.json.
-        activations: dict of their activation -> ours.
-        defaults: dict of key -> its value if config.json omits it.
+        arguments: dict of tfzoo argument -> key in config.json.
+        activations: dict of transformers' activation name -> tfzoo's.
+        defaults: dict of key -> value to use if config.json omits the key.
         aliases: dict of alternative key -> key (transformers' attribute_map).
-        fixed: dict of key -> tuple of the supported values, the default first; other values are rejected.
-        equal: tuple of pairs of keys; if the first key is present, its value must equal that of the second.
-        names: dict of our path -> the name of its tensor or layer, with {n} for the block number; or two names, the
-            first for models with gates. The kernel of a layer is its tensor "weight". Paths with the same name share
-            a tensor: query, key and value are the columns of one kernel.
+        fixed: dict of key -> tuple of supported values, starting with the default; other values are rejected.
+        equal: tuple of key pairs; if the first key of a pair is present, its value must equal the second key's value.
+        names: dict of tfzoo path -> name of the tensor or layer in transformers, with {n} for the block number. A tuple
+            of two names gives one for models with gated feed-forward layers and one for all others. A layer's kernel is
+            its tensor "weight". Paths with the same name share one tensor; for example, GPT-2 stores query, key and
+            value as the columns of one kernel.
         heads: dict of task -> Head.
-        dropouts: tuple of the keys for the body's only dropout rate; the first is read, all are written.
-        head_dropouts: dict of task -> (key of the dropout rate before the head's projection, the rate if config.json
-            omits the key, or None for the body's); heads of other tasks have no dropout.
-        transposed: bool, whether the body's kernels are stored as [out, in]; those of heads always are.
-        projected: bool, whether there is a projection even if the embeddings are as wide as the blocks.
-        known: tuple of regular expressions for tensors that are not weights or belong to heads that tfzoo lacks.
+        dropouts: tuple of the keys that set the body's single dropout rate; the first is read, and all are written.
+        head_dropouts: dict of task -> (key for the dropout rate before the head's projection, rate to use if
+            config.json omits the key). A rate of None means the body's rate. Heads for other tasks have no dropout.
+        transposed: bool, whether the body's kernels are stored as [out, in]; head kernels always are.
+        projected: bool, whether the embeddings are projected even if they are already as wide as the blocks.
+        known: tuple of regular expressions for the names of tensors to ignore: buffers, and heads that tfzoo does not
+            support.
     """
     model_type: str
     body: str
@@ -79,15 +81,16 @@ class Reference:
 
 
 def name_in(names, path):
-    """Look up the name of a variable in another library.
+    """Look up another library's name for a variable.
 
     Args:
-        names: dict of our path (of a variable or its layer) -> their name, or a tuple of two names.
+        names: dict of tfzoo path (of a variable or its layer) -> the other library's name, or a tuple of two names.
         path: str, the variable's path.
 
     Returns:
-        (their name or names with the block number filled in, the last part of the path such as "kernel", or None if
-        `names` contains the whole path); (None, None) if there is no name.
+        (name, leaf): the other library's name, or tuple of two names, with the block number filled in; and the last
+            part of the path, such as "kernel", or None if `names` contains the whole path. (None, None) if `names` has
+            no entry for the variable.
     """
     number = re.search(r"block_(\d+)/", path)
     general = path.replace(number[0], "block_{n}/") if number else path
@@ -100,7 +103,7 @@ def name_in(names, path):
 
 
 def below(ours, theirs, layers):
-    """Prefix the paths of `layers` (dict of path -> one or two names) with `ours`, and the names with `theirs`."""
+    """Prefix each path in `layers`, a dict of path -> one or two names, with `ours`, and each name with `theirs`."""
     return {f"{ours}/{path}": f"{theirs}.{name}" if isinstance(name, str) else tuple(f"{theirs}.{one}" for one in name)
             for path, name in layers.items()}
 
@@ -114,12 +117,12 @@ KERAS_NLP_BLOCK = {
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Describe a family in keras-nlp.
+    """Describe how keras-nlp stores a family.
 
     Attributes:
-        backbones: tuple of str, the names of its backbone classes.
-        names: dict of our path -> the path of its weight or layer, see Reference.
-        own: dict, our arguments that have the same value for all its models.
+        backbones: tuple of str, the names of the family's backbone classes in keras-nlp.
+        names: dict of tfzoo path -> path of the weight or layer in keras-nlp, in the same form as `Reference.names`.
+        own: dict of the tfzoo arguments that are the same for all of the family's presets.
     """
     backbones: tuple
     names: dict
@@ -127,14 +130,14 @@ class Preset:
 
 
 def preset_of(*backbones, block=KERAS_NLP_BLOCK, layer="transformer_layer_{n}", names=None, **own):
-    """Return the Preset of a family.
+    """Return the Preset for a family.
 
     Args:
         backbones: str, the names of keras-nlp's backbone classes.
-        block: dict of our path within a block -> the name within `layer`.
+        block: dict of tfzoo path within a block -> keras-nlp's path within `layer`.
         layer: str, keras-nlp's name for a block, with {n} for its number.
-        names: dict, the names outside the blocks, or None.
-        own: our arguments that have the same value for all its models.
+        names: dict, the entries of `Preset.names` for weights outside the blocks, or None.
+        own: the tfzoo arguments that are the same for all of the family's presets.
     """
     blocks = {f"block_{{n}}/{path}": f"{layer}/{name}" for path, name in block.items()}
     return Preset(backbones, {**(names or {}), **blocks}, own)

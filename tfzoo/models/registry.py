@@ -1,4 +1,4 @@
-"""Models by name: list, configure and build them, and count their parameters."""
+"""List, configure and build models by name, and count their parameters."""
 import difflib
 import inspect
 import math
@@ -17,12 +17,12 @@ MAY_BE_ZERO = ("num_segments", "embedding_dim", "position_offset", "num_kv_heads
 
 
 def list_models():
-    """Return the names that `build_body` accepts, grouped by family in the order of its sizes: list of str."""
+    """Return the names of all models, grouped by family: list of str."""
     return [name for family in FAMILIES for name in family.sizes]
 
 
 def family_of(name):
-    """Return the Family of a model or family name ("bert"); raise ConfigError with the closest names if unknown."""
+    """Return the Family for a model or family name; raise ConfigError with similar names if the name is unknown."""
     name = name if isinstance(name, str) else repr(name)
     for family in FAMILIES:
         if name in family.sizes or name == family.name:
@@ -35,15 +35,15 @@ def config_of(name, **overrides):
     """Return a model's full configuration.
 
     Args:
-        name: str, from `list_models`; or a family's name, which sets only the values that all its sizes share.
-        overrides: arguments of the body's class that replace those of the size.
+        name: str, a name from `list_models`, or a family name, which sets only the values that all of its sizes share.
+        overrides: arguments of the body's class, which take precedence over the values from `name`.
 
     Returns:
         dict of plain values.
 
     Raises:
-        ConfigError: if the name or an argument is unknown, a family is given without sizes, or a value has the wrong
-            type or is out of range.
+        ConfigError: if the name or an argument is unknown, a family name is given without the arguments that define a
+            size, or a value has the wrong type or is out of range.
     """
     family = family_of(name)
     arguments = inspect.signature(family.body.__init__).parameters
@@ -73,7 +73,7 @@ def build_body(name, dtype=None, **overrides):
     """Build a model without a head, with newly initialized weights.
 
     Args:
-        name: str, from `list_models`.
+        name: str, a name from `list_models` or a family name.
         dtype: str or Keras dtype policy; None uses Keras' global policy.
         overrides: see `config_of`.
 
@@ -81,7 +81,7 @@ def build_body(name, dtype=None, **overrides):
         Body, a keras.Model.
 
     Raises:
-        ConfigError: if dtype is invalid, or `config_of` raises it.
+        ConfigError: if dtype is invalid, or for any of the reasons listed in `config_of`.
     """
     config = config_of(name, **overrides)
     try:
@@ -92,7 +92,7 @@ def build_body(name, dtype=None, **overrides):
 
 
 def count_parameters(name, **overrides):
-    """Count the parameters of a model without allocating them; for arguments and errors see `build_body`."""
+    """Count a model's parameters without allocating them. For arguments and errors, see `build_body`."""
     layers = config_of(name, **overrides)["num_layers"]
 
     def count(num_layers):
@@ -101,4 +101,4 @@ def count_parameters(name, **overrides):
         return sum(math.prod(variable.shape) for variable in body.weights)
 
     one = count(1)
-    return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # every further layer adds the same number
+    return one if layers == 1 else one + (layers - 1) * (count(2) - one)  # each additional layer adds the same number

@@ -1,4 +1,4 @@
-"""Run a sequence of blocks, for encoders, decoders and encoder-decoders, optionally rematerialized."""
+"""The stack of blocks in encoders, decoders and encoder-decoders, optionally with rematerialization."""
 import dataclasses
 
 import tensorflow as tf
@@ -10,17 +10,17 @@ class Stack:
     """Run blocks one after another.
 
     Args:
-        blocks: list of Block, owned by the body; a single block is shared and applied `count` times.
+        blocks: list of Block, owned by the body; if there is only one, it is applied `count` times.
         count: int, number of block applications.
         norm, dropout: layers applied after the last block, or None.
-        prefix: str, prefix of the names of intermediates: "", "encoder_" or "decoder_".
+        prefix: str, prefix for the names of intermediate results: "", "encoder_" or "decoder_".
     """
 
     def __init__(self, blocks, count, norm=None, dropout=None, prefix=""):
         self.blocks, self.count, self.norm, self.dropout, self.prefix = blocks, count, norm, dropout, prefix
 
     def names(self):
-        """Return the names of the intermediates that `taps` may request: list of str."""
+        """Return the names of the intermediate results that `taps` may request: list of str."""
         blocks = [f"{self.prefix}block_{number:02d}" for number in range(self.count)]
         attended = [f"{block}/{kind}/probabilities" for block in blocks for kind in ("attention", "cross_attention")
                     if getattr(self.blocks[0], kind) is not None]
@@ -28,12 +28,12 @@ class Stack:
 
     def __call__(self, hidden, *, visible=None, rotary=None, bias=None, source=None, source_visible=None, caches=None,
                  read=None, taps=NO_TAPS, training=None):
-        """Run all blocks, then norm and dropout.
+        """Run all blocks, then apply the norm and dropout.
 
         Args:
             hidden: float [B, T, D], the embeddings.
             visible, rotary, bias, source_visible: see Block.
-            source: float [B, S, D], or a list with the projected Keys of each block; None without cross-attention.
+            source: float [B, S, D], or a list with one projected Keys per block; None without cross-attention.
             caches: list of Cache, one per block, or None.
             read: int32 [B, P], the positions to return; the last block computes only these. None returns all.
             taps: Taps for any of `names()`.
@@ -46,7 +46,7 @@ class Stack:
         for number in range(self.count):
             name, last = f"{self.prefix}block_{number:02d}", number + 1 == self.count
             inside = taps.below(name)
-            whole = inside or taps.wants(name)  # intermediates cover all positions
+            whole = inside or taps.wants(name)  # intermediate results cover all positions
             hidden = self._run(number, hidden, bias=bias,
                                source=source[number] if isinstance(source, list) else source,
                                visible=visible, rotary=rotary, source_visible=source_visible,
@@ -60,7 +60,7 @@ class Stack:
 
     def _run(self, number, hidden, bias, source, *, cache, taps, **others):
         block = self.blocks[number % len(self.blocks)]
-        # Each use of a shared block has its own dropout mask, also when the backward pass traces it again.
+        # Each use of a shared block has its own dropout mask, even when the backward pass retraces it.
         here = context.current()
         inside = dataclasses.replace(here, reuse=number) if len(self.blocks) < self.count else here
 
@@ -74,7 +74,7 @@ class Stack:
 
 
 def rematerialized(function, trained, *inputs):
-    """Call a function without storing its activations, and recompute them in the backward pass.
+    """Call a function without storing its activations, which are recomputed in the backward pass.
 
     Unlike tf.recompute_grad, this computes gradients only for the inputs and the variables in `trained`, not for frozen
     variables that the function reads.

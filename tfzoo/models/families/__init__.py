@@ -1,1 +1,1 @@
-"""The model families, one file each, written to read like the specification in the paper."""
+"""The model families, one module each, written to read like the specifications in the papers."""

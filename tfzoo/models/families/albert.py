@@ -1,6 +1,6 @@
 """ALBERT (Lan et al. 2019, arXiv:1909.11942), versions 1 and 2: one block shared by all layers, factorized embeddings.
 
-Version 2 was trained without dropout. The GELU is Google's tanh approximation. There is a head for sentence-order
+Version 2 was trained without dropout. GELU is Google's tanh approximation. There is a head for sentence-order
 prediction, but no data pipeline for it or for n-gram masking (up to three consecutive words).
 """
 from tfzoo.models.encoder import Encoder

@@ -1,6 +1,6 @@
 """BERT (Devlin et al. 2018, arXiv:1810.04805) and Google's 24 smaller models (Turc et al. 2019, arXiv:1908.08962).
 
-The GELU is exact by default, as in Hugging Face; Google's code uses the tanh approximation (`activation="gelu_tanh"`).
+GELU is exact by default, as in Hugging Face; Google's code uses the tanh approximation (`activation="gelu_tanh"`).
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.family import Family

@@ -24,7 +24,7 @@ REFERENCE = Reference(
     defaults={"vocab_size": 30522, "n_layers": 6, "dim": 768, "n_heads": 12, "hidden_dim": 3072,
               "max_position_embeddings": 512, "activation": "gelu", "initializer_range": 0.02, "dropout": 0.1},
     aliases={"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
-    fixed={"sinusoidal_pos_embds": (False, True), "tie_word_embeddings": (True,)},  # the table is stored either way
+    fixed={"sinusoidal_pos_embds": (False, True), "tie_word_embeddings": (True,)},  # either way, the table is stored
     names={"embeddings/token": "embeddings.word_embeddings.weight",
            "embeddings/position": "embeddings.position_embeddings.weight", "embeddings/norm": "embeddings.LayerNorm",
            **below("block_{n}", "transformer.layer.{n}", BLOCK)},

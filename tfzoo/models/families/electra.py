@@ -1,14 +1,14 @@
 """ELECTRA (Clark et al. 2020, arXiv:2003.10555): a discriminator that detects replaced tokens, and its generator.
 
-It has BERT's blocks but no pooler. If the embeddings are not as wide as the blocks, a projection follows them. The
-classifier has its own GELU layer in place of BERT's pooler.
+Both have BERT's blocks but no pooler. If the embeddings are not as wide as the blocks, they are projected to that
+width. The classifier has its own GELU layer in place of BERT's pooler.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert
 from tfzoo.models.family import Family
 from tfzoo.models.reference import Head, Reference, preset_of
 
-# Layers, width, heads, feed-forward, embeddings (0: as wide as the blocks).
+# Layers, width, heads, feed-forward width, embedding width (0: as wide as the blocks).
 SHAPES = {"tiny": (2, 128, 2, 512, 64), "small": (12, 256, 4, 1024, 128), "base": (12, 768, 12, 3072, 0),
           "large": (24, 1024, 16, 4096, 0), "small_generator": (12, 256, 4, 1024, 128),
           "base_generator": (12, 256, 4, 1024, 768), "large_generator": (24, 256, 4, 1024, 1024)}

@@ -1,4 +1,4 @@
-"""GPT (Radford et al. 2018): post-norm blocks, learned positions, the tanh approximation of the GELU."""
+"""GPT (Radford et al. 2018): post-norm blocks, learned positions and the tanh approximation of GELU."""
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.families.gpt2 import ALIASES, DROPOUTS
 from tfzoo.models.family import Family

@@ -1,7 +1,8 @@
-"""GPT-2 (Radford et al. 2019): the four published sizes, and two small ones that only tfzoo has (tiny, mini).
+"""GPT-2 (Radford et al. 2019): the four published sizes, and two small sizes specific to tfzoo (tiny, mini).
 
-Dropout is 0.1, as in GPT; the released code is for inference and has none. As in that code, but unlike in the paper and
-Hugging Face, the initializers of projections before residual connections are not scaled by 1 / sqrt(2 L).
+Dropout is 0.1, as in GPT; the released code is for inference only and has none. As in the released code, but unlike in
+the paper and in Hugging Face's implementation, the initial weights of the projections before residual connections are
+not scaled by 1 / sqrt(2 L).
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family

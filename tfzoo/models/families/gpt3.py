@@ -1,8 +1,9 @@
-"""GPT-3 (Brown et al. 2020, arXiv:2005.14165), in the sizes of its table 2.1: GPT-2's blocks with twice the context.
+"""GPT-3 (Brown et al. 2020, arXiv:2005.14165), in the sizes listed in table 2.1: GPT-2's blocks with twice the context.
 
 Attention is dense in every layer; in the paper, every second layer has banded attention. In two rows of the table, the
-product of heads and head width differs from the width. 1.3B has 16 heads of width 128 here instead of 24, because only
-16 result in 1.3 billion weights; 13B follows the table (40 x 128 for a width of 5140). No weights were released.
+number of heads times the head width does not equal the model width. The 1.3B model has 16 heads of width 128 here
+instead of 24, because only 16 heads give 1.3 billion weights; the 13B model follows the table (40 heads of width 128
+for a model width of 5140). No weights were released.
 """
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.family import Family

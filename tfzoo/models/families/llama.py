@@ -14,12 +14,12 @@ SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_f
 
 
 def sizes_of(prefix, shapes, **common):
-    """Return the SIZES of a Llama-like family.
+    """Return the SIZES for a Llama-like family.
 
     Args:
-        prefix: str, prefix of each name.
-        shapes: dict of name -> (layers, width, heads, key/value heads (0 for as many as heads), feed-forward width,
-            dict of further arguments of this size).
+        prefix: str, prefix for each name.
+        shapes: dict of name -> (layers, width, heads, key/value heads or 0 for the number of heads, feed-forward width,
+            dict of additional arguments for this size).
         common: arguments that all sizes share.
 
     Returns:
@@ -62,13 +62,13 @@ BLOCK = {"attention_norm": "input_layernorm", "attention/query": "self_attn.q_pr
 
 
 def reference_of(name, model_type, answers="", **own):
-    """Return the Reference of a Llama-like family.
+    """Return the Reference for a Llama-like family.
 
     Args:
-        name: str, prefix of the names of transformers' classes.
-        model_type: str, its value in config.json.
-        answers: str, Head.prefix for question answering; "" for the family's prefix.
-        own: fields of Reference that replace Llama's.
+        name: str, prefix of transformers' class names.
+        model_type: str, the value of `model_type` in config.json.
+        answers: str, the prefix of the question-answering Head; "" to use the family's prefix.
+        own: fields of the Reference that differ from Llama's.
     """
     settings = {
         "arguments": {"vocab_size": "vocab_size", "num_layers": "num_hidden_layers", "hidden_dim": "hidden_size",

@@ -1,4 +1,4 @@
-"""Mistral 7B (Jiang et al. 2023, arXiv:2310.06825): Llama's blocks; version 0.1 has a sliding window of 4,096."""
+"""Mistral 7B (Jiang et al. 2023, arXiv:2310.06825): Llama's blocks; v0.1 has a sliding window of 4,096 tokens."""
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.families import llama
 from tfzoo.models.family import Family

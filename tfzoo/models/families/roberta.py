@@ -1,6 +1,7 @@
-"""RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT without next-sentence prediction; positions skip padding.
+"""RoBERTa (Liu et al. 2019, arXiv:1907.11692): BERT without next-sentence prediction.
 
-Positions start at row 2 of the table; padding uses row 1. There is only one segment, as in Hugging Face.
+Positions skip padding: in the position table, tokens start at row 2, and all padding uses row 1. There is only one
+segment, as in Hugging Face's implementation.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert
@@ -26,7 +27,7 @@ REFERENCE = Reference(
            "tagging": Head("RobertaForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("RobertaForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=bert.REFERENCE.known)
-# keras-nlp's model has neither the two rows before the first position nor the segment.
+# keras-nlp's model has no segment table, and its position table lacks the two rows before the first position.
 PRESET = preset_of("RobertaBackbone", position_offset=0, num_segments=0, pooler=False, names={
     "embeddings/token": "embeddings/token_embedding/embeddings", "embeddings/norm": "embeddings_layer_norm",
     "embeddings/position": "embeddings/position_embedding/embeddings"})

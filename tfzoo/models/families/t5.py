@@ -1,9 +1,10 @@
 """T5 1.0 and 1.1 (Raffel et al. 2020, arXiv:1910.10683) and Flan-T5 (Chung et al. 2022, arXiv:2210.11416).
 
-The blocks have RMS norms, relative position biases but no others, and unscaled attention scores. In 1.0, the output
-projection is tied to the token table, and the decoder's output is divided by sqrt(D). 1.1 has a separate output table
-and gated feed-forward layers, and was pretrained without dropout. Flan-T5 has the sizes of 1.1. The reference's dropout
-between the two projections of a feed-forward layer is omitted, because no other family has it.
+The blocks have RMS norms, unscaled attention scores, and no biases other than the relative position biases. In 1.0, the
+output projection is tied to the token table, and the decoder's output is divided by sqrt(D). Version 1.1 has a separate
+output table and gated feed-forward layers, and was pretrained without dropout. Flan-T5 comes in the same sizes as 1.1.
+Unlike in the reference, there is no dropout between the two projections of a feed-forward layer, because no other
+family has it.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.family import Family
@@ -12,7 +13,7 @@ from tfzoo.models.reference import ACTIVATIONS, GATE_ACTIVATIONS, Head, Referenc
 COMMON = {"vocab_size": 32128, "max_length": 512, "positions": "relative", "norm": "rms", "norm_first": True,
           "use_bias": False, "scaled": False, "scale_embeddings": False, "scaled_logits": True,
           "initializer_range": 0.0}
-# Layers, width, heads, head width, feed-forward.
+# Layers, width, heads, head width, feed-forward width.
 ONE = {"tiny": (2, 128, 4, 32, 512), "small": (6, 512, 8, 64, 2048), "base": (12, 768, 12, 64, 3072),
        "large": (24, 1024, 16, 64, 4096), "3b": (24, 1024, 32, 128, 16384), "11b": (24, 1024, 128, 128, 65536)}
 ONE_ONE = {"small": (8, 512, 6, 64, 1024), "base": (12, 768, 12, 64, 2048), "large": (24, 1024, 16, 64, 2816),
@@ -64,7 +65,7 @@ REFERENCE = Reference(
                "epsilon": "layer_norm_epsilon", "tied": "tie_word_embeddings",
                "buckets": "relative_attention_num_buckets", "max_distance": "relative_attention_max_distance"},
     activations={**ACTIVATIONS, **{f"gated-{theirs}": ours for theirs, ours in GATE_ACTIVATIONS.items()},
-                 "gated-gelu": "geglu_tanh"},  # their gated "gelu" is the tanh form
+                 "gated-gelu": "geglu_tanh"},  # transformers' gated "gelu" is the tanh approximation
     aliases={"hidden_size": "d_model", "num_attention_heads": "num_heads", "head_dim": "d_kv"},
     defaults={"vocab_size": 32128, "num_layers": 6, "d_model": 512, "num_heads": 8, "d_kv": 64, "d_ff": 2048,
               "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "dropout_rate": 0.1,

@@ -1,7 +1,7 @@
 """The Transformer (Vaswani et al. 2017, arXiv:1706.03762): base and big from its table 3, and tfzoo's own tiny size.
 
-Both languages and the output projection share one token table (section 3.4). The epsilon of the norms is that of
-tensor2tensor.
+The encoder, the decoder and the output projection share one token table (section 3.4). The norms use tensor2tensor's
+epsilon.
 """
 from tfzoo.models.encoder_decoder import EncoderDecoder
 from tfzoo.models.family import Family
