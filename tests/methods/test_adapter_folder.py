@@ -88,7 +88,7 @@ def test_an_adapter_goes_back_on_its_base_and_on_no_other(base, trained, tmp_pat
 
 @pytest.mark.parametrize("change, says", [
     ({"format_version": 2}, "format version 2"), ({"base_sha256": None}, "different weights"),
-    ({"model": "bert_mini"}, "is for 'bert_mini'"),
+    ({"model": "bert_mini"}, "was trained on 'bert_mini', but the base model is"),
     ({"method": "dora"}, "unknown method"), ({"settings": {"rank": 2}}, "has shape"),
     ({"labels": ["a"]}, "labels must be a list of at least two different names"),
     ({"settings": {"rank": 999}}, "rank must be .* got 999"), ({"settings": {"targets": "key$"}}, "lacks|has"),

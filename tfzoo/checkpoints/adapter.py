@@ -1,7 +1,7 @@
 """Adapter folders: the weights that a method trained on top of a frozen base model.
 
 `adapter.safetensors` contains all trained weights (the adapters and the head) by path. `adapter_config.json` contains
-the method with its settings, the task, and the SHA-256 of the base's weights. The format differs from PEFT's.
+the method and its settings, the task, and the SHA-256 hash of the base model's weights. The format differs from PEFT's.
 """
 import json
 
@@ -26,13 +26,13 @@ def write_adapter(loaded, method, folder, base=None):
     """Write the trained weights of a model to an adapter folder.
 
     Args:
-        loaded: Loaded, whose model has been prepared by the method and not merged.
+        loaded: Loaded, whose model has been prepared by the method but not merged.
         method: Method.
         folder: str or path; must be new, empty, or written by this function. Files that tfzoo did not write are kept.
-        base: str, the SHA-256 of the frozen weights from `hash_base`, or None to compute it.
+        base: str, the SHA-256 hash of the frozen weights from `hash_base`, or None to compute it.
 
     Raises:
-        ConfigError: if no weight is frozen, so there is no base, or if the folder has other content.
+        ConfigError: if no weight is frozen (so there is no base model), or if the folder has other content.
         OSError: if writing fails; the previous content is kept.
     """
     trained, frozen = split(loaded.model)
@@ -71,7 +71,7 @@ def read_adapter(base, folder, dtype=None):
 
     Raises:
         FileNotFoundError: if a file is missing.
-        DataError: if the folder is damaged or was trained on a different base.
+        DataError: if the folder is damaged, or the adapter was trained on a different base model.
     """
     folder = files.local_path(folder, "the adapter's folder")
     for name in (CONFIG, TENSORS):
@@ -85,8 +85,8 @@ def read_adapter(base, folder, dtype=None):
     if missing:
         raise DataError(f"{folder / CONFIG} is damaged (no {missing[0]}): download or copy the folder again")
     if config["model"] != base.config["model"]:
-        raise DataError(f"{folder} is for {shown(config['model'])}, got {base.config['model']}: pass the model that it "
-                        "was trained on")
+        raise DataError(f"{folder} was trained on {shown(config['model'])}, but the base model is "
+                        f"{base.config['model']}: pass the model that the adapter was trained on")
     try:
         method = method_of(config["method"], **config["settings"])
         task = task_of(config["task"], config["labels"], **config["task_settings"])

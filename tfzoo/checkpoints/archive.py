@@ -1,6 +1,6 @@
 """Load untrusted `model.keras` files, checking them before Keras builds anything: only tfzoo's classes are allowed.
 
-Keras itself refuses code (`safe_mode`), links, and archives that are much larger when unpacked.
+Keras itself rejects code (`safe_mode`), links, and archives that are much larger when unpacked.
 """
 import io
 import math
@@ -18,7 +18,7 @@ from tfzoo.models import FAMILIES, Body
 
 MODELS = ("TaskModel", *dict.fromkeys(family.body.__name__ for family in FAMILIES))
 WEIGHTS = "model.weights.h5"
-LARGEST_TABLE = 2 ** 26  # elements of a sinusoidal table, which is computed, so the size of the file does not limit it
+LARGEST_TABLE = 2 ** 26  # elements in a sinusoidal table, which is computed and so not limited by the file's size
 AGAIN = "download or copy the folder again"
 
 
@@ -101,7 +101,7 @@ def _count_arrays(path):
 
 
 def _check(config, path):
-    # Refuses classes other than tfzoo's, and sizes that would exhaust the memory.
+    # Rejects classes other than tfzoo's, and sizes that would exhaust the memory.
     left, size = [config], path.stat().st_size
     most = {**LARGEST, "num_layers": min(LARGEST["num_layers"], size // 1000)}  # a layer takes over 1,000 bytes
     while left:

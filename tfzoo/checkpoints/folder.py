@@ -38,9 +38,9 @@ def save(loaded, folder, format="tfzoo"):
         format: str, "tfzoo", or "huggingface" for a folder that transformers can load.
 
     Raises:
-        ConfigError: if the format is unknown or cannot represent the model; if the model is not from tfzoo or does
-            not match its task and labels; or if the folder has other content, or a file not written by tfzoo that
-            would be overwritten or be read instead of the new files. The previous content is kept.
+        ConfigError: if the format is unknown or cannot represent the model; if the model is not from tfzoo or does not
+            match its task and labels; or if the folder has other content, or a file not written by tfzoo would
+            be overwritten or would be read instead of the new files. The previous content is kept.
         OSError: if writing fails; the previous content is kept.
     """
     if format not in FORMATS:
@@ -89,7 +89,7 @@ def _check_others(folder, written, ours):
 def _loaded_of(model):
     body = model.body if isinstance(model, TaskModel) else model
     if hasattr(body, "name"):
-        family_of(body.name)  # refuses unknown names
+        family_of(body.name)  # rejects unknown names
     if not isinstance(body, Body):
         raise ConfigError(f"the model is a {type(model).__name__}, but must come from tfzoo.build or tfzoo.load")
     if body is not model and model.task is None:
@@ -108,9 +108,10 @@ def load(source, dtype=None):
     write the folder and the tokenizer has more token ids than the embedding table has rows.
 
     Args:
-        source: str or path. A folder written by `save` or by a training run (for a run folder, its `model/` is loaded);
-            a folder of Hugging Face's transformers with safetensors or tf_model.h5; "hf:ID" for a model on the Hugging
-            Face Hub; or "keras_nlp:PRESET" for the name or folder of a preset. Only the last two may use the network.
+        source: str or path: a folder written by `save` or by a training run (given a run folder, its `model/` is
+            loaded); a Hugging Face transformers folder with safetensors or tf_model.h5; "hf:ID" for a model on the
+            Hugging Face Hub; or "keras_nlp:PRESET", where PRESET is the name or folder of a keras-nlp preset. Only the
+            last two may use the network.
         dtype: str, the dtype policy for computation; None uses the saved policy, or Keras' global policy for formats
             other than tfzoo's.
 
@@ -173,7 +174,7 @@ def _read(source, dtype):
 
 
 def _check(loaded, path):
-    # Refuses settings that are invalid or do not match the model.
+    # Rejects settings that are invalid or do not match the model.
     config, body = loaded.config, loaded.body
     length, longest = config["max_length"], body.config["max_length"]
     labels = config["labels"]
@@ -213,7 +214,7 @@ def _check(loaded, path):
 
 
 def _tokenizer_of(folder, model, bare=False):
-    # Returns (Tokenizer or None, the reason if None).
+    # Returns (Tokenizer or None, the reason if it is None).
     for path in (folder / name for name in sorted(VOCABULARIES)):
         if path.is_file() and path.stat().st_size > VOCABULARY_BYTES:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes, but may have at most {VOCABULARY_BYTES:,}")

@@ -1,4 +1,4 @@
-"""Download model folders (`hf:ID`) from the Hugging Face Hub with huggingface_hub; cached files need no network."""
+"""Download model folders (`hf:ID`) from the Hugging Face Hub with huggingface_hub; cached models also load offline."""
 import pathlib
 import re
 
@@ -37,7 +37,7 @@ def download(source):
     identity, _, revision = name.partition("@")
     try:
         return pathlib.Path(snapshot_download(identity, revision=revision or None, allow_patterns=list(FILES)))
-    except Exception as error:  # errors of huggingface_hub and its network library, and OSError
+    except Exception as error:  # from huggingface_hub or its network library, or OSError
         if failed := files.writing_error(error, f"the cache for {source}, set by HF_HOME"):
             raise failed from None
         raise FileNotFoundError(f"{source} cannot be downloaded ({reason_of(error)}): check the name and the network, "

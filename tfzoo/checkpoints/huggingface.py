@@ -1,8 +1,8 @@
-"""Read and write folders of Hugging Face's transformers, without torch; each family's `REFERENCE` maps the names.
+"""Read and write Hugging Face transformers folders without torch; each family's `REFERENCE` maps the names.
 
-Reading is strict. Every weight of the architecture in config.json must be present with the right shape, and every
-tensor must be a weight, a known buffer, or part of another head of the family. All of this is checked before a model
-is built.
+Reading is strict. Every weight that the architecture in config.json requires must be present with the right shape, and
+every tensor must be a weight, a known buffer, or part of another of the family's heads. All of this is checked before a
+model is built.
 """
 import json
 import re
@@ -51,7 +51,7 @@ class Names:
         self.head = head.names if head else {}
 
     def tensor_of(self, path):
-        """Return the name of a variable's tensor, and whether it is stored as [out, in]; (None, False) if unknown."""
+        """Return (name of a variable's tensor, whether it is stored as [out, in]); (None, False) if there is none."""
         for names, prefix, turned in ((self.head, "", True),
                                       (self.reference.names, self.prefix, self.reference.transposed)):
             name, leaf = name_in(names, path)
@@ -61,7 +61,7 @@ class Names:
         return None, False
 
     def plan(self, variables):
-        """Return a dict of tensor name -> (list of its variables, whether it is stored as [out, in]).
+        """Return a dict of tensor name -> (list of the variables it contains, whether it is stored as [out, in]).
 
         Raises:
             ConfigError: if a variable has no corresponding tensor.
@@ -133,9 +133,9 @@ def read(folder, dtype=None, bare=False):
     """Read a model from a transformers folder.
 
     Args:
-        folder: path of a folder with config.json, and safetensors or tf_model.h5.
+        folder: path of a folder with config.json and with weights in safetensors files or tf_model.h5.
         dtype: str, the dtype policy for computation, or None for Keras' global policy.
-        bare: bool, whether to read only the body, whatever the architecture in config.json.
+        bare: bool, whether to read only the body, regardless of the architecture in config.json.
 
     Returns:
         (keras.Model, dict, list of str): the model, the values for `Loaded.config`, and the names of the tensors that
@@ -143,7 +143,7 @@ def read(folder, dtype=None, bare=False):
 
     Raises:
         FileNotFoundError: if a file is missing.
-        DataError: if the model is unknown, is damaged, or does not match config.json.
+        DataError: if the model is not supported, or if it is damaged or does not match config.json.
     """
     path = folder / "config.json"
     config = read_json(path)
@@ -193,7 +193,7 @@ def read(folder, dtype=None, bare=False):
 
 
 def _fill(variable, value):
-    # Assigned in pieces, since an assignment allocates three copies of its value.
+    # Assign the value in pieces, since an assignment allocates three copies of its value.
     rows = max(1, PIECE * len(value) // value.size)
     if rows >= len(value) or tf.distribute.has_strategy():
         variable.assign(np.array(value, np.float32))
@@ -212,14 +212,14 @@ def _with_head(body, name, task, labels, rate):
 
 
 def _rate_of(reference, task, config, arguments, path):
-    # Returns the dropout rate before the projection in a task's head.
+    # Returns the dropout rate to use before the projection in a task's head.
     word, default = reference.head_dropouts.get(task, (None, 0.0))
     given = [rate for rate in (config.get(word), default) if rate is not None]
     return checked(f"{path}: {word}", given[0], ours="dropout", reference=reference) if given else arguments["dropout"]
 
 
 def _size_of(family, model):
-    # Returns the name of the model's size, or the family's name if it has none of the known sizes.
+    # Returns the name of the matching size, or the family's name if none matches.
     body = getattr(model, "body", model)
     sized = [name for name in family.sizes if all(
         body.config[key] == value for key, value in config_of(name).items() if key not in NOT_THE_SIZE)]
@@ -236,7 +236,7 @@ def _check(plan, found, tensors, folder):
 
 
 def _match(plan, tensors, reference, prefix, folder):
-    # Returns (dict of tensor names in the plan -> names in the folder, list of the tensors of other heads).
+    # Returns (dict of tensor names in the plan -> names in the folder, list of tensors that belong to other heads).
     tied = {name: _first(target, reference, prefix) for one in reference.heads.values()
             for name, target in one.tied.items()}
     found, left = {}, dict(tensors.shapes)
@@ -259,23 +259,23 @@ def _match(plan, tensors, reference, prefix, folder):
     strange = [name for name in left if name not in others and not known.fullmatch(name)]
     if strange:
         raise DataError(f"{folder} has {len(strange)} tensor(s) that no {reference.model_type} model has, such as "
-                        f"{shown(strange[0])}: only tensors of the architectures known to tfzoo are allowed")
+                        f"{shown(strange[0])}: only tensors from architectures that tfzoo supports are allowed")
     return found, [name for name in left if not known.fullmatch(name)]
 
 
 def _first(name, reference, prefix):
-    # Returns the name in the folder of a tensor of the body, with or without the prefix.
+    # Returns the name that a tensor of the body has in the folder, with or without the prefix.
     return prefix + name[len(reference.prefix):] if name.startswith(reference.prefix) else name
 
 
 def _old_names(name):
-    # Returns the TensorFlow 1 name of a norm's tensor, which the original BERT folders still use.
+    # Returns the TensorFlow 1 name for a norm's tensor, which the original BERT folders still use.
     layer, _, leaf = name.rpartition(".")
     return [f"{layer}.{ {'weight': 'gamma', 'bias': 'beta'}[leaf]}"] if "Norm" in layer else []
 
 
 def write(loaded, folder):
-    """Write the config.json and the tensors of a model into an existing folder.
+    """Write a model's config.json and tensors into an existing folder.
 
     Args:
         loaded: Loaded.

@@ -1,9 +1,9 @@
-"""Translate the config.json of Hugging Face's transformers to tfzoo's arguments and back."""
+"""Convert the config.json of Hugging Face's transformers to tfzoo's arguments and back."""
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
 
-LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # more than any published model has; 2 ** 24 for other keys
+LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # more than any published model has; others: 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
 FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "rope_theta": (1.001, 1e12)}
 FIXED = {"quantization_config": (None,), "pruned_heads": ({}, None), "tie_encoder_decoder": (False,),
@@ -49,8 +49,8 @@ def arguments_of(family, config, path="config.json"):
         scaling.setdefault("original_max_position_embeddings", found["max_length"])
     found = canonical(found)
     if found.get("max_distance", 1) <= found.get("buckets", 0) // 2:
-        raise DataError(f"{path}: {found['buckets']} buckets for distances up to {found['max_distance']}, but there "
-                        "must be fewer than twice as many buckets as the maximum distance")
+        raise DataError(f"{path}: {found['buckets']} buckets for distances up to {found['max_distance']}, but the "
+                        "number of buckets must be less than twice the maximum distance")
     if found["max_length"] < 1 or not found.get("head_dim") and found["hidden_dim"] % found["num_heads"]:
         raise DataError(f"{path}: {found['max_length']} positions, a width of {found['hidden_dim']} and "
                         f"{found['num_heads']} heads, but there must be at least one position, and the number of heads "
@@ -70,11 +70,11 @@ def _renamed(config, aliases, path):
 
 
 def _implied(config):
-    # Returns dict of keys that repeat other keys in another form -> the values they must have.
+    # Returns a dict of key -> required value, for keys whose values follow from other keys.
     found, layers = {}, config.get("layer_types")
     if layers is not None:
         found["layer_types"] = ["full_attention"] * len(layers if isinstance(layers, list) else ())
-    if isinstance(config.get("feed_forward_proj"), str):  # if present, transformers' T5 uses these two keys
+    if isinstance(config.get("feed_forward_proj"), str):  # transformers' T5 uses these two keys if they are present
         *gated, activation = config["feed_forward_proj"].split("-")
         activation = "gelu_new" if gated and activation == "gelu" else activation
         found.update(is_gated_act=bool(gated), dense_act_fn=activation)
@@ -82,7 +82,7 @@ def _implied(config):
 
 
 def _of_version_5(config, path):
-    # Renames the keys of transformers 5 to those of transformers 4, which the references use.
+    # Converts keys from transformers 5 to transformers 4, which the references use.
     config = dict(config)
     rotary = config.pop("rope_parameters", None)
     if rotary is not None:
@@ -101,7 +101,7 @@ def _of_version_5(config, path):
 
 
 def canonical(config):
-    """Return a copy of a config in which num_kv_heads and head_dim are 0 if they have their default values: dict."""
+    """Return a copy of a config with num_kv_heads and head_dim set to 0 if they have their default values: dict."""
     config = dict(config)
     if config.get("num_kv_heads") == config["num_heads"]:
         config["num_kv_heads"] = 0
@@ -111,16 +111,16 @@ def canonical(config):
 
 
 def checked(where, value, ours, reference):
-    """Check a value from config.json and convert it to the value of one of tfzoo's arguments.
+    """Check a value from config.json and convert it to tfzoo's value for the corresponding argument.
 
     Args:
-        where: str, the file and key for error messages.
+        where: str, the file and key, for error messages.
         value: object, the value in config.json.
-        ours: str, the name of tfzoo's argument.
+        ours: str, tfzoo's name for the argument.
         reference: Reference, required only if `ours` is "activation".
 
     Returns:
-        The value of the argument.
+        tfzoo's value for the argument.
 
     Raises:
         DataError: if the value is not allowed.
@@ -168,7 +168,7 @@ def _scaling_of(where, value):
 
 
 def end_ids_of(folder, config, vocab_size):
-    """Return the ids of the end-of-text tokens, found in the same way as in transformers' `generate`.
+    """Return the ids of the end-of-text tokens, following the same rules as transformers' `generate`.
 
     Args:
         folder: path.
@@ -176,7 +176,7 @@ def end_ids_of(folder, config, vocab_size):
         vocab_size: int; ids outside the vocabulary are ignored.
 
     Returns:
-        list of int, from generation_config.json, or otherwise from config.json; empty if neither file has any.
+        list of int, from generation_config.json or else from config.json; empty if neither file specifies any.
 
     Raises:
         DataError: if eos_token_id is not null, an int or a list of int.
@@ -194,12 +194,12 @@ def end_ids_of(folder, config, vocab_size):
 
 
 def kept_words(config):
-    """Return the special-token ids of a config.json, which `write` needs if the model has no tokenizer: dict."""
+    """Return the special-token ids in a config.json, which `write` needs if the model has no tokenizer: dict."""
     return {key: config[key] for key in KEPT if isinstance(config.get(key), (int, list))}
 
 
 def words_of(family, body, head, loaded):
-    """Return the content of config.json for a model: dict.
+    """Return the content to write to a model's config.json: dict.
 
     Args:
         family: Family.
@@ -208,7 +208,7 @@ def words_of(family, body, head, loaded):
         loaded: Loaded.
 
     Raises:
-        ConfigError: if transformers has no equivalent activation.
+        ConfigError: if transformers has no equivalent of the activation.
     """
     reference = family.reference
     names = {ours: theirs for theirs, ours in reversed(reference.activations.items())}

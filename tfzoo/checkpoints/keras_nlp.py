@@ -1,6 +1,6 @@
-"""Load presets of keras-nlp (`keras_nlp:NAME` or `keras_nlp:FOLDER`) for the backbones of tfzoo's families.
+"""Load keras-nlp presets (`keras_nlp:NAME` or `keras_nlp:FOLDER`) whose backbone belongs to one of tfzoo's families.
 
-Encoders become bare bodies, decoders get a causal language modeling head, and T5 gets a sequence-to-sequence head.
+Encoders become bare bodies, decoders get a causal language-modeling head, and T5 gets a sequence-to-sequence head.
 keras-nlp itself reads the preset, downloading it if necessary.
 """
 import collections
@@ -34,7 +34,7 @@ SCALING = {"factor": "rope_frequency_adjustment_factor", "low_freq_factor": "rop
            "high_freq_factor": "rope_high_freq_factor",
            "original_max_position_embeddings": "rope_pretraining_sequence_length"}
 
-BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # keras-nlp does not split texts as other models require
+BYTE_PAIRS = ("GPT2Tokenizer", "RobertaTokenizer")  # for other models, keras-nlp splits texts incorrectly
 PIECES = {"AlbertTokenizer": "AlbertTokenizer", "LlamaTokenizer": "LlamaTokenizer",
           "MistralTokenizer": "LlamaTokenizer", "T5Tokenizer": "T5Tokenizer"}
 
@@ -47,8 +47,8 @@ def read(source, dtype=None):
         dtype: str, the dtype policy for computation, or None for Keras' global policy.
 
     Returns:
-        (keras.Model, Tokenizer or None, str or None, dict): the model, its tokenizer, the reason if there is no
-        tokenizer, and the values for `Loaded.config`.
+        (keras.Model, Tokenizer or None, str or None, dict): the model, its tokenizer, the reason why there is no
+        tokenizer, if there is none, and the values for `Loaded.config`.
 
     Raises:
         FileNotFoundError: if the preset does not exist, or the network is unavailable.
@@ -61,7 +61,7 @@ def read(source, dtype=None):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # T5's layers warn that they ignore Keras masks, but none are passed
             backbone = keras_nlp.models.Backbone.from_preset(preset, dtype="float32")
-    except Exception as error:  # errors of keras-nlp, Kaggle and the network
+    except Exception as error:  # from keras-nlp, Kaggle or the network
         if failed := files.writing_error(error, f"the cache for {source}"):
             raise failed from None
         raise FileNotFoundError(f"{source} cannot be loaded ({reason_of(error)}): check the name and the network, or "
@@ -106,9 +106,9 @@ def convert(backbone, dtype=None):
 
 
 def _weights(backbone):
-    # Returns dict of path -> weight. Removes the backbone's name, which only some paths start with, and the numbers of
-    # T5's norms, which keep counting across backbones. T5's weights can share a path: ":2" is added to the second one,
-    # and so on.
+    # Returns a dict of path -> weight. Removes the backbone's name, which only some paths start with, and the numbers
+    # in the names of T5's norms, which continue from one backbone to the next. If several of T5's weights share a path,
+    # ":2" is appended to the second one, and so on.
     found, times = {}, collections.Counter()
     for weight in backbone.weights:
         path = re.sub(r"/t5_layer_norm_\d+/", "/t5_layer_norm/", weight.path.removeprefix(f"{backbone.name}/"))
@@ -163,7 +163,7 @@ def _name_of(path, names, there):
 
 
 def _tokenizer_of(keras_nlp, preset):
-    # Returns (Tokenizer or None, the reason if None).
+    # Returns (Tokenizer or None, the reason if it is None).
     try:
         tokenizer = keras_nlp.models.Tokenizer.from_preset(preset)
     except Exception as error:  # the preset has no tokenizer, or its vocabulary is damaged
@@ -180,5 +180,5 @@ def _tokenizer_of(keras_nlp, preset):
     except DataError as error:  # the vocabulary has different special tokens
         return None, f"the preset's {kind}: {error}"
     allowed = ", ".join((*BYTE_PAIRS, *PIECES))
-    return None, (f"the preset's {kind} is not supported, only {allowed} and WordPiece: load a transformers folder "
-                  "of the model instead")
+    return None, (f"the preset's {kind} is not supported, only {allowed} and WordPiece: load the model from a "
+                  "transformers folder instead")

@@ -1,4 +1,4 @@
-"""A model with its tokenizer and settings, which predicts labels and computes embeddings of texts."""
+"""A model with its tokenizer and settings, for predicting labels and computing text embeddings."""
 import numpy as np
 import tensorflow as tf
 
@@ -19,12 +19,13 @@ class Loaded:
     Attributes:
         model: keras.Model, a TaskModel or a bare body.
         tokenizer: Tokenizer, or None if the folder has none.
-        config: dict with format_version, model (name), task or None, settings (of the task), labels (in output order)
-            or None, and max_length. A model that tfzoo did not train also has kept (special-token ids from its
-            config.json, which are saved with it), and one from sentence-transformers has embedding (how its vectors
-            are computed).
-        dropped: list of str, tensors of the folder that belong to a head other than the one in config.json.
-        tokenizer_problem: str, the reason if there is no tokenizer.
+        config: dict with `format_version`, `model` (its name), `task` (its name, or None), `settings` (for the task),
+            `labels` (in output order, or None) and `max_length`. Models not trained by tfzoo also have `kept` (the
+            special-token ids from config.json, to be saved again); Hugging Face models that generate text have
+            `end_ids`, and sentence-transformers models have `embedding` (how vectors are computed).
+        dropped: list of str, the names of tensors that were ignored because they belong to heads other than the
+            model's.
+        tokenizer_problem: str, the reason why there is no tokenizer, if there is none.
     """
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
@@ -49,13 +50,13 @@ class Loaded:
         task = self.task
         if task is None or type(task).answers is Task.answers:
             has = f"was trained for {task.name}" if task else "has no head"
-            raise ConfigError(f"the model {has}: use one that experiments.finetune trained for a task with "
-                              "predictions")
+            raise ConfigError(f"the model {has}: use a model that was fine-tuned (experiments.finetune) "
+                              "for a task with predictions")
         self.check_tokenizer()
         return task
 
     def check_tokenizer(self):
-        """Return the tokenizer, or raise ConfigError with the reason if there is none."""
+        """Return the tokenizer; if there is none, raise ConfigError with the reason."""
         if self.tokenizer is None:
             raise ConfigError(f"this model has no tokenizer ({self.tokenizer_problem}): load a folder with a tokenizer")
         return self.tokenizer
@@ -64,25 +65,25 @@ class Loaded:
     def end_ids(self):
         """Return the ids of the end-of-text tokens: tuple of int.
 
-        They come from the generation_config.json or else the config.json of a Hugging Face folder, if it specifies
-        them, and from the tokenizer otherwise.
+        For a Hugging Face folder, generation_config.json takes precedence over config.json. If neither file specifies
+        any ids, or for any other model, the only id is the tokenizer's end_id.
         """
         return tuple(self.config.get("end_ids") or (self.check_tokenizer().end_id,))
 
     def predict(self, texts, pairs=None):
-        """Predict the labels or tags of texts.
+        """Predict labels or tags for texts.
 
         Args:
             texts: list of str; for tagging, a text may be a list of words.
-            pairs: list of str, the second text of each pair for a task on text pairs, or None.
+            pairs: list of str, the second text of each pair for tasks on text pairs, or None.
 
         Returns:
-            list of dict, one per text: label and probabilities for classification; tokens, tags and entities for
-            tagging.
+            list of dict, one per text, with `label` and `probabilities` for classification, or `tokens`, `tags` and
+            `entities` for tagging.
 
         Raises:
             ConfigError: if the model has no task with predictions or no tokenizer, if `texts` is a single string or
-                contains items of a wrong type, or if `pairs` does not match the task or the number of texts.
+                contains items of the wrong type, or if `pairs` does not match the task or the number of texts.
         """
         task = self.check_answers()
         if pairs is not None and not task.paired:
@@ -105,23 +106,24 @@ class Loaded:
         return self.model.body if isinstance(self.model, TaskModel) else self.model
 
     def embed(self, texts, pooling=None, prompt_name=None):
-        """Compute the embedding vectors of texts.
+        """Compute embedding vectors for texts.
 
         Args:
             texts: list of str.
-            pooling: str or None. "mean" averages the last hidden states of all tokens, excluding padding; "first"
-                takes the last hidden state of the first token; neither normalizes the vectors. None uses the settings
-                of a sentence-transformers folder (pooling, normalization and prompt), and "mean" for other folders.
-            prompt_name: str, the name of the folder's prompt to put before each text; None uses the folder's default
-                prompt, if any.
+            pooling: str or None. "mean" averages the last hidden states over all tokens, excluding padding; "first"
+                takes the first token's last hidden state; neither normalizes the vectors. None uses a
+                sentence-transformers folder's own settings (pooling, normalization and prompt), or "mean" for other
+                folders.
+            prompt_name: str, the name of one of the folder's prompts, which is prepended to each text; None uses the
+                folder's default prompt, if any.
 
         Returns:
-            float32 [B, D], or [B, N x D] for N poolings. The vector of a text without tokens, such as "" with GPT-2,
-            is zero.
+            float32 [B, D], or [B, N x D] if the folder combines N poolings. The vector for a text without tokens, such
+            as "" with GPT-2, is zero.
 
         Raises:
-            ConfigError: if the pooling or prompt is unknown, the model is an encoder-decoder, has no tokenizer or uses
-                modules that tfzoo does not support, or if `texts` is a single string or contains non-strings.
+            ConfigError: if the pooling or prompt is unknown, if the model is an encoder-decoder, has no tokenizer or
+                uses modules that tfzoo does not support, or if `texts` is a single string or contains non-strings.
         """
         how, prompt = self._embedding(pooling, prompt_name)
         texts = sentence_transformers.prepared(as_texts(texts), how, prompt)

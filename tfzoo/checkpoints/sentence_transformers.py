@@ -1,8 +1,8 @@
-"""Compute the vectors of a sentence-transformers folder (Reimers, Gurevych 2019, arXiv:1908.10084).
+"""Compute text embeddings as specified in a sentence-transformers folder (Reimers & Gurevych 2019, arXiv:1908.10084).
 
-modules.json lists a chain of modules, each with its settings in a folder. Transformer, Pooling and an optional
-Normalize are computed as in sentence-transformers 5.1. For any other chain, a problem is recorded and `Loaded.embed`
-raises an error, but the Transformer can still be fine-tuned.
+modules.json lists a chain of modules, each with its settings in a folder. A chain of Transformer, Pooling and,
+optionally, Normalize is computed as in sentence-transformers 5.1. For any other chain, a problem is recorded and
+`Loaded.embed` raises an error, but the Transformer can still be fine-tuned.
 """
 import json
 import pathlib
@@ -24,7 +24,7 @@ OF_STRINGS = {"default_prompt", "similarity", "problem"}  # str or None
 
 
 def transformer_of(folder):
-    """Return the folder of a chain's Transformer, or the folder itself if it has no modules.json.
+    """Return the folder that contains the Transformer module, or `folder` itself if it has no modules.json.
 
     Args:
         folder: path.
@@ -52,7 +52,7 @@ def _modules(folder):
 
 
 def read(folder, body):
-    """Read the settings with which the vectors of a folder with modules.json are computed.
+    """Read how to compute embedding vectors from a folder with modules.json.
 
     Args:
         folder: path.
@@ -130,7 +130,7 @@ def _read_settings(path, how):
 
 
 def checked(how, where):
-    """Return the settings of vectors after checking them.
+    """Check embedding settings and return them.
 
     Args:
         how: object; valid if it is a dict with the keys and types of PLAIN.
@@ -149,7 +149,7 @@ def checked(how, where):
 
 
 def prepared(texts, how, prompt=""):
-    """Return the texts to encode, with the prompt added, stripped and lowercased according to `how`: list of str."""
+    """Return the texts to encode: prepend the prompt, then strip and lowercase as set in `how`: list of str."""
     texts = [prompt + text for text in texts]
     texts = [text.strip() for text in texts] if how["strip"] else texts
     return [text.lower() for text in texts] if how["lowercase"] else texts
@@ -165,7 +165,7 @@ def pool(sequence, real, how, skipped=0):
         skipped: int, the number of prompt tokens at the start, which all poolings except cls ignore.
 
     Returns:
-        float32 [B, N x D] for N poolings.
+        float32 [B, N x D], where N is the number of poolings.
     """
     sequence, real = tf.cast(sequence, tf.float32), tf.cast(real, tf.float32)[:, :, None]
     places = tf.range(1.0, tf.cast(tf.shape(real)[1], tf.float32) + 1)[None, :, None]
@@ -191,12 +191,12 @@ def pool(sequence, real, how, skipped=0):
 
 
 def write(how, folder, width, max_length):
-    """Write the module settings of a chain into the folder of its Transformer.
+    """Write the settings of all modules in a chain into the folder that contains the Transformer.
 
     Args:
-        how: dict with the keys of PLAIN, without a problem.
+        how: dict with the keys of PLAIN; its `problem` must be None.
         folder: path.
-        width: int, the size D of the hidden states.
+        width: int, the width D of the hidden states.
         max_length: int, the maximum length in tokens.
     """
     names = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][:2 + how["normalize"]]

@@ -1,8 +1,8 @@
-"""Read weights written by transformers' TensorFlow classes, with the names and shapes of its torch classes.
+"""Read weights written by transformers' TensorFlow classes, using the names and shapes of its torch classes.
 
-They are stored in tf_model.h5, or in a model.safetensors of format "tf". A variable's name is a path of layers, in
-which "a___b" stands for b, and "_._" separates two levels. Kernels have the shape [in, out], and the biases of GPT-2's
-convolutions [1, out].
+The weights are stored in tf_model.h5, or in model.safetensors with the format "tf". A variable's name is a layer path
+in which "a___b" stands for b, and "_._" separates two levels. Kernels have shape [in, out], and the biases in GPT-2's
+Conv1D layers have shape [1, out].
 """
 import pathlib
 import re
@@ -17,7 +17,7 @@ LEAVES = {"kernel": "weight", "embeddings": "weight", "gamma": "weight", "beta":
 
 
 def torch_name(name):
-    """Return the torch name of a TensorFlow variable, and whether it is a kernel, which torch stores transposed."""
+    """Return a TensorFlow variable's name in torch, and whether it is a kernel, which torch stores transposed."""
     name = re.sub("^(shared|encoder|decoder)/shared/shared/", "shared/", name)  # T5's shared table in a .h5
     levels = re.sub("[^/]*___", "", name.removesuffix(":0").replace("_._", "/")).split("/")
     model = [number for number, level in enumerate(levels[:3]) if re.match("tf[a-z0-9]*_", level)]
@@ -26,14 +26,14 @@ def torch_name(name):
 
 
 def torch_shape(name, shape):
-    """Return the torch shape of a TensorFlow variable: tuple of int."""
+    """Return a TensorFlow variable's shape in torch: tuple of int."""
     if torch_name(name)[1]:
         return tuple(shape)[::-1]
     return tuple(shape[1:]) if len(shape) == 2 and shape[0] == 1 and name.endswith("bias:0") else tuple(shape)
 
 
 def as_torch(name, value):
-    """Return the array of a TensorFlow variable in torch's layout."""
+    """Convert a TensorFlow variable's array to torch's layout."""
     return value.T if torch_name(name)[1] else value.reshape(torch_shape(name, value.shape))
 
 
@@ -92,12 +92,12 @@ class H5File:
         self.shapes = {name: torch_shape(own, found[own].shape) for name, own in self._names.items()}
 
     def check(self, name):
-        """Raise DataError if the dtype of a tensor is not supported."""
+        """Raise DataError if the dtype of the tensor `name` is not supported."""
         dtype = self._arrays[self._names[name]].dtype
         if dtype not in (np.float32, np.float16):
             raise DataError(f"{self.path}: {shown(name)} has dtype {dtype}, expected float32 or float16")
 
     def get(self, name):
-        """Return a tensor in its stored dtype, or raise DataError if that is not supported."""
+        """Return a tensor in its stored dtype; raise DataError if that dtype is not supported."""
         self.check(name)
         return as_torch(self._names[name], self._arrays[self._names[name]][()])

@@ -1,6 +1,7 @@
-"""Read and write the tensors of a folder, in one file or in shards; they are checked first and read one at a time.
+"""Read and write a folder's tensors, stored in one file or in shards.
 
-Pickles (`pytorch_model.bin`) are refused, since unpickling can run arbitrary code from the file.
+All tensors are checked first, then read one at a time. Pickles (`pytorch_model.bin`) are refused, since unpickling can
+run arbitrary code from the file.
 """
 import json
 import pathlib
@@ -17,9 +18,9 @@ from tfzoo.files import once
 from tfzoo.folders import names_in
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
-JSON_BYTES, DEEPEST = 3_000_000, 20  # limits for settings, indexes and headers, which can take 50 times as much memory
+JSON_BYTES, DEEPEST = 3_000_000, 20  # limits for JSON files and headers, which take 50 times as much memory once parsed
 SHARD_BYTES = 5 * 10 ** 9
-WRITER = "tfzoo"  # stored in the metadata of the files, with the names of all files in the folder
+WRITER = "tfzoo"  # stored in each file's metadata, together with the names of all files in the folder
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 CONVERT = ("if you trust it, convert it with transformers: AutoModel.from_pretrained(FOLDER)"
            ".save_pretrained(NEW, safe_serialization=True)")
@@ -30,10 +31,10 @@ def read_json(path, kind=dict):
 
     Args:
         path: str or path.
-        kind: type of the content, dict or list.
+        kind: type, the expected type of the content: dict or list.
 
     Raises:
-        DataError: if the file is too large, damaged, nested too deeply, or not of that type.
+        DataError: if the file is too large, damaged, nested too deeply, or not of the expected type.
     """
     path = pathlib.Path(path)
     if path.stat().st_size > JSON_BYTES:
@@ -43,15 +44,15 @@ def read_json(path, kind=dict):
 
 
 def parse_json(content, path, kind=dict):
-    """Return the dict or list in the bytes of a JSON file.
+    """Parse the content of a JSON file.
 
     Args:
         content: bytes.
         path: str or path of the file, for error messages.
-        kind: type of the content, dict or list.
+        kind: type, the expected type of the content: dict or list.
 
     Raises:
-        DataError: if the content is damaged, nested too deeply, or not of that type.
+        DataError: if the content is damaged, nested too deeply, or not of the expected type.
     """
     try:
         found = json.loads(content.decode("utf-8"), object_pairs_hook=once)
@@ -71,7 +72,7 @@ def parse_json(content, path, kind=dict):
 class TensorFile:
     """Read one safetensors file.
 
-    Names and shapes are those of torch, even if TensorFlow wrote the file (format "tf").
+    Names and shapes follow torch's conventions, even if TensorFlow wrote the file (format "tf").
 
     Args:
         path: str or path.
@@ -81,7 +82,7 @@ class TensorFile:
         shapes: dict of name -> tuple of int.
         dtypes: dict of name -> str, such as "F32".
         metadata: dict, the metadata stored in the file.
-        of_tensorflow: bool, whether the format is "tf".
+        of_tensorflow: bool, whether TensorFlow wrote the file.
 
     Raises:
         DataError: if the header is damaged, or tensors overlap, leave gaps or extend beyond the end of the file.
@@ -117,16 +118,16 @@ class TensorFile:
         return DataError(f"{self.path} is damaged ({reason_of(reason)}): download or copy it again")
 
     def check(self, name):
-        """Raise DataError if the dtype of a tensor is not supported."""
+        """Raise DataError if the dtype of the tensor `name` is not supported."""
         if self.dtypes[name] not in DTYPES:
             raise DataError(f"{self.path}: {shown(name)} has dtype {shown(self.dtypes[name])}, expected one of "
                             f"{', '.join(DTYPES)}")
 
     def get(self, name):
-        """Return a memory-mapped tensor in its stored dtype, or raise DataError if that is not supported."""
+        """Return a memory-mapped tensor in its stored dtype; raise DataError if that dtype is not supported."""
         self.check(name)
         begin, end = self._places[name]
-        # Mapped directly, since safetensors would return a copy, which needs as much memory as the tensor.
+        # Map the file directly, since safetensors would return a copy, which needs as much memory as the tensor.
         view = np.memmap(self.path, np.uint8, "r")[begin:end].view(DTYPES[self.dtypes[name]])
         value = view.reshape(self._stored[name])
         return as_torch(self._names[name], value) if self.of_tensorflow else value
@@ -136,15 +137,15 @@ class Tensors:
     """Read all tensors of a folder.
 
     Args:
-        folder: path of a folder with model.safetensors, with shards and their index, or with TensorFlow's tf_model.h5.
+        folder: path of a folder that contains model.safetensors, shards and their index, or TensorFlow's tf_model.h5.
 
     Attributes:
         shapes: dict of name -> tuple of int.
 
     Raises:
         FileNotFoundError: if there are no weights, or a shard is missing.
-        DataError: if the weights are damaged or pickled, a shard is outside the folder, or a tensor is in two shards
-            or not in the shard that the index gives.
+        DataError: if the weights are damaged or pickled, a shard is outside the folder, or a tensor is in two shards or
+            is not in the shard to which the index maps it.
     """
 
     def __init__(self, folder):
@@ -157,7 +158,7 @@ class Tensors:
             names = [H5]
         else:
             if next(folder.glob("*.bin"), None):
-                raise DataError(f"{folder} has pickled weights (.bin), which could run any code: {CONVERT}")
+                raise DataError(f"{folder} has pickled weights (.bin), which can run arbitrary code: {CONVERT}")
             raise FileNotFoundError(f"{folder} has no weights: expected {ONE}, {INDEX} with its shards, or {H5}; "
                                     "a model published only as pickles (.bin) must be converted first")
         self._file = {}
@@ -178,16 +179,16 @@ class Tensors:
         self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
 
     def check(self, name):
-        """Raise DataError if the dtype of a tensor is not supported."""
+        """Raise DataError if the dtype of the tensor `name` is not supported."""
         self._file[name].check(name)
 
     def get(self, name):
-        """Return a tensor in its stored dtype, or raise DataError if that is not supported."""
+        """Return a tensor in its stored dtype; raise DataError if that dtype is not supported."""
         return self._file[name].get(name)
 
 
 def _shards(path):
-    # Returns (names of the shards, dict of tensor -> shard). Only files in the folder of the index are allowed.
+    # Returns (names of the shards, dict of tensor -> shard). Shards must be in the same folder as the index.
     where = read_json(path).get("weight_map")
     if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()) or not where:
         raise DataError(f"{path} is damaged (no weight_map): download or copy it again")
@@ -202,10 +203,10 @@ def _shards(path):
 
 
 def write_tensors(folder, tensors):
-    """Write tensors into a folder: one file, or shards of at most 5 GB if there is more.
+    """Write tensors into a folder, as one file of at most 5 GB or as several such shards.
 
     A tensor larger than 5 GB gets a shard of its own. Call this after all other files have been written, since the
-    metadata lists the files of the folder.
+    metadata lists all files in the folder.
 
     Args:
         folder: path of an existing folder.
@@ -242,7 +243,7 @@ def _sort_metadata(path):
 
 
 def files_of_ours(folder):
-    """Return the names of the files that tfzoo wrote into a folder, or None if it wrote none: list of str or None."""
+    """Return the names of the files that tfzoo wrote into a folder: list of str, or None if it wrote none."""
     for path in sorted(folder.glob("model*.safetensors")):
         try:
             metadata = TensorFile(path).metadata

@@ -17,7 +17,7 @@ def serving_function(loaded):
         loaded: Loaded, with a task that makes predictions and a tokenizer that can encode in a graph.
 
     Returns:
-        callable of texts, tf.string [B], and pairs, tf.string [B] or None -> dict of tensors [B, ...].
+        callable (texts tf.string [B], pairs tf.string [B] or None) -> dict of tensors [B, ...].
 
     Raises:
         ConfigError: if the model has no such task or tokenizer.
@@ -43,11 +43,11 @@ def export(loaded, folder):
     order. The object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 
     Args:
-        loaded: Loaded, see serving_function.
+        loaded: Loaded, as for `serving_function`.
         folder: str or path, a folder that is empty or does not exist.
 
     Raises:
-        ConfigError: if serving_function raises it, or the folder is not empty.
+        ConfigError: if `serving_function` does not support the model, or the folder is not empty.
         OSError: if the folder cannot be written.
     """
     folder, _ = folders.target_folder(files.local_path(folder, "folder"), lambda _: None)

@@ -13,14 +13,14 @@ def _round_up(number, multiple):
 
 
 class Generator:
-    """Generate continuations of rows of token ids; functions are traced once per shape.
+    """Generate continuations for rows of token ids; functions are traced once per shape.
 
-    The context of a row is a window of up to max_length tokens; when it is full, decoding continues from its last half.
+    Each row's context is a window of up to max_length tokens; when it is full, decoding continues from its second half.
     Rows of different lengths are left-padded and decoded together. Greedy decoding gives each row the same result as if
-    it were decoded separately; a random draw also depends on the position of the row in the batch.
+    it were decoded separately; random draws also depend on the row's position in the batch.
 
     Args:
-        body: Body whose traits include `cached`.
+        body: Body that can decode with a cache (see `Traits.cached`).
         logits_of: callable (outputs of the body) -> logits, float32 [B, T, V].
         sampling: Sampling.
 
@@ -56,7 +56,7 @@ class Generator:
         return self._draw(outputs, number), state
 
     def _all_of(self, inputs, number, count, end_ids, ended, length):
-        # Return the next tokens, int32 [count, B], with fewer rows if all texts end earlier.
+        # Return the next tokens, int32 [count, B], or fewer than `count` rows if all texts end earlier.
         tokens, state = self._start_of(inputs, number, length)
 
         def more(made, ended, *_):
@@ -77,14 +77,14 @@ class Generator:
         return drawn.stack()[:made]
 
     def generate(self, prompts, max_new_tokens, end_ids=(), source=None):
-        """Generate tokens in one graph.
+        """Generate tokens, with the whole decoding loop in a graph.
 
         Args:
-            prompts: list of B non-empty lists of ids (int), of which the last max_length - 1 are used; for an
-                encoder-decoder, the start of the target.
+            prompts: list of B non-empty lists of int, the token ids of each prompt (for an encoder-decoder, the start
+                of each target); only the last max_length - 1 of each are used.
             max_new_tokens: int, maximum number of tokens to generate per row.
             end_ids: tuple of int; a row ends when one of them is drawn, and generation ends when all rows have ended.
-            source: dict of encoder_token_ids and encoder_padding_mask, int32 [B, S], for an encoder-decoder.
+            source: dict with `encoder_token_ids` and `encoder_padding_mask`, int32 [B, S], for an encoder-decoder.
 
         Returns:
             int32 [B, N], N <= max_new_tokens; rows that have ended are filled with the first of end_ids.
@@ -107,7 +107,7 @@ class Generator:
         return np.concatenate(parts).T
 
     def stream(self, prompts, max_new_tokens, end_ids=(), source=None):
-        """Generate tokens like `generate`, but yield those of each step, int32 [B], as soon as they are drawn."""
+        """Generate tokens like `generate`, but yield each step's tokens, int32 [B], as soon as they are drawn."""
         texts = self._open(prompts, max_new_tokens, source)
         made, ended = 0, np.zeros(len(texts.known), bool)
         while made < max_new_tokens and not ended.all():
@@ -130,7 +130,7 @@ class Generator:
 
 
 class _Texts:
-    # The tokens of all rows, of which the body sees at most the last `window`.
+    # The tokens in all rows; the body sees at most the last `window` of each row.
 
     def __init__(self, prompts, window, vocab_size, source):
         if not len(prompts):
@@ -147,7 +147,7 @@ class _Texts:
         self.window, self.source = window, source
 
     def segment(self, left):
-        # Return (inputs of Body.start, number of `left` tokens that can be drawn before a row is full, cache length).
+        # Return (inputs for Body.start, how many of `left` tokens can be drawn before a row is full, cache length).
         self.known = [row[-max(1, self.window // 2):] if len(row) > self.window else row for row in self.known]
         longest = max(map(len, self.known))
         columns, count = _round_up(longest, PROMPT), min(left, self.window - longest + 1)

@@ -1,6 +1,7 @@
-"""Sampling of the next token: greedy, or with a temperature, top-k or top-p.
+"""Choose the next token: greedily, or by sampling with a temperature, top-k or top-p.
 
-Top-k is from Fan et al. 2018, arXiv:1805.04833; top-p or nucleus sampling from Holtzman et al. 2019, arXiv:1904.09751.
+Top-k is from Fan et al. 2018, arXiv:1805.04833; top-p (nucleus) sampling is from Holtzman et al. 2019,
+arXiv:1904.09751.
 """
 import dataclasses
 import math
@@ -20,7 +21,7 @@ class Sampling:
     """Settings for sampling.
 
     Args:
-        temperature: float; 0 always takes the most likely token, 1 samples from the model's own distribution.
+        temperature: float; 0 always takes the most likely token, and 1 samples from the model's own distribution.
         top_k: int; keep only the k most likely tokens; 0 keeps all.
         top_p: float; keep the smallest set of most likely tokens with a total probability of at least p; 1 keeps all.
         seed: int, from 0 to SEEDS.
@@ -68,17 +69,17 @@ def keep_likeliest(logits, top_k, top_p):
 
 
 def draw(logits, sampling, number):
-    """Draw the next token of each row.
+    """Draw the next token for each row.
 
     Args:
         logits: float32 [B, V].
         sampling: Sampling.
-        number: integer scalar tensor, index of the draw, which together with the seed determines the outcome.
+        number: integer scalar tensor, index of the draw; together with the seed, it determines the random numbers.
 
     Returns:
         int32 [B]; -1 for rows whose largest logit is NaN or infinite.
     """
-    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the largest is 0 at any temperature, so none overflows
+    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the largest is 0 at any temperature, so no logit overflows
     broken = tf.reduce_any(tf.math.is_nan(logits), -1)  # the largest was NaN or infinite
     if sampling.temperature < LEAST:
         return tf.where(broken, -1, tf.argmax(logits, -1, output_type=tf.int32))

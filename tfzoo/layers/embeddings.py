@@ -25,7 +25,7 @@ def sinusoidal_positions(length, width):
 
 
 def project(hidden, table, bias=None):
-    """Project `hidden`, float [..., D], to float32 logits [..., V] with a token table [V, D] and a bias, [V] or None."""
+    """Return float32 logits [..., V] for `hidden`, float [..., D], a token table [V, D] and a bias, [V] or None."""
     flat = ops.reshape(hidden, (-1, table.shape[1]))
     logits = ops.cast(multiply(flat, ops.cast(table, hidden.dtype), transpose_b=True), "float32")
     if bias is not None:

@@ -30,7 +30,7 @@ def visible(inputs, embedded=None, causal=False, window=0):
 
 
 def in_order(rows, columns, window=0):
-    """Return the causal mask, bool [1, 1, T, S], for queries in columns `rows` [T] and keys in `columns` [S], both int."""
+    """Return the causal mask, bool [1, 1, T, S], for query columns `rows` [T] and key columns `columns` [S]."""
     behind = rows[:, None] - columns[None, :]
     order = behind >= 0
     return (order & (behind < window) if window else order)[None, None]

@@ -52,7 +52,7 @@ def config_of(name, **overrides):
     config.update(family.sizes[name] if name in family.sizes else family.common)
     missing = [key for key in SIZED if key not in {**config, **overrides}]
     if missing:
-        raise ConfigError(f"{name} is a family without sizes; set {', '.join(missing)}, or choose one of its models")
+        raise ConfigError(f"{name} is a family, not a model; set {', '.join(missing)}, or choose one of its models")
     for key, value in overrides.items():
         if key not in allowed:
             raise ConfigError(f"unknown argument {key!r} of {name}; choose from {', '.join(sorted(allowed))}")

@@ -1,9 +1,9 @@
-"""Heads shared by several tasks, and the contract of all heads.
+"""Heads shared by several tasks, and the interface that all heads implement.
 
 A head is a layer called as `head(outputs, inputs=, body=, only_read=, training=)` with the body's outputs, its inputs
-and the body itself. It returns a dict with `logits`. With `only_read`, heads with large logits instead return the sums
-`loss` and `right` (correct predictions) if the inputs have labels and weights. `reads(inputs, body)` returns the
-positions that the head needs, int32 [B, P], or None for all.
+and the body itself. It returns a dict with `logits`. With `only_read`, if the inputs contain labels and weights, heads
+with large logits instead return `loss` (the weighted sum of the losses) and `right` (the total weight of the correct
+predictions). `reads(inputs, body)` returns the positions that the head needs, int32 [B, P], or None for all.
 """
 import keras
 import tensorflow as tf
@@ -20,14 +20,15 @@ def score_words(hidden, inputs, table, bias, only_read, training):
 
     Args:
         hidden: [..., D].
-        inputs: dict of tensors; with only_read, labels and weights are used if present.
+        inputs: dict of tensors; with only_read, `labels` and `weights` are used if present.
         table: [V, D], the output projection.
         bias: [V], or None.
-        only_read: bool, compute only loss and right if the inputs have labels.
+        only_read: bool, if the inputs contain labels, compute only `loss` and `right`, not `logits`.
         training: bool.
 
     Returns:
-        dict: logits float32 [..., V], or the sums loss and right (see `projected_cross_entropy`).
+        dict with `logits` float32 [..., V]; or with two float32 scalars, `loss` (the weighted sum of the losses) and
+        `right` (the total weight of the correct predictions).
     """
     if not only_read or "labels" not in inputs:
         return {"logits": project(hidden, table, bias)}
@@ -51,7 +52,8 @@ class CausalLMHead(keras.layers.Layer):
     Call arguments: see the module docstring.
 
     Returns:
-        dict: logits float32 [B, T, V], or the sums loss and right (see `projected_cross_entropy`).
+        dict with `logits` float32 [B, T, V]; or with two float32 scalars, `loss` (the weighted sum of the losses) and
+        `right` (the total weight of the correct predictions).
     """
 
     def __init__(self, vocab_size=0, hidden_dim=0, scale=1.0, initializer_range=0.02, **layer):
@@ -88,7 +90,7 @@ class PositionHead(keras.layers.Layer):
     Call arguments: see the module docstring.
 
     Returns:
-        dict: logits float32 [B, T, C].
+        dict with `logits` float32 [B, T, C].
     """
 
     def __init__(self, num_labels, hidden_dim, dropout=0.0, **layer):

@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen2.5 (Yang et al. 2024, arXiv:2407.10671, 2412.15115): Llama's blocks with Q, K and V biases."""
+"""Qwen2 and Qwen2.5 (Yang et al. 2024, arXiv:2407.10671, 2412.15115): Llama's blocks with biases for Q, K and V."""
 from tfzoo.models.decoder import Decoder
 from tfzoo.models.families import llama
 from tfzoo.models.family import Family
