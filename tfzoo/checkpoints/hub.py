@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 
 
 def download(source):
-    """Return the local folder of a model from the Hub, downloading it if it is not cached.
+    """Return the local folder for a model on the Hub, downloading the model if it is not cached.
 
     Args:
         source: str, "hf:ID" or "hf:ID@REVISION".

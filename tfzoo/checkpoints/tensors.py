@@ -134,7 +134,7 @@ class TensorFile:
 
 
 class Tensors:
-    """Read all tensors of a folder.
+    """Read the tensors in a folder, stored in one file or in shards.
 
     Args:
         folder: path of a folder that contains model.safetensors, shards and their index, or TensorFlow's tf_model.h5.

@@ -11,7 +11,7 @@ from tfzoo.errors import ConfigError
 
 
 def serving_function(loaded):
-    """Return a function that tokenizes strings, runs the model and returns the outputs of the task's `serve`.
+    """Return a function that tokenizes strings, runs the model and returns what the task's `serve` returns.
 
     Args:
         loaded: Loaded, with a task that makes predictions and a tokenizer that can encode in a graph.
@@ -38,7 +38,7 @@ def export(loaded, folder):
     """Write a SavedModel atomically: either completely or not at all.
 
     The signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
-    `text` and `text_pair`. Both return the outputs of the task (`label` and `probabilities`, or `tags`, `starts`,
+    `text` and `text_pair`. Both return the task's outputs (`label` and `probabilities`, or `tags`, `starts`,
     `ends` and `length`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in
     order. The object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 

@@ -18,13 +18,13 @@ from tfzoo.layers.taps import NO_TAPS
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Attention(keras.layers.Layer):
-    """Attend from each position of a text to the positions of the same or another text.
+    """Attend from each position in a text to the positions in the same text or another one.
 
     Args:
         num_heads, hidden_dim: int.
         dropout: float, dropout rate for the attention probabilities.
         use_bias: bool, add a bias to each of the four projections.
-        initializer_range: float, see Linear.
+        initializer_range: float (see `Linear`).
         num_kv_heads: int, the number of key/value heads, G, each shared by a group of query heads (Ainslie et al. 2023,
             arXiv:2305.13245); 0 to use num_heads.
         head_dim: int, the head width, K; 0 to use hidden_dim / num_heads.
@@ -129,7 +129,7 @@ class Attention(keras.layers.Layer):
         return kernels.rotate(heads, rotary), keys
 
     def _grouped_product(self, heads, other, **transposed):
-        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G heads is shared by H / G heads.
+        # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G key/value heads serves H / G query heads.
         batch, count, length, width = ops.shape(heads)
         if count != self.num_kv_heads:
             heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))

@@ -32,12 +32,12 @@ class Block(keras.layers.Layer):
 
     Args:
         num_heads, hidden_dim, ffn_dim: int.
-        activation: str, see FeedForward.
+        activation: str, an activation that `FeedForward` supports.
         norm_first: bool, use pre-norm instead of post-norm (see the formulas at the top of this module).
         dropout: float, dropout rate for the sub-layer outputs and the attention probabilities.
         epsilon: float, the norms' epsilon.
         use_bias: bool, add a bias to every projection.
-        initializer_range: float, see Linear.
+        initializer_range: float (see `Linear`).
         cross_attention: bool, also attend to `source` (for the decoder in an encoder-decoder).
         num_kv_heads, head_dim, scaled, qkv_bias: see Attention.
         norm: "layer" or "rms".

@@ -47,7 +47,7 @@ _thread = _Thread()
 
 
 def current():
-    """Return the Context of this thread."""
+    """Return this thread's Context."""
     return _thread.value
 
 
@@ -73,7 +73,7 @@ def training_step(seed, step, first_row=0, remat=False):
         seed: int, seed of the run.
         step: int or integer scalar tensor, index of the step.
         first_row: int or integer scalar tensor, index of this slice's first row in the global batch.
-        remat: bool, see Context (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174).
+        remat: bool, as in Context (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174).
     """
     return changed(seed=seed, step=step, first_row=first_row, fused=True, remat=remat)
 

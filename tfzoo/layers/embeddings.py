@@ -35,7 +35,7 @@ def project(hidden, table, bias=None):
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class Embeddings(keras.layers.Layer):
-    """Sum token, position and segment embeddings; normalize and apply dropout.
+    """Sum token, position and segment embeddings, then normalize and apply dropout.
 
     Args:
         vocab_size, hidden_dim, max_length: int.

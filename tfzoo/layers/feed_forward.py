@@ -40,7 +40,7 @@ class FeedForward(keras.layers.Layer):
         ffn_dim, hidden_dim: int, F and D.
         activation: "gelu" (exact), "gelu_tanh", "relu", "silu" or "tanh"; or, with a gate, "swiglu", "geglu" or
             "geglu_tanh".
-        initializer_range: float, see Linear.
+        initializer_range: float (see `Linear`).
         use_bias: bool, add a bias to every projection.
 
     Call arguments:

@@ -21,9 +21,9 @@ def fused(sums):
     summed over the rows. No gradients are computed for frozen Keras variables.
 
     Args:
-        sums: dict of index -> index or None, for vectors that are added to an input. The gradient of the vector at the
-            first index is the sum over the rows of the gradient of the input at the second index, or of the upstream
-            gradient if that is None. For all other vectors, a separate gradient is computed for each row, then summed.
+        sums: dict of vector index -> input index or None, for vectors that are added to an input. The gradient for such
+            a vector is that input's gradient (or, for None, the upstream gradient), summed over the rows. For any other
+            vector, a separate gradient is computed for each row, then summed.
 
     Returns:
         A decorator for functions with the signature (list of float tensors, list of other tensors, *plain values) ->

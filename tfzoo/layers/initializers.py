@@ -30,8 +30,8 @@ def truncated_normal(stddev, name):
 
     Args:
         stddev: float, standard deviation before truncation, which reduces it by a factor of 0.88.
-        name: str, name of the weight in the layer being built. In `context.initial_weights`, the initial values depend
-            only on the seed, this name and the layer's path.
+        name: str, name of the weight in the layer being built. Within `context.initial_weights`, the initial values
+            depend only on the seed, this name and the layer's path.
     """
     return _keyed(name, lambda seed: keras.initializers.TruncatedNormal(stddev=stddev, seed=seed))
 

@@ -23,7 +23,7 @@ class Linear(keras.layers.Layer):
     Args:
         units: int, width of the output.
         use_bias: bool, add a bias.
-        initializer_range: float, standard deviation of the truncated normal initializer; 0 for 1 / sqrt(D).
+        initializer_range: float, standard deviation of the truncated normal initializer; 0 to use 1 / sqrt(D).
         rank: int, r of the adapter; 0 for no adapter.
         alpha: float, numerator of the adapter's scale alpha / rank.
         adapter_dropout: float, dropout rate for the adapter's inputs.

@@ -22,7 +22,7 @@ def check_columns(column, count, length):
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """Capabilities of a body, for code that must not depend on its class.
+    """Capabilities of a body, so that callers need not depend on its class.
 
     Attributes:
         causal: bool, whether each position attends only to itself and earlier positions.
@@ -154,7 +154,7 @@ class Body(DictModel):
 
         Args:
             inputs: see `call`; prompts of different lengths must be left-padded (padding_mask).
-            length: int, number of columns to reserve, including those of the prompts.
+            length: int, number of columns to reserve, including the prompts' columns.
 
         Returns:
             (outputs, state): a dict with "sequence" float [B, 1, D], the hidden states in the last column; and a nested

@@ -50,7 +50,7 @@ class Family:
         return own if own == 0.0 else next(one for one in (given, own, rate) if one is not None)
 
     def origin_of(self, name):
-        """Return (source of a model's original weights, their licence), or (None, None) if none were published."""
+        """Return (source, licence) for a model's original weights, or (None, None) if none were published."""
         begins = [begin for begin in self.origins
                   if name.startswith(begin) and (begin == name or "tiny" not in name.split("_"))]
         return self.origins[max(begins, key=len)] if begins else (None, None)

@@ -47,7 +47,7 @@ class CausalLMHead(keras.layers.Layer):
     Args:
         vocab_size, hidden_dim: int, the shape of the head's own table; 0 to use the body's table.
         scale: float, factor applied to the body's output before the projection.
-        initializer_range: float, standard deviation of the initial values of the head's own table.
+        initializer_range: float, standard deviation for initializing the head's own table.
 
     Call arguments: see the module docstring.
 
