@@ -89,7 +89,7 @@ def test_bad_sentences_are_skipped_up_to_the_limit(tmp_path):
     assert [message.split(" line ")[1].split(":")[0] for message in told] == ["1", "5", "10"]
     source = open_source(str(tmp_path / "a.conll"), COLUMNS, max_bad_rows=3)
     assert (len(source), source.skipped) == (1, 3)
-    with pytest.raises(DataError, match="line 10: .*; required: tokens and tags; fix it or raise --max_bad_rows"):
+    with pytest.raises(DataError, match="line 10: .*; required: tokens and tags; fix it or increase --max_bad_rows"):
         open_source(str(tmp_path / "a.conll"), COLUMNS, max_bad_rows=2)
 
 

@@ -43,8 +43,8 @@ def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, 
 @pytest.mark.parametrize("names, says", [
     (["train-00001-of-00003.txt", "train-00002-of-00003.txt"], "2 of 3 shards of train.txt"),
     (["train-00000-of-00002.txt"], "1 of 2 shards"), (["a-1-of-2.txt", "a-3-of-2.txt"], "2 of 2 shards"),
-    (["train-00000-of-00001.txt", "train-00000-of-00002.txt", "train-00001-of-00002.txt"], "the same data twice"),
-    (["train.txt", "train-00000-of-00001.txt"], "the same data twice"), (["a.txt", "A.txt"], "the same data twice"),
+    (["train-00000-of-00001.txt", "train-00000-of-00002.txt", "train-00001-of-00002.txt"], "contain the same data"),
+    (["train.txt", "train-00000-of-00001.txt"], "contain the same data"), (["a.txt", "A.txt"], "contain the same data"),
     (["train_test_split.txt", "train.txt"], "mentions the splits test and train: rename it to mention only one"),
     (["test/train.txt"], "mentions the splits test and train"),
     (["test.txt", "dev/b.txt"], r"for training \(only dev/b.txt, te")])

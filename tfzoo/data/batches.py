@@ -1,4 +1,4 @@
-"""Batches of a task's data, each a pure function of the seed and the step."""
+"""Batches for training and evaluation, each a pure function of the seed and the step."""
 import numpy as np
 
 from tfzoo.data.plan import BatchPlan
@@ -6,46 +6,47 @@ from tfzoo.errors import DataError
 
 
 class Batches:
-    """Define the interface of a task's data.
+    """Define the interface for a task's data.
 
     Attributes:
-        batch_size: int, B.
+        batch_size: int, B, the number of rows per batch.
         batches_per_epoch: int.
         cut: int, the number of texts truncated to max_length.
-        references: additional data for the task's metrics, see the task; None if they only use sums and answers.
-        numbers: int [N], the indices of the examples in the original data set, see Source; None if this is the
+        references: additional data for the task's metrics, as documented by the task; None if the metrics only use sums
+            and answers.
+        numbers: int [N], the indices of the examples in the original data set (see `Source`); None if this is the
             original.
     """
 
     cut, references, numbers = 0, None, None
 
     def batch(self, step):
-        """Return the batch of a step, which is counted from 0 over all epochs: dict of NumPy arrays [B, ...]."""
-        raise NotImplementedError(f"{type(self).__name__} has no batches")
+        """Return the batch for a step, counted from 0 across all epochs: dict of NumPy arrays [B, ...]."""
+        raise NotImplementedError(f"{type(self).__name__} must implement batch")
 
     def rows(self, step):
-        """Return the example index of each row, int64 [B]; -1 is padding, and windows of an example share its index."""
-        raise NotImplementedError(f"{type(self).__name__} has no rows")
+        """Return each row's example index, int64 [B]: -1 for padding; all windows of an example share its index."""
+        raise NotImplementedError(f"{type(self).__name__} must implement rows")
 
     def examples(self, step):
-        """Return the indices (from 0) of the source's texts that occur in the batch of a step: int64."""
+        """Return the indices (from 0) of the source's texts that occur in a step's batch, int64."""
         rows = self.rows(step)
         return rows[rows >= 0]
 
     def notes(self, source, max_length):
-        """Return messages for the user about the batches of a source: list of str, one line each."""
+        """Return messages to the user about the batches made from a source: list of str, one line each."""
         return [f"{source.name}: {self.cut:,} of {len(source):,} texts were truncated to {max_length} tokens"] \
             if self.cut else []
 
 
 class Derived(Batches):
-    """Add entries to other batches or replace them.
+    """Add entries to the batches from another Batches, or replace entries.
 
     Args:
-        base: Batches.
-        add: callable that maps (batch, step, rows) to a dict of arrays, which are added to the batch or replace its
-            entries.
-        references: see Batches.
+        base: Batches, the original batches.
+        add: callable that maps (batch, step, rows) to a dict of arrays to add to the batch. An array replaces an entry
+            with the same key.
+        references: see `Batches`.
     """
 
     def __init__(self, base, add, references=None):
@@ -67,16 +68,16 @@ class Derived(Batches):
 
 
 class TextBatches(Batches):
-    """Batch encoded texts with the tokenizer's special tokens around them, padded to a few lengths.
+    """Batch encoded texts with their special tokens, padding each batch to one of a few lengths.
 
     Args:
-        encoded: tuple of EncodedTexts, one for each text of an example.
+        encoded: tuple of one EncodedTexts for single texts, or two for text pairs.
         tokenizer: Tokenizer, provides the special tokens.
-        batch_size: int, the number of rows of a batch.
-        max_length: int, the maximum number of tokens of a row.
-        seed: int, the seed of the shuffling.
-        shuffle: bool; False keeps the order within each bucket.
-        multiple: int; padded lengths are multiples of it.
+        batch_size: int, the number of rows per batch.
+        max_length: int, the maximum number of tokens per row.
+        seed: int, the shuffle seed.
+        shuffle: bool, whether to shuffle; False keeps the order within each bucket.
+        multiple: int, every padded length except max_length is a multiple of this number.
 
     Raises:
         DataError: if there are no examples.
@@ -102,16 +103,17 @@ class TextBatches(Batches):
         return np.unique(np.concatenate(parts)) if parts else rows
 
     def row(self, index):
-        """Return (token ids, segment ids), lists of int, of an example, truncated longest first to max_length.
+        """Return the token ids and segment ids of an example, two lists of int, truncated to max_length.
 
-        An example without any tokens, not even special ones, becomes a single unmasked padding token: if all of its
-        tokens were masked, the model's output would depend on the padded length of the batch.
+        In pairs, the longer text is truncated first. An example without any tokens, not even special ones, becomes a
+        single unmasked padding token: if the whole row were masked, the model's output would depend on the padded
+        length of the batch.
         """
         tokens, segments = self.tokenizer.join_row([part[index] for part in self.encoded], self.max_length)
         return (tokens, segments) if tokens else ([self.tokenizer.pad_id], [0])
 
     def batch(self, step):
-        """Return the inputs of a step: dict of int32 [B, T]."""
+        """Return the model inputs for a step: dict of int32 [B, T]."""
         length, rows = self.plan.batch(step)
         token_ids = np.full((len(rows), length), self.tokenizer.pad_id, np.int32)
         segment_ids, padding_mask = np.zeros_like(token_ids), np.zeros_like(token_ids)

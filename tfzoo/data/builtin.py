@@ -1,9 +1,9 @@
-"""The installed Python as a data set, which requires no download and no bundled text.
+"""A data set made from the installed Python, without a download or bundled text.
 
-The texts are the docstrings of the standard library and of some of tfzoo's dependencies, without their tests, or the
-source code of the standard library. In the classification task, the label of a docstring's first paragraph is its
-library. Modules are assigned to training or evaluation by a hash of their name, and duplicate texts are dropped, so the
-two parts have neither modules nor texts in common.
+The texts are either docstrings from the standard library and some of tfzoo's dependencies, excluding tests, or the
+source code of the standard library. For classification, each text is the first paragraph of a docstring, and its label
+is the library that it comes from. Modules are assigned to training or evaluation by a hash of their name, and duplicate
+texts are dropped, so the two parts have neither modules nor texts in common.
 """
 import ast
 import hashlib
@@ -38,7 +38,7 @@ def _modules(name):
 
 
 def is_eval(module):
-    """Return whether a module, such as "keras/src/layers/layer.py", belongs to the evaluation part."""
+    """Return whether a module, such as "keras/src/layers/layer.py", is used for evaluation."""
     return int(hashlib.sha256(module.encode()).hexdigest(), 16) % EVAL_SHARE == 0
 
 
@@ -72,7 +72,7 @@ def _cached(name):
 
 
 def read_builtin(name, columns, split):
-    """Read the built-in data.
+    """Read a built-in data set.
 
     Args:
         name: str, "python" (docstrings, or their first paragraphs if labels are requested) or "python_source" (whole
@@ -81,10 +81,10 @@ def read_builtin(name, columns, split):
         split: str, "train" or "eval".
 
     Returns:
-        List of dict of str: text, and label if requested.
+        List of dict of str: `text`, and `label` if requested.
 
     Raises:
-        ConfigError: if the name is unknown, or labels are requested from python_source.
+        ConfigError: if the name is unknown, or labels are requested for python_source.
     """
     if name not in NAMES:
         raise ConfigError(f"builtin:{name}: choose from {', '.join(f'builtin:{known}' for known in NAMES)}")

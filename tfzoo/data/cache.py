@@ -14,15 +14,15 @@ def cache_folder():
 
 
 def remember(name, key, make):
-    """Return the cached value of a key, or compute and cache it.
+    """Return the cached value for a key, or compute and cache it.
 
     Args:
         name: str, the prefix of the cache file's name.
-        key: JSON-serializable value; must cover everything that determines the result.
+        key: JSON-serializable value that covers everything that determines the result.
         make: callable without arguments that returns a JSON-serializable value.
 
     Returns:
-        The value that `make` returns. If the cache cannot be written, it is recomputed every time.
+        The value that `make` returns. If the cache cannot be written, the value is recomputed every time.
     """
     path = cache_folder() / f"{name}_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
     try:
@@ -42,8 +42,8 @@ def locked(path, wait=None):
     """Hold a file lock in the `with` block; it is also released if the process is killed.
 
     Args:
-        path: path of the lock file. It is created if necessary and never removed, because two processes could hold the
-            lock if it were.
+        path: str or path, the lock file. It is created if necessary and never removed, because removal would allow two
+            processes to hold the lock.
         wait: callable without arguments, called once before waiting for another process; None does not wait.
 
     Yields:

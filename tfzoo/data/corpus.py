@@ -1,8 +1,9 @@
 """Tokenized corpora: texts are encoded once, cached on disk and read through a memory map, in constant memory.
 
 A corpus is a folder `corpora/KEY` in the cache, with the files `tokens` (the ids of all texts in order), `edges` (the
-start of each text and the end of the last), `documents` if the texts are sentences, and `manifest.json` with their
-sizes. KEY is a hash of the data's content, the way in which it is read, and everything that determines the token ids.
+start of each text, followed by the end of the last text), `documents` (the same for documents, counted in sentences; it
+exists only if the texts are sentences) and `manifest.json` (the sizes of the other files). KEY is a hash of the data,
+of how the data is read, and of everything that determines the token ids.
 """
 import array
 import hashlib
@@ -23,14 +24,14 @@ EDGE, NARROW, WIDE = "<i8", "<u2", "<i4"  # fixed byte order, because machines m
 
 
 def open_corpus(source, tokenizer):
-    """Return the token ids of a source's texts, encoding them if they are not cached.
+    """Return the token ids for the texts in a source, encoding the texts if the ids are not cached.
 
     Args:
         source: TextFiles or Source.
         tokenizer: Tokenizer.
 
     Returns:
-        EncodedTexts of len(source) texts, whose tokens are a memory map of uint16 or int32.
+        EncodedTexts with len(source) texts, whose `tokens` are a memory map of uint16 or int32.
 
     Raises:
         OSError: if the cache cannot be written.
@@ -45,17 +46,17 @@ def open_corpus(source, tokenizer):
 
 
 def open_sentences(source, tokenizer):
-    """Return the token ids of the sentences in a source's texts, and the range of each text's sentences.
+    """Split a source's texts into sentences and return their token ids, encoding them if they are not cached.
 
     Args:
         source, tokenizer: see `open_corpus`.
 
     Returns:
-        (EncodedTexts, int64 [len(source), 2]): all sentences, and the start and end (exclusive) of each text's
-        sentences.
+        (EncodedTexts, int64 [len(source), 2]): the sentences of all texts, and each text's range of sentences, as start
+        and end (exclusive).
 
     Raises:
-        OSError, DataError: see `open_corpus`.
+        OSError, DataError: if `open_corpus` would raise them.
     """
     arrays = _open_or_build(source, tokenizer, True)
     edges, documents = arrays["edges"], arrays["documents"]
@@ -85,7 +86,7 @@ def _open_or_build(source, tokenizer, sentences):
                 arrays = _open(folder)
     except OSError as error:
         if error.filename and not str(error.filename).startswith(str(root)):
-            raise  # a file of the source
+            raise  # the error concerns one of the source's files
         raise OSError(f"{source.name}: the tokens cannot be cached in {root} ({error.strerror or error}); set "
                       "TFZOO_CACHE to a writable folder with enough space") from error
     return arrays
@@ -96,7 +97,7 @@ def _lock_of(folder):
 
 
 def _remove_unfinished(root, folder):
-    # Remove the leftovers of killed builds: those of `folder`, whose lock is held here, and those whose lock is free.
+    # Remove what killed builds left behind, for `folder`, whose lock is held here, and for folders whose lock is free.
     for left in root.glob(f"{files.TEMPORARY}*"):
         owner = root / left.name.removeprefix(files.TEMPORARY).split("-")[0]
         if owner == folder:

@@ -1,4 +1,4 @@
-"""Encoding of texts to token ids, once before training, so that training never waits for a tokenizer."""
+"""Encoding of texts as token ids, done once before training so that training never waits for a tokenizer."""
 import array
 import re
 
@@ -8,12 +8,12 @@ from tqdm import tqdm
 from tfzoo.data.readers import whole_documents
 from tfzoo.errors import ConfigError
 
-BATCH_TEXTS, BATCH_CHARACTERS = 2048, 2 ** 18  # the limits of one call of a tokenizer
+BATCH_TEXTS, BATCH_CHARACTERS = 2048, 2 ** 18  # limits per tokenizer call
 PIECES = 2 ** 15  # the number of texts split at once
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n")
-# The places where a text can be cut without changing its ids. In GPT-2's pattern, no token continues from another
-# character into whitespace, and lookaheads only cover whitespace. BERT's cleaning acts on single code points, and
-# whitespace ends its words.
+# Matches the whitespace before which a text can be cut without changing its ids. With GPT-2's pattern, no token extends
+# from a non-whitespace character into whitespace, and lookaheads only cover whitespace. BERT's cleaning acts on single
+# code points, and whitespace ends a word.
 BLANK = re.compile(r"(?<=[^\s\u180e])[ \t\n\r]")
 CUT_ANYWHERE, CUT_AT_BLANKS = ("bytes",), ("wordpiece", "bpe")
 
@@ -22,9 +22,9 @@ class EncodedTexts:
     """Hold the token ids of many texts in one flat array.
 
     Args:
-        tokens: integer array [sum of lengths] or memory map, all ids in order.
-        starts, ends: int64 [N], the start and end of each text in `tokens`.
-        origin: int [N], the index of the text from which each piece was cut; None for whole texts.
+        tokens: integer array or memory map [total number of tokens], the ids of all texts in order.
+        starts, ends: int64 [N], the start and end (exclusive) of each text in `tokens`.
+        origin: int [N], if the texts are pieces, the index of the text that each piece was cut from; otherwise None.
     """
 
     def __init__(self, tokens, starts, ends, origin=None):
@@ -38,7 +38,7 @@ class EncodedTexts:
 
     @property
     def lengths(self):
-        """Return the number of tokens of each text, int64 [N]."""
+        """Return the number of tokens in each text, int64 [N]."""
         return self.ends - self.starts
 
 
@@ -51,15 +51,15 @@ def _last_blank(text):
 
 
 def cut_at_blanks(pieces):
-    """Move the cuts in long texts to whitespace, at which WordPiece and BPE split texts anyway.
+    """Move the cuts in long texts to whitespace, where WordPiece and BPE split texts anyway.
 
     Args:
-        pieces: iterable of (str, bool), see `readers.read_documents`.
+        pieces: iterable of (str, bool), as yielded by `readers.read_documents`.
 
     Yields:
-        (str, bool): the pieces of the same texts, cut before whitespace. Text without whitespace is never cut.
+        (str, bool): the same texts in pieces that end before whitespace. Text without whitespace is never cut.
     """
-    held, before = [], ""  # the part of the current text that was not yielded yet, and its last character
+    held, before = [], ""  # the part of the current text that has not been yielded yet, and its last character
     for text, ends in pieces:
         cut = len(text) if ends else _last_blank(before + text) - len(before)
         if cut < 0:
@@ -83,16 +83,17 @@ def _batches(pieces):
 
 
 def encode_pieces(tokenizer, pieces, bar):
-    """Encode texts without special tokens, in constant memory; the ids equal those of the whole texts.
+    """Encode texts without special tokens, in constant memory, with the same ids as if each text were encoded whole.
 
     Args:
         tokenizer: Tokenizer.
-        pieces: iterable of (str, bool), see `readers.read_documents`. Except for bytes, WordPiece and BPE, pieces are
-            joined to whole texts.
-        bar: tqdm, advanced by the number of characters.
+        pieces: iterable of (str, bool), as yielded by `readers.read_documents`. Unless the tokenizer is for bytes,
+            WordPiece or BPE, the pieces are joined into whole texts first.
+        bar: tqdm, advanced by the number of encoded characters.
 
     Yields:
-        (int32 [n], int64 [m]): ids, and the positions in the sequence of all ids at which texts end.
+        (int32 [n], int64 [m]): the next n ids, and the end of each text that they complete, as a position (exclusive)
+        in the sequence of all ids.
     """
     if tokenizer.kind in CUT_AT_BLANKS:
         pieces = cut_at_blanks(pieces)
@@ -129,7 +130,7 @@ def encode_texts(tokenizer, texts, label="", progress=None):
         progress: bool, whether to draw the bar; None draws it only on a terminal.
 
     Returns:
-        EncodedTexts of N texts.
+        EncodedTexts with N texts.
     """
     tokens, ends = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
     with progress_bar(f"encode {label}", sum(map(len, texts)), progress) as bar:
@@ -141,14 +142,14 @@ def encode_texts(tokenizer, texts, label="", progress=None):
 
 
 def split_long(encoded, room):
-    """Split texts of more than `room` tokens into pieces of about equal length and drop empty texts.
+    """Split texts of more than `room` tokens into pieces of about equal length, and drop empty texts.
 
     Args:
         encoded: EncodedTexts.
-        room: int, the maximum number of tokens of a piece, at least 1, see `Tokenizer.room`.
+        room: int, the maximum number of tokens per piece, at least 1 (see `Tokenizer.room`).
 
     Returns:
-        EncodedTexts that share the tokens of `encoded`.
+        EncodedTexts that share the array `encoded.tokens`.
     """
     counts = -(-encoded.lengths // room)
     text = np.repeat(np.arange(len(counts)), counts)
@@ -159,15 +160,16 @@ def split_long(encoded, room):
 
 
 def split_whole(encoded, room, max_length):
-    """Split texts for packing into pieces of `room` tokens and a remainder, and drop empty texts.
+    """Prepare texts for packing: split them into pieces of `room` tokens and a remainder, and drop empty texts.
 
     Args:
         encoded: EncodedTexts.
-        room: int, the maximum number of tokens of a piece, at least 1, see `Tokenizer.room`.
-        max_length: int, the number of tokens of a piece of `room` tokens with its special tokens.
+        room: int, the maximum number of tokens per piece, at least 1 (see `Tokenizer.room`).
+        max_length: int, the length in tokens of a piece of `room` tokens once special tokens are added.
 
     Returns:
-        (int64 [N], unsigned int [N]): the start of each piece in the tokens, and its length including special tokens.
+        (int64 [N], unsigned int [N]): the start of each piece in `encoded.tokens`, and its length including special
+        tokens.
     """
     starts, lengths = [], []
     for first in range(0, len(encoded), PIECES):  # in chunks, as there may be millions of texts
@@ -183,11 +185,11 @@ def split_whole(encoded, room, max_length):
 
 
 def split_sentences(texts, counts):
-    """Split texts into sentences, which end at . ! or ? before whitespace, or at the end of a line.
+    """Split texts into sentences, which end with `.`, `!` or `?` before whitespace, or at the end of a line.
 
     Args:
         texts: iterable of str, the documents.
-        counts: array.array, to which the number of sentences of each document is appended.
+        counts: array.array, to which the number of sentences in each document is appended.
 
     Yields:
         (str, True) for each sentence.
@@ -201,19 +203,20 @@ def split_sentences(texts, counts):
 def sentence_pairs(sentences, documents, room, seed, name):
     """Create pairs for next-sentence prediction (Devlin et al. 2018, arXiv:1810.04805, section 3.1).
 
-    Consecutive sentences of up to `room` tokens are split at a random sentence boundary. In half of the pairs, the
-    second part is replaced by the beginning of another random document.
+    Each pair is made from consecutive sentences with up to `room` tokens in total (but at least two sentences), which
+    are split at a random sentence boundary. In half of the pairs, the second part is replaced by the beginning of
+    another random document.
 
     Args:
-        sentences: EncodedTexts, the sentences of all documents in order, see `split_sentences`.
-        documents: int64 [N, 2], the start and end (exclusive) of each document's sentences.
-        room: int, the number of tokens of a pair without special tokens.
+        sentences: EncodedTexts, the sentences of all documents in order, from `split_sentences`.
+        documents: int64 [N, 2], the start and end (exclusive) of each document in `sentences`.
+        room: int, the number of tokens per pair, excluding special tokens.
         seed: int.
-        name: str, the name of the data in error messages.
+        name: str, the name of the data for error messages.
 
     Returns:
-        (EncodedTexts, EncodedTexts, int32 [P]): the first parts and the second parts of P pairs, and 1 for each pair
-        whose second part comes from another document, otherwise 0.
+        (EncodedTexts, EncodedTexts, int32 [P]): the first and the second parts of P pairs, and a label for each pair: 1
+        if its second part comes from another document, otherwise 0.
 
     Raises:
         ConfigError: if no document has two sentences.
@@ -221,8 +224,8 @@ def sentence_pairs(sentences, documents, room, seed, name):
     numbers = np.flatnonzero(documents[:, 0] < documents[:, 1])
     documents = documents[numbers]
     if not (documents[:, 1] - documents[:, 0] > 1).any():
-        raise ConfigError(f"{name}: no document has two sentences, which --next_sentence requires: omit the flag or "
-                          "choose another --document")
+        raise ConfigError(f"{name}: no document has two sentences, as required by --next_sentence: omit the flag or "
+                          "choose a different --document")
     rng = np.random.default_rng(seed)
     spans, elsewhere, origins = array.array("q"), array.array("i"), array.array("q")
     for document, (begin, end) in enumerate(documents):

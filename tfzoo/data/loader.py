@@ -9,10 +9,10 @@ def prefetch(make_batch, steps, depth=8):
     """Compute `make_batch(step)` for each step in order, ahead of time.
 
     Args:
-        make_batch: callable that maps a step (int) to a dict of NumPy arrays. Its errors are raised when the batch is
-            due.
+        make_batch: callable that maps a step (int) to a dict of NumPy arrays. If it fails, the error is raised when
+            the batch would have been yielded.
         steps: iterable of int.
-        depth: int, the maximum number of batches to hold.
+        depth: int, the maximum number of prefetched batches.
 
     Yields:
         (dict, float): the batch, and the time spent waiting for it, in seconds.

@@ -1,8 +1,8 @@
 """Masking for masked language models (Devlin et al. 2018, arXiv:1810.04805).
 
-15% of the tokens are predicted. Of those, 80% are replaced by the mask token, 10% by a random token, and 10% are left
-unchanged. As in RoBERTa's dynamic masking, tokens are drawn anew for every batch; the draw is a function of (seed,
-step) over the global batch.
+15% of the tokens are predicted. Of these, 80% are replaced by the mask token, 10% by a random token, and 10% are left
+unchanged. As in RoBERTa's dynamic masking, tokens are drawn anew for every batch. The draw covers the global batch and
+depends only on (seed, step).
 """
 import functools
 
@@ -23,7 +23,7 @@ def _ordinary(vocab_size, special_ids):
 
 
 def _words(token_ids, maskable, tokenizer, budget):
-    # The index of each token's word within its row; and bool [B, 1], whether all words of a row exceed the budget.
+    # The index of each token's word within its row; and bool [B, 1], whether every word in a row exceeds the budget.
     begins = tokenizer.starts_word[token_ids] | ~maskable
     begins[:, 0] = True
     units = np.cumsum(begins, axis=1) - 1
@@ -37,16 +37,16 @@ def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE
 
     Args:
         token_ids: int32 [B, T].
-        maskable: bool [B, T], whether each token may be masked (neither padding nor special).
-        tokenizer: Tokenizer, provides mask_id, vocab_size, special_ids and starts_word.
+        maskable: bool [B, T], whether each token may be masked (it is neither padding nor special).
+        tokenizer: Tokenizer, provides `mask_id`, `vocab_size`, `special_ids` and `starts_word`.
         rng: NumPy generator.
-        whole_word: bool, whether to choose whole words and mask all of their tokens. Single tokens are chosen in rows
-            in which every word has more tokens than may be masked (such as texts without spaces).
-        rate: float, the fraction of each row's maskable tokens to predict; at least one token is predicted.
+        whole_word: bool, whether to choose whole words and mask all of their tokens. If every word in a row has more
+            tokens than may be masked (as in text without spaces), single tokens are chosen in that row.
+        rate: float, the fraction of each row's maskable tokens to predict, but at least one token if there are any.
 
     Returns:
-        dict: token_ids, int32 [B, T], masked; masked_positions, int32 [B, P]; labels, int32 [B, P], the original ids;
-        and weights, float32 [B, P], 1 for predicted tokens and 0 for padding. P is max(1, round(rate * T)).
+        dict: `token_ids`, int32 [B, T], masked; `masked_positions`, int32 [B, P]; `labels`, int32 [B, P], the original
+        ids; and `weights`, float32 [B, P], 1 for predicted tokens and 0 for padding. P is max(1, round(rate * T)).
     """
     batch, length = token_ids.shape
     width = max(1, round(rate * length))

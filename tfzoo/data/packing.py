@@ -1,8 +1,9 @@
-"""Packing of several texts into one row, which minimizes padding.
+"""Packing of several texts into each row to minimize padding.
 
-Rows are planned on the histogram of lengths with longest-first best fit (Krell et al. 2021, arXiv:2107.02027), without
-a limit on the number of texts in a row. The plan depends only on the lengths, so every epoch has the same number of
-rows. The assignment of texts of equal length to rows and the order of the rows are redrawn in each epoch.
+Rows are planned by best-fit-decreasing bin packing on the histogram of text lengths (Krell et al. 2021,
+arXiv:2107.02027), with no limit on the number of texts per row. The plan depends only on the lengths, so every epoch
+has the same number of rows. Each epoch shuffles the order of the rows, and shuffles texts of equal length among the
+places planned for that length.
 """
 import bisect
 
@@ -14,14 +15,14 @@ from tfzoo.errors import DataError
 
 
 def pack_lengths(counts, max_length):
-    """Pack texts of given lengths into rows, longest first, each into the fullest row that has room for it.
+    """Pack texts into rows by length, longest first, placing each text in the fullest row with enough room.
 
     Args:
-        counts: int [at least max_length + 1], the number of texts of each length; none is longer than max_length.
-        max_length: int, the number of tokens of a row.
+        counts: int [at least max_length + 1], the number of texts with each length; no text exceeds max_length.
+        max_length: int, the number of tokens per row.
 
     Returns:
-        List of (int, tuple of int): a number of rows, and the lengths of the texts in each of these rows, descending.
+        List of (int, tuple of int): how many rows share a layout, and the text lengths in that layout, descending.
 
     Example:
         >>> pack_lengths([0, 1, 0, 2, 4, 0, 0, 0], 7)
@@ -34,7 +35,7 @@ def pack_lengths(counts, max_length):
         while left:
             room = rooms[bisect.bisect_left(rooms, length)]
             rows, lengths = groups[room].pop()
-            each = min(room // length, left)  # a row that takes one text remains the fullest, so it takes more of them
+            each = min(room // length, left)  # a row that takes one text is still the fullest, so add more
             filled = min(rows, left // each)
             if filled < rows:
                 groups[room].append((rows - filled, lengths))
@@ -52,21 +53,21 @@ class PackPlan:
     """Assign texts to rows as a pure function of (seed, epoch); each text occurs once per epoch.
 
     Args:
-        lengths: int [N], the number of tokens of each text, including special tokens, at most max_length.
-        max_length: int, the number of tokens of a row.
-        seed: int, the seed of the shuffling; None sorts texts by length (evaluation).
+        lengths: int [N], the number of tokens in each text, including special tokens, at most max_length.
+        max_length: int, the number of tokens per row.
+        seed: int, the shuffle seed; None disables shuffling (evaluation).
 
     Attributes:
-        rows: int, the number of rows of every epoch.
-        padding: float, the fraction of the rows' tokens that is padding.
+        rows: int, the number of rows per epoch.
+        padding: float, the fraction of padding tokens.
     """
 
     def __init__(self, lengths, max_length, seed=None):
         self.lengths, self.seed, self._kept = lengths, seed, (None, None, None)
         self._sorted = np.argsort(lengths, kind="stable").astype(np.min_scalar_type(len(lengths)))
         counts = np.bincount(lengths, minlength=max_length + 1)
-        self._lengths_end = np.cumsum(counts)  # the end of the texts of each length in `_sorted`
-        free = self._lengths_end - counts  # the next text of each length in `_sorted` that is not in a row yet
+        self._lengths_end = np.cumsum(counts)  # where the texts of each length end in `_sorted`
+        free = self._lengths_end - counts  # the next unassigned text of each length in `_sorted`
         repeats, self._places = [], []
         for rows, pattern in pack_lengths(counts, max_length):
             places = []
@@ -80,7 +81,7 @@ class PackPlan:
         self.padding = 1 - float(counts @ np.arange(len(counts))) / (self.rows * max_length)
 
     def _epoch(self, epoch):
-        # Texts by length, shuffled within each length, int [N]; rows in the order of the epoch, int [rows].
+        # Texts sorted by length and shuffled within each length, int [N]; the epoch's row order, int [rows].
         kept = self._kept  # read only once, as other threads may request other epochs
         if kept[0] == epoch:
             return kept[1:]
@@ -95,13 +96,14 @@ class PackPlan:
         return texts, rows
 
     def row(self, epoch, number):
-        """Return the indices of the texts in a row of an epoch.
+        """Return the indices of the texts in a row.
 
         Args:
-            epoch, number: int, the epoch and the row's index within it, both from 0.
+            epoch: int, from 0.
+            number: int, the index of the row within the epoch, from 0.
 
         Returns:
-            int [at least 1].
+            int [number of texts in the row].
         """
         texts, rows = self._epoch(epoch)
         row = int(rows[number])
@@ -110,20 +112,20 @@ class PackPlan:
 
 
 class PackedBatches(Batches):
-    """Batch rows of several texts, each of which has its own special tokens and attends only to itself.
+    """Batch packed rows, in which each text has its own special tokens and attends only to itself.
 
-    Texts longer than a row are split into full rows and a remainder. Every row has max_length tokens and hardly any
-    padding, see PackPlan. Apart from the tokens, a text takes about 20 bytes of memory.
+    Texts longer than a row are split into full rows and a remainder. Every row has max_length tokens and, thanks to
+    `PackPlan`, hardly any padding. In addition to its tokens, each text takes about 20 bytes of memory.
 
     Args:
-        encoded: EncodedTexts, in the order of their tokens.
+        encoded: EncodedTexts whose `starts` are ascending.
         tokenizer: Tokenizer, provides the special tokens.
-        batch_size: int, the number of rows of a batch.
-        max_length: int, the number of tokens of a row.
-        seed, shuffle: see TextBatches.
+        batch_size: int, the number of rows per batch.
+        max_length: int, the number of tokens per row.
+        seed, shuffle: see `TextBatches`.
 
     Attributes:
-        padding: float, the fraction of an epoch's tokens that is padding, ignoring empty rows of the last batch.
+        padding: float, the fraction of padding tokens, not counting the empty rows that fill up the last batch.
 
     Raises:
         DataError: if there are no tokens.
@@ -147,7 +149,7 @@ class PackedBatches(Batches):
         return [self.plan.row(epoch, number) for number in numbers]
 
     def rows(self, step):
-        """Return the index of each row in its epoch, int64 [B]; -1 is padding."""
+        """Return the index of each row within the epoch, int64 [B]; -1 for padding rows."""
         first = step % self.batches_per_epoch * self.batch_size
         numbers = np.arange(first, first + self.batch_size)
         return np.where(numbers < self.plan.rows, numbers, -1)
@@ -157,22 +159,22 @@ class PackedBatches(Batches):
                 f"{self.padding:.2%} padding"]
 
     def examples(self, step):
-        """Return the indices (from 0) of the texts in the batch of a step, ascending: int64."""
+        """Return the indices (from 0) of the texts in a step's batch, ascending, int64."""
         starts = self.starts[np.concatenate(self._pieces(step))]
         return np.unique(np.searchsorted(self.texts, starts, side="right") - 1)
 
     def batch(self, step):
-        """Return the inputs of a step.
+        """Return the model inputs for a step.
 
         Returns:
-            dict of int32 [B, T]: token_ids; padding_mask; document_ids, the index of each token's text within its row,
-            from 1 (0 is padding); and position_ids, which restart at 0 in each text.
+            dict of int32 [B, T]: `token_ids`; `padding_mask`; `document_ids`, which number the texts in each row from 1
+            (0 for padding); and `position_ids`, which restart at 0 in each text.
         """
         rows = self._pieces(step)
         pieces, counts = np.concatenate(rows), np.array([len(row) for row in rows])
         lengths = self.plan.lengths[pieces].astype(np.int64)
         row, first = np.repeat(np.arange(len(rows)), counts), np.cumsum(counts) - counts
-        before = np.cumsum(lengths) - lengths  # the number of tokens of all preceding pieces
+        before = np.cumsum(lengths) - lengths  # the number of tokens in all preceding pieces
         begins = row * self.max_length + before - before[first][row]  # the start of each piece in the flat batch
         position = np.arange(lengths.sum()) - np.repeat(before, lengths)
         places = np.repeat(begins, lengths) + position

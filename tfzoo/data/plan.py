@@ -1,15 +1,15 @@
-"""Splits into training and evaluation, and plans of batches and padded lengths, which depend only on seed and epoch."""
+"""Random splits into training and evaluation data, choice of padded lengths, and reproducible batch plans."""
 import numpy as np
 
 from tfzoo.errors import ConfigError
 
 
 def split_rows(count, fraction, seed):
-    """Split examples at random into training and evaluation.
+    """Split examples at random into a training part and an evaluation part.
 
     Args:
         count: int, the number of examples.
-        fraction: float, the fraction of the examples used for evaluation.
+        fraction: float, the fraction of examples to use for evaluation.
         seed: int.
 
     Returns:
@@ -27,16 +27,16 @@ def split_rows(count, fraction, seed):
 
 
 def choose_buckets(lengths, max_length, count=4, multiple=8):
-    """Choose the padded lengths that minimize padding.
+    """Choose the padded lengths (buckets) that minimize padding.
 
     Args:
-        lengths: int [N], the number of tokens of each example, including special tokens.
+        lengths: int [N], the number of tokens in each example, including special tokens.
         max_length: int, the maximum padded length in tokens.
-        count: int, the maximum number of buckets, which limits the number of compiled shapes.
-        multiple: int; all buckets except max_length are multiples of it.
+        count: int, the maximum number of buckets; each bucket is a shape to compile.
+        multiple: int, every bucket except max_length is a multiple of this number.
 
     Returns:
-        List of int, ascending. The last bucket fits the longest example, up to max_length.
+        List of int, ascending. The longest example fits in the last bucket, unless it exceeds max_length.
     """
     lengths = np.minimum(np.asarray(lengths), max_length)
     longest = int(lengths.max())
@@ -59,13 +59,13 @@ def choose_buckets(lengths, max_length, count=4, multiple=8):
 
 
 class BatchPlan:
-    """Plan batches whose examples are all padded to the same length.
+    """Plan batches so that all examples in a batch are padded to the same length.
 
     Args:
-        lengths: int [N], the number of tokens of each example, including special tokens.
-        batch_size: int, the number of rows of every batch.
-        max_length: int, the number of tokens to which longer examples are truncated.
-        seed: int, the seed of the shuffling; None keeps the order within each bucket (evaluation).
+        lengths: int [N], the number of tokens in each example, including special tokens.
+        batch_size: int, the number of rows per batch.
+        max_length: int, the length in tokens to which longer examples are truncated.
+        seed: int, the shuffle seed; None keeps the order within each bucket (evaluation).
         multiple: int, see `choose_buckets`.
 
     Raises:
@@ -83,9 +83,9 @@ class BatchPlan:
         self.batches_per_epoch = len(self._kept[1])
 
     def batches(self, epoch):
-        """Return the batches of an epoch.
+        """Return the batches for an epoch.
 
-        Examples that do not fill a batch of their bucket move to the next longer bucket.
+        The examples left over when a bucket is divided into full batches move to the next longer bucket.
 
         Args:
             epoch: int, from 0.
@@ -111,7 +111,7 @@ class BatchPlan:
         return batches
 
     def batch(self, step):
-        """Return the batch of a step, which is counted from 0 over all epochs.
+        """Return the batch for a step. Steps are counted from 0 and continue across epochs.
 
         Returns:
             (int, int64 [batch_size]): the padded length and the example indices.

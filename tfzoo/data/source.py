@@ -1,4 +1,4 @@
-"""Data sets as indexed sources: files and folders, TFDS, or the installed Python."""
+"""Data sets with access by index, read from files and folders, TFDS, or the installed Python."""
 import collections
 import functools
 import hashlib
@@ -24,16 +24,16 @@ class Source:
 
     Args:
         name: str, the origin of the data.
-        columns: dict from column (text and, optionally, text_pair and label) to a list of N str; see Sentences for
-            tagging.
-        replaced: int, the number of U+FFFD inserted for invalid UTF-8.
+        columns: dict of column (`text` and, optionally, `text_pair` and `label`) to list of N str. For tagging, see
+            `Sentences`.
+        replaced: int, the number of U+FFFD characters that replace invalid UTF-8.
         skipped: int, the number of bad rows skipped.
 
     Raises:
         DataError: if there are no examples.
     """
 
-    raw_bytes = rows = None  # see TextFiles
+    raw_bytes = rows = None  # these only apply to TextFiles
     numbers = None  # int [N], the indices of the examples in the original data set; None if this is the original
 
     def __init__(self, name, columns, replaced=0, skipped=0):
@@ -54,29 +54,29 @@ class Source:
         return tuple(self.columns[key] for key in ("text", "text_pair") if key in self.columns)
 
     def passages(self):
-        """Return an iterator over the texts from which to learn a vocabulary: iterator of str."""
+        """Return an iterator over the texts (str) from which to learn a vocabulary."""
         return (text for texts in self.texts for text in texts)
 
     def all_pieces(self):
-        """Return an iterator over (text, True) for each text, see `TextFiles.all_pieces`."""
+        """Return an iterator that yields (text, True) for each text, in the format of `TextFiles.all_pieces`."""
         return ((text, True) for text in self.columns["text"])
 
     @property
     def characters(self):
-        """Return the total number of characters of the texts, without those of text_pair."""
+        """Return the total number of characters in the `text` column."""
         return sum(map(len, self.columns["text"]))
 
     @property
     def content(self):
-        """Return the hash that identifies the texts, see TextFiles."""
+        """Return a hash that identifies the texts, like `TextFiles.content`."""
         return self.fingerprint
 
     def verify(self):
-        """Do nothing, because data in memory does not change; see TextFiles."""
+        """Do nothing: unlike the files that `TextFiles.verify` checks, data in memory does not change."""
 
     @functools.cached_property
     def fingerprint(self):
-        """Return the SHA-256 of all examples in order, in hexadecimal."""
+        """Return the hexadecimal SHA-256 of all examples in order."""
         digest = hashlib.sha256()
         for key, values in sorted(self.columns.items()):
             digest.update(json.dumps([key, len(values)]).encode())
@@ -86,7 +86,7 @@ class Source:
         return digest.hexdigest()
 
     def labels(self):
-        """Return the distinct labels, sorted (by value if all are integers): list of str."""
+        """Return the distinct labels, sorted (numerically if all are integers): list of str."""
         found = sorted(set(self.columns["label"]))  # sort as text first, so that 1 and 01 have a fixed order
         return sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else found
 
@@ -107,16 +107,16 @@ class Source:
         if unknown:
             label, count = unknown.most_common(1)[0]
             row = self.columns["label"].index(label)
-            raise DataError(f"{self.name}: unknown label {label!r} in {count} examples (first: number {row + 1}); "
+            raise DataError(f"{self.name}: unknown label {label!r} in {count} examples (first: example {row + 1}); "
                             f"expected one of {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
         return np.array([index[label] for label in self.columns["label"]], np.int32)
 
     def take(self, rows, name=None):
-        """Return a source with a selection of the rows.
+        """Return a new source that contains only the selected rows.
 
         Args:
             rows: int array, row indices in any order.
-            name: str, the name of the new source; None keeps the name.
+            name: str, the name of the new source; None keeps the current name.
         """
         columns = {key: [values[row] for row in rows] for key, values in self.columns.items()}
         part = type(self)(name or self.name, columns, replaced=self.replaced, skipped=self.skipped)
@@ -124,7 +124,7 @@ class Source:
         return part
 
     def split(self, fraction, seed):
-        """Split at random into two sources, (training, evaluation); see `split_rows`.
+        """Split the examples at random with `split_rows` and return two sources, (training, evaluation).
 
         Raises:
             ConfigError: if one of the parts would be empty.
@@ -140,7 +140,7 @@ def _from_rows(name, rows, **counts):
     keys = [key for key in ("text", "text_pair", "label") if any(key in row for row in rows)]
     if "text_pair" in keys and not all("text_pair" in row for row in rows):
         bare = next(number for number, row in enumerate(rows, 1) if "text_pair" not in row)
-        raise DataError(f"{name}: example {bare} has no text_pair but others do; either all or none must have one")
+        raise DataError(f"{name}: example {bare} has no text_pair, but others do: all examples or none must have one")
     keys = [key for key in keys if all(key in row for row in rows)]
     return Source(name, {key: [row[key] for row in rows] for key in keys}, **counts)
 
@@ -149,15 +149,15 @@ def read_files(paths, columns, max_bad_rows=0):
     """Read data files into a single source.
 
     Args:
-        paths: list of the paths of one or more files.
+        paths: list of str or path, one or more files.
         columns: tuple of str, the required columns, such as ("text", "label").
-        max_bad_rows: int, the number of bad rows in all files to skip before an error is raised.
+        max_bad_rows: int, the total number of bad rows to skip before an error is raised.
 
     Returns:
         Source.
 
     Raises:
-        DataError: if there are no examples, only some examples have a text_pair, or `read_rows` raises it.
+        DataError: if there are no examples, some but not all examples have a text_pair, or `read_rows` raises it.
         ConfigError, OSError: if `read_rows` raises it.
     """
     rows, replaced, bad = [], 0, []
@@ -174,17 +174,18 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
     """Open a data set.
 
     Args:
-        spec: str or path, one of a file, a folder (see `splits.files_of`; ignored files are reported), tfds:NAME and
-            builtin:NAME.
-        columns: tuple of str, the required columns: ("text",) or ("text", "label"); for tagging, ("tokens", "tags") or
-            ("tokens",), which only files and folders provide.
+        spec: str or path: a file, a folder (see `splits.files_of`), tfds:NAME or builtin:NAME. Files in the folder that
+            are ignored are reported.
+        columns: tuple of str, the required columns: ("text",) or ("text", "label"); for tagging, which requires a file
+            or folder, ("tokens", "tags") or ("tokens",).
         split: str, "train" or "eval".
-        document, max_bad_rows: see TextFiles.
-        allow_download: bool, whether tfds:NAME may use the network.
+        document, max_bad_rows: see `TextFiles`.
+        allow_download: bool, whether tfds:NAME may be downloaded.
 
     Returns:
-        TextFiles for the columns ("text",) of a file or folder, Sentences for tokens, otherwise Source; None if split
-        is "eval" and the folder or tfds:NAME has no evaluation part. For a file, both splits return the whole file.
+        Sentences if `columns` includes "tokens"; TextFiles if `columns` is ("text",) and `spec` is a file or folder;
+        otherwise Source. None if `split` is "eval" and the folder or tfds:NAME has no evaluation part. A single file is
+        read in full for either split.
 
     Raises:
         FileNotFoundError: if the data does not exist.
@@ -227,5 +228,5 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
 
 
 def has_own_eval(spec):
-    """Return whether a data set may have its own evaluation part: if it is a folder, tfds:NAME or builtin:NAME."""
+    """Return whether a data set can have its own evaluation part, as a folder, tfds:NAME or builtin:NAME can."""
     return spec.startswith(("builtin:", "tfds:")) or local_path(spec).is_dir()

@@ -1,7 +1,7 @@
-"""Assignment of a folder's files to splits by their names, following common usage and Hugging Face's datasets.
+"""Assignment of the files in a folder to splits by name, following common usage and Hugging Face's datasets library.
 
-A file or subfolder belongs to a split if its name contains that of the split, in upper or lower case, as a separate
-word or followed by "set" or "data": `dev_matched.tsv`, `Test-00000-of-00002.jsonl.gz`, `my_trainset2.csv`.
+A file or subfolder belongs to a split if its name contains the split's name as a word of its own, possibly with "set"
+or "data" appended. Case is ignored. Examples: `dev_matched.tsv`, `Test-00000-of-00002.jsonl.gz`, `my_trainset2.csv`.
 """
 import re
 
@@ -9,7 +9,7 @@ from tfzoo.data.readers import find_ending
 from tfzoo.errors import DataError
 
 TRAIN = ("train",)
-EVAL = ("eval", "dev", "valid", "validation", "test")  # the first existing split is the evaluation part
+EVAL = ("eval", "dev", "valid", "validation", "test")  # the first one that exists is used for evaluation
 _SPLIT_OF = {name: name for name in TRAIN + EVAL} | {
     "training": "train", "evaluation": "eval", "val": "valid", "testing": "test"}
 _WORD = re.compile("({})(?:sets?|data)?".format("|".join(sorted(_SPLIT_OF, key=len, reverse=True))))
@@ -20,7 +20,7 @@ _NO_DATA = re.compile(r"(readme|licen[cs]e|copying|notice|citation|changelog|req
 
 
 def splits_in(name):
-    """Return the splits mentioned in the name of a file or folder: set of str, a subset of TRAIN + EVAL.
+    """Return the splits that the name of a file or folder mentions: set of str, a subset of TRAIN + EVAL.
 
     Example:
         >>> splits_in("dev_mismatched.tsv"), splits_in("Train-00000-of-00001.jsonl.gz"), splits_in("latest.csv")
@@ -31,21 +31,21 @@ def splits_in(name):
 
 
 def files_of(folder, splits, endings):
-    """Select the data files of a split from a folder and its subfolders that are named after splits.
+    """Select the data files for training or evaluation in a folder and in those of its subfolders that name a split.
 
     Args:
         folder: pathlib.Path.
-        splits: tuple of str, TRAIN or EVAL. If no name mentions train, files that mention no split are the training
-            data.
-        endings: tuple of str, the readable file endings.
+        splits: tuple of str, TRAIN or EVAL. If no name mentions train, the files whose names mention no split are the
+            training data.
+        endings: tuple of str, the supported file endings.
 
     Returns:
-        (list of pathlib.Path, list of str), both sorted: the files to read, and the names in the folder that belong to
-        neither split, or all names if there are no files to read.
+        (list of pathlib.Path, list of str), both sorted: the files to read, and the names in the folder that are used
+        for neither training nor evaluation, or all names if there are no files to read.
 
     Raises:
         DataError: if a name mentions both train and another split, shards are missing, or the same data exists in two
-            forms.
+            forms, such as whole and sharded.
     """
     found, unread = {}, []
     for path in _entries(folder):
@@ -94,8 +94,8 @@ def _check_whole(paths):
     for (folder, whole), group in groups.items():
         numbers, counts, files = zip(*group)
         if len(set(counts)) > 1 or len(set(numbers)) < len(numbers):
-            raise DataError(f"{files[0]} and {files[-1].name} are the same data twice, judging by their names: keep "
+            raise DataError(f"{files[0]} and {files[-1].name} contain the same data, judging by their names: keep "
                             "only one of them")
         if len(numbers) != counts[0] or min(numbers) > 1 or max(numbers) - min(numbers) >= counts[0]:
             raise DataError(f"{folder}: found only {len(numbers)} of {counts[0]} shards of {whole}, such as "
-                            f"{files[0].name}: download the missing ones")
+                            f"{files[0].name}: download the missing shards")

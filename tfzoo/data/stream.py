@@ -6,20 +6,20 @@ from tfzoo.errors import DataError
 
 
 class StreamBatches(Batches):
-    """Batch windows of a token stream for a causal language model; each token is a target once per epoch.
+    """Batch fixed-length windows of a token stream for a causal language model; each token is a target once per epoch.
 
-    The documents are joined by `Tokenizer.separator`, which consists of an end token and the opening of a text (such as
+    `Tokenizer.separator` joins the documents: an end token, followed by the start token if the model uses one (such as
     Llama's <s>). The first token of the stream is predicted from the last token of the separator. In training, the
     stream is circular and windows start at a different offset in each epoch; in evaluation, they start at the
-    beginning. Only the start of each document is held in memory; the tokens are read in place.
+    beginning. Only the start position of each document is held in memory; the tokens are read in place.
 
     Args:
         encoded: EncodedTexts, the documents.
         tokenizer: Tokenizer, provides the special tokens.
-        batch_size: int, the number of rows of a batch.
-        max_length: int, the number of tokens of a row.
-        seed: int, the seed of the shuffling; None for evaluation.
-        raw_bytes: int, the number of UTF-8 bytes of the texts, or None; stored in `references`.
+        batch_size: int, the number of rows per batch.
+        max_length: int, the number of tokens per row.
+        seed: int, the shuffle seed; None for evaluation.
+        raw_bytes: int, the number of UTF-8 bytes in the texts, or None; stored in `references`.
 
     Raises:
         DataError: if there are no tokens.
@@ -41,7 +41,7 @@ class StreamBatches(Batches):
         self._kept = (None, None, None)
 
     def _epoch(self, epoch):
-        # The offset of the epoch in the stream, and its windows in order.
+        # The epoch's offset in the stream, and the order of its windows.
         kept = self._kept  # read only once, as other threads may request other epochs
         if kept[0] == epoch:
             return kept[1:]
@@ -54,13 +54,13 @@ class StreamBatches(Batches):
         return shift, order
 
     def _windows(self, step):
-        # The windows of a batch, int64 [at most B], and the offset of the epoch in the stream.
+        # The windows in a batch, int64 [at most B], and the epoch's offset in the stream.
         epoch, index = divmod(step, self.batches_per_epoch)
         shift, order = self._epoch(epoch)
         return order[index * self.batch_size:(index + 1) * self.batch_size].astype(np.int64), shift
 
     def _tokens(self, places):
-        # Place -1 is the last token of the separator, from which the first token is predicted.
+        # Position -1 holds the last token of the separator, from which the first token is predicted.
         document = np.maximum(np.searchsorted(self.firsts, places, side="right") - 1, 0)
         start, end = self.encoded.starts[document], self.encoded.ends[document]
         place = start + places - self.firsts[document]
@@ -70,7 +70,7 @@ class StreamBatches(Batches):
         return tokens
 
     def rows(self, step):
-        """Return the index of each row's window in its epoch, int64 [B]; -1 is padding."""
+        """Return the index of each row's window within the epoch, int64 [B]; -1 for padding rows."""
         windows = self._windows(step)[0]
         return np.pad(windows, (0, self.batch_size - len(windows)), constant_values=-1)
 
@@ -81,11 +81,11 @@ class StreamBatches(Batches):
         return np.unique(np.searchsorted(self.firsts, places, side="right") - 1)
 
     def batch(self, step):
-        """Return the batch of a step.
+        """Return the batch for a step.
 
         Returns:
-            dict: token_ids, padding_mask and labels, int32 [B, T]; and weights, float32 [B, T], which are 0 beyond the
-            end of the epoch.
+            dict: `token_ids`, `padding_mask` and `labels`, int32 [B, T]; and `weights`, float32 [B, T], 0 for positions
+            beyond the end of the epoch and 1 for all others.
         """
         rows, shift = self._windows(step)
         places = np.full((self.batch_size, self.length), self.size)

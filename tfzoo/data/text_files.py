@@ -1,4 +1,4 @@
-"""Text files of any size for language modelling, which are streamed from disk and never loaded into memory in full."""
+"""Text files for language modelling, streamed from disk so that they may be larger than memory."""
 import collections
 import copy
 import hashlib
@@ -16,23 +16,23 @@ FORMAT = 2  # version of the cached scan of the files: increment it if files are
 
 
 class TextFiles:
-    """Represent the texts of data files, which can be counted and read repeatedly.
+    """Represent the texts in data files, which can be counted and read repeatedly.
 
     Like a Source, it has a length, a name, columns and a fingerprint, and can be split. Unlike a Source, it holds no
-    text in memory; a split takes 4 bytes per text.
+    text in memory; a split takes about 4 bytes per text.
 
     Args:
-        paths: list of the paths of one or more files, see `readers.ENDINGS`.
-        document: str, the unit of a .txt file that is one text, see `read_documents`.
-        max_bad_rows: int, the number of bad rows in all files to skip before an error is raised.
+        paths: list of str or path, one or more files whose endings are in `readers.ENDINGS`.
+        document: str, what counts as one text in a .txt file (see `read_documents`).
+        max_bad_rows: int, the total number of bad rows to skip before an error is raised.
 
     Attributes:
         name: str, the origin of the data.
-        content: str, the SHA-256 of the files' content and of the way in which it is read.
-        characters: int, the number of characters of all texts in the files.
+        content: str, a SHA-256 that covers the files' content and how it is divided into texts.
+        characters: int, the total number of characters in the files' texts, regardless of `rows`.
         rows: int [N], the indices of the texts in this part; None for all texts.
-        raw_bytes: int, the number of UTF-8 bytes of the files; None if the texts do not contain all of them.
-        replaced: int, the number of U+FFFD inserted for invalid UTF-8.
+        raw_bytes: int, the number of UTF-8 bytes in the files; None if the texts do not contain all of the bytes.
+        replaced: int, the number of U+FFFD characters that replace invalid UTF-8.
         skipped: int, the number of bad rows skipped.
 
     Raises:
@@ -73,7 +73,7 @@ class TextFiles:
             raise DataError(f"{self.name} changed while it was being read: run again once it is complete")
 
     def _read(self, counts):
-        # Yield the pieces of all texts, see `read_documents`, and add up raw_bytes, replaced and skipped in `counts`.
+        # Yield the pieces of all texts (see `read_documents`). Sum up raw_bytes, replaced and skipped in `counts`.
         bad = []
         for path in self.paths:
             if ending_of(path) == ".txt":
@@ -87,7 +87,7 @@ class TextFiles:
         counts["skipped"] = len(bad)
 
     def _scan(self):
-        # `long` lists the index and the number of UTF-8 bytes of each text that is read in pieces.
+        # `long` lists the index and the size in UTF-8 bytes of each text that is read in several pieces.
         counts, long, size = collections.Counter(texts=0, characters=0), [], 0
         with progress_bar(f"read {self.name}", None) as bar:
             for text, ends in self._read(counts):
@@ -120,22 +120,22 @@ class TextFiles:
             number += ends
 
     def passages(self):
-        """Return an iterator over the texts from which to learn a vocabulary, with long texts in pieces."""
+        """Return an iterator over the texts from which to learn a vocabulary; long texts are cut into pieces."""
         return (text for text, _ in cut_at_blanks(self.pieces()))
 
     @property
     def texts(self):
-        """Return all texts, read into memory: tuple of one list of N str, as in Source."""
+        """Read all texts into memory and return them in the same form as `Source.texts`: tuple of one list of N str."""
         return (list(whole_documents(self.pieces())),)
 
     @property
     def numbers(self):
-        """Return the indices of the texts in the files, see Source."""
+        """Return the index of each text within the files, or None for all texts (see `Source`)."""
         return self.rows
 
     @property
     def fingerprint(self):
-        """Return the SHA-256 of all examples in order, in hexadecimal; equal to that of a Source with these texts."""
+        """Return the hexadecimal SHA-256 of all examples in order, the same as for a Source with these texts."""
         rows = None if self.rows is None else hashlib.sha256(self.rows.tobytes()).hexdigest()
         return remember("fingerprint", [self.content, rows], self._hash_texts)
 
@@ -153,7 +153,7 @@ class TextFiles:
         return digest.hexdigest()
 
     def split(self, fraction, seed):
-        """Split at random into two parts, (training, evaluation); see `split_rows`.
+        """Split the texts at random with `split_rows` and return two TextFiles, (training, evaluation).
 
         Raises:
             ConfigError: if one of the parts would be empty.

@@ -1,4 +1,4 @@
-"""Data sets prepared by TensorFlow Datasets (TFDS), read from its folder; the network is only used if allowed."""
+"""Data sets prepared by TensorFlow Datasets (TFDS), read from its data folder; downloads happen only if allowed."""
 import os
 
 from tfzoo import files
@@ -26,20 +26,22 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
     Args:
         name: str, NAME, NAME/CONFIG or NAME:VERSION.
         columns: tuple of str, ("text",) or ("text", "label").
-        splits: tuple of str; the first of these splits that the data set has is read.
+        splits: tuple of str, split names in order of preference; the first one that exists is read.
         allow_download: bool, whether to download and prepare the data set if necessary.
-        max_bad_rows, on_bad: see `read_rows`. Rows without a label (-1), as in some test sets and SNLI, are bad.
+        max_bad_rows, on_bad: see `read_rows`. Rows without a label (-1), which occur in SNLI and some test sets, count
+            as bad rows.
 
     Returns:
-        List of dict of str: text, text_pair if there are two texts, and label if requested. None if the data set has
-        none of the splits, unless "train" is one of them.
+        List of dict of str: `text`; `text_pair` if the data set has two texts; and `label` if requested. None if none
+        of `splits` exists and "train" is not among them.
 
     Raises:
         FileNotFoundError: if the data set is not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets) and
             downloads are not allowed.
-        DataError: if TFDS cannot prepare the data set, it has no train split, or it has too many bad rows.
-        ConfigError: if the features are not one or two texts and, if requested, a class label; if the data set has
-            several configs and the name does not include one; or if TFDS_DATA_DIR is not a local path.
+        DataError: if TFDS cannot prepare the data set, "train" is requested but does not exist, or there are too many
+            bad rows.
+        ConfigError: if the data set does not have one or two texts and, if requested, a class label; if several
+            configs of it are prepared and the name does not include one; or if TFDS_DATA_DIR is not a local path.
         OSError: if the folder cannot be written.
     """
     import tensorflow_datasets as tfds
@@ -52,8 +54,8 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
         try:
             builder = tfds.builder(name, data_dir=root)
             builder.download_and_prepare()
-        except Exception as error:  # TFDS passes on any exception of its downloads and parsers
-            if failed := files.writing_error(error, f"tfds:{name} in {root}, see TFDS_DATA_DIR"):
+        except Exception as error:  # TFDS propagates any exception raised by its downloaders and parsers
+            if failed := files.writing_error(error, f"tfds:{name} in {root}; set TFDS_DATA_DIR to change it"):
                 raise failed from None
             raise DataError(f"tfds:{name} cannot be prepared: {str(error).strip().splitlines()[0]}") from error
     else:
@@ -64,7 +66,7 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
             raise DataError(f"tfds:{name} has only the splits {', '.join(builder.info.splits)}: train is required")
         return None
     texts = [key for key, feature in builder.info.features.items() if isinstance(feature, tfds.features.Text)]
-    # TFDS returns features in any order; the name identifies the first text of a pair.
+    # TFDS returns features in no particular order, so identify the first text of a pair by its name.
     texts = sorted(set(texts) - {"idx", "id"}, key=lambda key: (key not in FIRSTS, key))
     texts = ["text"] if "text" in texts else texts
     label = dict(builder.info.features).get("label")

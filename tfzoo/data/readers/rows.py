@@ -1,7 +1,7 @@
-"""Readers of rows (.jsonl, .tsv, .csv) and plain text (.txt), plain or gzipped, in constant memory.
+"""Readers for rows (.jsonl, .tsv, .csv) and plain text (.txt), optionally gzipped, in constant memory.
 
-Invalid UTF-8 is replaced by U+FFFD, as by Python's `decode(errors="replace")`, and counted. A UTF-8 byte order mark is
-dropped.
+Invalid UTF-8 is replaced with U+FFFD, as in Python's `decode(errors="replace")`, and the replacements are counted. A
+UTF-8 byte order mark is dropped.
 """
 import codecs
 import contextlib
@@ -20,7 +20,7 @@ from tfzoo.files import local_path, once
 ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
 FIELDS = ("text", "text_pair", "label")
 REPLACEMENT = "\ufffd"
-BLOCK = 2 ** 14  # the number of bytes read at once, and the minimum characters of a piece of a long document
+BLOCK = 2 ** 14  # bytes to read at once; also the minimum number of characters in each piece of a long document
 _SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: text.split("\n"),
           "file": lambda text: [text]}
 DOCUMENTS = tuple(_SPLIT)
@@ -28,13 +28,13 @@ _SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # follows the ending: data.jsonl-
 
 
 def find_ending(path):
-    """Return the lowercase ending of a data file, ignoring .gz and a shard number; for "-" (stdin) it is ".txt"."""
+    """Return a data file's ending in lowercase, ignoring .gz and a shard number, or ".txt" for "-" (stdin)."""
     name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
     return pathlib.Path(_SHARD.sub("", "x" + name if name.startswith("-") else name)).suffix
 
 
 def ending_of(path, allowed=ENDINGS):
-    """Return the ending of a data file, see `find_ending`.
+    """Return the ending of a data file (see `find_ending`) after checking that it is allowed.
 
     Raises:
         ConfigError: if the ending is not in `allowed`.
@@ -47,7 +47,7 @@ def ending_of(path, allowed=ENDINGS):
 
 @contextlib.contextmanager
 def _opened(path):
-    # The decompressed stream; names that begin with "-" are standard input.
+    # Yield the decompressed stream; names that begin with "-" refer to standard input.
     try:
         if str(path).startswith("-"):
             yield sys.stdin.buffer
@@ -68,11 +68,11 @@ class Lines:
     """Iterate over the decompressed and decoded lines of a file, counting bytes and replacements.
 
     Args:
-        path: str or path; "-" (or "-.jsonl" and similar names) is standard input.
+        path: str or path; "-" or a name such as "-.jsonl" refers to standard input.
 
     Attributes:
-        raw_bytes: int, the number of decompressed bytes read so far, without a byte order mark.
-        replaced: int, the number of U+FFFD inserted for invalid UTF-8 so far.
+        raw_bytes: int, the number of decompressed bytes read so far, excluding a byte order mark.
+        replaced: int, the number of U+FFFD characters that have replaced invalid UTF-8 so far.
 
     Raises:
         DataError: during iteration, if the file is UTF-16 or UTF-32 or an incomplete gzip file.
@@ -103,13 +103,13 @@ class Lines:
 
 
 class Blocks(Lines):
-    """Iterate over the text of a file like Lines, but in blocks of about BLOCK bytes that may end anywhere."""
+    """Iterate over the text of a file like `Lines`, but in blocks of about BLOCK bytes, regardless of line breaks."""
 
     def _parts(self, stream):
         left = b""
         while data := stream.read(BLOCK):
             data = left + data
-            # Hold back a character that may continue in the next block, so blocks decode in the same way as the file.
+            # Hold back a character that may continue in the next block, so that no character is decoded in two parts.
             begun = next((back for back in (1, 2, 3) if data[-back:][:1] >= b"\xc0"), 0)
             yield data[:len(data) - begun]
             left = data[len(data) - begun:]
@@ -118,7 +118,7 @@ class Blocks(Lines):
 
 
 def json_objects(lines):
-    """Yield (line number, dict or None, error message if None) for each non-blank line of a .jsonl file."""
+    """Yield (line number, dict, "") or (line number, None, error message) for each non-blank line in a .jsonl file."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -152,9 +152,9 @@ def skip_bad(path, found, needed, max_bad_rows, on_bad):
     """Yield the good rows, skipping up to `max_bad_rows` bad ones.
 
     Args:
-        path: str or path of the file, used in messages.
-        found: iterable of (int, row, str): the line number, the row, and the reason why it is bad, or "".
-        needed: tuple of str, the required columns, used in the error message.
+        path: str or path, the file to mention in messages.
+        found: iterable of (int, row, str): the line number, the row, and the reason why the row is bad, or "".
+        needed: tuple of str, the required columns to mention in the error message.
         max_bad_rows, on_bad: see `read_rows`.
 
     Raises:
@@ -168,7 +168,7 @@ def skip_bad(path, found, needed, max_bad_rows, on_bad):
         skipped += 1
         message = f"{path} line {number}: {reason}"
         if skipped > max_bad_rows:
-            raise DataError(f"{message}; required: {' and '.join(needed)}; fix it or raise --max_bad_rows")
+            raise DataError(f"{message}; required: {' and '.join(needed)}; fix it or increase --max_bad_rows")
         if on_bad:
             on_bad(message)
 
@@ -177,20 +177,20 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
     """Read rows one by one.
 
     Args:
-        lines: Lines of a .jsonl file, of a .tsv or .csv file with a header (see `tables`), or of a .txt file (one text
-            per line).
-        needed: tuple of str, the columns that each row must have. Only text, text_pair and label are read; other
-            columns are ignored.
+        lines: Lines, from a .jsonl file, a .tsv or .csv file with a header (see `table_rows`), or a .txt file with one
+            text per line.
+        needed: tuple of str, the columns that each row must have. Columns other than `text`, `text_pair` and `label`
+            are ignored.
         max_bad_rows: int, the number of bad rows to skip before an error is raised.
         on_bad: callable that receives a message (str) for each skipped row, or None.
 
     Yields:
-        dict of str: those of text, text_pair and label that the row has. Integer labels are converted to str. Blank
-        lines of .jsonl, .tsv and .csv files are skipped.
+        dict of str: whichever of `text`, `text_pair` and `label` the row contains. Integer labels are converted to str.
+        Blank lines in .jsonl, .tsv and .csv files are skipped.
 
     Raises:
-        ConfigError: if the file ending is not supported, or labels are required from a .txt file.
-        DataError: if there are more bad rows than allowed; the message has the file, line and reason.
+        ConfigError: if the file ending is not supported, or `needed` includes labels and the file is a .txt file.
+        DataError: if there are more bad rows than allowed; the message states the file, the line and the reason.
         OSError: if the file cannot be read; FileNotFoundError if it does not exist.
     """
     path = lines.path
@@ -212,11 +212,12 @@ def read_documents(parts, document="paragraph"):
 
     Args:
         parts: iterable of str, the text in parts of any length, such as Blocks or Lines of a .txt file.
-        document: str, the unit of text that is one document: "paragraph" (separated by blank lines), "line" or "file".
+        document: str, what counts as a document: a "paragraph" (separated by blank lines), a "line" or the whole
+            "file".
 
     Yields:
-        (str, bool): a piece of a document, and whether it is the last one. Long documents are yielded in several
-        pieces, the last of which may be empty. Blank documents are skipped.
+        (str, bool): a piece of a document, and whether it is the document's last piece. Long documents are yielded in
+        several pieces, the last of which may be empty. Blank documents are skipped.
 
     Raises:
         ConfigError: if `document` is unknown.
@@ -232,7 +233,7 @@ def read_documents(parts, document="paragraph"):
             begun = False
         if len(left) >= BLOCK and (begun or not left.isspace()):
             end = len(left.rstrip(" \t\r"))
-            end -= left[end - 1:end] == "\n"  # may start a separator
+            end -= left[end - 1:end] == "\n"  # the line break may begin a blank line
             yield left[:end], False
             left, begun = left[end:], True
     if begun or (left and not left.isspace()):

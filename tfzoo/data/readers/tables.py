@@ -1,8 +1,8 @@
-"""Readers of .csv and .tsv files as written by Python's csv module and spreadsheets, with any line endings.
+"""Readers for .csv and .tsv files as written by Python's csv module and spreadsheets, with any line endings.
 
 In .csv files, quotes follow RFC 4180. In .tsv files, each line is a row, and quotes are text unless they enclose a
-well-formed quoted field. A quoted field of a .tsv file may contain tabs or line breaks only if its lines are not rows
-by themselves but together form a row with as many fields as the header. Blank lines are skipped.
+well-formed quoted field. A quoted field in a .tsv file may contain tabs or line breaks only if its lines are not valid
+rows individually but together form a row with as many fields as the header. Blank lines are skipped.
 """
 import collections
 import csv
@@ -10,7 +10,7 @@ import re
 
 from tfzoo.errors import DataError, shown
 
-AHEAD = 1000  # the maximum number of lines of a row of a .tsv file
+AHEAD = 1000  # the maximum number of lines that one row in a .tsv file may span
 _LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
@@ -22,11 +22,11 @@ def table_rows(lines, ending, needed, known):
         lines: Lines.
         ending: ".csv" or ".tsv".
         needed: tuple of str, the columns that the header must contain.
-        known: tuple of str, the columns that the header must not contain more than once.
+        known: tuple of str, the columns that must not occur more than once in the header.
 
     Yields:
-        (int, dict, str): the number of the row's first line; a dict from column to str, or None if the row is bad; and
-        the reason why it is bad, or "".
+        (int, dict, str): the number of the row's first line; a dict of column to str, or None if the row is bad; and
+        the reason why the row is bad, or "".
 
     Raises:
         DataError: if a required column is missing from the header, a known column occurs twice, or a quote is never
@@ -37,8 +37,8 @@ def table_rows(lines, ending, needed, known):
     wrong = [f"no column is named {name}" for name in needed if header is not None and name not in header]
     wrong += [f"{header.count(name)} columns are named {name}" for name in known if header and header.count(name) > 1]
     if reason or header and wrong:
-        raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(header)}, expected "
-                        f"the columns {' and '.join(needed)}, separated by {'commas' if ending == '.csv' else 'tabs'}")
+        raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(header)}, but must "
+                        f"contain {' and '.join(needed)}, separated by {'commas' if ending == '.csv' else 'tabs'}")
     for number, row, reason in rows:
         if row is not None and len(row) != len(header):
             row, reason = None, f"{len(row)} columns, but the header has {len(header)}"
@@ -84,8 +84,8 @@ def _tsv_rows(path, lines):
         record, count = _quoted_record(_ahead(held, lines)) if '"' in line and width and (
             len(cells) != width or _opens(cells[-1])) else ([], 0)
         if len(record) == len(cells) == width == 1:
-            reason = (f"a quote opens here and closes on line {number + count - 1}, but in a .tsv with one column each "
-                      "line is a text: use .csv or .jsonl instead")
+            reason = (f"a quote opens here and closes on line {number + count - 1}, but in a one-column .tsv, each "
+                      "line is a separate text: use .csv or .jsonl instead")
         elif record and len(record) == width and not (
                 len(cells) == width == len(_cells(next(_ahead(held, lines, 1))))):
             cells, used = record, count
@@ -119,7 +119,7 @@ def _ahead(held, lines, start=0):
 
 
 def _quoted_record(lines):
-    # The first record according to the rules of .csv, and its number of lines; ([], 0) if there is none.
+    # The first record under the rules for .csv, and the number of lines that it spans; ([], 0) if there is none.
     reader = csv.reader(lines, delimiter="\t", strict=True)
     try:
         return _next_record(reader), reader.line_num
