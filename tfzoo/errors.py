@@ -1,4 +1,4 @@
-"""Errors that a user or an operator can fix, in addition to Python's own for missing or unreadable files."""
+"""Errors that a user or operator can fix, in addition to Python's built-in errors for missing or unreadable files."""
 import reprlib
 
 _SHORT = reprlib.Repr()
@@ -23,11 +23,11 @@ class ConfigError(ValueError):
 
 
 class DataError(ValueError):
-    """Raised for unusable data; the message gives the file, the line, the value and what is expected (exit code 65)."""
+    """Raised for unusable data; the message states the file, line, value and what was expected (exit code 65)."""
 
 
 class UnknownKind(DataError):
-    """Raised for data that look intact but are of a kind that tfzoo cannot read."""
+    """Raised for data that looks intact but is of a kind that tfzoo cannot read."""
 
 
 class Diverged(ArithmeticError):
@@ -35,11 +35,11 @@ class Diverged(ArithmeticError):
 
 
 class Interrupted(Exception):
-    """Raised after a run was asked to stop and has saved its state (exit code 75)."""
+    """Raised when a run that was asked to stop has saved its state (exit code 75)."""
 
 
 class OutOfMemory(MemoryError):
-    """Raised if a batch does not fit in memory; the message lists flags that reduce the memory use (exit code 70)."""
+    """Raised if a batch does not fit in memory; the message lists flags that reduce memory usage (exit code 70)."""
 
 
 class LostWorker(Exception):

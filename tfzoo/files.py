@@ -19,7 +19,8 @@ def writing_error(error, what):
     """Find the failed disk write that caused another package's error.
 
     Args:
-        error: exception; its causes and contexts are searched too. Network errors, also OSErrors, are ignored.
+        error: exception; its causes and contexts are searched too. Network errors are ignored, although they are
+            OSErrors.
         what: str, a description of what could not be written.
 
     Returns:
@@ -62,7 +63,8 @@ def local_path(path, name="the path"):
         pathlib.Path.
 
     Raises:
-        ConfigError: if it is empty, not a path, a URL such as gs://bucket/model, or the `~user` of an unknown user.
+        ConfigError: if the path is empty, is not a path, is a URL such as gs://bucket/model, or begins with the home
+            folder `~user` of an unknown user.
 
     Example:
         >>> local_path("gs://bucket/model")
@@ -73,7 +75,7 @@ def local_path(path, name="the path"):
     if not text or "\0" in text:
         raise ConfigError(f"{name} is {shown(path)}, but must be a path such as runs/reviews")
     if _ADDRESS.match(text):
-        raise ConfigError(f"{name} is {text}, but must be on this machine (mounted file systems included): copy or "
+        raise ConfigError(f"{name} is {text}, but must be on this machine or on a mounted file system: copy or "
                           "mount it")
     expanded = os.path.expanduser(text)  # pathlib's expanduser would also expand ./~
     if expanded.startswith("~"):
@@ -151,7 +153,7 @@ def write_chunks(path, chunks):
 
 
 def write_atomic(path, content):
-    """Write a file completely, or leave the existing one unchanged.
+    """Write a file completely, or leave an existing file unchanged.
 
     Args:
         path: str or path of the file; its folder must exist.
@@ -173,7 +175,8 @@ def write_atomic(path, content):
 def write_atomic_chunks(path, chunks):
     """Write a file from chunks, completely or not at all.
 
-    A FIFO or a device is written to directly, not replaced. For a symbolic link, its target is replaced.
+    A FIFO or a device is written to directly rather than replaced. If the path is a symbolic link, the link's target is
+    replaced.
 
     Args:
         path: str or path of the file; its folder must exist.
@@ -246,7 +249,7 @@ def hash_file(path):
 
 
 def once(pairs):
-    """Return the dict of a JSON object, or raise ValueError for a duplicate key; for use as `object_pairs_hook`."""
+    """Return a JSON object's pairs as a dict, or raise ValueError for a duplicate key; used as `object_pairs_hook`."""
     found = {}
     for key, value in pairs:
         if key in found:

@@ -19,8 +19,8 @@ def target_folder(path, written_in):
 
     Args:
         path: str or path of the folder; a symbolic link is followed.
-        written_in: callable that takes a non-empty folder and returns the names that tfzoo wrote into it, or None if
-            tfzoo did not write the folder.
+        written_in: callable that takes a non-empty folder and returns the names of the files that tfzoo wrote to it, or
+            None if tfzoo did not write the folder.
 
     Returns:
         (pathlib.Path, set of str): the resolved path, and the names in the folder that `replace_folder` may replace.
@@ -79,9 +79,9 @@ def replace_folder(temporary, path, ours=()):
     Args:
         temporary: pathlib.Path of the finished folder, from `temporary_path`.
         path: str or path, the final path.
-        ours: set of str, names in the old folder that may be replaced, from `target_folder`; the name of a folder
-            includes its contents. Everything else is hard-linked into the new folder, or copied if the file system
-            does not support hard links.
+        ours: set of str, names in the old folder that may be replaced, from `target_folder`; if a name is a folder, so
+            may its contents. Everything else is hard-linked into the new folder, or copied if the file system does not
+            support hard links.
 
     Raises:
         ConfigError: if a file that tfzoo did not write would be replaced.

@@ -5,7 +5,7 @@ from tqdm import tqdm
 
 
 def tell(line):
-    """Print a line to stderr, above any progress bar; ignore write errors, such as those of a log on a full disk.
+    """Print a line to stderr, above any progress bar; ignore write errors, for example if a log's disk is full.
 
     Args:
         line: str.

@@ -268,7 +268,7 @@ def test_other_refusals():
     model = make("bert_tiny")
     LoRA(rank=2).prepare(model)
     LoRA(rank=2).prepare(model)  # the same adapters are kept
-    with pytest.raises(ConfigError, match="other adapters .*: merge them first"):
+    with pytest.raises(ConfigError, match="different adapters .*: merge them first"):
         LoRA(rank=3).prepare(model)
     with pytest.raises(ValueError, match="variables other than the trainable ones"):
         Trainer(model, task_of("classification", ["a", "b"]), make_optimizer("adamw", 1e-3, model.weights))

@@ -49,7 +49,7 @@ def test_gpt_s_words_end_in_their_tokens(tmp_path):
     (tmp_path / "vocab.json").write_text('{"<unk>": 0, "a": 1}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "OpenAIGPTTokenizer"}')
-    with pytest.raises(DataError, match="not a vocabulary of GPT: it must contain <unk>"):
+    with pytest.raises(DataError, match="not GPT's vocabulary: it must contain <unk>"):
         load_tokenizer(tmp_path)
 
 

@@ -1,10 +1,10 @@
-"""Training methods: which weights are trained, and how an update extends the task's objective."""
+"""Training methods, which determine what weights are trained and may extend the task's objective."""
 from tfzoo.errors import ConfigError
 from tfzoo.methods.lora import LoRA
 from tfzoo.methods.method import Method, hash_base, hash_weights
 from tfzoo.tasks.registry import named
 
-METHODS = named(__name__, Method)  # all Methods with a name in the modules of this package
+METHODS = named(__name__, Method)  # all named Method classes in the modules of this package
 
 
 def method_of(name, **settings):
@@ -12,13 +12,13 @@ def method_of(name, **settings):
 
     Args:
         name: str, one of METHODS.
-        settings: arguments of the method's class.
+        settings: arguments for the method's constructor.
 
     Returns:
         Method.
 
     Raises:
-        ConfigError: if the name is unknown, or the class raises it.
+        ConfigError: if the name is unknown, or the constructor raises it.
     """
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")

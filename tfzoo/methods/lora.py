@@ -1,7 +1,7 @@
 """Low-rank adaptation (Hu et al. 2021, LoRA, arXiv:2106.09685): frozen kernels plus trained low-rank products.
 
 `layers/linear.py` computes the adapters; `models/body.py` adds and merges them. The head is trained in full. So is the
-pooler, which is newly initialized if the reference counts it as part of the head (RoBERTa, ELECTRA, DistilBERT).
+pooler, because in some families (RoBERTa, ELECTRA, DistilBERT) it belongs to the head and is newly initialized.
 """
 import collections
 import re
@@ -15,16 +15,16 @@ ADAPTERS = re.compile(r"/lora_[ab]$")
 
 
 class LoRA(Method):
-    """Train low-rank adapters of selected projections, and the head.
+    """Train low-rank adapters for selected projections, and the head.
 
     Args:
-        rank: int, rank r of the adapters.
-        alpha: float; the output of an adapter is scaled by alpha / rank.
+        rank: int, rank of the adapters.
+        alpha: float, scale factor; adapter outputs are multiplied by alpha / rank.
         adapter_dropout: float, dropout rate for the adapters' inputs.
-        targets: str, regular expression to search for in the paths of the body's Linear layers; those that match are
+        targets: str, regular expression to search for in the paths of the body's Linear layers; layers with a match are
             adapted.
-        train: str, regular expression to search for in the paths of variables; those that match are trained in full,
-            unless their layer is adapted.
+        train: str, regular expression to search for in the paths of variables; variables with a match are trained in
+            full, unless their layer is adapted.
 
     Raises:
         ConfigError: if targets or train is not a valid regular expression.
@@ -39,7 +39,7 @@ class LoRA(Method):
     """
 
     name, learning_rate, pretrained = "lora", 5e-4, True
-    about = "train low-rank adapters of frozen projections, and the head; requires --init."
+    about = "train low-rank adapters for frozen projections, and the head; requires --init."
 
     def __init__(self, rank=8, alpha=8.0, adapter_dropout=0.0, targets=TARGETS, train=TRAIN):
         self.settings_of_adapter = {"rank": rank, "alpha": alpha, "adapter_dropout": adapter_dropout}
@@ -50,11 +50,12 @@ class LoRA(Method):
         return {**self.settings_of_adapter, "targets": self.targets.pattern, "train": self.train.pattern}
 
     def prepare(self, model):
-        """Add the adapters, or keep existing ones with the same settings, and freeze the rest; see Method.prepare.
+        """Add the adapters, or keep existing ones with the same settings, and freeze the rest (see `Method.prepare`).
 
         Raises:
-            ConfigError: if targets match no Linear or match the token table, rank is below 1 or exceeds the smaller
-                dimension of a kernel, alpha or adapter_dropout is out of range, or the model has different adapters.
+            ConfigError: if `targets` matches no Linear layer or matches the token table; if rank is below 1 or exceeds
+                the smaller dimension of a kernel; if alpha or adapter_dropout is out of range; or if the model already
+                has different adapters.
         """
         body = model.body
         wanted = {path: self.settings_of_adapter for path in body.linears if self.targets.search(path)}
@@ -62,7 +63,7 @@ class LoRA(Method):
         if not body.adapters:
             body.add_adapters(wanted)
         elif body.adapters != wanted:
-            raise ConfigError(f"the model already has other adapters ({len(body.adapters)}, such as "
+            raise ConfigError(f"the model already has different adapters ({len(body.adapters)}, such as "
                               f"{next(iter(body.adapters))}): merge them first, or pass their rank, alpha, "
                               "adapter_dropout and targets")
         freeze(model, lambda path: ADAPTERS.search(path) or (

@@ -1,7 +1,7 @@
-"""The interface of a training method: hooks in the training loop. The default method, `full`, trains all weights.
+"""The interface for training methods: hooks in the training loop. The default method, `full`, trains all weights.
 
 A method prepares a model before the optimizer is created, so that the optimizer allocates no slots for frozen weights.
-The trainer calls the hooks. `merge` turns the model back into the one that the family's config describes.
+The trainer calls the hooks. `merge` converts the model back to the architecture that the family's config describes.
 """
 import hashlib
 import math
@@ -18,8 +18,8 @@ class Method:
     Attributes:
         name: str.
         about: str, description for --help.
-        pretrained: bool, whether it requires --init.
-        learning_rate: float, default peak learning rate; None uses that of the task.
+        pretrained: bool, whether the method requires --init.
+        learning_rate: float, default peak learning rate; None uses the task's default.
     """
 
     name, learning_rate, pretrained = "full", None, False
@@ -31,17 +31,17 @@ class Method:
         return {}
 
     def prepare(self, model):
-        """Add the weights that the method needs to a built TaskModel, and freeze those that it does not train.
+        """Add the weights that the method needs to a built TaskModel, and freeze the weights that it does not train.
 
-        Call this once, in the scope of the strategy, before the optimizer is created for `model.trainable_variables`.
+        Call this once, in the strategy's scope, before the optimizer is created for `model.trainable_variables`.
         To initialize added weights from a seed, call it in a `with initial_weights(seed)` block.
         """
 
     def objective(self, inner):
-        """Return the objective to train with: a callable like `inner`, which it may call several times.
+        """Return the objective to train with: a callable like `inner` that calls `inner` once or several times.
 
         Args:
-            inner: callable (forward, batch) that returns (terms, sums) like Task.objective; the terms are not divided
+            inner: callable (forward, batch) that returns (terms, sums) like `Task.objective`. The terms are not divided
                 by their counts.
         """
         return inner
@@ -49,27 +49,27 @@ class Method:
     def after_gradients(self, gradients, step):
         """Return the gradients to clip and apply.
 
-        This is called once per update on each replica, with the same values.
+        The method is called once per update on each replica, with the same values on all replicas.
 
         Args:
-            gradients: list of float32 tensors, one for each of `model.trainable_variables`, summed over the global
+            gradients: list of float32 tensors, one per variable in `model.trainable_variables`, summed over the global
                 batch.
             step: int64 scalar tensor, number of updates so far.
         """
         return gradients
 
     def merge(self, model):
-        """Convert a trained model back to the family's own form, in float32, and make all weights trainable."""
+        """Convert a trained model back to its family's own architecture, in float32, and make all weights trainable."""
         unfreeze(model)
 
     def report(self, model):
-        """Summarize a prepared model in one line: weights added, trained and frozen."""
+        """Return a one-line summary of a prepared model: the numbers of added, trained and frozen weights."""
         trained, frozen = (count_weights(weights) for weights in split(model))
         return f"{self.name}: {trained:,} weights are trained, {frozen:,} are frozen"
 
 
 def split(model):
-    """Return (trainable weights, frozen weights) of a model, both lists."""
+    """Return the trainable weights and the frozen weights of a model, as two lists."""
     return ([weight for weight in model.weights if weight.trainable],
             [weight for weight in model.weights if not weight.trainable])
 
@@ -80,13 +80,13 @@ def count_weights(variables):
 
 
 def freeze(model, trains):
-    """Freeze the weights of a model, except those for whose path `trains`, a callable, returns a true value."""
+    """Freeze a model's weights, except those for which `trains`, a callable that takes a path (str), returns True."""
     for variable in model.trainable_variables:
         variable.trainable = bool(trains(variable.path))
 
 
 def unfreeze(model):
-    """Undo `freeze`: make all weights trainable that were created as trainable."""
+    """Undo `freeze`: make all weights trainable again, except those that were created as non-trainable."""
     for layer in model._flatten_layers():
         for variable in layer._trainable_variables:
             variable.trainable = True
@@ -103,7 +103,7 @@ def hash_weights(weights):
 
 
 def hash_base(model):
-    """Return the SHA-256 of a model's frozen weights, on which the trained ones depend; None if none are frozen."""
+    """Return the SHA-256 of the frozen weights, on which the trained weights depend, or None if nothing is frozen."""
     frozen = split(model)[1]
     return hash_weights(frozen) if frozen else None
 

@@ -1,21 +1,21 @@
 """Accuracy and macro-averaged precision, recall and F1, with the same results as scikit-learn."""
 import numpy as np
 
-MOST_REPORTED = 100  # labels, as thousands of F1 scores would clutter metrics.jsonl and TensorBoard
+MOST_REPORTED = 100  # labels; thousands of F1 scores would clutter metrics.jsonl and TensorBoard
 
 
 def confusion_metrics(counts, labels):
-    """Compute classification metrics from the diagonal and the sums of a confusion matrix.
+    """Compute classification metrics from the diagonal, row sums and column sums of a confusion matrix.
 
     Args:
-        counts: [3, C], counts or sums of weights for each label: correct predictions (the diagonal of the matrix), true
-            occurrences (row sums) and predictions (column sums).
+        counts: [3, C], three counts (or sums of weights) for each label: correct predictions (the diagonal of the
+            matrix), true occurrences (row sums) and predictions (column sums).
         labels: list of C str.
 
     Returns:
-        dict of float: accuracy; f1, precision and recall, averaged over all labels that are true or predicted at least
-        once, as in scikit-learn; and, for up to 100 labels, f1/LABEL for each of these. A ratio with a zero
-        denominator is 0.
+        dict of float: `accuracy`; `f1`, `precision` and `recall`, averaged over all labels that are true or predicted
+        at least once, as in scikit-learn; and, if C is at most 100, `f1/LABEL` for each label in these averages. A
+        ratio with a zero denominator is 0.
     """
     counts = np.asarray(counts, np.float64)
     present = np.flatnonzero(counts[1:].any(0))

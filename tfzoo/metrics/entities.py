@@ -23,16 +23,16 @@ def entity_metrics(true, predicted, types=()):
     """Score predicted entities.
 
     Args:
-        true, predicted: sequences of N collections of (type, first word, end), one collection per sentence; end is the
-            index after the last word, see `records.tags.entities`.
+        true, predicted: sequences of N collections of (type, first word, end), one collection per sentence, such as the
+            lists that `records.tags.entities` returns; end is the index after the last word.
         types: iterable of str, types to report even if they do not occur.
 
     Returns:
-        dict of float: f1, precision and recall, and f1/TYPE for each type, sorted (f1/_ for an empty type). A ratio
-        with a zero denominator is 0.
+        dict of float: `f1`, `precision`, `recall`, and `f1/TYPE` for each type, sorted (`f1/_` for an empty type). A
+        ratio with a zero denominator is 0.
 
     Raises:
-        DataError: if true and predicted differ in the number of sentences.
+        DataError: if `true` and `predicted` have different numbers of sentences.
 
     Example:
         >>> entity_metrics([[("PER", 0, 2), ("LOC", 3, 4)]], [[("PER", 0, 2), ("LOC", 2, 4)]])
@@ -58,7 +58,7 @@ def word_accuracy(true, predicted):
         true, predicted: sequences of N sequences of str, the tags of each sentence.
 
     Raises:
-        DataError: if true and predicted differ in the number of sentences, or of tags in a sentence.
+        DataError: if `true` and `predicted` have different numbers of sentences, or of tags in a sentence.
     """
     pairs = list(_words(true, predicted))
     return _ratio(sum(one == other for one, other in pairs), len(pairs))
@@ -72,7 +72,8 @@ def class_metrics(true, predicted, labels):
         labels: list of C str, all possible tags.
 
     Returns:
-        dict of float, see `confusion_metrics`: accuracy; macro f1, precision and recall; f1/LABEL.
+        dict of float, as from `confusion_metrics`: `accuracy`; macro-averaged `f1`, `precision` and `recall`; and
+        `f1/LABEL`.
 
     Raises:
         DataError: if `word_accuracy` raises it, or a tag is not in `labels`.

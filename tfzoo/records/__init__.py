@@ -1,1 +1,1 @@
-"""Plain-Python records that represent the predictions and references of tasks."""
+"""Plain Python representations of predictions and references."""

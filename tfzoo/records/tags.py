@@ -1,10 +1,10 @@
 """Entities and the word tags that encode them (Tjong Kim Sang and De Meulder 2003, arXiv:cs/0306050).
 
-IO, IOB1, IOB2, BIOES, BILOU and BMES are all read by the rule of conlleval, which accepts any sequence of tags: an
-entity continues until a tag ends it, begins another entity, or has a different type. Training and prediction use IOB2,
-except for data sets in IO, which stay in IO: entities of the same type are never adjacent in them, and half as many
-labels can be learned from fewer examples. The type is the text after the first "-": B-creative-work has the type
-creative-work.
+IO, IOB1, IOB2, BIOES, BILOU and BMES are all read by conlleval's rule, which accepts any sequence of tags: an entity
+continues until a tag ends it, begins another entity, or has a different type. Training and prediction use IOB2, except
+for data sets in IO, which stay in IO: it cannot represent adjacent entities of the same type, so IOB2 would only add
+labels that have to be learned. An entity's type is the text after the first "-". For example, the type in
+B-creative-work is creative-work.
 """
 import re
 
@@ -18,14 +18,14 @@ _MISSPELLED = re.compile(r".+[-_][BIMELSU]|[BIMELSU]_.+|[bimelsu][-_].+", re.DOT
 
 
 def are_entities(found):
-    """Return whether tags are entity tags, as opposed to plain classes such as NOUN, which do not encode entities.
+    """Return whether tags encode entities, as opposed to plain classes such as NOUN.
 
     Args:
         found: iterable of str, the tags that occur in a data set, or its labels.
 
     Returns:
-        bool, True if each tag is O or a mark with a type (B-PER), or if each tag is O or a bare mark and the marks can
-        encode entities of several words (B, I, O). O by itself is an entity tag.
+        bool, True if every tag is O or a mark with a type (B-PER), or if every tag is O or a bare mark and the marks
+        can encode entities that span several words (B, I, O). Also True if O is the only tag.
 
     Raises:
         DataError: if O and marks with a type are mixed with other tags, or all tags except O look like misspelled marks
@@ -49,7 +49,7 @@ def are_entities(found):
 
 
 def entities(tags):
-    """Return the entities that the tags of a sentence encode according to conlleval.
+    """Return the entities that a sentence's tags encode according to conlleval.
 
     Args:
         tags: sequence of str, the tags of one sentence.
@@ -80,10 +80,10 @@ def entities(tags):
 
 
 def tags_of(found, length):
-    """Return the IOB2 tags of entities.
+    """Return IOB2 tags that encode entities.
 
     Args:
-        found: iterable of (str, int, int): the type, first word and end of each entity, see `entities`.
+        found: iterable of (str, int, int): the type, first word and end (exclusive) of each entity.
         length: int, the number of words in the sentence.
 
     Returns:
@@ -107,7 +107,7 @@ def tags_of(found, length):
 
 
 def to_iob2(tags):
-    """Convert a sentence's tags to IOB2 tags of the same entities.
+    """Convert a sentence's tags to IOB2 tags for the same entities.
 
     Args:
         tags: sequence of str, the tags of one sentence.
@@ -126,7 +126,7 @@ def to_iob2(tags):
 
 
 def is_io(found):
-    """Return whether entity tags are IO: they only mark words as inside or outside, without beginnings or ends.
+    """Return whether entity tags are IO, which marks words only as inside or outside, not as beginnings or ends.
 
     Args:
         found: iterable of str, the entity tags that occur in a data set, or its labels.
@@ -136,11 +136,11 @@ def is_io(found):
 
 
 def to_scheme(tags, labels):
-    """Convert a sentence's tags to the scheme of the labels, IO or IOB2.
+    """Convert a sentence's tags to the scheme that the labels use, IO or IOB2.
 
     Args:
         tags: sequence of str, the tags of one sentence.
-        labels: iterable of str, the labels of the data set.
+        labels: iterable of str, the labels for the data set.
 
     Returns:
         List of str.
@@ -168,11 +168,11 @@ def labels_of(found):
         found: iterable of str, the tags that occur in a data set.
 
     Returns:
-        List of str: for entity tags, O followed by B and I (only I for IO) of each type, sorted by type; otherwise the
-        sorted classes.
+        List of str: for entity tags, O followed by B-TYPE and I-TYPE (or only I-TYPE for IO) for each type, sorted by
+        type; for plain classes, the sorted classes.
 
     Raises:
-        DataError: see `are_entities`.
+        DataError: if `are_entities` raises it.
 
     Example:
         >>> labels_of(["B-PER", "O", "I-LOC"])

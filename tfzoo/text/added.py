@@ -1,7 +1,8 @@
-"""Tokens that a folder adds to a vocabulary, with the same result as in the fast tokenizers of transformers 4.57.
+"""Tokens that a folder adds to a vocabulary, handled in the same way as by the fast tokenizers of transformers 4.57.
 
-Special tokens and tokens beyond the vocabulary are listed in tokenizer_config.json, special_tokens_map.json and
-added_tokens.json. If there are any, convert.py merges them with the vocabulary into one tokenizer.json.
+Special tokens, and other tokens that are not in the vocabulary, are listed in tokenizer_config.json,
+special_tokens_map.json and added_tokens.json. If there are any, convert.py merges the vocabulary and these tokens into
+one tokenizer.json.
 """
 import json
 import re
@@ -64,7 +65,7 @@ def read_json(path):
 
 
 def class_of(config):
-    """Return the tokenizer class of a tokenizer_config.json (dict) without the suffix Fast, or "" if it names none."""
+    """Return the class named in a tokenizer_config.json (dict), without the suffix Fast, or "" if none is named."""
     return str(config.get("tokenizer_class") or "").removesuffix("Fast")
 
 
@@ -75,11 +76,11 @@ def content_of(token):
 
 
 def token_of(config, name):
-    """Return a special token of a tokenizer_config.json, defaulting to that of its class: str or None.
+    """Return a special token named in a tokenizer_config.json, or the default for its tokenizer class: str or None.
 
     Args:
         config: dict, the content of tokenizer_config.json.
-        name: str, the token's role, see ROLES.
+        name: str, the token's role, one of ROLES.
     """
     default = DEFAULTS.get(class_of(config), {}).get(name)
     return content_of(config.get(f"{name}_token", default))
@@ -92,11 +93,11 @@ def settings_of(folder):
         folder: pathlib.Path.
 
     Returns:
-        dict, the content of tokenizer_config.json, merged with special_tokens_map.json and added_tokens.json unless it
-        lists added tokens itself. These keys are always present: `tokenizer_class`, taken from config.json if
-        tokenizer_config.json has none; `added_tokens_decoder`, dict of int to dict; `configured`, bool, whether
-        transformers' tokenizer_config.json exists; and `asked`, False (load_tokenizer sets it to True if its caller
-        specifies the case).
+        dict, the content of tokenizer_config.json, merged with special_tokens_map.json and added_tokens.json unless
+        tokenizer_config.json lists added tokens itself. These keys are always present: `tokenizer_class`, taken from
+        config.json if tokenizer_config.json has none; `added_tokens_decoder`, dict of int to dict; `configured`, bool,
+        whether the folder has a tokenizer_config.json that transformers would follow; and `asked`, False, which
+        `load_tokenizer` changes to True if its caller specifies `lowercase`.
 
     Raises:
         DataError: if a file is damaged.
@@ -107,7 +108,7 @@ def settings_of(folder):
     config = found("tokenizer_config.json")
     settings = {**config, "configured": bool(config), "asked": False}
     if config.get("tokenizer_class") == "PreTrainedTokenizerFast" and config.keys() <= EARLIER:
-        settings.update(configured=False, split_special_tokens=True)  # as in the earlier tfzoo that saved it
+        settings.update(configured=False, split_special_tokens=True)  # as in the earlier version of tfzoo that saved it
     if not config.get("tokenizer_class"):
         model = found("config.json")
         name, vocabulary = CLASSES.get(str(model.get("model_type")), (None, ""))
@@ -159,19 +160,20 @@ def _token(token, special):
 
 
 def add_tokens(backend, settings):
-    """Add tokens to a backend of the `tokenizers` package: the same ones as transformers, in the same order.
+    """Add the same tokens to a backend of the `tokenizers` package as transformers would, in the same order.
 
-    A special token that has a role and is already in the vocabulary is not added, so a text that spells it stays text.
+    A special token that has a role and is already in the vocabulary is not added, so that it is encoded as ordinary
+    text if a text spells it out.
 
     Args:
         backend: tokenizers.Tokenizer, modified in place.
-        settings: dict, see `settings_of`.
+        settings: dict, from `settings_of`.
 
     Returns:
         bool, whether any token was added.
 
     Raises:
-        UnknownKind: if a token's id would differ from that in the settings, or is already taken by another token.
+        UnknownKind: if a token's id would differ from its id in the settings, or is already taken by another token.
     """
     before, there = backend.get_vocab(), {token.content: token for token in backend.get_added_tokens_decoder().values()}
     named, listed = named_tokens(settings), sorted(settings["added_tokens_decoder"].items())
@@ -192,25 +194,25 @@ def add_tokens(backend, settings):
     for number, token in listed:
         if ids[token["content"]] != number:
             raise UnknownKind(f"the added token {shown(token['content'])} has the id {number:,} in its file, but "
-                              f"{ids[token['content']]:,} in transformers: the ids of added tokens must continue those "
-                              "of the vocabulary")
+                              f"{ids[token['content']]:,} in transformers: the ids of added tokens must follow "
+                              "directly after the vocabulary's ids")
     for token in tokens:
         if token.content not in before and ids[token.content] in taken:
-            raise UnknownKind(f"the added token {shown(token.content)} gets the id {ids[token.content]:,} of another "
-                              "token because there are gaps in the ids of the vocabulary: its ids must have no gaps")
+            raise UnknownKind(f"the added token {shown(token.content)} gets the id {ids[token.content]:,}, which "
+                              "another token already has: the vocabulary's ids must be consecutive")
     return bool(tokens)
 
 
 def is_text(token, settings):
-    """Return whether a special token spelled in a text is encoded as text: if it has a role or is a sentinel of T5."""
+    """Return whether a special token that a text spells out is encoded as text: one with a role, or a T5 sentinel."""
     return token in NAMES or token in {token_of(settings, role) for role in ROLES} or bool(SENTINEL.fullmatch(token))
 
 
 def is_plain(settings, ids, names):
-    """Return whether settings add no tokens to a vocabulary and do not rename its special tokens.
+    """Return whether settings neither add tokens to a vocabulary nor rename its special tokens.
 
     Args:
-        settings: dict, see `settings_of`.
+        settings: dict, from `settings_of`.
         ids: dict of token to id, the vocabulary.
         names: dict of role to token, the special tokens.
     """

@@ -1,7 +1,7 @@
-"""Byte-level byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019), through `tokenizers`.
+"""Byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019), with the `tokenizers` package.
 
-The tokenizer only encodes outside graphs because tf-text has no such op. A special token spelled in a text is encoded
-as text, so no input can end a document.
+The tokenizer only encodes outside graphs because tf-text has no op for byte-level BPE. If a text spells out a special
+token, it is encoded as ordinary text, so no input can end a document.
 """
 import json
 import pathlib
@@ -26,8 +26,8 @@ class BytePairTokenizer(Tokenizer):
         ids: dict of token to id, with a token for every byte and the special tokens of GPT-2 (<|endoftext|>) or RoBERTa
             (<s>, </s>, <pad>, <unk> and <mask>; two </s> separate the texts of a pair).
         merges: list of (str, str), the merges in order.
-        bare: bool, for GPT-2 only: whether to omit <|endoftext|> around texts, as OpenAI and transformers do. tfzoo
-            trains its own classifiers with this token on both sides.
+        bare: bool, whether to omit special tokens around texts, as OpenAI and transformers do for GPT-2. If False,
+            <|endoftext|> is added on both sides, as in classifiers trained by tfzoo. Ignored for RoBERTa.
 
     Raises:
         DataError: if bytes or special tokens are missing, the ids are not 0 to V - 1, or the merges do not match the
@@ -115,7 +115,7 @@ def read_merges(path):
 
     Raises:
         DataError: if the file is not UTF-8 or a line is not a merge.
-        UnknownKind: if the #version line or the final newline is missing, because readers treat such files differently.
+        UnknownKind: if the #version line or the final newline is missing, because programs read such files differently.
     """
     merges = []
     try:

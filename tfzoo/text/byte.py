@@ -1,4 +1,4 @@
-"""A tokenizer with bytes as tokens: ids 0 to 3 are padding, start, end and mask, and byte b has the id b + 4."""
+"""A tokenizer whose tokens are bytes. Ids 0 to 3 are the padding, start, end and mask tokens; byte b has id b + 4."""
 import json
 import pathlib
 
@@ -11,7 +11,7 @@ OFFSET = 4
 
 
 class ByteTokenizer(Tokenizer):
-    """Encode texts as their UTF-8 bytes, replacing invalid ones by U+FFFD; works inside a graph."""
+    """Encode texts as their UTF-8 bytes, replacing invalid bytes with U+FFFD; works inside a graph."""
 
     kind, vocab_size = "bytes", 256 + OFFSET
     pad_id, start_id, end_id, mask_id, unk_id = 0, 1, 2, 3, None
@@ -19,7 +19,7 @@ class ByteTokenizer(Tokenizer):
     lossless, word_prefix = True, " "
 
     def __init__(self):
-        self.starts_word = np.zeros(self.vocab_size, bool)  # whitespace starts the word that follows it
+        self.starts_word = np.zeros(self.vocab_size, bool)  # a word begins with the whitespace before it
         self.starts_word[[OFFSET + byte for byte in b" \t\n\r"]] = True
 
     def encode(self, texts):

@@ -1,7 +1,7 @@
-"""Conversion of a folder's vocabulary and settings to a single tokenizer.json, equivalent to that of transformers 4.57.
+"""Conversion of a folder's vocabulary and settings to a single tokenizer.json, with the result of transformers 4.57.
 
-It covers transformers' converters of vocab.txt and of vocab.json with merges.txt, and the changes that its fast
-tokenizer classes make to a tokenizer.json when loading it.
+The module reimplements transformers' converters for vocab.txt and for vocab.json with merges.txt, and the changes that
+transformers' fast tokenizer classes make to a tokenizer.json when loading it.
 """
 import contextlib
 import json
@@ -24,7 +24,7 @@ def readable():
 
 
 def backend_of(content):
-    """Create a backend of the `tokenizers` package, without truncation and padding, from a tokenizer.json.
+    """Create a backend of the `tokenizers` package from a tokenizer.json, with truncation and padding disabled.
 
     Args:
         content: str, the content of tokenizer.json.
@@ -44,7 +44,7 @@ def backend_of(content):
 
 
 def template_of(backend):
-    """Return the special tokens that a backend puts around texts.
+    """Return the special tokens that a backend adds before, between and after texts.
 
     Args:
         backend: tokenizers.Tokenizer.
@@ -72,19 +72,20 @@ def _normalization(settings):
 
 
 def complete(content, settings, backend=None):
-    """Apply the changes that the class named in the settings makes to a tokenizer.json.
+    """Change a tokenizer.json as the tokenizer class named in the settings does when loading it.
 
     Args:
         content: str, the content of tokenizer.json.
-        settings: dict, see `settings_of`.
-        backend: tokenizers.Tokenizer of the content, modified in place; None creates one.
+        settings: dict, from `settings_of`.
+        backend: tokenizers.Tokenizer created from `content`, modified in place; None creates one.
 
     Returns:
         str, the content of the changed tokenizer.json, or `content` itself if nothing changes.
 
     Raises:
         DataError: if the content cannot be read.
-        UnknownKind: if transformers would treat added tokens or the tokens around texts differently.
+        UnknownKind: if added tokens would not be handled as in transformers, or special tokens to add around texts are
+            missing from the vocabulary.
     """
     from tokenizers import normalizers, pre_tokenizers
     backend, state = backend or backend_of(content), json.loads(content)
@@ -113,12 +114,12 @@ def complete(content, settings, backend=None):
 
 def _put_normalizer(backend, normalizer):
     # transformers replaces the normalizer after adding the tokens, so they are matched as normalized by the old one.
-    # Once saved and reloaded, they are matched as normalized by the new one.
+    # Once the tokenizer is saved and reloaded, they are matched as normalized by the new one.
     for token in backend.get_added_tokens_decoder().values():
         if token.normalized and backend.normalizer.normalize_str(token.content) != normalizer.normalize_str(
                 token.content):
-            raise UnknownKind(f"the added token {shown(token.content)} matches other texts after transformers saves "
-                              "and reloads it: save it again with transformers, or add it with normalized=false")
+            raise UnknownKind(f"the added token {shown(token.content)} matches other texts once transformers has "
+                              "saved and reloaded the tokenizer: save it with transformers, or set normalized=false")
     backend.normalizer = normalizer
 
 
@@ -128,7 +129,7 @@ def _put_llama_s_template(backend, settings):
     tokens = [token_of(settings, role) if there else None for role, there in zip(("bos", "eos"), adds)]
     ids = {token: backend.token_to_id(token) for token in tokens if token}
     if None in ids.values() or any(there and not token for token, there in zip(tokens, adds)):
-        raise UnknownKind(f"LlamaTokenizer puts {shown(tokens)} around a text: the vocabulary must contain them")
+        raise UnknownKind(f"LlamaTokenizer adds {shown(tokens)} around texts: the vocabulary must contain these tokens")
     before, after = ([ids[token]] if token else [] for token in tokens)
     if template_of(backend) == (before, after + before, after):
         return False
@@ -141,7 +142,7 @@ def check_names(settings, ids):
     """Check that a WordPiece vocabulary or its settings contain the padding, unknown, [CLS] and [SEP] tokens.
 
     Args:
-        settings: dict, see `settings_of`.
+        settings: dict, from `settings_of`.
         ids: dict of token to id, the vocabulary.
 
     Raises:
@@ -189,14 +190,15 @@ def of_bytes(ids, merges, settings, roberta):
         ids: dict of token to id, the vocabulary.
         merges: list of (str, str), the merges in order.
         settings: dict, see `settings_of`.
-        roberta: bool, whether to put RoBERTa's tokens around a text; otherwise, as in GPT-2, at most one token precedes
-            it.
+        roberta: bool, whether to add RoBERTa's special tokens around each text. Otherwise, as in GPT-2, only the start
+            token is added, and only if the settings have a true `add_bos_token`.
 
     Returns:
         str, the content of tokenizer.json.
 
     Raises:
-        DataError: if the merges do not match the vocabulary, or a token around a text has no id.
+        DataError: if the merges do not match the vocabulary, or the vocabulary lacks one of the special tokens to add
+            around texts, or the end token (`eos_token`), which is required even though it may not be added to texts.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     try:
@@ -223,7 +225,7 @@ def of_bytes(ids, merges, settings, roberta):
 
 
 def of_gpt(ids, merges, settings):
-    """Convert GPT's vocabulary (2018) to a tokenizer.json, as transformers' OpenAIGPTConverter does.
+    """Convert the vocabulary of the original GPT to a tokenizer.json, as transformers' OpenAIGPTConverter does.
 
     Args:
         ids: dict of token to id, the vocabulary.

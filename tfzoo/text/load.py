@@ -34,13 +34,13 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     """Load a tokenizer.
 
     Args:
-        source: "bytes"; a vocabulary file, or a folder with one. Supported files are vocab.txt (Google, Hugging Face),
-            vocab.json with merges.txt (byte-level, or GPT of 2018), encoder.json with vocab.bpe (OpenAI), spiece.model
-            or tokenizer.model (SentencePiece: T5, ALBERT, Llama), and tokenizer.json (Hugging Face).
-        lowercase: bool or "auto", which follows tokenizer_config.json if it specifies the case and otherwise lowercases
+        source: "bytes", a vocabulary file, or a folder with one. Supported files are vocab.txt (Google, Hugging Face),
+            vocab.json with merges.txt (byte-level BPE, or the original GPT), encoder.json with vocab.bpe (OpenAI),
+            spiece.model or tokenizer.model (SentencePiece: T5, ALBERT, Llama), and tokenizer.json (Hugging Face).
+        lowercase: bool, or "auto" to follow tokenizer_config.json if it has `do_lower_case`, and otherwise to lowercase
             texts if the vocabulary has no capitals.
-        bare: bool, True for models that tfzoo did not train, see BytePairTokenizer. The key `bare` in the
-            tokenizer_config.json files that tfzoo writes takes precedence.
+        bare: bool, whether to omit the special tokens that tfzoo adds around texts in its own GPT-2 models (see
+            `BytePairTokenizer`). If tokenizer_config.json has the key `bare`, its value takes precedence.
 
     Returns:
         A Tokenizer.
@@ -104,9 +104,9 @@ def _of_pieces(path, settings):
 
 
 def _of_pair(path, merges, settings, bare):
-    # GPT's vocabulary (2018) marks the ends of words with </w>; all others are byte-level.
+    # The original GPT's vocabulary marks the ends of words with </w>; all other supported vocabularies are byte-level.
     if not merges.is_file():
-        raise FileNotFoundError(f"no merges at {merges}: put them into the folder of {path.name}")
+        raise FileNotFoundError(f"no merges at {merges}: put them in the same folder as {path.name}")
     ids, pairs, named = read_json(path), read_merges(merges), class_of(settings)
     gpt = "<unk>" in ids and ids.keys().isdisjoint(("<s>", "<|endoftext|>")) and any(
         token.endswith("</w>") for token in ids)
@@ -117,7 +117,7 @@ def _of_pair(path, merges, settings, bare):
             raise DataError("the vocabulary must map tokens to integers: download it again")
         if named == "OpenAIGPTTokenizer" or (gpt and not named):
             if not gpt:
-                raise DataError("not a vocabulary of GPT: it must contain <unk> and tokens that end with </w>")
+                raise DataError("not GPT's vocabulary: it must contain <unk> and tokens that end with </w>")
             return PackageTokenizer(of_gpt(ids, pairs, settings), settings)
         roberta = named == "RobertaTokenizer" or (not named and ids.keys() >= set(ROBERTA_S.values()))
         settings = {**settings, "tokenizer_class": "RobertaTokenizer" if roberta else "GPT2Tokenizer"}
@@ -194,7 +194,8 @@ def _of_content(text, settings, bare):
 
 
 def _adds_only(added, names, content, settings):
-    # Whether a tokenizer.json only adds these special tokens and puts them around texts as tfzoo's own class does.
+    # Whether the only tokens that a tokenizer.json adds are these special tokens, in the same places around texts as in
+    # tfzoo's own class.
     ids = content["model"]["vocab"]
     if not all(token in names.values() and ids.get(token) == number for token, number in added.items()) \
             or not is_plain(settings, ids, names):
@@ -247,7 +248,7 @@ def learn_tokenizer(spec, texts, lowercase="auto"):
     Args:
         spec: str, "learn:wordpiece:SIZE", "learn:bpe:SIZE" or "bytes".
         texts: iterable of str.
-        lowercase: bool or "auto" (True); only WordPiece uses it.
+        lowercase: bool or "auto" (the same as True), whether to lowercase texts; ignored except for WordPiece.
 
     Returns:
         A Tokenizer.

@@ -1,7 +1,7 @@
-"""Tokenizers loaded from any tokenizer.json (Llama, Mistral, Qwen, unigram models) through the `tokenizers` package.
+"""Tokenizers loaded from any tokenizer.json (Llama, Mistral, Qwen, unigram models) with the `tokenizers` package.
 
-They only encode outside graphs. If a text spells a token with a role (start, end, padding, unknown, mask), it is
-encoded as text; other added tokens get their ids, as in transformers.
+They only encode outside graphs. If a text spells out a token that has a role (start, end, padding, unknown, mask), it
+is encoded as ordinary text. Other added tokens are converted to their ids, as in transformers.
 """
 import functools
 import json
@@ -23,8 +23,8 @@ class PackageTokenizer(Tokenizer):
 
     Args:
         content: str, the content of tokenizer.json.
-        config: dict, the content of tokenizer_config.json, which names special tokens. If split_special_tokens is true,
-            all special tokens are encoded as text.
+        config: dict, the content of tokenizer_config.json, which names special tokens. If its `split_special_tokens` is
+            true, all special tokens that occur in a text are encoded as ordinary text.
 
     Raises:
         DataError: if `tokenizers` cannot read the content, an id is too large, or there is no end token.
@@ -68,7 +68,7 @@ class PackageTokenizer(Tokenizer):
         self.lossless = not state.get("normalizer") and "ByteLevel" in json.dumps(state.get("pre_tokenizer"))
 
     def _word_starts(self, ids, model):
-        # Use the vocabulary's own marks; return None if it does not mark the beginnings of words.
+        # Use the marks in the vocabulary itself; return None if it does not mark where words begin.
         mark = model.get("continuing_subword_prefix") or ""
         ordinary = {token: number for token, number in ids.items() if number not in self.special_ids}
         begins = [number for token, number in ordinary.items() if token.startswith(WORD_BEGINS) or (
@@ -93,7 +93,8 @@ class PackageTokenizer(Tokenizer):
 
     @functools.cached_property
     def _word_backend(self):
-        # Let the pre-tokenizer add the space before each word: before an added token, it would be a token of its own.
+        # Let the pre-tokenizer add the space before each word: if the space were part of the text, it would become a
+        # separate token before an added token.
         splitter = {**self._state["pre_tokenizer"], "add_prefix_space": True}
         backend = backend_of(json.dumps({**self._state, "pre_tokenizer": splitter}))
         backend.encode_special_tokens = True

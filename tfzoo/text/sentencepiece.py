@@ -1,8 +1,8 @@
-"""SentencePiece models (Kudo and Richardson 2018, arXiv:1808.06226) inside TensorFlow graphs, through tf-text.
+"""SentencePiece models (Kudo and Richardson 2018, arXiv:1808.06226) inside TensorFlow graphs, using tf-text.
 
-The module supports the models of T5, which end each text with </s>; of ALBERT, which lowercase texts and put BERT's
-special tokens around them; and of Llama 2 and Mistral, which begin each text with <s> and fall back to bytes for
-unknown characters. A special token spelled in a text is encoded as text.
+Three kinds of models are supported: T5's models end each text with </s>; ALBERT's models lowercase texts and add BERT's
+special tokens; the models of Llama 2 and Mistral begin each text with <s> and fall back to bytes for unknown
+characters. If a text spells out a special token, it is encoded as ordinary text.
 """
 import json
 import pathlib
@@ -34,14 +34,14 @@ class SentencePieceTokenizer(Tokenizer):
 
     Args:
         model: bytes, the content of the model file.
-        config: dict, the content of tokenizer_config.json. Its keys are tokenizer_class (default: inferred from the
-            pieces); for ALBERT do_lower_case, keep_accents and clean_text (specific to tfzoo; false leaves
-            normalization to the model, as in keras-nlp); for Llama bos_token, eos_token, unk_token, pad_token (default:
-            the end token), add_bos_token and add_eos_token; for T5 extra_ids.
+        config: dict, the content of tokenizer_config.json. These keys are used: `tokenizer_class` (by default inferred
+            from the pieces); for ALBERT, `do_lower_case`, `keep_accents` and `clean_text` (specific to tfzoo; false
+            leaves normalization to the model, as in keras-nlp); for Llama, `bos_token`, `eos_token`, `unk_token`,
+            `pad_token` (by default the end token), `add_bos_token` and `add_eos_token`; for T5, `extra_ids`.
 
     Raises:
-        DataError: if `model` is not a SentencePiece model or lacks the special tokens of T5, ALBERT and Llama, or if
-            Llama's add_prefix_space is false or extra_ids is invalid.
+        DataError: if `model` is not a SentencePiece model, or does not have the special tokens of T5, ALBERT or Llama;
+            or if `add_prefix_space` is false for Llama or `extra_ids` is invalid.
     """
 
     kind = "sentencepiece"
@@ -93,12 +93,12 @@ class SentencePieceTokenizer(Tokenizer):
         return self.around[0] if self.style == "LlamaTokenizer" else super().opening
 
     def _cleaned(self, texts):
-        # Return valid UTF-8; for ALBERT, normalize whitespace, quotes, accents and case as its code does.
+        # Return valid UTF-8; for ALBERT, normalize whitespace, quotes, accents and case as the original code does.
         texts = tf.strings.unicode_transcode(as_strings(texts), "UTF-8", "UTF-8", errors="replace")
         if not self.clean:
             return texts
         texts = tf.strings.regex_replace(tf.strings.regex_replace(texts, "``|''", '"'), r"[\pZ\s]+", " ")
-        # TensorFlow's `lower` stops at NUL. Like NUL, U+E000 is not in any vocabulary.
+        # TensorFlow's `lower` stops at NUL, so replace NUL with U+E000, which is not in any vocabulary either.
         texts = tf.strings.regex_replace(texts, r"\x00", "\ue000")
         if not self.keep_accents:
             texts = tf.strings.regex_replace(tf_text.normalize_utf8(texts, "NFKD"), r"\p{Mn}|\p{Me}|\p{Mc}", "")
@@ -157,7 +157,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _style(ids, config):
-    # The style is the class in the settings, or else the first one whose special tokens are all in the vocabulary.
+    # The style is the class named in the settings, or else the first one whose special tokens the vocabulary contains.
     roles = {name: role for role, name in ROLES["LlamaTokenizer"].items()}  # the settings may rename Llama's tokens
     allowed = {style: {name: style == "LlamaTokenizer" and token_of(config, roles.get(name)) or token
                        for name, token in special.items()} for style, special in STYLES.items()}
@@ -171,12 +171,12 @@ def _style(ids, config):
 
 
 def check_added(tokenizer, added, settings):
-    """Check that a folder adds no tokens other than the special tokens of its SentencePieceTokenizer.
+    """Check that a folder adds no tokens other than the special tokens that its SentencePieceTokenizer already has.
 
     Args:
         tokenizer: SentencePieceTokenizer.
         added: list of (int, dict), the id and the description of each added token.
-        settings: dict, see `tfzoo.text.added.settings_of`.
+        settings: dict, from `tfzoo.text.added.settings_of`.
 
     Raises:
         UnknownKind: if the folder adds another token, or changes the id or role of a special token.

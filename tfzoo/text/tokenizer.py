@@ -1,4 +1,4 @@
-"""The base of all tokenizers: special tokens around texts, truncation, padding and pre-split sentences."""
+"""The base class of all tokenizers, which handles special tokens, truncation, padding and pre-split sentences."""
 import hashlib
 import json
 import typing
@@ -26,8 +26,8 @@ def list_of(texts, name="texts", items="strings"):
 
     Args:
         texts: list, tuple, iterator, series, or one-dimensional array or eager tensor.
-        name: str, the name of `texts` in the error message.
-        items: str, the name of its items in the error message.
+        name: str, what to call `texts` in the error message.
+        items: str, what to call the items of `texts` in the error message.
 
     Raises:
         ConfigError: if `texts` is a single text, an unordered container (dict, set), not one-dimensional or not
@@ -50,7 +50,7 @@ def _checked(texts, name):
 
 
 def as_strings(texts, name="texts"):
-    """Convert a list of str or bytes, or a string tensor, to tf.string [B], replacing lone surrogates by "?"."""
+    """Convert a list of str or bytes, or a string tensor, to tf.string [B], replacing lone surrogates with "?"."""
     if tf.is_tensor(texts) and texts.dtype == tf.string and texts.shape.rank in (1, None):
         return texts
     texts = [text.encode("utf-8", "replace") if isinstance(text, str) else text for text in _checked(texts, name)]
@@ -58,7 +58,7 @@ def as_strings(texts, name="texts"):
 
 
 def as_texts(texts, name="texts"):
-    """Convert texts to a list of str, replacing invalid UTF-8 by U+FFFD and lone surrogates by "?"."""
+    """Convert texts to a list of str, replacing invalid UTF-8 with U+FFFD and lone surrogates with "?"."""
     return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text.encode("utf-8", "replace").decode()
             for text in _checked(texts, name)]
 
@@ -68,7 +68,7 @@ def encode_outside(texts, encode):
 
     Args:
         texts: see `Tokenizer.encode`.
-        encode: callable that maps a list of str to a list of encodings of the `tokenizers` package.
+        encode: callable that maps a list of str to a list of `tokenizers.Encoding`.
 
     Returns:
         RaggedTensor int32 [B, None].
@@ -85,12 +85,12 @@ def encode_outside(texts, encode):
 
 
 def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
-    """Return the number of tokens to keep of each text of a pair, truncating the longer text first.
+    """Return how many tokens to keep from each text in a pair, truncating the longer text first.
 
     Args:
-        one, two: integers (NumPy or tensors), the lengths in tokens.
-        room: int, the number of tokens to keep in total.
-        where, minimum: `where` and `minimum` of NumPy or TensorFlow, matching the type of `one` and `two`.
+        one, two: integers (NumPy or tensors), the lengths of the texts in tokens.
+        room: int, the total number of tokens to keep.
+        where, minimum: the functions `where` and `minimum` from NumPy or TensorFlow, to match `one` and `two`.
 
     Returns:
         Two integers of the same type as `one` and `two`.
@@ -115,7 +115,7 @@ def _dense(rows, fill):
 
 
 class EncodedWords(typing.NamedTuple):
-    """Hold the concatenated tokens of B pre-split sentences, T tokens and W words in total.
+    """Hold the concatenated tokens of B pre-split sentences, which have T tokens and W words in total.
 
     Attributes:
         token_ids: int32 [T], without special tokens.
@@ -142,31 +142,31 @@ class Tokenizer:
         starts_word: bool [V], whether each token begins a word; None if the vocabulary does not mark word starts.
         lossless: bool, whether all bytes of a text can be restored from its tokens.
         in_graph: bool, whether `encode` works inside a graph.
-        ends_between: int, the number of end tokens between the texts of a pair.
-        word_prefix: str, the prefix of each word of a pre-split sentence: a space if the vocabulary has separate tokens
-            for words that follow a space.
+        ends_between: int, the number of end tokens between the two texts of a pair.
+        word_prefix: str, the prefix added to each word in a pre-split sentence: a space if the vocabulary has separate
+            tokens for words that follow a space, otherwise "".
     """
 
     lossless, in_graph, ends_between, word_prefix = False, True, 1, ""
 
     @property
     def around(self):
-        """Return three lists of ids: before the first text, between the texts of a pair, and after the last text."""
+        """Return the special tokens before the first text, between two texts and after the last: three lists of ids."""
         before, after = ([] if token is None else [token] for token in (self.start_id, self.end_id))
         return before, after * self.ends_between, after
 
     @property
     def opening(self):
-        """Return the ids to put before a prompt: by default the end token, which ends the previous training text."""
+        """Return the ids that precede a prompt: by default the end token, which precedes each document in training."""
         return [self.end_id]
 
     @property
     def separator(self):
-        """Return the ids between two documents of a causal language model: an end token and the next opening."""
+        """Return the ids between two training documents: `opening`, after the end token unless it begins with that."""
         return self.opening if self.opening[:1] == [self.end_id] else [self.end_id, *self.opening]
 
     def beginning(self, ids=()):
-        """Return the prompt `ids` with the opening that documents have in training: list of int."""
+        """Return a prompt with `opening` before its `ids`, or only the end token if both are empty: list of int."""
         return [*self.opening, *ids] or [self.end_id]
 
     def encode(self, texts):
@@ -185,8 +185,8 @@ class Tokenizer:
 
         Special tokens and ids outside the vocabulary are skipped. Spaces are not cleaned up, not even before
         punctuation (as with clean_up_tokenization_spaces=False in transformers). SentencePiece's leading space is
-        dropped, and a leading ##s stays ##s; use `continuation` for text that follows other text. Invalid UTF-8 becomes
-        U+FFFD.
+        dropped, and WordPiece's ## is kept at the start of a text; to decode ids that continue a text, use
+        `continuation`. Invalid UTF-8 becomes U+FFFD.
 
         Args:
             ids: B rows of ids: lists, arrays, or a dense or ragged tensor.
@@ -207,28 +207,29 @@ class Tokenizer:
                 for row in rows]
 
     def continuation(self, before, ids):
-        """Return the text that `ids` add to the text of the preceding ids.
+        """Return the text that `ids` add to the text decoded from the preceding ids.
 
         Args:
             before: list of int, the preceding ids.
             ids: list of int.
 
         Returns:
-            str, starting with a space if one separates the two texts. The last character is U+FFFD as long as some of
-            its bytes are missing.
+            str, which starts with a space if one separates the two texts. If the last character is incomplete because
+            some of its bytes are missing, it is U+FFFD.
         """
         start, whole = self.decode([before, [*before, *ids]])
         return whole[len(start):]
 
     @tf.autograph.experimental.do_not_convert  # autograph would rewrite errors
     def word_pieces(self, words):
-        """Encode the words of a pre-split sentence; works inside a graph if `encode` does.
+        """Encode the words in a pre-split sentence. This works inside a graph if `encode` does.
 
         Args:
             words: list of str or bytes, or tf.string [W].
 
         Returns:
-            RaggedTensor int32 [W, None]. Some words have no tokens: control characters, spaces and empty words.
+            RaggedTensor int32 [W, None]. A word that is empty or consists of spaces or control characters may have no
+            tokens.
         """
         if self.word_prefix:
             words = as_strings(words)
@@ -237,12 +238,12 @@ class Tokenizer:
         return self.encode(words)
 
     def encode_words(self, sentences):
-        """Encode pre-split sentences as transformers' fast tokenizers do with is_split_into_words.
+        """Encode pre-split sentences as transformers' fast tokenizers do with `is_split_into_words`.
 
-        Each word is encoded separately. The tokenizers of GPT-2 and RoBERTa, for which transformers requires
-        add_prefix_space, and the byte tokenizer put a space before every word, including the first. Other byte-level
-        tokenizers (those of Llama 3 and Qwen2) add no space, as in transformers. A word that spells a special token is
-        encoded as text.
+        Each word is encoded separately. The GPT-2 and RoBERTa tokenizers, for which transformers requires
+        `add_prefix_space`, and the byte tokenizer add a space before every word, including the first. Other byte-level
+        tokenizers, such as Llama 3's and Qwen2's, add no space, as in transformers. A word that spells out a special
+        token is encoded as text.
 
         Args:
             sentences: sequence of B sequences of str or bytes.
@@ -277,9 +278,9 @@ class Tokenizer:
             texts: list of B str or bytes.
 
         Returns:
-            List of B lists of (int, int): the start and end (exclusive) of each token in the original text, in which
-            invalid UTF-8 is replaced. Tokens that share a character (bytes, parts of a ligature) each span the whole
-            character. The space before a word may belong to the word's token.
+            List of B lists of (int, int): the start and end (exclusive) of each token in the original text, after
+            invalid UTF-8 is replaced as in `as_texts`. Tokens that share a character (bytes, parts of a ligature) each
+            span the whole character. The space before a word may belong to the word's first token.
         """
         raise ConfigError(f"{type(self).__name__} has no offsets: use a tokenizer from tfzoo.text.load_tokenizer")
 
@@ -288,27 +289,32 @@ class Tokenizer:
 
         Args:
             texts: list (tuple, iterator, array, series) of str or bytes, or tf.string [B].
-            pairs: the second texts, of the same types as `texts`, or None.
-            max_length: int, the maximum number of tokens of a row, including special tokens, to which the longer text
-                of a pair is truncated first; None does not truncate.
+            pairs: the second text of each pair, of any type allowed for `texts`, or None.
+            max_length: int, the maximum number of tokens per row, including special tokens; in pairs, the longer text
+                is truncated first. None disables truncation.
 
         Returns:
-            dict of int32 [B, T]: token_ids, padding_mask, segment_ids.
+            dict of int32 [B, T]: `token_ids`, `padding_mask`, `segment_ids`.
 
         Raises:
             ConfigError: if `texts` is a single string or contains anything but strings, the numbers of texts and pairs
-                differ, or max_length leaves no room for a token of the text.
+                differ, or max_length leaves no room for text in addition to the special tokens.
         """
         parts = [self.encode(part) for part in ((texts,) if pairs is None else (texts, pairs))]
         if tf.executing_eagerly() and int(parts[0].nrows()) != int(parts[-1].nrows()):
-            raise ConfigError(f"{parts[0].nrows()} texts and {parts[-1].nrows()} pairs: expected one pair per text")
+            raise ConfigError("texts and pairs must have the same length, got "
+                              f"{parts[0].nrows()} and {parts[-1].nrows()}")
         return self.join(parts, max_length)
 
     def join(self, parts, max_length=None):
-        """Create model inputs from one or two results of `encode`; see `__call__`.
+        """Create model inputs like `__call__`, from texts that are already encoded.
+
+        Args:
+            parts: list of one or two results of `encode`: the texts and, for pairs, the second texts.
+            max_length: see `__call__`.
 
         Raises:
-            ConfigError: if max_length leaves no room for a token of the text.
+            ConfigError: if max_length leaves no room for text in addition to the special tokens.
         """
         room = None if max_length is None else self.room(max_length, len(parts))
         if room is not None:
@@ -330,14 +336,14 @@ class Tokenizer:
         """Create a single, unpadded row of model inputs.
 
         Args:
-            parts: list of the ids of one or two texts, sequences of int.
+            parts: list of one or two sequences of int, the ids of each text.
             max_length: see `__call__`.
 
         Returns:
-            (token ids, segment ids), lists of int.
+            (list of int, list of int): token ids and segment ids.
 
         Raises:
-            ConfigError: if max_length leaves no room for a token of the text.
+            ConfigError: if max_length leaves no room for text in addition to the special tokens.
         """
         room = self.room(max_length, len(parts))
         keep = [room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), room=room)
@@ -351,14 +357,14 @@ class Tokenizer:
         return tokens, segments
 
     def room(self, max_length, parts):
-        """Return the number of tokens that fit into a row in addition to the special tokens.
+        """Return the number of text tokens that fit into a row in addition to the special tokens.
 
         Args:
-            max_length: int, the number of tokens of a row.
-            parts: int, the number of texts in a row, 1 or 2.
+            max_length: int, the number of tokens per row.
+            parts: int, the number of texts per row, 1 or 2.
 
         Raises:
-            ConfigError: if there is no room for a token.
+            ConfigError: if not even one text token fits.
         """
         before, between, after = self.around
         beside = len(before) + (parts - 1) * len(between) + len(after)
@@ -374,10 +380,10 @@ class Tokenizer:
         return [_first_of(part, length, keep) for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
 
     def save_whole(self, folder):
-        """Write the tokenizer's files to a folder atomically; see `save`.
+        """Write the files that `save` writes, but atomically, as a whole folder.
 
         Args:
-            folder: path; a folder that an earlier `save_whole` wrote is replaced.
+            folder: str or path. A folder written by an earlier `save_whole` is replaced.
 
         Raises:
             ConfigError: if the folder contains anything else.
@@ -391,7 +397,7 @@ class Tokenizer:
 
     @property
     def fingerprint(self):
-        """Return the SHA-256 of everything that determines the ids, in hexadecimal."""
+        """Return the hexadecimal SHA-256 of everything that determines the ids."""
         return hashlib.sha256(json.dumps(self.identity()).encode()).hexdigest()
 
     def identity(self):

@@ -29,7 +29,7 @@ POINTS = [point for point in (*range(0x40000), *range(0xE0000, 0xE1000), 0xF0000
 def punctuation():
     """Return the characters that BERT treats as punctuation: frozenset of str.
 
-    They are determined with `tokenizers`, whose Unicode version is older than Python's.
+    They are determined with the `tokenizers` package, because its Unicode version is older than Python's.
     """
     from tokenizers.pre_tokenizers import BertPreTokenizer
     splitter = BertPreTokenizer()
@@ -45,8 +45,8 @@ def code_point_table(lowercase):
         lowercase: bool, whether to lowercase and strip accents.
 
     Returns:
-        (int16 [1114112], the row of each code point in the second array; int32 [rows, width], the replacements: code
-        points, OWN or NONE).
+        (int16 [1114112], int32 [rows, width]): for each code point, the index of its row in the second array; and rows
+        of replacements, each of which is a code point, OWN or NONE.
     """
     from tokenizers import normalizers
     normalizer, marks = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=lowercase), punctuation()
@@ -74,7 +74,8 @@ class WordPieceTokenizer(Tokenizer):
     """Encode texts with a WordPiece vocabulary.
 
     Args:
-        vocabulary: list of V str, the token of each id, including [PAD], [UNK], [CLS], [SEP] and [MASK].
+        vocabulary: list of V str, the tokens in the order of their ids, including [PAD], [UNK], [CLS], [SEP] and
+            [MASK].
         lowercase: bool, whether to lowercase and strip accents.
 
     Raises:
@@ -126,7 +127,7 @@ class WordPieceTokenizer(Tokenizer):
 
     @functools.cached_property
     def _backend(self):
-        # The same tokenizer in the `tokenizers` package, which returns offsets.
+        # An equivalent tokenizer from the `tokenizers` package, which returns offsets.
         from tokenizers import Tokenizer as Backend
         from tokenizers import models, normalizers, pre_tokenizers
         ids = {token: number for number, token in enumerate(self.vocabulary)}

@@ -1,8 +1,9 @@
 """Split raw text into words as BERT's basic tokenizer does (Devlin et al. 2018, arXiv:1810.04805), with offsets.
 
-Unlike the words of a tokenizer, these are slices of the raw text, neither lowercased nor normalized. Words are
-separated by whitespace; each punctuation mark and each Chinese character is a word. Characters that BERT deletes
-(control and format characters, U+FFFD) belong to a word only if they are inside it. Offsets are in code points.
+Unlike a tokenizer's words, these words are slices of the raw text, neither lowercased nor normalized. They are
+separated by whitespace; each punctuation mark and each Chinese character is a word of its own. Characters that BERT
+deletes (control and format characters, U+FFFD) belong to a word only if they occur inside it. Offsets are in code
+points.
 """
 import functools
 import typing
@@ -32,7 +33,7 @@ class SplitWords(typing.NamedTuple):
 
 @functools.cache
 def _kinds():
-    # The class of each code point (see _KINDS) for BERT without lowercasing.
+    # The kind of each code point (see _KINDS) in BERT's tokenization without lowercasing.
     rows, replacements = code_point_table(lowercase=False)
     kinds = [_KINDS[tuple(int(part) for part in row if part != -1)] for row in replacements]
     kinds = np.array(kinds, np.uint8)[rows]
@@ -44,10 +45,10 @@ def split_words(texts):
     """Split texts into words.
 
     Args:
-        texts: list of B str or bytes, in which invalid UTF-8 is replaced by U+FFFD.
+        texts: list of B str or bytes. Invalid UTF-8 is replaced with U+FFFD.
 
     Returns:
-        SplitWords of lists.
+        SplitWords, with lists.
 
     Example:
         >>> split_words(["Don't  \U0001f600!"])
@@ -79,7 +80,7 @@ def split_words_in_graph(texts):
         texts: tf.string [B], or a list of str or bytes.
 
     Returns:
-        SplitWords of RaggedTensors [B, None]: words tf.string, starts and ends int32.
+        SplitWords, with RaggedTensors [B, None]: `words` is tf.string, `starts` and `ends` are int32.
     """
     points = tf.strings.unicode_decode(as_strings(texts), "UTF-8", errors="replace")
     row = points.value_rowids()
