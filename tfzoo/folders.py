@@ -19,8 +19,8 @@ def target_folder(path, written_in):
 
     Args:
         path: str or path of the folder; a symbolic link is followed.
-        written_in: callable that takes a non-empty folder and returns the names of the files that tfzoo wrote to it, or
-            None if tfzoo did not write the folder.
+        written_in: callable that takes a non-empty folder and returns the names of the files and folders that tfzoo
+            wrote to it, or None if tfzoo did not write the folder.
 
     Returns:
         (pathlib.Path, set of str): the resolved path, and the names in the folder that `replace_folder` may replace.

@@ -40,7 +40,7 @@ class Batches:
 
 
 class Derived(Batches):
-    """Add entries to the batches from another Batches, or replace entries.
+    """Wrap other batches, adding or replacing entries.
 
     Args:
         base: Batches, the original batches.

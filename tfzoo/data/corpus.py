@@ -1,9 +1,9 @@
 """Tokenized corpora: texts are encoded once, cached on disk and read through a memory map, in constant memory.
 
 A corpus is a folder `corpora/KEY` in the cache, with the files `tokens` (the ids of all texts in order), `edges` (the
-start of each text, followed by the end of the last text), `documents` (the same for documents, counted in sentences; it
-exists only if the texts are sentences) and `manifest.json` (the sizes of the other files). KEY is a hash of the data,
-of how the data is read, and of everything that determines the token ids.
+start of each text, followed by the end of the last text), `documents` (only if the texts are sentences: the index of
+each document's first sentence, followed by the number of sentences) and `manifest.json` (the sizes of the other files).
+KEY is a hash of the data, of how the data is read, and of everything that determines the token ids.
 """
 import array
 import hashlib

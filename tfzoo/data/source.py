@@ -228,5 +228,5 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
 
 
 def has_own_eval(spec):
-    """Return whether a data set can have its own evaluation part, as a folder, tfds:NAME or builtin:NAME can."""
+    """Return whether a data set may have its own evaluation part, which is true of everything except single files."""
     return spec.startswith(("builtin:", "tfds:")) or local_path(spec).is_dir()

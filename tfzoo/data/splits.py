@@ -31,7 +31,7 @@ def splits_in(name):
 
 
 def files_of(folder, splits, endings):
-    """Select the data files for training or evaluation in a folder and in those of its subfolders that name a split.
+    """Select the files for training or evaluation in a folder, including any subfolders that are named after a split.
 
     Args:
         folder: pathlib.Path.

@@ -40,8 +40,8 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
             downloads are not allowed.
         DataError: if TFDS cannot prepare the data set, "train" is requested but does not exist, or there are too many
             bad rows.
-        ConfigError: if the data set does not have one or two texts and, if requested, a class label; if several
-            configs of it are prepared and the name does not include one; or if TFDS_DATA_DIR is not a local path.
+        ConfigError: if the data set does not have one or two texts and, if requested, a class label; if it is prepared
+            in several configs and the name does not include one; or if TFDS_DATA_DIR is not a local path.
         OSError: if the folder cannot be written.
     """
     import tensorflow_datasets as tfds

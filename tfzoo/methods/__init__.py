@@ -1,4 +1,4 @@
-"""Training methods, which determine what weights are trained and may extend the task's objective."""
+"""Training methods, which determine which weights are trained and may extend the task's objective."""
 from tfzoo.errors import ConfigError
 from tfzoo.methods.lora import LoRA
 from tfzoo.methods.method import Method, hash_base, hash_weights

@@ -15,7 +15,7 @@ ADAPTERS = re.compile(r"/lora_[ab]$")
 
 
 class LoRA(Method):
-    """Train low-rank adapters for selected projections, and the head.
+    """Train the head and low-rank adapters for selected projections.
 
     Args:
         rank: int, rank of the adapters.
@@ -39,7 +39,7 @@ class LoRA(Method):
     """
 
     name, learning_rate, pretrained = "lora", 5e-4, True
-    about = "train low-rank adapters for frozen projections, and the head; requires --init."
+    about = "train the head and low-rank adapters for frozen projections; requires --init."
 
     def __init__(self, rank=8, alpha=8.0, adapter_dropout=0.0, targets=TARGETS, train=TRAIN):
         self.settings_of_adapter = {"rank": rank, "alpha": alpha, "adapter_dropout": adapter_dropout}

@@ -103,7 +103,7 @@ def hash_weights(weights):
 
 
 def hash_base(model):
-    """Return the SHA-256 of the frozen weights, on which the trained weights depend, or None if nothing is frozen."""
+    """Return the SHA-256 of a model's frozen weights, on which its trained weights depend; None if none are frozen."""
     frozen = split(model)[1]
     return hash_weights(frozen) if frozen else None
 

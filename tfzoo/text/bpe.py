@@ -1,7 +1,7 @@
 """Byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019), with the `tokenizers` package.
 
-The tokenizer only encodes outside graphs because tf-text has no op for byte-level BPE. If a text spells out a special
-token, it is encoded as ordinary text, so no input can end a document.
+The tokenizer only encodes outside graphs because tf-text has no op for byte-level BPE. Special tokens that are spelled
+out in a text are encoded as ordinary text, so no input can end a document.
 """
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Conversion of a folder's vocabulary and settings to a single tokenizer.json, with the result of transformers 4.57.
+"""Conversion of a folder's vocabulary and settings to one tokenizer.json, with the same result as transformers 4.57.
 
 The module reimplements transformers' converters for vocab.txt and for vocab.json with merges.txt, and the changes that
 transformers' fast tokenizer classes make to a tokenizer.json when loading it.
@@ -160,7 +160,7 @@ def of_wordpiece(ids, settings):
 
     Args:
         ids: dict of token to id, the vocabulary.
-        settings: dict, see `settings_of`.
+        settings: dict, from `settings_of`.
 
     Returns:
         str, the content of tokenizer.json.
@@ -189,7 +189,7 @@ def of_bytes(ids, merges, settings, roberta):
     Args:
         ids: dict of token to id, the vocabulary.
         merges: list of (str, str), the merges in order.
-        settings: dict, see `settings_of`.
+        settings: dict, from `settings_of`.
         roberta: bool, whether to add RoBERTa's special tokens around each text. Otherwise, as in GPT-2, only the start
             token is added, and only if the settings have a true `add_bos_token`.
 
@@ -230,7 +230,7 @@ def of_gpt(ids, merges, settings):
     Args:
         ids: dict of token to id, the vocabulary.
         merges: list of (str, str), the merges in order.
-        settings: dict, see `settings_of`.
+        settings: dict, from `settings_of`.
 
     Returns:
         str, the content of tokenizer.json.

@@ -1,7 +1,7 @@
 """Tokenizers loaded from any tokenizer.json (Llama, Mistral, Qwen, unigram models) with the `tokenizers` package.
 
-They only encode outside graphs. If a text spells out a token that has a role (start, end, padding, unknown, mask), it
-is encoded as ordinary text. Other added tokens are converted to their ids, as in transformers.
+They only encode outside graphs. Tokens with a role (start, end, padding, unknown, mask) that are spelled out in a text
+are encoded as ordinary text. Other added tokens are converted to their ids, as in transformers.
 """
 import functools
 import json

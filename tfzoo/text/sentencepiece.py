@@ -2,7 +2,7 @@
 
 Three kinds of models are supported: T5's models end each text with </s>; ALBERT's models lowercase texts and add BERT's
 special tokens; the models of Llama 2 and Mistral begin each text with <s> and fall back to bytes for unknown
-characters. If a text spells out a special token, it is encoded as ordinary text.
+characters. Special tokens that are spelled out in a text are encoded as ordinary text.
 """
 import json
 import pathlib

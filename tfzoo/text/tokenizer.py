@@ -162,11 +162,11 @@ class Tokenizer:
 
     @property
     def separator(self):
-        """Return the ids between two training documents: `opening`, after the end token unless it begins with that."""
+        """Return the ids between two training documents: the end token (unless `opening` begins with it), `opening`."""
         return self.opening if self.opening[:1] == [self.end_id] else [self.end_id, *self.opening]
 
     def beginning(self, ids=()):
-        """Return a prompt with `opening` before its `ids`, or only the end token if both are empty: list of int."""
+        """Return the prompt `[*opening, *ids]`, or only the end token if that is empty: list of int."""
         return [*self.opening, *ids] or [self.end_id]
 
     def encode(self, texts):
@@ -260,7 +260,7 @@ class Tokenizer:
         known = {word: number for number, word in enumerate(dict.fromkeys(words))}
         pieces = self.word_pieces(list(known))
         numbers, splits = np.array([known[word] for word in words], np.int64), pieces.row_splits.numpy()
-        sizes = np.diff(splits)[numbers]  # the number of tokens of each word
+        sizes = np.diff(splits)[numbers]  # the number of tokens in each word
         edges = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         counts = np.array([len(words) for words in sentences], np.int64)
         last = np.cumsum(counts)
@@ -380,7 +380,7 @@ class Tokenizer:
         return [_first_of(part, length, keep) for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
 
     def save_whole(self, folder):
-        """Write the files that `save` writes, but atomically, as a whole folder.
+        """Write the tokenizer's files (see `save`) to a folder atomically.
 
         Args:
             folder: str or path. A folder written by an earlier `save_whole` is replaced.

@@ -20,8 +20,8 @@ from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 NONE, OWN = -1, -2  # in a row of replacements: padding, and the code point itself
 KEEP, DELETE, BLANK, ALONE = [OWN], [], [ord(" ")], [ord(" "), OWN, ord(" ")]
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# All code points except surrogates, the unassigned ones of planes 4 to 14, and the private-use planes 15 and 16, which
-# are represented by their first code point.
+# All code points except surrogates, unassigned ones in planes 4 to 14, and the private-use planes 15 and 16, which are
+# represented by their first code point.
 POINTS = [point for point in (*range(0x40000), *range(0xE0000, 0xE1000), 0xF0000) if not 0xD800 <= point < 0xE000]
 
 
@@ -39,7 +39,7 @@ def punctuation():
 
 @functools.lru_cache(maxsize=2)
 def code_point_table(lowercase):
-    """Return the replacement of each code point in BERT's basic tokenization.
+    """Return the replacement for each code point in BERT's basic tokenization.
 
     Args:
         lowercase: bool, whether to lowercase and strip accents.
