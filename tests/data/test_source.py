@@ -40,7 +40,7 @@ def test_labels_are_sorted_by_value_and_unknown_ones_refused(tmp_path):
     source = open_source(write(tmp_path / "a.jsonl", [{"text": "a", "label": 10}, {"text": "b", "label": 9}]))
     assert source.labels() == ["9", "10"]
     assert source.label_ids(["9", "10"]).tolist() == [1, 0]
-    with pytest.raises(DataError, match="unknown label '10' in .*number 1.*expected one of 9, 8"):
+    with pytest.raises(DataError, match="unknown label '10' in .*example 1.*expected one of 9, 8"):
         source.label_ids(["9", "8"])
 
 

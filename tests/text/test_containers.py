@@ -76,7 +76,7 @@ def test_sentences_are_lists_of_words(sentences):
 
 def test_texts_and_pairs_are_as_many(loaded):
     for call in (TOKENIZERS["bytes"], loaded.predict):
-        with pytest.raises(ConfigError, match="texts and pairs must have the same length, got 2 and 1"):
+        with pytest.raises(ConfigError, match="pairs must have one item per text, got 2 texts and 1 pairs"):
             call(["a", "b"], ["c"])
 
 

@@ -302,8 +302,8 @@ class Tokenizer:
         """
         parts = [self.encode(part) for part in ((texts,) if pairs is None else (texts, pairs))]
         if tf.executing_eagerly() and int(parts[0].nrows()) != int(parts[-1].nrows()):
-            raise ConfigError("texts and pairs must have the same length, got "
-                              f"{parts[0].nrows()} and {parts[-1].nrows()}")
+            raise ConfigError(f"pairs must have one item per text, got {parts[0].nrows()} texts and "
+                              f"{parts[-1].nrows()} pairs")
         return self.join(parts, max_length)
 
     def join(self, parts, max_length=None):
