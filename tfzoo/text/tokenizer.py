@@ -228,8 +228,7 @@ class Tokenizer:
             words: list of str or bytes, or tf.string [W].
 
         Returns:
-            RaggedTensor int32 [W, None]. A word that is empty or consists of spaces or control characters may have no
-            tokens.
+            RaggedTensor int32 [W, None]. Empty words, spaces and control characters may have no tokens.
         """
         if self.word_prefix:
             words = as_strings(words)
@@ -307,11 +306,7 @@ class Tokenizer:
         return self.join(parts, max_length)
 
     def join(self, parts, max_length=None):
-        """Create model inputs like `__call__`, from texts that are already encoded.
-
-        Args:
-            parts: list of one or two results of `encode`: the texts and, for pairs, the second texts.
-            max_length: see `__call__`.
+        """Create model inputs like `__call__`, but from `parts`, a list of one or two results of `encode`.
 
         Raises:
             ConfigError: if max_length leaves no room for text in addition to the special tokens.
