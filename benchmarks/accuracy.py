@@ -1,9 +1,9 @@
-"""Accuracy of fine-tuning a real checkpoint: tfzoo's script against a PyTorch loop, averaged over seeds.
+"""Accuracy after fine-tuning a real checkpoint: tfzoo's script compared with a PyTorch loop, averaged over seeds.
 
-Three epochs, batches of 32 texts, linear warmup to 5e-5 over a tenth of the steps and linear decay to 0, AdamW with
-weight decay 0.01 except on biases and norms, gradients clipped to norm 1; the reported accuracy is that of the best
-epoch on the evaluation set. tfzoo runs `experiments.finetune` as users do; PyTorch runs the loop in
-benchmarks.finetune_worker with the transformers model.
+Both train for three epochs on batches of 32 texts, with linear warmup to 5e-5 over the first tenth of the steps, linear
+decay to 0, AdamW with weight decay 0.01 (except on biases and norms), and gradients clipped to norm 1. They are
+evaluated after each epoch, and the best accuracy is reported. tfzoo runs `experiments.finetune`, as users do; PyTorch
+runs the loop in benchmarks.finetune_worker with the transformers model.
 """
 import json
 import pathlib
@@ -27,11 +27,11 @@ add_flags()
 flags.DEFINE_string("checkpoint", None, "Hugging Face folder to fine-tune [default: all-MiniLM-L6-v2 in "
                     "$TFZOO_DATA/../checkpoints].")
 flags.DEFINE_multi_enum("data", list(SETS), list(SETS), "Data set in $TFZOO_DATA; repeatable.")
-flags.DEFINE_integer("seeds", 3, "Number of runs of each system, with seeds 0, 1, ...", lower_bound=1)
+flags.DEFINE_integer("seeds", 3, "Number of runs per system, with seeds 0, 1, ...", lower_bound=1)
 
 
 def script(recipe, dtype):
-    """Return the accuracy of the best epoch with the fine-tuning script: float."""
+    """Fine-tune with tfzoo's script, and return the accuracy of the best epoch: float."""
     with tempfile.TemporaryDirectory() as folder:
         words = {"init": recipe["checkpoint"], "data": recipe["train"], "eval_data": recipe["eval"], "epochs": EPOCHS,
                  "batch_size": recipe["batch"], "learning_rate": recipe["rate"], "weight_decay": recipe["decay"],
@@ -44,7 +44,7 @@ def script(recipe, dtype):
 
 
 def loop(recipe, variant):
-    """Return the accuracy of the best epoch with another system's loop: float."""
+    """Fine-tune with another system's loop, and return the accuracy of the best epoch: float."""
     worker, found = Worker(command_of("benchmarks.finetune_worker", recipe, variant)), []
     for _ in range(EPOCHS):
         answer = worker.ask(recipe["steps"] // EPOCHS) and worker.ask("evaluate 1")

@@ -1,7 +1,7 @@
-"""Peak memory and time of attention, forward and backward, by length: blockwise over query rows, or plain.
+"""Peak memory and time of attention (forward and backward) by sequence length, plain and blockwise over query rows.
 
-Each variant runs in its own process; memory is the peak above the resident memory before the first step, so it includes
-the memory of the compiler.
+Each variant runs in its own process. Memory is the peak minus the resident memory before the first step, so it includes
+memory used by the compiler.
 """
 import itertools
 import json
@@ -18,21 +18,21 @@ FLAGS = flags.FLAGS
 flags.DEFINE_multi_integer("length", [1024, 2048, 4096, 8192], "Tokens per row; repeatable.")
 flags.DEFINE_integer("num_heads", 12, "Number of heads, each of width 64.", lower_bound=1)
 flags.DEFINE_float("dropout", 0.1, "Dropout rate of the attention probabilities.", lower_bound=0, upper_bound=0.9)
-flags.DEFINE_float("gigabytes", 6, "Skip plain attention if five times the size of its scores exceeds this (GiB).")
+flags.DEFINE_float("gigabytes", 6, "Skip plain attention if five times the size of its scores exceeds this many GiB.")
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Compute dtype.")
-flags.DEFINE_integer("rounds", 3, "Number of measured steps, after a first one.", lower_bound=1)
+flags.DEFINE_integer("rounds", 3, "Number of measured steps, after one warm-up step.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 flags.DEFINE_string("variant", None, "Internal: measure this variant in this process.")
 
 
 def _memory(key):
-    # From /proc/self/status, in bytes; unlike getrusage's, this peak is not inherited from the parent process.
+    # From /proc/self/status, in bytes; unlike the peak from getrusage, it is not inherited from the parent process.
     line = next(line for line in open("/proc/self/status") if line.startswith(f"{key}:"))
     return int(line.split()[1]) * 1024
 
 
 def measure(system, xla, length):
-    """Return the peak memory beyond that of the libraries and the layer, and the median time of a step: dict."""
+    """Return the peak memory added by the steps, and the median step time: dict."""
     import numpy as np
     import tensorflow as tf
 

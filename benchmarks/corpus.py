@@ -1,7 +1,7 @@
-"""Time and memory from a multi-gigabyte text file, made by repetition, to batches and training steps.
+"""Time and memory needed to turn a multi-gigabyte text file into batches and training steps.
 
-The measurement runs in its own process, with an empty cache. Its anonymous memory (RssAnon, which excludes pages of
-memory-mapped files) is sampled every 10 ms.
+The file repeats a smaller text. The measurement runs in its own process, with an empty cache. Its anonymous memory
+(RssAnon, which excludes pages of memory-mapped files) is sampled every 10 ms.
 """
 import json
 import os
@@ -18,15 +18,16 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("megabytes", 2000, "Size of the file, in 10^6 bytes.", lower_bound=1)
 flags.DEFINE_string("text", None, "Text file to repeat [default: the docstrings of the installed Python].")
-flags.DEFINE_enum("task", "causal_lm", ["causal_lm", "masked_lm"], "Task to train; masked_lm packs rows.")
+flags.DEFINE_enum("task", "causal_lm", ["causal_lm", "masked_lm"], "Task to train; masked_lm packs texts into rows.")
 flags.DEFINE_enum("document", "file", ["paragraph", "line", "file"], "What counts as one document.")
 flags.DEFINE_string("tokenizer", "bytes", "bytes, a vocabulary file, learn:wordpiece:SIZE or learn:bpe:SIZE.")
 flags.DEFINE_float("eval_fraction", 0.0, "Fraction split off for evaluation.", lower_bound=0.0, upper_bound=0.9)
 flags.DEFINE_integer("max_length", 256, "Tokens per row.", lower_bound=8)
 flags.DEFINE_integer("batch_size", 16, "Rows per batch.", lower_bound=1)
 flags.DEFINE_integer("batches", 200, "Number of batches to make.", lower_bound=1)
-flags.DEFINE_integer("steps", 5, "Number of training steps of a tiny model.", lower_bound=0)
-flags.DEFINE_string("folder", None, "Folder for the temporary file and its tokens [default: the system's].")
+flags.DEFINE_integer("steps", 5, "Number of training steps with a tiny model.", lower_bound=0)
+flags.DEFINE_string("folder", None, "Where to create the temporary file and its tokens [default: the system's "
+                    "temporary folder].")
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 flags.DEFINE_string("measured", None, "Internal: measure this file in this process.")
 
@@ -73,7 +74,7 @@ def _write_repeated(path, size):
 
 
 def _open(task):
-    # Returns (source, tokenizer, batches, [seconds of reading, of learning a vocabulary, of encoding]).
+    # Returns (source, tokenizer, batches, [seconds to read, to learn a vocabulary, to encode]).
     from tfzoo.data.source import open_source
     from tfzoo.text import learn_tokenizer, load_tokenizer
     times = [time.perf_counter()]
@@ -91,7 +92,7 @@ def _open(task):
 
 
 def measure():
-    """Return a row with times and memory, from the file to batches and training steps: dict."""
+    """Measure reading, encoding, batching and training, and return a row with times and memory: dict."""
     import keras
     import numpy as np
 

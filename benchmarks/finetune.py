@@ -1,8 +1,8 @@
-"""Fine-tuning on sentences of realistic lengths, tfzoo against peers: examples per second, or seconds to an accuracy.
+"""Fine-tuning on sentences of realistic length, compared with peers: examples per second, or time to an accuracy.
 
-The model has the dimensions of MiniLM (6 layers x 384) with random weights; the data is $TFZOO_DATA/sentiment_rt. Each
-system pads as its users would: tfzoo to a few bucket lengths, keras-nlp's preprocessor to 128, PyTorch to the longest
-text of each batch.
+The model has the dimensions of MiniLM (6 layers, width 384) and random weights; the data set is
+$TFZOO_DATA/sentiment_rt. Each system pads as its users would: tfzoo to a few bucket lengths, keras-nlp's preprocessor
+to 128, PyTorch to the longest text in each batch.
 """
 import sys
 import time
@@ -13,8 +13,8 @@ from benchmarks.interleave import (FLAGS, Worker, add_flags, add_ratios, command
                                    refuse_words, report, row_of, variants_of)
 
 add_flags(rounds=5, steps=25)
-flags.DEFINE_float("to_accuracy", None, "Instead, measure the time to reach this accuracy on the evaluation set, once "
-                   "per system, in bfloat16 unless --only is given.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float("to_accuracy", None, "Measure the time to reach this accuracy on the evaluation set instead, once "
+                   "per system and in bfloat16 unless --only is given.", lower_bound=0.0, upper_bound=1.0)
 flags.DEFINE_integer("max_steps", 1500, "With --to_accuracy: total number of steps in the schedule.", lower_bound=10)
 flags.DEFINE_integer("eval_every", 100, "With --to_accuracy: steps between evaluations.", lower_bound=2)
 flags.DEFINE_float("max_minutes", 30.0, "With --to_accuracy: time limit per system.", lower_bound=0.0)
@@ -36,7 +36,7 @@ def recipe_of(**settings):
 
 
 def speed():
-    """Measure examples per second; every length is compiled before the first round."""
+    """Measure examples per second; all bucket lengths are compiled before the first round."""
     recipe = recipe_of(rate=5e-5, steps=0, warmup=0, compile_first=True)
     rows = []
     for variant, result in measure_systems(MODULE, recipe, SYSTEMS).items():
@@ -49,10 +49,11 @@ def speed():
 
 
 def reach(variant, recipe):
-    """Train one system until the accuracy, the step limit or the time limit; return its row, or None if it failed.
+    """Train with one system until it reaches the accuracy or a limit; return its row, or None if it fails.
 
-    Seconds are counted from the start of the process: imports, data and model (start_seconds), compilation, training,
-    and evaluation, including its compilation.
+    The limits are the number of steps and the time. Time is counted from the start of the process and includes imports,
+    data loading and model building (together `start_seconds`), compilation, training, and evaluation with its own
+    compilation.
     """
     begin = time.perf_counter()
     worker, spent, history = Worker(command_of(MODULE, recipe, variant)), {"train": 0.0, "evaluation": 0.0}, []
@@ -83,7 +84,7 @@ def reach(variant, recipe):
 
 
 def race():
-    """Measure the seconds until the accuracy is reached, one system after another."""
+    """Measure the time until the accuracy is reached, one system after another."""
     recipe = recipe_of(rate=FLAGS.learning_rate, steps=FLAGS.max_steps, warmup=FLAGS.max_steps // 10,
                        compile_first=False)
     variants = [variant for variant in variants_of(SYSTEMS) if FLAGS.only or variant in ACCURACY]
@@ -92,8 +93,9 @@ def race():
         if row["system"] == "tfzoo" and row["reached"]:
             for other in rows:
                 if other["system"] != "tfzoo" and other["reached"]:
-                    print(f"to {FLAGS.to_accuracy:g}: tfzoo {row['dtype']} {row['seconds']:.0f} s, {other['system']} "
-                          f"{other['variant']} {other['dtype']} {other['seconds'] / row['seconds']:.2f} x that")
+                    print(f"to {FLAGS.to_accuracy:g}: tfzoo {row['dtype']} takes {row['seconds']:.0f} s, "
+                          f"{other['system']} {other['variant']} {other['dtype']} "
+                          f"{other['seconds'] / row['seconds']:.2f} x as long")
     seconds = {f"{part}_seconds": "{:>.1f}" for part in ("start", "compile", "train", "evaluation")}
     report(rows, {"system": "{}", "variant": "{}", "dtype": "{}", "reached": "{}", "accuracy": "{:>.4f}",
                   "steps": "{:>}", "seconds": "{:>.1f}", **seconds, "examples_per_second": "{:>.1f}"}, FLAGS.json)

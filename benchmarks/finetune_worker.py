@@ -1,10 +1,11 @@
-"""Worker process: train one system to classify real texts; benchmarks.worker uses random tokens instead.
+"""Worker process that trains a text classifier with one system on real texts (benchmarks.worker uses random tokens).
 
 Run as `python -m benchmarks.finetune_worker RECIPE SYSTEM VARIANT DTYPE`, where RECIPE is JSON from
-benchmarks.finetune. Each system works as its users would: tfzoo encodes up front and pads to a few lengths, keras-nlp
-encodes in tf.data and pads to the full length, PyTorch encodes in the loop and pads to the longest text of the batch.
-PyTorch can also start from a `checkpoint`. All share the same schedule: linear warmup over `warmup` steps, then
-linear decay to 0 at `steps`; with `steps` 0 the rate is constant. A worker imports only its own system.
+benchmarks.finetune. A worker imports only its own system, and uses it as its users would: tfzoo encodes all texts up
+front and pads to a few lengths; keras-nlp encodes in tf.data and pads to the full length; PyTorch encodes in the
+training loop and pads to the longest text in the batch. PyTorch can also start from the recipe's `checkpoint`. All
+systems share one schedule: linear warmup over `warmup` steps, then linear decay to 0 at `steps`; if `steps` is 0, the
+rate is constant.
 """
 import collections
 import csv
@@ -17,7 +18,7 @@ from benchmarks.worker import POLICIES, answer
 
 
 class Clock:
-    """Time the steps, grouped by what they are compiled for (the padded length, or None)."""
+    """Record step times, grouped by the padded length that the step was compiled for (None for all)."""
 
     def __init__(self):
         self.times, self.begin = collections.defaultdict(list), None
@@ -26,19 +27,19 @@ class Clock:
         self.begin = time.perf_counter()
 
     def stop(self, kind=None):
-        """Record the time of a step and start the next."""
+        """Record the time since the last call, and start timing the next step."""
         now = time.perf_counter()
         self.times[kind].append(now - self.begin)
         self.begin = now
 
     @property
     def compiling(self):
-        """Return the compile time in seconds: summed over kinds, the first step minus the median of the others."""
+        """Return the compile time in seconds: for each length, the first step minus the median of the others, summed."""
         return sum(max(0.0, times[0] - statistics.median(times[1:])) for times in self.times.values() if len(times) > 1)
 
 
 def rate_at(recipe, step):
-    """Return the learning rate of a step; steps are counted from 0."""
+    """Return the learning rate at a step; steps are counted from 0."""
     if not recipe["steps"]:
         return recipe["rate"]
     if step < recipe["warmup"]:
@@ -56,14 +57,14 @@ def examples_of(file):
 
 
 def order_of(recipe, count):
-    """Return the example indices of 20 shuffled epochs: int64 [20 x count]."""
+    """Return the example indices for 20 shuffled epochs: int64 [20 x count]."""
     import numpy as np
     rng = np.random.default_rng(recipe["seed"])
     return np.concatenate([rng.permutation(count) for _ in range(20)])
 
 
 def tfzoo_steps(recipe, variant, dtype):
-    """Return the functions that train and evaluate with tfzoo; variant: bucketed."""
+    """Return functions that train and evaluate with tfzoo; the only variant is `bucketed`."""
     import keras
 
     import tfzoo
@@ -103,7 +104,7 @@ def tfzoo_steps(recipe, variant, dtype):
 
 
 def keras_nlp_steps(recipe, variant, dtype):
-    """Return the functions that train and evaluate with keras-nlp; variants: xla or no_xla."""
+    """Return functions that train and evaluate with keras-nlp; `variant` is `xla` or `no_xla`."""
     import keras
     import keras_nlp
     import numpy as np
@@ -128,7 +129,7 @@ def keras_nlp_steps(recipe, variant, dtype):
                   jit_compile=variant == "xla")
     texts, labels = (tf.constant(values) for values in examples_of(recipe["train"]))
     order, done = tf.constant(order_of(recipe, len(texts))), tf.Variable(0, dtype=tf.int64)
-    # `fit` makes a new iterator each time; `done` continues where the previous one ended.
+    # `fit` makes a new iterator each time; the offset `done` lets it continue where the previous one ended.
     data = tf.data.Dataset.range(2 ** 60).map(lambda number: order[(done + number) % len(order)])
     data = data.map(lambda row: (texts[row], labels[row])).batch(batch, drop_remainder=True)
     data = data.map(prepare, num_parallel_calls=2).prefetch(2)
@@ -152,7 +153,7 @@ def keras_nlp_steps(recipe, variant, dtype):
 
 
 def pytorch_steps(recipe, variant, dtype):
-    """Return the functions that train and evaluate with PyTorch; variant: eager."""
+    """Return functions that train and evaluate with PyTorch; the only variant is `eager`."""
     import torch
     import transformers
     torch.manual_seed(recipe["seed"])

@@ -1,7 +1,8 @@
-"""Growth of the time and memory of a training step with length, width, depth and vocabulary size.
+"""How the time and memory of a training step grow with sequence length, width, depth and vocabulary size.
 
-The base is masked language modelling with BERT of 4 layers x 256, 8 x 128 tokens, bfloat16 without XLA; each sweep
-varies one of them. --plot draws the measurements, or those of an earlier run with --from.
+The base workload is masked language modelling on 8 x 128 tokens with a BERT of 4 layers and width 256, in bfloat16
+without XLA; each sweep varies one dimension. --plot draws the measurements, or with --from the measurements from an
+earlier run.
 """
 import json
 import pathlib
@@ -13,20 +14,20 @@ from benchmarks.interleave import FLAGS, add_flags, measure, refuse_words, repor
 
 add_flags(rounds=5, steps=5, peers=False)
 flags.DEFINE_multi_enum("sweep", ["length", "width", "layers", "vocab"], ["length", "width", "layers", "vocab"],
-                        "What to vary; repeatable.")
+                        "Dimension to vary; repeatable.")
 flags.DEFINE_string("plot", None, "Draw the figure to this file (.png or .svg); requires matplotlib.")
-flags.DEFINE_string("from", None, "JSON file of an earlier run, to draw without measuring.")
+flags.DEFINE_string("from", None, "JSON file from an earlier run, to draw without measuring.")
 
 BASE = {"family": "bert", "task": "masked_lm", "layers": 4, "width": 256, "heads": 4, "batch": 8, "length": 128,
         "masked": 19, "vocab": 30522, "positions": 512}
 SWEEPS = {"length": (64, 128, 256, 512, 1024), "width": (128, 256, 512, 1024), "layers": (2, 4, 8, 12),
           "vocab": (4000, 8000, 16000, 32000, 64000)}
-AXES = {"length": "length (tokens a row)", "width": "hidden width (numbers a token)", "layers": "depth (layers)",
+AXES = {"length": "length (tokens per row)", "width": "hidden width (values per token)", "layers": "depth (layers)",
         "vocab": "vocabulary (word pieces)"}
 
 
 def workload(sweep, value):
-    """Return the base workload with one value changed, and the values that depend on it adjusted: dict."""
+    """Return the base workload with one value changed and the dependent values adjusted: dict."""
     work = {**BASE, sweep: value}
     return {**work, "heads": max(1, work["width"] // 64), "masked": max(1, round(0.15 * work["length"])),
             "positions": max(BASE["positions"], work["length"])}
@@ -54,7 +55,7 @@ def drawing():
         from matplotlib.figure import Figure
     except ImportError:
         raise SystemExit("--plot requires matplotlib, which is not installed: pip install matplotlib, or omit "
-                         "--plot and draw later with --from=FILE, the --json file of the run") from None
+                         "--plot and draw later with --from=FILE, the --json file from this run") from None
     return Figure
 
 
@@ -63,7 +64,7 @@ def draw(rows, path):
     figure = drawing()
     sweeps = [sweep for sweep in SWEEPS if any(row.get("sweep") == sweep for row in rows)]
     if not sweeps:
-        raise SystemExit("nothing to draw: --from requires the --json file of a run of benchmarks.growth")
+        raise SystemExit("nothing to draw: --from requires a file written by benchmarks.growth with --json")
     picture = figure(figsize=(3.4 * len(sweeps), 5.6), layout="constrained")
     axes = picture.subplots(2, len(sweeps), squeeze=False)
     for column, sweep in enumerate(sweeps):
@@ -72,7 +73,7 @@ def draw(rows, path):
         values, times, peaks, built = zip(*points)
         time, memory = axes[:, column]
         time.plot(values, times, "o-")
-        memory.plot(values, [peak / 1e6 for peak in peaks], "o-", label="at the peak")
+        memory.plot(values, [peak / 1e6 for peak in peaks], "o-", label="peak")
         memory.plot(values, [size / 1e6 for size in built], "o--", label="before the first step")
         for axis in (time, memory):
             axis.set_xlabel(AXES[sweep])
@@ -80,7 +81,7 @@ def draw(rows, path):
             axis.set_ylim(bottom=0)
             axis.locator_params(axis="x", integer=True, nbins=5)
             axis.grid(alpha=0.3)
-        time.set_ylabel("time of a step (ms)")
+        time.set_ylabel("step time (ms)")
         memory.set_ylabel("resident memory (MB)")
     axes[1, 0].legend(loc="lower right")
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +89,11 @@ def draw(rows, path):
 
 
 def earlier(path):
-    """Return the rows of an earlier run: list of dict."""
+    """Read the rows from an earlier run: list of dict."""
     try:
         return json.loads(pathlib.Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json file of an earlier run") from None
+        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json file from an earlier run") from None
 
 
 def main(argv):

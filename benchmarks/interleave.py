@@ -1,7 +1,8 @@
-"""Code shared by the benchmarks: a process per variant, interleaved rounds, medians, tables, JSON.
+"""Code shared by the benchmarks: one process per variant, interleaved rounds, medians, tables, JSON.
 
-Each round measures all variants in turn, so that changes in the machine's speed affect all equally; compare medians.
-A variant is a string of three parts (system, mode of execution and dtype), such as "keras-nlp no_xla bfloat16".
+Each round measures all variants in turn, so that changes in the machine's speed affect them equally; the result is the
+median over rounds. A variant is a string of three parts (system, execution mode and dtype), such as
+"keras-nlp no_xla bfloat16".
 """
 import importlib.metadata
 import json
@@ -24,18 +25,19 @@ def add_flags(rounds=None, steps=None, peers=True):
     """Define the flags of a benchmark.
 
     Args:
-        rounds, steps: int, the defaults of --rounds and --steps; None: define neither (benchmarks without `measure`).
-        peers: bool, also define --only and --pytorch_python, which choose variants.
+        rounds, steps: int, the defaults of --rounds and --steps; None to define neither, for benchmarks that do not use
+            `measure`.
+        peers: bool, whether to define --only and --pytorch_python, which select variants.
     """
     again = {"allow_override": True}  # tests import several benchmarks in one process
     if rounds is not None:
-        flags.DEFINE_integer("rounds", rounds, "Number of measurements of each variant.", lower_bound=1, **again)
+        flags.DEFINE_integer("rounds", rounds, "Number of measurements per variant.", lower_bound=1, **again)
         flags.DEFINE_integer("steps", steps, "Number of steps per measurement.", lower_bound=1, **again)
     flags.DEFINE_string("json", None, "Also write the rows to this JSON file.", **again)
     if not peers:
         return
-    flags.DEFINE_list("only", [], "Measure only variants that contain one of these, such as 'tfzoo,keras-nlp xla'.",
-                      **again)
+    flags.DEFINE_list("only", [], "Measure only variants that contain one of these strings, e.g. "
+                      "'tfzoo,keras-nlp xla'.", **again)
     flags.DEFINE_string("pytorch_python", None, "Python executable with torch and transformers; if omitted, skip "
                         "PyTorch.", **again)
 
@@ -68,16 +70,16 @@ def variants_of(systems):
 
 
 def command_of(module, recipe, variant):
-    """Return the command of a variant's worker: list of str, with the recipe as JSON."""
+    """Return the command that starts a variant's worker, with the recipe as JSON: list of str."""
     system, *how, dtype = variant.split()
     python = FLAGS.pytorch_python if system == "pytorch" else sys.executable
     return [python, "-m", module, json.dumps(recipe), system, " ".join(how), dtype]
 
 
 def measure_systems(module, recipe, systems):
-    """Measure the variants of a dict of system -> modes; return what `measure` returns.
+    """Measure the variants in a dict of system -> modes, and return the results of `measure`.
 
-    Only the variants of one dtype are compared and interleaved: all of them at once would take too much memory.
+    Variants are interleaved only with variants of the same dtype: running all at once would take too much memory.
     """
     results, variants = {}, variants_of(systems)
     for dtype in DTYPES:
@@ -88,17 +90,17 @@ def measure_systems(module, recipe, systems):
 
 
 def row_of(workload, variant, **values):
-    """Return a row of a table, with the parts of the variant followed by `values`: dict."""
+    """Return a table row that contains the parts of the variant, followed by `values`: dict."""
     system, *how, dtype = variant.split()
     return {"workload": workload, "system": system, "variant": " ".join(how), "dtype": dtype, **values}
 
 
 def add_ratios(rows, rate):
-    """Add to tfzoo's rows, and print, their ratios to the best row of each peer.
+    """Compare tfzoo's rows with the best row of each peer: add the ratios to the rows and print them.
 
     Args:
-        rows: list of dict (see `row_of`). tfzoo's rows get `ratios` within their dtype; its fastest row also gets
-            `ratios_in_all`, to the best row of any dtype.
+        rows: list of dict (see `row_of`). Each of tfzoo's rows gets `ratios`, to the peers' best rows of the same
+            dtype; its fastest row also gets `ratios_in_all`, to their best rows of any dtype.
         rate: str, the key of the value to compare; higher is better.
     """
     ours = [row for row in rows if row["system"] == "tfzoo"]
@@ -121,7 +123,7 @@ def _ratios(row, rows, rate, among):
 
 
 def machine():
-    """Return what the results depend on (machine, versions and commit): dict."""
+    """Return the machine, package versions and commit that the results depend on: dict."""
     try:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True,
                                 text=True).stdout.strip()
@@ -191,13 +193,14 @@ def measure(commands, rounds, steps, warm_up=4):
 
     Args:
         commands: dict of variant -> command of its worker.
-        rounds, steps: int, the number of measurements of each variant, and of steps per measurement.
+        rounds: int, the number of measurements per variant.
+        steps: int, the number of steps per measurement.
         warm_up: int, the number of steps before the first round; the first step builds and compiles.
 
     Returns:
-        dict of variant -> dict of seconds (median per step), rounds (seconds per step in each round), first_seconds (of
-        the first step), peak_bytes and answers (of each round). Variants that fail to start or end early are skipped
-        with a line on stderr.
+        dict of variant -> dict with `seconds` (median per step), `rounds` (seconds per step in each round),
+        `first_seconds` (time of the first step), `peak_bytes` and `answers` (one per round). Variants whose worker
+        fails to start or ends early are skipped, with a line on stderr.
     """
     workers, first = {}, {}
     for variant, command in commands.items():
@@ -227,12 +230,12 @@ def measure(commands, rounds, steps, warm_up=4):
 
 
 def report(rows, columns, json_file=None):
-    """Print rows as a table, then as JSON preceded by a row about the machine.
+    """Print rows as a table, then as JSON with a first row that describes the machine.
 
     Args:
         rows: list of dict.
         columns: dict of row key -> format of its value, such as "{:>10.1f}".
-        json_file: str, a file to write the JSON to as well, or None.
+        json_file: str, a file that the JSON is also written to, or None.
     """
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))

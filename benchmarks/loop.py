@@ -1,9 +1,9 @@
-"""Overhead of the training loop over its steps, and the time that runs of the flagfiles wait for data.
+"""Overhead of the training loop compared with bare steps, and the time that training runs wait for data.
 
 First, the complete loop as the scripts run it (batches made in the background, records, TensorBoard, a progress bar as
-on a terminal) is compared with the bare compiled step on one batch already on the device, alternating step by step.
-Then each flagfile in experiments/flags that trains is run by its script for a few steps. Its metrics.jsonl gives the
-fraction of time spent waiting for data; the first record is left out because the step is compiled during it.
+on a terminal) is compared with the bare compiled step on a batch that is already on the device; the two alternate step
+by step. Then each training flagfile in experiments/flags is run for a few steps. The fraction of time spent waiting for
+data is read from the run's metrics.jsonl, without the first record because its time includes compilation.
 """
 import contextlib
 import io
@@ -23,15 +23,15 @@ from absl import app, flags
 from benchmarks.interleave import ROOT, data_folder, refuse_words, report
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("rounds", 6, "Number of measurements of the loop, of 50 steps each.", lower_bound=1)
-flags.DEFINE_integer("steps", 30, "Number of steps of each flagfile's run.", lower_bound=10)
-flags.DEFINE_list("only", [], "Measure only workloads and flagfiles whose name contains one of these.")
+flags.DEFINE_integer("rounds", 6, "Number of measurements of the loop, with 50 steps each.", lower_bound=1)
+flags.DEFINE_integer("steps", 30, "Number of steps to run each flagfile for.", lower_bound=10)
+flags.DEFINE_list("only", [], "Measure only workloads and flagfiles whose name contains one of these strings.")
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
 WORKLOADS = {"bert_tiny": (32, 64), "bert_l4_h256": (32, 128)}  # model -> rows and tokens per batch
 VOCABULARY, RECORD = 8000, 50  # RECORD: steps between records, the default of --log_every
 LONGEST_LOOP, LONGEST_WAIT = 0.03, 0.02  # targets
-OURS = ("epochs", "steps", "log_every", "eval_every", "save_every", "warmup_steps")  # replaced in flagfiles
+OURS = ("epochs", "steps", "log_every", "eval_every", "save_every", "warmup_steps")  # flags removed from flagfiles
 
 
 def is_chosen(name):
@@ -74,8 +74,8 @@ def alternate(trainer, data, schedule, rounds):
     """Run a loop with a bare step after each iteration.
 
     Returns:
-        float [rounds, RECORD, 2], seconds of each iteration and of the bare step after it; each round has one record.
-        The first iteration, which starts a thread, and the last, which saves, are dropped.
+        float [rounds, RECORD, 2], the time in seconds of each iteration and of the bare step after it. Each round
+        includes one log record. The first iteration, which starts a thread, and the last, which saves, are dropped.
     """
     import numpy as np
     import tensorflow as tf
@@ -109,19 +109,19 @@ def alternate(trainer, data, schedule, rounds):
 
 
 def measure_loop(model, rows, length):
-    """Return a row with the overhead of the loop as a fraction of the time of its steps: dict."""
+    """Return a row with the overhead of the loop, as a fraction of the bare step time: dict."""
     import numpy as np
     trainer, data, schedule = make_parts(model, rows, length)
     print(f"{model}: {FLAGS.rounds} rounds of {RECORD} steps", file=sys.stderr)
     rounds = alternate(trainer, data, schedule, FLAGS.rounds).mean(1)  # [rounds, 2]
     loop, bare = 1000 * np.median(rounds, 0)
-    return {"workload": f"{model}_{rows}x{length}", "measure": "loop beyond its steps",
+    return {"workload": f"{model}_{rows}x{length}", "measure": "loop overhead",
             "value": float(np.median(rounds[:, 0] / rounds[:, 1])) - 1, "wanted": LONGEST_LOOP,
             "detail": f"{loop:.2f} ms per step, {bare:.2f} bare", "rounds_seconds": rounds.tolist()}
 
 
 def command_in(text):
-    """Return (script, its arguments except --flagfile) of the command in a flagfile's first comment."""
+    """Parse the command in a flagfile's header, and return (script, its arguments except --flagfile)."""
     lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
     command = re.search(r"python -m experiments\.(\w+)((?:.*\\\n)*.*)", "\n".join(lines))
     words = shlex.split(os.path.expandvars(command[2].replace("\\\n", " ")))
@@ -134,7 +134,7 @@ def value_of(words, flag):
 
 
 def measure_flagfiles():
-    """Return a row for each flagfile that trains, runs used as --init by other runs first: list of dict."""
+    """Run each training flagfile, after the run that it uses as --init, if any, and return their rows: list of dict."""
     os.environ.setdefault("TFZOO_DATA", str(data_folder("")))
     commands = {path: command_in(path.read_text()) for path in sorted((ROOT / "experiments" / "flags").glob("*.flags"))}
     commands = {path: command for path, command in commands.items() if command[0] in ("pretrain", "finetune")}
@@ -157,7 +157,7 @@ def measure_flagfiles():
 
 
 def run_flagfile(path, script, words, folder):
-    """Return a row with the fraction of time that a flagfile's steps, run in `folder`, wait for data: dict."""
+    """Run a flagfile in `folder`, and return a row with the fraction of time spent waiting for data: dict."""
     own = [line for line in path.read_text().splitlines()
            if line.startswith("--") and line[2:].split("=")[0] not in OURS]
     command = [sys.executable, "-m", f"experiments.{script}", *own, *words, f"--steps={FLAGS.steps}",

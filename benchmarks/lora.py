@@ -1,8 +1,8 @@
-"""A training step with LoRA against full fine-tuning, interleaved in one process: the median of paired time ratios.
+"""Step time of LoRA relative to full fine-tuning, interleaved in one process: the median of paired ratios.
 
-Also reports the memory for trainable weights: gradients and optimizer slots. The batches of `minilm` are the first ones
-of an epoch of $TFZOO_DATA/sentiment_rt, 32 rows each; those of `bert_base` are 8 x 128 random tokens. The weights are
-random, since the time of a step does not depend on them.
+Also reports the memory taken by gradients and optimizer slots. `minilm` uses the first batches from an epoch over
+$TFZOO_DATA/sentiment_rt, with 32 rows each, and `bert_base` a batch of 8 x 128 random tokens. The weights are random,
+since the step time does not depend on them.
 """
 import statistics
 import time
@@ -16,16 +16,16 @@ from experiments.app import import_tensorflow
 
 FLAGS = flags.FLAGS
 add_flags(rounds=20, steps=4, peers=False)
-flags.DEFINE_multi_enum("workload", ["minilm"], ["minilm", "bert_base"], "What to train; repeatable.")
+flags.DEFINE_multi_enum("workload", ["minilm"], ["minilm", "bert_base"], "Workload to train; repeatable.")
 flags.DEFINE_multi_enum("dtype", list(DTYPES), DTYPES, "Compute dtype; repeatable.")
 flags.DEFINE_integer("rank", 8, "Rank of the adapters.", lower_bound=1)
-flags.DEFINE_string("targets", None, "Regular expression for the projections to adapt [default: the method's].")
+flags.DEFINE_string("targets", None, "Regular expression that selects the projections to adapt [default: LoRA's own].")
 flags.DEFINE_bool("xla", False, "Compile the forward and backward passes with XLA.")
 flags.DEFINE_bool("remat", False, "Rematerialize the blocks.")
 
 WORKLOADS = {"minilm": {"num_layers": 6, "hidden_dim": 384, "num_heads": 12, "ffn_dim": 1536, "batch": 32},
              "bert_base": {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "ffn_dim": 3072, "batch": 8}}
-BATCHES = 12  # from the epoch; each of their lengths is traced during warm-up
+BATCHES = 12  # number of `minilm` batches; each batch length is traced during warm-up
 LABELS = ["negative", "positive"]
 
 
@@ -60,14 +60,14 @@ def make_trainer(name, dtype, method):
 
 
 def kept_bytes(trainer):
-    """Return the size of gradients and optimizer slots in bytes: int."""
+    """Return the total size of gradients and optimizer slots in bytes: int."""
     gradients = 4 * sum(np.prod(variable.shape) for variable in trainer.model.trainable_variables)
     return int(gradients + sum(4 * np.prod(variable.shape) for variable in trainer.optimizer.variables
                                if variable.shape))
 
 
 def measure(trainers, batches, rounds, steps):
-    """Return the seconds per step in each round, interleaving the methods: dict of method -> list of float."""
+    """Time the methods in interleaved rounds: dict of method -> seconds per step in each round, list of float."""
     def run(trainer, count, first):
         begin = time.perf_counter()
         for number in range(first, first + count):

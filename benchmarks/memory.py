@@ -1,6 +1,7 @@
 """Peak memory of training steps with and without --remat, --accumulate_steps and XLA.
 
-Each variant runs in its own process; the result is its peak resident memory minus that before the first step.
+Each variant runs in its own process; the result is its peak resident memory minus the resident
+memory before the first step.
 """
 import json
 import os
@@ -29,7 +30,7 @@ def _resident():
 
 
 def measure(xla, remat, parts):
-    """Return peak memory beyond model, optimizer and libraries, examples per second, and gradient norm: dict."""
+    """Return the peak memory added by the steps, examples per second and gradient norm: dict."""
     import keras
     import numpy as np
 

@@ -1,8 +1,9 @@
-"""Pretraining on real text, tfzoo against peers: tokens per second, padding excluded.
+"""Pretraining on real text, compared with peers: tokens per second, excluding padding.
 
---corpus=python: masked language modelling on docstrings (builtin:python), packed and bucketed, against keras-nlp, which
-pads. All use the same texts and one vocabulary, learned for the run; special tokens are counted. --corpus=bytes: a
-small GPT-2 on the bytes of $TFZOO_DATA/lm_shakespeare, against keras-nlp and PyTorch.
+--corpus=python runs masked language modelling on docstrings (builtin:python): tfzoo packs or buckets the texts, and
+keras-nlp pads them. All variants use the same texts and the same vocabulary, which is learned for the run; special
+tokens are counted. --corpus=bytes trains a small GPT-2 on the bytes of $TFZOO_DATA/lm_shakespeare with tfzoo, keras-nlp
+and PyTorch.
 """
 import json
 import os
@@ -37,7 +38,7 @@ def recipe_of(corpus, folder):
     recipe = {**RECIPES[corpus], "folder": folder}
     recipe.update({name: FLAGS[name].value for name in ("layers", "width") if FLAGS[name].value is not None})
     if recipe["width"] % 64:
-        raise SystemExit(f"--width must be a multiple of 64, the width of a head, got {recipe['width']}")
+        raise SystemExit(f"--width must be a multiple of 64, the width of each head, got {recipe['width']}")
     if corpus == "bytes":
         recipe["data"] = str(data_folder("lm_shakespeare"))
     return {**recipe, "heads": recipe["width"] // 64}

@@ -1,12 +1,13 @@
-"""Worker process: pretrain one system on real text; benchmarks.worker uses random tokens instead.
+"""Worker process that pretrains a model with one system on real text (benchmarks.worker uses random tokens).
 
 Run as `python -m benchmarks.pretrain_worker RECIPE SYSTEM VARIANT DTYPE`, where RECIPE is JSON from
-benchmarks.pretrain. If SYSTEM is `prepare`, with nothing after it, write the vocabulary and the pieces of text to the
-folder in RECIPE for all other workers. A worker imports only its own system.
+benchmarks.pretrain. A worker imports only its own system. `python -m benchmarks.pretrain_worker RECIPE prepare` instead
+writes the vocabulary and the text pieces that all workers read to the folder given in RECIPE.
 
-Masked language modelling: tfzoo packs texts into rows, or pads pieces of them to a few lengths; keras-nlp gets the same
-pieces as token ids, padded to the full length, because its preprocessor would truncate long texts and encode them again
-in each epoch. Bytes: all systems use rows of one length, tfzoo from its stream, the others from random offsets.
+For masked language modelling, tfzoo either packs texts into rows or splits them into pieces, which it pads to a few
+bucket lengths. keras-nlp gets the same pieces as token ids, padded to the full length, because its own preprocessor
+would truncate long texts and encode them again in each epoch. On bytes, all systems use rows of one fixed length:
+tfzoo cuts them from its token stream, and the other systems cut them at random offsets.
 """
 import json
 import pathlib
@@ -19,7 +20,7 @@ MASKED = 0.15
 
 
 def prepare(recipe):
-    """Write vocab.txt and pieces.npz (tokens, lengths) to the folder, and encode the corpus into the cache."""
+    """Write vocab.txt and pieces.npz (tokens, lengths) to the recipe's folder, and cache the encoded corpus."""
     import numpy as np
 
     from tfzoo.data.corpus import open_corpus
@@ -41,9 +42,10 @@ def vocabulary_of(recipe):
 
 
 def tfzoo_steps(recipe, variant, dtype):
-    """Return the function that trains with tfzoo.
+    """Return a function that trains with tfzoo for a given number of steps.
 
-    Variants: packed or bucketed for masked language modelling, stream for bytes; followed by `xla` to compile.
+    `variant` is `packed` or `bucketed` for masked language modelling, and `stream` for bytes. Append ` xla` to compile
+    the step with XLA.
     """
     import keras
 
@@ -65,7 +67,7 @@ def tfzoo_steps(recipe, variant, dtype):
         num_heads=recipe["heads"], ffn_dim=4 * recipe["width"], max_length=recipe["positions"])
     optimizer = make_optimizer("adamw", RATE, model.trainable_variables, recipe["decay"])
     trainer = Trainer(model, task, optimizer, clip_norm=CLIP, xla=variant.endswith(" xla"))
-    if variant.startswith("bucketed"):  # trace every length before measuring
+    if variant.startswith("bucketed"):  # trace each bucket length before measuring
         for step in {data.base.plan.batch(step)[0]: step for step in range(data.batches_per_epoch)}.values():
             trainer.train_step(data.batch(step))
 
@@ -80,7 +82,7 @@ def tfzoo_steps(recipe, variant, dtype):
 
 
 def keras_nlp_pieces(recipe, done):
-    """Return (dataset of masked pieces, callable from a number of steps to the real tokens in the next steps)."""
+    """Return (dataset of masked pieces, function that counts the real tokens in the next N steps)."""
     import keras_nlp
     import numpy as np
     import tensorflow as tf
@@ -103,7 +105,7 @@ def keras_nlp_pieces(recipe, done):
                   "padding_mask": token_ids != tokenizer.pad_token_id, "mask_positions": masked["mask_positions"]}
         return inputs, masked["mask_ids"], masked["mask_weights"]
 
-    # `fit` makes a new iterator each time; `done` continues where the previous one ended.
+    # `fit` makes a new iterator each time; the offset `done` lets it continue where the previous one ended.
     places = tf.constant(order)
     data = tf.data.Dataset.range(2 ** 60).map(lambda number: places[(done + number) % len(order)])
     data = data.batch(batch, drop_remainder=True).map(prepare_rows, num_parallel_calls=2).prefetch(2)
@@ -116,7 +118,7 @@ def keras_nlp_pieces(recipe, done):
 
 
 def keras_nlp_bytes(recipe, done):
-    """Return (dataset of windows at random offsets, callable from a number of steps to their tokens)."""
+    """Return (dataset of windows at random offsets, function that returns the number of tokens in N steps)."""
     import numpy as np
     import tensorflow as tf
     batch, length = recipe["batch"], recipe["length"]
@@ -133,7 +135,7 @@ def keras_nlp_bytes(recipe, done):
 
 
 def keras_nlp_steps(recipe, variant, dtype):
-    """Return the function that trains with keras-nlp; variants: xla or no_xla."""
+    """Return a function that trains with keras-nlp; `variant` is `xla` or `no_xla`."""
     import keras
     import keras_nlp
     import tensorflow as tf
@@ -160,7 +162,7 @@ def keras_nlp_steps(recipe, variant, dtype):
 
 
 def pytorch_steps(recipe, variant, dtype):
-    """Return the function that trains with PyTorch, on bytes only; variants: eager or compiled."""
+    """Return a function that trains with PyTorch, on bytes only; `variant` is `eager` or `compiled`."""
     import numpy as np
     import torch
     import transformers

@@ -1,6 +1,6 @@
-"""Profile a tfzoo training step by op with TensorFlow's profiler, and print its floor (see benchmarks.train_step).
+"""Profile a tfzoo training step by op with TensorFlow's profiler, next to its floor (see benchmarks.train_step).
 
-Ops that run simultaneously share the time equally, so the rows add up to the time of the step.
+Ops that run simultaneously share the time equally, so the rows add up to the step time.
 """
 import collections
 import pathlib
@@ -22,12 +22,12 @@ flags.DEFINE_enum("dtype", "bfloat16", DTYPES, "Compute dtype.")
 # Ops that contain other ops or wait for them.
 HOLDERS = {"StatefulPartitionedCall", "PartitionedCall", "If", "While"}
 KINDS = {"MatMul": "matrix products", "Cast": "casts of weights and gradients"}
-# The last one waits for parts of a kernel that run on other threads.
+# BlockUntilReady waits for parts of a kernel that run on other threads.
 KERNELS = {"CpuExecutable::ExecuteAsyncOnStream", "BlockUntilReady"}
 
 
 def kind_of(event):
-    """Return the kind of op of a profile event "NAME:OP": str, or None if it is not an op of the step."""
+    """Return the kind of op that a profile event "NAME:OP" represents: str, or None if it is not an op of the step."""
     if event in KERNELS:
         return "compiled kernels"
     op = event.rpartition(":")[2]
@@ -37,13 +37,13 @@ def kind_of(event):
 
 
 def shares(events):
-    """Divide time among overlapping events: simultaneous events share it equally.
+    """Compute the time spent in each kind of event; simultaneous events share time equally.
 
     Args:
         events: list of (kind, begin, end), numbers.
 
     Returns:
-        dict of kind -> time; None -> time in which no event runs.
+        dict of kind -> time; the key None holds the time during which no event runs.
     """
     events = [event for event in events if event[1] < event[2]]
     moments = sorted([(begin, True, number) for number, (_, begin, _) in enumerate(events)]
@@ -77,7 +77,7 @@ def events_of(folder):
 
 
 def profile(work, dtype, steps):
-    """Profile steps of a workload and return the seconds per step of each kind of op: dict."""
+    """Profile training steps on a workload and return the seconds per step spent in each kind of op: dict."""
     import tensorflow as tf
     run = tfzoo_steps(work, "no_xla", dtype)
     run(4)

@@ -1,6 +1,6 @@
-"""Time that training waits for a checkpoint of BERT-base (110 M parameters with AdamW: 1.3 GB).
+"""How long training waits while it saves a checkpoint of BERT-base (110 M parameters; 1.3 GB with AdamW's state).
 
-Also reports the time to copy the state, to write it, and of a step during writing.
+Also reports how long it takes to copy the state, to write it, and to run a step while it is being written.
 """
 import json
 import os
@@ -57,9 +57,9 @@ def main(argv):
             times["write"].append(time.perf_counter() - begin)
     size = sum(array.nbytes for group in trainer.arrays().values() for array in group.values())
     row = {name: round(statistics.median(values), 3) for name, values in times.items() if values}
-    print(f"{size / 1e9:.2f} GB: the training waits {row['wait']:.2f} s (copying only: {row['copy']:.2f} s), writing "
-          f"takes {row['write']:.2f} s; a step {row['step']:.2f} s, while writing "
-          f"{row.get('step_while_writing', float('nan')):.2f} s")
+    print(f"{size / 1e9:.2f} GB: training waits {row['wait']:.2f} s (copying only: {row['copy']:.2f} s), and writing "
+          f"takes {row['write']:.2f} s; a step takes {row['step']:.2f} s, or "
+          f"{row.get('step_while_writing', float('nan')):.2f} s during writing")
     rows = [{"machine": f"{os.cpu_count()} cores"},
             {"workload": f"save_{FLAGS.model}", "system": "tfzoo", "bytes": size, **row}]
     if FLAGS.json:

@@ -1,9 +1,10 @@
-"""Scaling efficiency: two workers of one core each against one worker of one core, on the same global batch.
+"""Scaling efficiency of two single-core workers compared with one, on the same global batch.
 
-Efficiency is T1 / (2 x T2). A step of two workers is broken down by separate measurements: forward and backward of half
-the batch on one core; clipping and update; the slowdown of half a batch while the other core also works on one
-(memory, cache and clock are shared); and an all-reduce of gradients of the same sizes. The remainder is time spent
-waiting for each other, minus any overlap.
+Efficiency is T1 / (2 x T2), where T1 and T2 are the step times of one and two workers. The two-worker step is broken
+down by separate measurements: the forward and backward pass of half a batch on one core; clipping and update;
+contention, which is how much a step on half a batch slows down if the other core runs one too (memory, cache and clock
+are shared); and an all-reduce of tensors with the shapes of the gradients. The remainder is the time that the workers
+wait for each other, minus any overlap.
 """
 import json
 import os
@@ -17,10 +18,10 @@ from benchmarks.worker import POLICIES, answer
 
 add_flags(rounds=5, steps=5, peers=False)
 flags.DEFINE_string("model", "bert_small", "Name of the model.")
-flags.DEFINE_integer("batch_size", 32, "Rows of the global batch.", lower_bound=2)
+flags.DEFINE_integer("batch_size", 32, "Rows in the global batch.", lower_bound=2)
 flags.DEFINE_integer("length", 128, "Tokens per row.", lower_bound=8)
 flags.DEFINE_enum("precision", "bfloat16", sorted(POLICIES), "Compute dtype.")
-flags.DEFINE_string("worker", None, "Internal: run as the worker with these settings, in JSON.")
+flags.DEFINE_string("worker", None, "Internal: run as a worker with these settings (JSON).")
 
 LABELS = ["0", "1"]
 PARTS = ("compute", "update", "contention", "all_reduce", "rest")
@@ -36,7 +37,11 @@ def make_batch(rows, length):
 
 
 def work(settings):
-    """Run one worker: answer lines with a count, optionally after `half`, `gradients`, `all_reduce` or `size`."""
+    """Run one worker, which answers each line of stdin: "COUNT" or "WORD COUNT" (see `answer`).
+
+    COUNT alone runs steps on the whole batch. The words are `half` (steps on half a batch), `gradients` (only their
+    forward and backward passes), `all_reduce`, and `size` (reports the size of the gradients).
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {settings["core"]})
     import keras
@@ -82,7 +87,7 @@ def work(settings):
 
 
 def start(cores):
-    """Start workers on two cores and return (one independent worker per core, two workers of a cluster)."""
+    """Start workers on two cores and return (two independent workers, two workers that form a cluster), as lists."""
     from experiments.launch import free_ports
     base = {"model": FLAGS.model, "policy": POLICIES[FLAGS.precision], "rows": FLAGS.batch_size,
             "length": FLAGS.length}
@@ -99,7 +104,7 @@ def start(cores):
 
 
 def together(workers, line):
-    """Send a line to all workers at the same time and return the answer of the slowest: dict."""
+    """Send a line to all workers at the same time and return the slowest worker's answer: dict."""
     for worker in workers:
         worker.send(line)
     answers = [worker.receive() for worker in workers]
@@ -110,7 +115,7 @@ def together(workers, line):
 
 
 def breakdown(seconds):
-    """Return the parts of a step of two workers, and the efficiency, from the median seconds: dict of float."""
+    """Compute the breakdown of a two-worker step, and the efficiency, from median step times: dict of float."""
     parts = {"compute": seconds["gradients"], "update": seconds["half"] - seconds["gradients"],
              "contention": seconds["half beside"] - seconds["half"], "all_reduce": seconds["all_reduce"]}
     parts["rest"] = seconds["two workers"] - sum(parts.values())
@@ -118,7 +123,7 @@ def breakdown(seconds):
 
 
 def measure_all(alone, pair):
-    """Return (dict of measurement -> median seconds per step, peak bytes of a worker of the pair, gradient bytes)."""
+    """Return (dict of measurement -> median seconds per step, peak bytes of a clustered worker, gradient bytes)."""
     measurements = {"one worker": (alone[:1], ""), "two workers": (pair, ""), "gradients": (alone[:1], "gradients "),
                     "half": (alone[:1], "half "), "half beside": (alone, "half "), "all_reduce": (pair, "all_reduce ")}
     for workers, word in measurements.values():
@@ -141,7 +146,7 @@ def main(argv):
         sys.stdout.flush()
         os._exit(0)  # a cluster shuts down only when all of its workers do, but here they end one by one
     if FLAGS.batch_size % 2:
-        raise SystemExit(f"--batch_size must be even, for two workers, got {FLAGS.batch_size}")
+        raise SystemExit(f"--batch_size must be even, to be split between two workers, got {FLAGS.batch_size}")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) < 2:
         raise SystemExit(f"pinning workers requires Linux and two cores, got {len(cores)} core(s)")
@@ -153,7 +158,7 @@ def main(argv):
     common = {"workload": workload, "system": "tfzoo", "dtype": FLAGS.precision}
     rows = [{**common, "variant": name, "ms": 1000 * value} for name, value in seconds.items()]
     found = breakdown(seconds)
-    rows += [{**common, "variant": f"of two workers: {part}", "ms": 1000 * found[part]} for part in PARTS]
+    rows += [{**common, "variant": f"two workers: {part}", "ms": 1000 * found[part]} for part in PARTS]
     for row in rows[:2]:
         row["examples_per_second"] = 1000 * FLAGS.batch_size / row["ms"]
     rows[1].update(efficiency=found["efficiency"], gradient_bytes=size, peak_bytes=peak)

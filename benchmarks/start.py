@@ -1,8 +1,9 @@
-"""Seconds from the start of a Python process to the end of its first training step, against keras-nlp.
+"""Time from the start of a Python process to the end of its first training step, compared with keras-nlp.
 
-BERT-base, 8 x 128 tokens, classification, AdamW. Each start is a new process; variants are interleaved. tfzoo imports
-what experiments.finetune imports. It is compared with the faster variant of keras-nlp; `xla` is the default of
-`compile` in keras-nlp. CPU seconds (`cpu`) are also shown, since they vary less when the machine is busy.
+The default workload is classification with BERT-base and AdamW on batches of 8 x 128 tokens. Each start is a new
+process; variants are interleaved. tfzoo imports the modules that experiments.finetune imports. It is compared with the
+faster variant of keras-nlp, whose models compile with XLA by default. CPU time (`cpu`) is also shown, since it varies
+less when the machine is busy.
 """
 import json
 import os
@@ -18,8 +19,8 @@ from benchmarks.worker import SYSTEMS, WORKLOADS
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("workload", "bert_base", sorted(WORKLOADS), "The workload to train.")
-flags.DEFINE_list("only", [], "Measure only variants that contain one of these, such as 'tfzoo,keras-nlp no_xla'.")
-flags.DEFINE_integer("rounds", 3, "Number of starts of each variant.", lower_bound=1)
+flags.DEFINE_list("only", [], "Measure only variants that contain one of these strings, e.g. 'tfzoo,keras-nlp no_xla'.")
+flags.DEFINE_integer("rounds", 3, "Number of starts per variant.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 flags.DEFINE_string("variant", None, "Internal: start this variant in this process.")
 
@@ -29,7 +30,7 @@ PARTS = ("python", "import", "build", "first step")  # build: model, optimizer, 
 
 
 def import_system(system):
-    """Import what the system's scripts import."""
+    """Import the modules that the system's training scripts import."""
     if system == "keras-nlp":
         import keras_nlp  # noqa: F401
         return
@@ -39,7 +40,7 @@ def import_system(system):
 
 
 def start(variant):
-    """Print a JSON list: CPU seconds, then the time (seconds since 1970) before import and after each later part."""
+    """Print a JSON list: CPU seconds, then Unix times before the imports and after imports, build and first step."""
     times = [time.time()]
     system, how, dtype = variant.split()
     import_system(system)
@@ -53,7 +54,7 @@ def start(variant):
 
 
 def seconds_of(variant):
-    """Start a variant in a new process and return (CPU seconds, list of seconds of each part)."""
+    """Start a variant in a new process and return (CPU seconds, list of seconds per part)."""
     command = [sys.executable, "-m", "benchmarks.start", f"--variant={variant}", f"--workload={FLAGS.workload}"]
     begin = time.time()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -87,7 +88,7 @@ def main(argv):
         peers = [other["seconds"] for other in rows
                  if other["system"] == "keras-nlp" and other["dtype"] == row["dtype"]]
         if row["system"] == "tfzoo" and peers:
-            print(f"{row['dtype']}: tfzoo starts in {row['seconds'] / min(peers):.2f} x the time of keras-nlp "
+            print(f"{row['dtype']}: tfzoo takes {row['seconds'] / min(peers):.2f} x as long to start as keras-nlp "
                   "(target: at most 1)")
 
 

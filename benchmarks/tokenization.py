@@ -1,4 +1,4 @@
-"""Texts encoded per second: tfzoo's tokenizers against the `tokenizers` package, interleaved, medians of rounds."""
+"""Texts encoded per second by tfzoo's tokenizers and the `tokenizers` package: medians of interleaved rounds."""
 import json
 import os
 import pathlib
@@ -8,10 +8,10 @@ import time
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "File of rows with text, e.g. $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
+flags.DEFINE_string("data", None, "File with a text column, e.g. $TFZOO_DATA/sentiment_rt/train.jsonl.", required=True)
 flags.DEFINE_string("vocabulary", None, "WordPiece vocab.txt, e.g. $TFZOO_DATA/../vocab/bert_uncased/vocab.txt.",
                     required=True)
-flags.DEFINE_integer("rounds", 5, "Number of measurements of each system.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Number of measurements per system.", lower_bound=1)
 flags.DEFINE_string("json", None, "Also write the rows to this JSON file.")
 
 BATCH = 2048

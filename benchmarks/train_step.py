@@ -1,7 +1,8 @@
-"""Training steps in tfzoo, keras-nlp and PyTorch: AdamW, dropout 0.1, random tokens, no padding.
+"""Time of a training step in tfzoo, keras-nlp and PyTorch: AdamW, dropout 0.1, random tokens, no padding.
 
-The floor of a step is the time of its matrix products at the machine's peak rate for large ones, plus the time to move
-the optimizer's bytes at the peak rate of updating an array; both rates are measured first.
+The floor is a lower bound on the step time: the time for the step's matrix products at the machine's peak rate for
+large products, plus the time to read and write the optimizer's arrays at the peak rate for updating an array. Both
+rates are measured first.
 """
 import time
 
@@ -30,7 +31,7 @@ def _best_seconds(function, repeats=20):
 
 
 def peaks():
-    """Measure the machine's peak rates: dict of dtype -> FLOP/s of large matrix products, and "bytes" -> bytes/s."""
+    """Measure the machine's peak rates: dict of dtype -> FLOP/s in large matrix products, and "bytes" -> bytes/s."""
     import tensorflow as tf
     rates = {}
     for dtype in ("bfloat16", "float32"):
@@ -47,10 +48,10 @@ def peaks():
 
 
 def floor(work, dtype, rates):
-    """Return (lower bound of a step's seconds, FLOP of its matrix products, bytes that the optimizer moves).
+    """Return (lower bound on the step time in seconds, FLOPs in matrix products, bytes that the optimizer moves).
 
-    Each projection takes three products, one forward and two backward. In the last block, only what the head
-    reads is computed; with a single position, not even the keys and values of the others.
+    Each projection takes three products, one forward and two backward. In the last block, only the positions that the
+    head reads are computed; if it reads a single position, not even the keys and values of the others are.
     """
     rows, width, length = work["batch"] * work["length"], work["width"], work["length"]
     block = 12 * width ** 2 + 2 * length * width  # multiplications per position

@@ -1,8 +1,9 @@
-"""Worker process: build a model with one system, then run as many steps as each line of stdin requests.
+"""Worker process that builds a model with one system, then runs the number of steps that each line on stdin requests.
 
-Run by the benchmarks as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, where WORKLOAD is a name below or
-such a dict in JSON. A worker imports only its own system, so that PyTorch can have its own environment. Each answer is
-a JSON line: the seconds of the steps, the peak resident memory so far, and that before the first step.
+The benchmarks run it as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, where WORKLOAD is a key of
+WORKLOADS, or a dict with the same keys as JSON. A worker imports only its own system, so that PyTorch can have its own
+environment. Each answer is a JSON line with the time that the steps took (in seconds), the peak resident memory so far,
+and the peak resident memory before the first step (both in bytes).
 """
 import json
 import resource
@@ -38,9 +39,10 @@ def make_batch(work):
 
 
 def tfzoo_steps(work, variant, dtype):
-    """Return the function that trains with tfzoo.
+    """Return a function that trains with tfzoo for a given number of steps.
 
-    Variants: xla or no_xla; followed by `all` to compute all positions of the last block, even those not read.
+    `variant` is `xla` or `no_xla`. Append ` all` to compute all positions in the last block, even those that the head
+    does not read.
     """
     import numpy as np
     import tfzoo
@@ -74,7 +76,7 @@ def tfzoo_steps(work, variant, dtype):
 
 
 def keras_nlp_steps(work, variant, dtype):
-    """Return the function that trains with keras-nlp; variants: xla or no_xla."""
+    """Return a function that trains with keras-nlp; `variant` is `xla` or `no_xla`."""
     import keras
     import keras_nlp
     import numpy as np
@@ -107,7 +109,7 @@ def keras_nlp_steps(work, variant, dtype):
 
 
 def pytorch_steps(work, variant, dtype):
-    """Return the function that trains with PyTorch; variants: eager or compiled."""
+    """Return a function that trains with PyTorch; `variant` is `eager` or `compiled`."""
     import numpy as np
     import torch
     import transformers
@@ -149,12 +151,12 @@ SYSTEMS = {"tfzoo": tfzoo_steps, "keras-nlp": keras_nlp_steps, "pytorch": pytorc
 
 
 def workload_of(name):
-    """Return a workload, given its name or its JSON: dict."""
+    """Return the workload for a name or a JSON string: dict."""
     return json.loads(name) if name.startswith("{") else WORKLOADS[name]
 
 
 def fit_seconds(model, data, count):
-    """Return the seconds of `count` steps of Keras' `fit`, after a step that waits for the input pipeline."""
+    """Return the seconds that `count` steps of Keras' `fit` take, after one step that waits for the input pipeline."""
     import keras
     ends = []
     each = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: ends.append(time.perf_counter()))
@@ -170,9 +172,9 @@ def answer(steps, **others):
     """Answer each line of stdin, "COUNT" or "WORD COUNT", with a JSON line.
 
     Args:
-        steps: callable that takes the count of a line without a word and returns a dict or None. The dict is merged
-            into the answer; its `seconds`, if any, replace those measured around the call.
-        others: dict of word to a callable of the same kind.
+        steps: callable that answers lines without a word. It takes COUNT and returns a dict or None. The dict is merged
+            into the answer; if it contains `seconds`, they replace the time measured around the call.
+        others: a callable of the same kind for each WORD.
     """
     built = _peak()
     for line in sys.stdin:

@@ -128,8 +128,8 @@ def test_growth_says_that_a_plot_needs_matplotlib(monkeypatch):
 
 @pytest.mark.parametrize("words, line", [
     (("growth", "--from=rows.json"), "--from requires --plot: give both"),
-    (("scaling", "--batch_size=7"), "--batch_size must be even, for two workers, got 7"),
-    (("pretrain", "--width=100"), "--width must be a multiple of 64, the width of a head, got 100")])
+    (("scaling", "--batch_size=7"), "--batch_size must be even, to be split between two workers, got 7"),
+    (("pretrain", "--width=100"), "--width must be a multiple of 64, the width of each head, got 100")])
 def test_a_wrong_flag_is_refused_in_one_line(words, line):
     done = run(*words)
     assert done.returncode == 1 and done.stderr == line + "\n"
