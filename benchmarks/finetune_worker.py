@@ -18,7 +18,7 @@ from benchmarks.worker import POLICIES, answer
 
 
 class Clock:
-    """Record step times, grouped by the padded length that the step was compiled for (None for all)."""
+    """Record step times, grouped by the length that a step was compiled for, or None."""
 
     def __init__(self):
         self.times, self.begin = collections.defaultdict(list), None
@@ -34,7 +34,7 @@ class Clock:
 
     @property
     def compiling(self):
-        """Return the compile time in seconds: for each length, the first step minus the median of the others, summed."""
+        """Return the compile time in seconds: the first step minus the median of the others, summed over lengths."""
         return sum(max(0.0, times[0] - statistics.median(times[1:])) for times in self.times.values() if len(times) > 1)
 
 

@@ -1,4 +1,4 @@
-"""Code shared by all scripts: flags, one-line errors, exit codes, and results as the last line of output."""
+"""Code shared by all scripts: flags, one-line errors, exit codes, and the results in the last line of output."""
 import json
 import os
 import signal
@@ -8,7 +8,7 @@ import traceback
 
 from absl import flags
 
-PATHS = ("init", "tokenizer", "data", "eval_data", "output_dir", "output")  # flags that may hold a path
+PATHS = ("init", "tokenizer", "data", "eval_data", "output_dir", "output")  # flags whose values may be paths
 EXIT_FLAGS, EXIT_DATA, EXIT_MISSING, EXIT_INTERNAL, EXIT_WRITE, EXIT_INTERRUPTED = 1, 65, 66, 70, 74, 75
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,10 +36,10 @@ class Flags:
         Args:
             kind: str: "string", "integer", "float", "bool", "enum" or "multi_string".
             name: str, without the dashes.
-            default: the default value; None for none.
+            default: the default value, or None if there is none.
             text: str, the description in --help.
             required: bool, whether `parse` raises an error if it is missing.
-            limits: for "enum" `allowed`, list of str; for numbers `lower_bound` and `upper_bound`.
+            limits: `allowed`, list of str, for "enum"; `lower_bound` and `upper_bound` for numbers.
         """
         define = getattr(flags, {"bool": "DEFINE_boolean"}.get(kind, f"DEFINE_{kind}"))
         if kind == "enum":
@@ -60,7 +60,8 @@ class Flags:
             flags.FlagValues; the value of --name is `.name`.
 
         Raises:
-            flags.Error: if arguments are unknown, malformed, out of range, missing or left over (one line).
+            flags.Error: if arguments are unknown, malformed, out of range, missing or left over; the message is one
+                line.
         """
         left = self.values([self.name, *words])[1:]
         if left:
@@ -150,7 +151,7 @@ def _check_paths(values):
 
 
 def fail(name, line):
-    """Print a script's final error line to stderr; ignore write errors, such as those of a log on a full disk."""
+    """Print a script's final error line to stderr; ignore write errors, such as a log on a full disk."""
     try:
         print(f"{name}: {line}", file=sys.stderr, flush=True)
     except OSError:
@@ -187,7 +188,7 @@ def execute(script, run, words, results_to=None):
         script: Flags.
         run: callable that takes the parsed flags and returns a dict of results.
         words: list of str, the command-line arguments after the script's name.
-        results_to: stream to print the JSON line with the results to; None for stdout.
+        results_to: stream to which the results are printed as a line of JSON; None for stdout.
 
     Returns:
         int, the exit code.

@@ -10,9 +10,9 @@ def make_flags():
     script = app.Flags("convert", __doc__)
     groups.loading(script)
     script.group("output")
-    script.add("enum", "format", "huggingface", "The format to write.",
+    script.add("enum", "format", "huggingface", "Format to write.",
                allowed=["tfzoo", "huggingface"])
-    script.add("string", "output_dir", None, "The folder to create; it must not exist yet.", required=True)
+    script.add("string", "output_dir", None, "Folder to create; it must not exist yet.", required=True)
     return script
 
 
@@ -26,7 +26,7 @@ def run(values):
         raise ConfigError(f"--output_dir={folder} already exists: choose a new folder")
     loaded = load(values.init)
     if loaded.dropped:
-        tell(f"dropped {len(loaded.dropped)} tensor(s) of other heads, such as {loaded.dropped[0]}")
+        tell(f"dropped {len(loaded.dropped)} tensor(s) that belong to other heads, such as {loaded.dropped[0]}")
     save(loaded, folder, values.format)
     return {"output_dir": str(folder), "format": values.format, "model": loaded.config["model"],
             "task": loaded.config["task"], "parameters": loaded.model.count_params()}

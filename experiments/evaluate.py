@@ -9,13 +9,13 @@ def make_flags():
     script = app.Flags("evaluate", __doc__)
     groups.loading(script)
     script.group("data")
-    script.add("string", "data", None, "A file; a folder, in which the first of the splits eval, dev, valid, "
+    script.add("string", "data", None, "A file; a folder, of which the first existing split among eval, dev, valid, "
                "validation and test is used; or builtin:NAME or tfds:NAME, of which the evaluation split is "
                "used.", required=True)
     groups.shared(script, "max_length", "document", "max_bad_rows", "allow_download")
     script.group("running")
     script.add("integer", "batch_size", 32, "Examples per batch.", lower_bound=1)
-    script.add("integer", "seed", 0, "Seed of the masks of masked_lm.", lower_bound=0,
+    script.add("integer", "seed", 0, "Random seed for the masks in masked_lm.", lower_bound=0,
                upper_bound=groups.SETTINGS.SEEDS)
     groups.computing(script)
     return script
@@ -32,12 +32,12 @@ def run(values):
     from tfzoo.training.strategy import choose_xla
     loaded = load(values.init, POLICIES[values.precision])
     if loaded.task is None:
-        raise ConfigError(f"--init={values.init} has no task: give a model with a head, such as that of a finished run")
+        raise ConfigError(f"--init={values.init} has no task: give a model with a head, such as a finished run")
     loaded.check_tokenizer()
     source = open_source(values.data, loaded.task.columns, "eval",
                          document_of(loaded.task.name, values.document), values.max_bad_rows, values.allow_download)
     if source is None:
-        raise DataError(f"{values.data} has no evaluation split: give a file, or a folder with, say, eval.jsonl")
+        raise DataError(f"{values.data} has no evaluation split: give a file, or a folder that contains eval.jsonl")
     tell_counts(source)
     length = length_of(loaded, values.max_length)
     data = loaded.task.features(source, loaded.tokenizer, batch_size=values.batch_size,

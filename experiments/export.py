@@ -7,7 +7,7 @@ In Python:
     serve = tf.saved_model.load("served").signatures["serving_default"]
     serve(text=tf.constant(["a fine film"]))["label"]
 
-Every signature also returns `cut` [B]: the number of tokens of each text that did not fit.
+Every signature also returns `cut` [B], the number of tokens truncated from each text.
 """
 from experiments import app, groups
 
@@ -16,7 +16,7 @@ def make_flags():
     script = app.Flags("export", __doc__)
     groups.loading(script)
     script.group("output")
-    script.add("string", "output_dir", None, "The folder to write the SavedModel to; it must be new or empty.",
+    script.add("string", "output_dir", None, "Folder to write the SavedModel to; it must be new or empty.",
                required=True)
     return script
 

@@ -14,7 +14,7 @@ def make_flags():
     script = app.Flags("generate", __doc__)
     groups.loading(script)
     script.group("generation")
-    script.add("string", "prompt", "", "The text to continue, or - to read it from standard input. Default: start a "
+    script.add("string", "prompt", "", "Text to continue, or - to read it from standard input. Default: start a "
                "new text.")
     script.add("integer", "max_new_tokens", 200, "Generate at most this many tokens.", lower_bound=1)
     script.add("float", "temperature", 1.0, "0: always choose the most likely token; 1: sample from the model's own "
@@ -24,9 +24,9 @@ def make_flags():
     script.add("float", "top_p", 1.0, "Nucleus sampling: sample from the most likely tokens whose total "
                "probability reaches this value.",
                lower_bound=0.0, upper_bound=1.0)
-    script.add("integer", "seed", 0, "Random seed of the sampling.", lower_bound=0,
+    script.add("integer", "seed", 0, "Random seed for sampling.", lower_bound=0,
                upper_bound=groups.SETTINGS.SEEDS)
-    script.add("string", "output", None, "A file for the text, written once it is complete; default: stdout.")
+    script.add("string", "output", None, "Output file, written once the text is complete; default: stdout.")
     script.group("running")
     groups.precision(script)
     return script
@@ -53,7 +53,7 @@ def run(values):
              f"{loaded.model.body.config['max_length'] - 1:,}")
     begin, made, shown, out = time.perf_counter(), [], 0, io.StringIO() if output else sys.stdout
     _put(out, prompt)
-    # If the tokenizer drops a trailing space, the one in the prompt already separates it from the continuation.
+    # If the tokenizer drops the prompt's trailing space, the printed one already separates it from the continuation.
     parted = prompt[-1:].isspace() and not loaded.tokenizer.decode([tokens])[0][-1:].isspace()
 
     tail = tokens[-TAIL:]

@@ -40,7 +40,7 @@ def training(script, tasks, default):
 
 
 def shared(script, *names):
-    """Add training settings, by name, to a script that does not train."""
+    """Add the named training settings to a script that does not train."""
     for name in names:
         _add(script, SETTINGS.Settings.__dataclass_fields__[name])
 
@@ -55,7 +55,7 @@ def _add(script, field, required=False):
 
 
 def precision(script):
-    """Add --precision, the floating-point type that a saved model computes in."""
+    """Add --precision, the floating-point type in which a saved model computes."""
     script.add("enum", "precision", "auto", "Floating-point type to compute in. auto: the type used in training.",
                allowed=PRECISIONS)
 
@@ -67,7 +67,7 @@ def computing(script):
                allowed=["auto", "on", "off"])
 
 
-def loading(script, about="The model: the folder of a finished run, or one written by tfzoo.save; a transformers or "
+def loading(script, about="Model to use: the folder of a finished run, or one written by tfzoo.save; a transformers or "
             "sentence-transformers folder; hf:ID from the Hugging Face hub; or keras_nlp:PRESET."):
     """Add --init, the model to use."""
     script.group("model")

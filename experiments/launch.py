@@ -3,11 +3,11 @@
     python -m experiments.launch --workers=2 -- finetune --init=runs/bert --data=reviews \\
         --output_dir=runs/reviews
 
-After -- come the script (pretrain or finetune) and its flags; --strategy=multi_worker is added unless a
-strategy is given. The output of all workers goes to stderr, each line prefixed with its worker; stdout gets
-only the results of worker 0. If a worker fails, the others are stopped and its exit code is returned. Ctrl-C
-makes all workers save a checkpoint and exit with code 75 (run the same command again to resume); a second
-Ctrl-C kills them.
+Put the script (pretrain or finetune) and its flags after --. --strategy=multi_worker is added unless a
+strategy is given. The output of all workers goes to stderr, with each line prefixed by the worker that wrote
+it; only the results from worker 0 go to stdout. If a worker fails, the others are stopped and its exit code
+is returned. Ctrl-C makes all workers save a checkpoint and exit with code 75 (run the same command again to
+resume); a second Ctrl-C kills them.
 """
 import ctypes
 import json
@@ -29,11 +29,11 @@ from experiments.app import STOPPING, fail
 SCRIPTS = ("pretrain", "finetune")
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 USAGE = f"python -m experiments.launch --workers=2 -- {'|'.join(SCRIPTS)} --flag=value ..."
-GRACE = 15  # seconds that the others have to exit by themselves after one has failed
-SAVING = 120  # the same after an interruption, when the others are saving and a signal would abort that
+GRACE = 15  # seconds for the other workers to exit on their own after one has failed
+SAVING = 120  # the same after an interruption: the others are saving, and a signal would abort it
 TERM_TO_KILL = 5  # seconds from SIGTERM to SIGKILL
 DRAIN = 1  # seconds of silence after which a pipe that outlives its worker is abandoned
-LOOK = 0.5  # seconds between checks for signals, since a signal that arrives just before a wait does not end it
+LOOK = 0.5  # seconds between checks for signals: one that arrives just before a wait does not end the wait
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
@@ -77,7 +77,7 @@ def command_of(script, words):
 
 
 def environments(count):
-    """Return each worker's environment: its TF_CONFIG, and its share of the cores unless thread counts are set."""
+    """Return an environment per worker, with its TF_CONFIG and, unless set already, thread counts: list of dict."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // count))
     common = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, **os.environ,
@@ -88,7 +88,7 @@ def environments(count):
 
 
 def free_ports(count):
-    """Return free ports of this machine: list of int."""
+    """Find free ports on this machine: list of int."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:
@@ -162,7 +162,7 @@ class Cluster:
 
     Args:
         command: list of str, the command that starts a worker.
-        environments: list of dict of str to str, the environment of each worker.
+        environments: list of dict of str to str, one environment per worker.
     """
 
     def __init__(self, command, environments):
@@ -252,7 +252,7 @@ class Cluster:
 
 
 def execute(words):
-    """Parse the command line, run the workers, print the results.
+    """Parse the command line, run the workers and print the results.
 
     Args:
         words: list of str, the arguments after the script's name.

@@ -1,11 +1,11 @@
-"""List the models: sizes, parameters, memory, and where the original weights come from.
+"""List the models with their sizes, parameter counts, memory use and the source of the original weights.
 
     python -m experiments.models --name=qwen2
 
-Parameters: those of the body, plus the output projection of language models that do not tie it to the
-embeddings. Memory, without activations: `weights` in float32; `training` for float32 weights, gradients and
-the two moments of AdamW; `cache` for the bfloat16 keys and values of one text of `length` tokens, the
-maximum that the model accepts.
+`parameters` counts the body, plus the output projection if a language model does not tie it to the
+embeddings. The memory columns exclude activations: `weights` is the size of the float32 weights; `training`
+adds gradients and the two moments of AdamW, also in float32; `cache` is the size of a bfloat16 key/value cache
+for one text of `length` tokens, the maximum that the model accepts.
 """
 import sys
 
@@ -28,7 +28,7 @@ def _size(number):
 
 
 def row_of(name):
-    """Return facts about a model: dict of JSON values, for float32 weights and a bfloat16 cache."""
+    """Return the facts to print about a model, for float32 weights and a bfloat16 cache: dict of JSON values."""
     from tfzoo.models import config_of, count_parameters, family_of
     family, config, count = family_of(name), config_of(name), count_parameters(name)
     if not config.get("tied", True):
@@ -36,7 +36,7 @@ def row_of(name):
     heads = config.get("num_kv_heads") or config["num_heads"]
     width = config.get("head_dim") or config["hidden_dim"] // config["num_heads"]
     traits = family.body.traits_of(config)
-    stacks = traits.cached + traits.source  # pairs of cached keys and values per layer
+    stacks = traits.cached + traits.source  # number of key/value caches per layer
     cached = 2 * 2 * stacks * config["num_layers"] * heads * width * config["max_length"]
     source, licence = family.origin_of(name)
     return {"name": name, "layers": config["num_layers"], "width": config["hidden_dim"], "heads": config["num_heads"],

@@ -1,4 +1,4 @@
-"""Predict labels, tags or embeddings for the texts of a file or of standard input, in constant memory.
+"""Predict labels, tags or embeddings for texts from a file or standard input, in constant memory.
 
     cat reviews.txt | python -m experiments.predict --init=runs/reviews > answers.jsonl
     python -m experiments.predict --init=all-MiniLM-L6-v2 --task=embedding --data=texts.txt > vectors.jsonl
@@ -14,16 +14,16 @@ from experiments import app, groups
 def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
-    script.add("enum", "task", "auto", "auto: the task of the model, classification (label and probabilities) or "
-               "tagging (tokens, tags and entities). embedding: one vector per text, from an encoder or decoder, "
-               "pooled as a sentence-transformers folder specifies, otherwise by the mean over the tokens.",
+    script.add("enum", "task", "auto", "auto: the task that the model was trained for, classification (label and "
+               "probabilities) or tagging (tokens, tags and entities). embedding: one vector per text from an encoder "
+               "or decoder, pooled as configured in a sentence-transformers folder, otherwise averaged over tokens.",
                allowed=["auto", *groups.SETTINGS.FINETUNING, "embedding"])
     script.group("data")
-    script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file, or for tagging a .conll "
-               "or .jsonl file with tokens, optionally with .gz. -: standard input, one text per line; -.jsonl: "
-               "standard input, one JSON object per line.")
+    script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file; for tagging also a "
+               ".conll file, or a .jsonl file with tokens. Files may be compressed (.gz). -: standard input, one text "
+               "per line; -.jsonl: standard input, one JSON object per line.")
     groups.shared(script, "max_bad_rows")
-    script.add("string", "output", None, "A file for the output, written once it is complete; default: stdout.")
+    script.add("string", "output", None, "Output file, written once the output is complete; default: stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts per batch.", lower_bound=1)
     groups.computing(script)

@@ -1,10 +1,10 @@
-"""Try everything, in 12 to 14 minutes on 2 cores, on the Python library of this machine; downloads nothing.
+"""Try out the whole zoo on the Python library of this machine: 12 to 14 minutes on 2 cores, no downloads.
 
 Learns a vocabulary from docstrings, pretrains a small BERT on them, and fine-tunes it to recognize the
-library that a docstring comes from; compares it with the same model trained from scratch and with a bag of
-words; trains a small GPT-2 on source code and generates a sample; evaluates the fine-tuned model, exports it,
-and queries the SavedModel from a process that imports only TensorFlow and tensorflow_text. Run the command
-again to resume after an interruption.
+library that a docstring comes from; compares it with the same model trained from scratch and with a
+bag-of-words classifier; trains a small GPT-2 on source code and generates a sample; evaluates the fine-tuned
+model, exports it, and queries the SavedModel from a process that imports only TensorFlow and tensorflow_text.
+Run the command again to resume after an interruption.
 """
 import json
 import subprocess
@@ -28,7 +28,7 @@ print(json.dumps({"label": answer["label"].numpy()[0].decode()}))
 def make_flags():
     script = app.Flags("quickstart", __doc__)
     script.group("running")
-    script.add("string", "output_dir", "runs/quickstart", "The folder for the runs and the exported model.")
+    script.add("string", "output_dir", "runs/quickstart", "Folder for the runs and the exported model.")
     script.add("float", "share", 1.0, "Run only this fraction of the training steps, for a quick test; learning the "
                "vocabulary and evaluating still take minutes.", lower_bound=0.001,
                upper_bound=1.0)
@@ -40,7 +40,7 @@ def _train(module, *words):
 
 
 def _bag_of_words(folder):
-    # TF-IDF and logistic regression; the accuracy is stored because it is the same in every run.
+    # Train TF-IDF with logistic regression; the accuracy is stored because it is the same in every run.
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -67,7 +67,7 @@ def _export(model, folder):
 
 
 def _draw(folder, baseline):
-    # The curves of the three trainings, or None without matplotlib, which is an optional package.
+    # Plot the training curves; return None if matplotlib, an optional package, is not installed.
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -126,7 +126,7 @@ def run(values):
             f"--eval_every={max(1, round(FINETUNE_STEPS * values.share / 6))}")
     stage(2, "fine-tune it to recognize the library of a docstring")
     tuned = _train(finetune, f"--init={folder / 'bert'}", out("finetuned"), "--learning_rate=5e-4", *task)
-    stage(3, "train the same model from scratch, and a bag of words")
+    stage(3, "train the same model from scratch, and a bag-of-words classifier")
     scratch = _train(finetune, f"--model={ENCODER}", f"--tokenizer={folder / 'bert' / 'model'}", out("scratch"),
                      "--learning_rate=5e-4", *task)
     words = _bag_of_words(folder)
@@ -153,7 +153,7 @@ def run(values):
         ("bag of words (TF-IDF)", f"accuracy {words:.3f}", ""),
         ("GPT-2, source code", f"perplexity {gpt['perplexity']:.1f} per token", gpt["model"]),
         ("SavedModel, strings in", f"{QUESTION!r}: {answer['label']}", folder / "exported"),
-        ("curves of the trainings", "" if curves else "pip install matplotlib, and rerun", curves or "")]))
+        ("training curves", "" if curves else "pip install matplotlib, and rerun", curves or "")]))
     print(f"\nthree commands to try next:\n"
           f"  tensorboard --logdir {folder}\n"
           f"  echo 'Draws samples from a normal distribution.' | "

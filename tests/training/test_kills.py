@@ -64,7 +64,8 @@ def test_a_disk_that_refuses_for_a_while_leaves_no_trace_and_to_the_end_exits_74
         pytest.skip("mounting a small file system requires root")
     report = reports[f"{kind} for a while"]
     assert report["codes"] == [0] and not report["different"] and not report["traceback"], report
-    assert report["lines"] and all("continues and tries again" in line for line in report["lines"])
+    assert report["lines"] and all(
+        "the run continues, and the next save tries again" in line for line in report["lines"])
     report = reports[f"{kind} to the end"]
     assert report["codes"] == [74, 0] and not report["different"] and not report["traceback"], report
     assert report["steps"] and max(report["steps"]) < "step_00000021"  # the last good checkpoints are kept

@@ -51,7 +51,7 @@ def test_labels_beyond_those_of_init_make_a_fresh_head_and_are_reported(task, th
     build_model(settings, made, init=init, tokenizer=init.tokenizer)
     err = capsys.readouterr().err
     assert made.labels == source.labels() and "head newly initialized" in err
-    assert "not among those of --init=theirs: the head is newly initialized" in err
+    assert "not known to --init=theirs: the head is newly initialized" in err
 
 
 def test_a_run_that_goes_on_keeps_the_labels_it_began_with():

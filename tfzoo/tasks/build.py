@@ -6,11 +6,11 @@ from tfzoo.tasks.registry import task_of
 
 
 def put_head(body, name, task, rate):
-    """Return a TaskModel of a body and a newly initialized head.
+    """Combine a body and a newly initialized head into a TaskModel.
 
     Args:
         body: Body.
-        name: str, the name of the body's model.
+        name: str, the model name that the body was built from.
         task: Task.
         rate: float, dropout rate before the head's projection.
     """
@@ -19,7 +19,7 @@ def put_head(body, name, task, rate):
 
 
 def build_for(name, task, dtype=None, **overrides):
-    """Build a newly initialized model for a Task; the other arguments and the errors are those of `build`."""
+    """Build a newly initialized model for a Task; see `build` for the other arguments and the errors."""
     task.check_family(name)
     family = family_of(name)
     body = build_body(name, dtype=dtype, **{**task.body_arguments(family.body), **overrides})
@@ -50,6 +50,6 @@ def build(name, task=None, labels=None, dtype=None, **overrides):
     """
     if task is None:
         if labels is not None:
-            raise ConfigError(f"labels are {shown(labels)}, but no task is given: give a task too, or omit labels")
+            raise ConfigError(f"labels are {shown(labels)}, but no task is given: give a task as well, or omit them")
         return build_body(name, dtype=dtype, **overrides)
     return build_for(name, task_of(task, labels), dtype, **overrides)

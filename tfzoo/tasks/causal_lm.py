@@ -25,7 +25,7 @@ class CausalLM(Task):
                              seed=seed if training else None, raw_bytes=raw_bytes)
 
     def metrics(self, sums, answers=None, references=None):
-        """Compute metrics (see Task), with bits_per_byte if references is the number of UTF-8 bytes of the targets."""
+        """Compute metrics (see Task), and bits_per_byte if `references` (UTF-8 bytes in the targets) is known."""
         metrics = super().metrics(sums)
         if references:
             metrics["bits_per_byte"] = float(sums["loss"]) / math.log(2) / references

@@ -13,7 +13,7 @@ from tfzoo.tasks.task import Task, cross_entropy
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class ClassificationHead(keras.layers.Layer):
-    """Classify a text by the pooled vector, or by its last real position if the body has no pooler.
+    """Classify a text from the pooled vector, or from its last real token if the body has no pooler.
 
     Args:
         num_labels, hidden_dim: int.
@@ -23,7 +23,7 @@ class ClassificationHead(keras.layers.Layer):
     Call arguments: see tfzoo.tasks.heads.
 
     Returns:
-        dict: logits float32 [B, C].
+        dict with `logits`, float32 [B, C].
     """
 
     def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, **layer):
@@ -39,7 +39,7 @@ class ClassificationHead(keras.layers.Layer):
 
     def reads(self, inputs, body):
         rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)
-        if rows is None:  # the length of the rows is known only from the body's `embedded`
+        if rows is None:  # the row length is known only from the body's `embedded`
             return None
         shape = ops.shape(rows)
         return ops.zeros((shape[0], 1), "int32") if body.traits.pooled else self._last(inputs, shape)
@@ -78,7 +78,7 @@ class Classification(Task):
         self.labels = list(labels)
 
     def head(self, body, dropout):
-        # As in the reference implementation, the head of a decoder has no bias.
+        # As in the reference implementation, a decoder's head has no bias.
         return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout=dropout,
                                   use_bias=not body.traits.causal, name="head", dtype=body.dtype_policy)
 
@@ -124,7 +124,7 @@ def labelled(batches, labels):
         labels: int [N], the label id of each example.
 
     Returns:
-        Batches with labels int32 [B] and weights float32 [B], 0 for padding rows.
+        Batches with `labels`, int32 [B], and `weights`, float32 [B] (0 for padding rows).
     """
     def add(batch, step, rows):
         real = rows >= 0

@@ -18,7 +18,7 @@ from tfzoo.tasks.task import Task, cross_entropy
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class MaskedLMHead(keras.layers.Layer):
-    """Predict the masked tokens as in BERT: dense, activation, norm, then the tied token table and a bias.
+    """Predict masked tokens as in BERT: dense layer, activation, norm, then the tied token table and a bias.
 
     If the inputs have `masked_positions`, only these positions are computed.
 
@@ -29,11 +29,12 @@ class MaskedLMHead(keras.layers.Layer):
         next_sentence: bool, also predict from the pooled vector whether the second text follows the first.
         embedding_dim: int, width of the token table and of the dense layer's output; 0: hidden_dim.
 
-    Call arguments: see tfzoo.tasks.heads; the body's token table is used.
+    Call arguments: see tfzoo.tasks.heads; `body` provides the token table.
 
     Returns:
-        dict: logits float32 [B, P, V] at the masked positions, else [B, T, V]; or the sums loss and right (see
-        `projected_cross_entropy`); with next_sentence also pair_logits float32 [B, 2] (0: follows, 1: does not).
+        dict with `logits`, float32 [B, P, V] at the masked positions, or [B, T, V] if none are given; or with the sums
+        `loss` and `right` (see `projected_cross_entropy`). With next_sentence, it also has `pair_logits`, float32
+        [B, 2] (0: follows, 1: does not).
     """
 
     def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False,
@@ -82,7 +83,7 @@ class MaskedLMHead(keras.layers.Layer):
 
 
 def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
-    """Mask tokens of Batches; the mask depends only on (seed, step).
+    """Mask tokens in Batches; the masks depend only on (seed, step).
 
     Args:
         batches: Batches of inputs.
@@ -91,7 +92,8 @@ def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
         pair_labels: int [N], 1 if the second text of an example does not follow the first; None without pairs.
 
     Returns:
-        Batches with the arrays of `mask_tokens` and, for pairs, pair_labels int32 [B] and pair_weights float32 [B].
+        Batches with the arrays from `mask_tokens` and, for pairs, `pair_labels`, int32 [B], and `pair_weights`,
+        float32 [B].
     """
     def add(batch, step, rows):
         maskable = (batch["padding_mask"] > 0) & ~np.isin(batch["token_ids"], tokenizer.special_ids)
@@ -122,7 +124,7 @@ class MaskedLM(Task):
 
     def __init__(self, next_sentence=False, whole_word=False, pack=False):
         if pack and next_sentence:
-            raise ConfigError("pack with next_sentence: give only one of them; each pair of texts takes its own row")
+            raise ConfigError("pack and next_sentence are both set: choose one, since each pair takes its own row")
         self.next_sentence, self.whole_word, self.pack = next_sentence, whole_word, pack
         self.pooled = next_sentence
 
@@ -143,7 +145,7 @@ class MaskedLM(Task):
         if tokenizer.mask_id is None:
             raise ConfigError(f"masked_lm requires a tokenizer with a mask token: {tokenizer.kind} has none")
         if self.whole_word and tokenizer.starts_word is None:
-            raise ConfigError("--whole_word: the tokens of this tokenizer do not mark the start of a word; omit it, or "
+            raise ConfigError("--whole_word: this tokenizer's tokens do not mark where words start; omit it, or "
                               "use a vocabulary whose tokens do (##, \u2581, \u0120)")
         room = tokenizer.room(max_length, 2 if self.next_sentence else 1)  # fail before the texts are encoded
         if self.pack:

@@ -1,4 +1,4 @@
-"""A body with a task's head: an ordinary Keras model with its task as an attribute."""
+"""A body with a task's head, as an ordinary Keras model that has the task as an attribute."""
 import keras
 
 from tfzoo.models import DictModel
@@ -7,23 +7,23 @@ from tfzoo.tasks.registry import task_of
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class TaskModel(DictModel):
-    """Model of a body and a head.
+    """Keras model that combines a body with a task's head.
 
     Args:
         body: Body.
         head: keras.layers.Layer (see tfzoo.tasks.heads).
-        task: Task, or a dict of its name, labels and settings; None if unknown, as in a file of an older release.
+        task: Task, or a dict of its name, labels and settings; None if unknown, as in files from older releases.
 
     Call arguments:
-        inputs: dict of int32 (see Body); with masked_positions [B, P] for a masked language model.
-        only_read: bool, compute only the positions that the head reads in the body's last block. If the inputs have
-            labels and weights, the head of a language model then computes only the sums loss and right.
+        inputs: dict of int32 tensors (see Body); for a masked language model also masked_positions [B, P].
+        only_read: bool, compute only the positions that the head reads in the body's last block. If the inputs also
+            contain labels and weights, the head of a language model returns the sums `loss` and `right`, not logits.
         embedded, keep: see Body.
         training: bool.
 
     Returns:
-        dict: the head's outputs, including logits float32 or loss and right, and the body's outputs; with only_read,
-        `read` [B, P, D] instead of `sequence` if the head does not read all positions.
+        dict with the head's outputs, including float32 `logits` or the sums `loss` and `right`, and the body's outputs.
+        With only_read, `read` [B, P, D] replaces `sequence` unless the head reads all positions.
     """
 
     def __init__(self, body, head, task=None, **model):
@@ -50,7 +50,7 @@ class TaskModel(DictModel):
                                        training=training)}
 
     def logits(self, outputs):
-        """Return the float32 logits, given only the outputs of the body, as in decoding."""
+        """Compute float32 logits from the outputs of the body alone, as in decoding."""
         return self.head(outputs, inputs={}, body=self.body)["logits"]
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""Answers of a loaded model for rows of data, with the same features and predictions as in evaluation."""
+"""Predict answers for rows of data with a loaded model, from the same features and predictions as in evaluation."""
 import numpy as np
 import tensorflow as tf
 
@@ -19,7 +19,7 @@ class Predictor:
         xla: bool, compile with XLA.
 
     Attributes:
-        cut: int, the number of texts longer than max_length so far.
+        cut: int, the number of texts truncated to max_length so far.
     """
 
     def __init__(self, model, tokenizer, max_length, xla=False):
@@ -41,13 +41,13 @@ class Predictor:
             list of dict, one per row (see the task's `answers`).
 
         Raises:
-            DataError: if the rows differ in their columns.
+            DataError: if a required column is missing, or the rows have different columns.
             ConfigError: if `rows` is not a list of dict.
         """
         rows = list_of(rows, "rows", "dict")
         for row in rows:
             if not isinstance(row, dict):
-                raise ConfigError(f"rows must be a list of dict, got {shown(row)} in it")
+                raise ConfigError(f"rows must be a list of dict, but contains {shown(row)}")
         if not rows:
             return []
         data = self.task.features(self.task.read(rows), self.tokenizer, batch_size=len(rows),
@@ -62,14 +62,14 @@ class Predictor:
 
 
 def in_order(predictions, rows):
-    """Join the predictions of batches in the order of their examples, without padding rows.
+    """Concatenate predictions from several batches in the order of the examples, without padding rows.
 
     Args:
-        predictions: list of dict of arrays [B, ...], whose widths may differ between batches.
-        rows: list of int [B] (see `Batches.rows`).
+        predictions: list of dict of arrays [B, ...], one per batch; widths may differ between batches.
+        rows: list of int arrays [B] (see `Batches.rows`).
 
     Returns:
-        dict of arrays [N, ...]; narrower batches are padded with 0.
+        dict of arrays [N, ...]; narrower arrays are padded with 0.
     """
     rows = np.concatenate(rows)
     order = np.argsort(rows, kind="stable")

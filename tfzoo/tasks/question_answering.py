@@ -14,7 +14,7 @@ class QuestionAnswering(Task):
         return PositionHead(2, body.config["hidden_dim"], dropout, name="head", dtype=body.dtype_policy)
 
     def objective(self, forward, batch):
-        """Compute the loss (see Task) of a batch with labels int32 [B, 2] (start, end) and weights [B]."""
+        """Compute the loss (see Task) of a batch that has `labels`, int32 [B, 2] (start, end), and `weights` [B]."""
         logits = tf.transpose(forward(batch)["logits"], (0, 2, 1))  # [B, 2, T]
         weights = tf.repeat(batch["weights"][:, None] / 2, 2, 1)
         loss, right = cross_entropy(logits, batch["labels"], weights)

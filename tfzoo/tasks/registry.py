@@ -28,15 +28,15 @@ def task_of(name, labels=None, **settings):
 
     Args:
         name: str, one of `tasks()`.
-        labels: list of str in the order of the logits, for labelled tasks only.
+        labels: list of str in the order of the logits; only for tasks that require labels.
         settings: arguments of the task, for example next_sentence for masked_lm.
 
     Returns:
         Task.
 
     Raises:
-        ConfigError: if the name or a setting is unknown, there are fewer than two labels or duplicates, or labels are
-            given to a task that takes none.
+        ConfigError: if the name or a setting is unknown, there are fewer than two labels or duplicate ones, or labels
+            are given to a task that takes none.
     """
     if name not in tasks():
         raise ConfigError(f"unknown task {name!r}: choose from {', '.join(tasks())}")

@@ -10,7 +10,7 @@ from tfzoo.tasks.task import Task
 
 @keras.saving.register_keras_serializable(package="tfzoo")
 class ReplacedTokensHead(keras.layers.Layer):
-    """Predict for each position whether its token was replaced.
+    """Predict whether the token at each position was replaced.
 
     Args:
         hidden_dim: int.
@@ -19,7 +19,7 @@ class ReplacedTokensHead(keras.layers.Layer):
     Call arguments: see tfzoo.tasks.heads.
 
     Returns:
-        dict: logits float32 [B, T], above 0 for replaced.
+        dict with `logits`, float32 [B, T], positive for replaced tokens.
     """
 
     def __init__(self, hidden_dim, activation="gelu", **layer):
@@ -58,7 +58,7 @@ class ReplacedTokens(Task):
                                   dtype=body.dtype_policy)
 
     def objective(self, forward, batch):
-        """Compute the loss (see Task) of a batch with labels [B, T] (1: replaced) and weights [B, T]."""
+        """Compute the loss (see Task) of a batch that has `labels` [B, T] (1: replaced) and `weights` [B, T]."""
         logits, labels = forward(batch)["logits"], tf.cast(batch["labels"], tf.float32)
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
         right = tf.cast((logits > 0) == (labels > 0.5), tf.float32)

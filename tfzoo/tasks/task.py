@@ -1,7 +1,7 @@
-"""The interface of a task: its requirements on body and data, its head, objective, answers and metrics.
+"""The interface of a task: its requirements for body and data, its head, objective, answers and metrics.
 
-No task names a family. The objective of a batch is a sum over targets, term by term; the trainer divides each term by
-its count over the global batch, so that the update is the same however the batch is split.
+Tasks do not depend on model families. Each loss term of a batch is a sum over targets; the trainer divides it by the
+number of targets in the global batch, so that the update is the same however the batch is split.
 """
 import math
 
@@ -14,7 +14,7 @@ from tfzoo.text.tokenizer import as_texts
 
 
 def cross_entropy(logits, labels, weights):
-    """Compute the summed cross-entropy and the weighted number of correct predictions.
+    """Compute the weighted sum of cross-entropies and the weighted number of correct predictions.
 
     Args:
         logits: float32 [..., V].
@@ -30,18 +30,18 @@ def cross_entropy(logits, labels, weights):
 
 
 class Task:
-    """Base class of all tasks: mean loss and accuracy over targets, and defaults for everything else.
+    """Base class of all tasks; its metrics are the mean loss and accuracy over targets.
 
     Attributes:
         name: str.
-        script: "pretrain" or "finetune", the script that trains it; None if it has no data pipeline yet.
-        columns: tuple of str, the data columns that it requires.
+        script: "pretrain" or "finetune", the script that trains the task; None if it has no data pipeline yet.
+        columns: tuple of str, the data columns that the task requires.
         labels: list of str in the order of the logits, or None.
-        labelled: bool, whether it requires labels.
+        labelled: bool, whether the task requires labels.
         better: (name of the metric that determines the best checkpoint, min or max).
         shown: tuple of str, the metrics to show during training, if present.
-        pooled: bool, whether its body has a pooler; None keeps the body's default.
-        answered: bool, whether its metrics require answers in addition to sums.
+        pooled: bool, whether the body has a pooler; None keeps the body's default.
+        answered: bool, whether the metrics require answers in addition to sums.
         paired: bool, whether an example may have two texts.
     """
 
@@ -52,7 +52,7 @@ class Task:
 
     @property
     def settings(self):
-        """Return the task's arguments for `task_of`, except labels: dict of plain values."""
+        """Return the arguments, except labels, with which `task_of` recreates the task: dict of plain values."""
         return {}
 
     def suits(self, traits):
@@ -60,7 +60,7 @@ class Task:
         return not traits.source
 
     def check_family(self, name):
-        """Raise ConfigError if a model of this name cannot learn the task."""
+        """Raise ConfigError if the model with this name cannot learn the task."""
         if not self._suits(name):
             allowed = [known for known in list_models() if self._suits(known)]
             raise ConfigError(f"{name} cannot learn {self.name}: choose a model such as {', '.join(allowed[:4])}")
@@ -75,7 +75,7 @@ class Task:
         return {} if self.pooled is None else body.pooled_arguments(self.pooled)
 
     def head(self, body, dropout):
-        """Return a newly initialized head for a body, with this dropout rate before its projection: Layer."""
+        """Return a newly initialized head for a body: Layer; `dropout` is the rate before its projection."""
         raise ConfigError(f"{self.name} has no head")
 
     def companion(self, body):
@@ -83,15 +83,15 @@ class Task:
         return None
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
-        """Return the Batches of a source.
+        """Make Batches from a source.
 
         Args:
             source: Source or TextFiles with the task's columns.
             tokenizer: Tokenizer.
             batch_size, max_length: int.
-            seed: int, of order and masks.
-            training: bool. True may shuffle, pack and cut windows; False keeps the order and, for prediction,
-                allows labels to be missing.
+            seed: int, determines order and masks.
+            training: bool. If True, the examples are shuffled or cut at random offsets. If False, they stay in order
+                and, for prediction, may lack labels.
             multiple: int, pad lengths to a multiple of this.
 
         Raises:
@@ -101,7 +101,7 @@ class Task:
         raise ConfigError(f"{self.name} has a head and an objective, but no data pipeline yet: train it from Python")
 
     def counts(self, batch):
-        """Return the number of targets of each loss term in the global batch, on the host: dict of float."""
+        """Count the targets of each loss term in the global batch, on the host: dict of float."""
         return {"loss": float(batch["weights"].sum())}
 
     def objective(self, forward, batch):
@@ -113,7 +113,7 @@ class Task:
             batch: dict of tensors, from `features`.
 
         Returns:
-            (dict of loss terms, summed over targets; dict of sums for the metrics): float32 scalars and arrays.
+            (dict of loss terms, summed over targets; dict of sums for the metrics), float32 scalars and arrays.
         """
         outputs = forward(batch)
         if "loss" in outputs:
@@ -123,7 +123,7 @@ class Task:
         return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"])}
 
     def read(self, rows):
-        """Return the Source of rows to predict.
+        """Make a Source from rows to predict.
 
         Args:
             rows: list of dict with the task's columns, without labels.
@@ -148,8 +148,8 @@ class Task:
             max_length: int.
 
         Returns:
-            dict of tensors: the same batch as from `features`, and `cut` int32 [B], the number of tokens of each row
-            that did not fit.
+            dict of tensors: the same batch as from `features`, and `cut`, int32 [B], the number of tokens truncated
+            from each row.
         """
         parts = [tokenizer.encode(part) for part in (texts, pairs) if part is not None]
         lengths = tf.cast(tf.add_n([part.row_lengths() for part in parts]), tf.int32)
@@ -180,7 +180,7 @@ class Task:
         raise ConfigError(f"{self.name} has no predictions")
 
     def answers(self, predictions, batches):
-        """Return one record per example, in order: list of dict.
+        """Return one answer per example, in order: list of dict.
 
         Args:
             predictions: dict of arrays [N, ...], from `predict`, in the order of the examples.

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: written atomically, verified before use, and the last good one is never deleted.
+"""Checkpoints of a run: they are written atomically and verified before use; the last good one is never deleted.
 
 A checkpoint is a folder `step_00001200/` with one safetensors file per group of arrays, `state.json` (the trainer's
-counters) and `manifest.json` (the size and SHA-256 of each other file, and its own SHA-256). It is written under a
+counters) and `manifest.json` (the size and SHA-256 of every other file, and its own SHA-256). It is written under a
 temporary name and renamed once it is completely on disk. Unlike `tf.train.CheckpointManager`, `latest` falls back to
 an earlier checkpoint if the newest is damaged.
 """
@@ -38,9 +38,9 @@ class Checkpoints:
 
     Args:
         folder: str or path; `RUN/checkpoints`, created by the first save.
-        keep: int >= 1; number of newest intact checkpoints to keep, in addition to the best one.
+        keep: int >= 1; how many of the newest intact checkpoints to keep, in addition to the best one.
         warn: callable that takes a one-line str; called for damage that can be worked around.
-        writes: bool; False for workers that only read, so `save` and `mark_best` do nothing.
+        writes: bool; False for workers that only read: `save` and `mark_best` do nothing.
 
     Raises:
         ConfigError: if `keep` is less than 1.
@@ -154,7 +154,7 @@ class Checkpoints:
         return arrays, json.loads((folder / "state.json").read_text())
 
     def mark_best(self, step, metric, value):
-        """Record the best checkpoint; it is kept until another one is marked.
+        """Mark a checkpoint as the best; it is kept until another one is marked.
 
         Args:
             step: int; a saved step.
@@ -164,7 +164,7 @@ class Checkpoints:
         Raises:
             FileNotFoundError: if the step was not saved.
             ValueError: if the value is not finite.
-            OSError: if `best.json` cannot be written; the old one is unchanged.
+            OSError: if `best.json` cannot be written; the old file is unchanged.
         """
         if not self.writes:
             return
@@ -179,8 +179,8 @@ class Checkpoints:
         """Return the checkpoint last passed to `mark_best`.
 
         Returns:
-            dict with `step`, `metric` and `value`; None if no checkpoint was marked, or (with a warning) if `best.json`
-            or the checkpoint is damaged, or the checkpoint is missing.
+            dict with `step`, `metric` and `value`; None if no checkpoint was marked, or, with a warning, if `best.json`
+            is damaged, or the checkpoint is damaged or missing.
         """
         try:
             best = self._read_best()
@@ -287,7 +287,7 @@ def _write_checkpoint(folder, step, arrays, state):
 
 
 def _safetensors_chunks(named):
-    # The safetensors library is not used, since it either makes a second copy or hides the error number of the OS.
+    # The safetensors library is not used, since it either makes a second copy or hides the OS error number.
     header, offset = {}, 0
     order = sorted(named, key=lambda name: (-named[name].dtype.itemsize, name))  # widest first, to keep all aligned
     for name in order:

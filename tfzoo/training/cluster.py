@@ -1,6 +1,7 @@
 """Determine from the environment which cluster this process belongs to.
 
-Anything unrecognized is an error: with a wrong description, each machine would train on its own and still exit with 0.
+Anything unrecognized is an error: given a wrong description, each machine would train on its own and still exit with
+code 0.
 """
 import json
 import os
@@ -54,7 +55,7 @@ def _hosts(cluster):
 
 
 def tasks_of_slurm():
-    """Return the number of tasks in the Slurm step of this process: int, 0 outside Slurm."""
+    """Return the number of tasks in this process's Slurm step: int, 0 outside Slurm."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) if "SLURM_PROCID" in os.environ else 0
 
 
@@ -62,7 +63,7 @@ def check_alone():
     """Check that this process was not started as one of several by a launcher or platform.
 
     Raises:
-        ConfigError: if an environment variable, quoted in the message, indicates several processes.
+        ConfigError: if an environment variable, named in the message, indicates several processes.
     """
     for name, count in (("OMPI_COMM_WORLD_SIZE", int), ("PMI_SIZE", int), ("WORLD_SIZE", int),
                         ("SM_HOSTS", lambda hosts: len(json.loads(hosts))),

@@ -1,4 +1,4 @@
-"""Compare a configuration with the one that a run recorded, and resolve settings that older releases left undecided."""
+"""Compare a configuration with that recorded by a run, and resolve settings that older releases left undecided."""
 import json
 
 _ABSENT = "absent"
@@ -15,7 +15,7 @@ def _flatten(config, prefix=""):
 
 
 def in_effect(recorded):
-    """Return an older release's config.json with undecided settings replaced by that release's defaults.
+    """Replace undecided settings in an older release's config.json with that release's defaults: dict.
 
     These values are fixed and do not follow changes to the current defaults.
     """
@@ -62,5 +62,5 @@ def _show(flat, name):
 
 
 def list_some(phrases, most=5):
-    """Join the first `most` phrases with commas, and append the number of remaining ones."""
+    """Join the first `most` phrases with commas, and state how many more there are: str."""
     return ", ".join(phrases[:most]) + (f" and {len(phrases) - most} more" if len(phrases) > most else "")

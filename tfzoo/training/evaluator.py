@@ -1,4 +1,4 @@
-"""Evaluation on any strategy, from metric sums if they suffice, otherwise from all predictions in example order."""
+"""Evaluate on any strategy, from metric sums if they suffice, otherwise from all predictions in example order."""
 import contextlib
 
 import numpy as np
@@ -20,7 +20,7 @@ def within_memory(model, batch, strategy, advice, optimizer=None, parts=1):
         strategy: tf.distribute.Strategy.
         advice: str, how to reduce memory use.
         optimizer: Keras optimizer, or None; the message reports the size of its state.
-        parts: int, number of microbatches.
+        parts: int, number of microbatches; reported in the message.
 
     Raises:
         OutOfMemory: if the computation does not fit into memory.
@@ -28,7 +28,7 @@ def within_memory(model, batch, strategy, advice, optimizer=None, parts=1):
     try:
         yield
     except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, MemoryError) as error:
-        # Running out of memory for a folded constant is reported as an invalid argument.
+        # If memory runs out while a constant is folded, TensorFlow reports an invalid argument.
         if isinstance(error, tf.errors.InvalidArgumentError) and "Cannot parse tensor from proto" not in str(error):
             raise
         parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)

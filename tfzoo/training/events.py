@@ -1,4 +1,4 @@
-"""TensorBoard event files of a run, written from scratch whenever the run starts or resumes."""
+"""TensorBoard event files of a run, rewritten from scratch whenever the run starts or resumes."""
 import re
 
 import tensorflow as tf
@@ -24,7 +24,7 @@ class Events:
         self._writer = None
 
     def metrics(self, records):
-        """Write the numbers in records of `metrics.jsonl` as scalars named `split/name`.
+        """Write the numbers in records from `metrics.jsonl` as scalars named `split/name`.
 
         Args:
             records: list of dict with step, split and metrics by name.
@@ -35,7 +35,7 @@ class Events:
         self._write(_write_metrics, records)
 
     def texts(self, samples):
-        """Write records of `samples.jsonl` as texts.
+        """Write records from `samples.jsonl` as texts.
 
         Args:
             samples: list of dict with step, tag and text.
@@ -68,7 +68,7 @@ class Events:
 
 
 def _write_metrics(record):
-    # One event for all scalars of a step is six times faster than tf.summary.scalar for each, noticeable on resume.
+    # One event for all scalars of a step is six times faster than one tf.summary.scalar each, which matters on resume.
     summary = Summary()
     for name, value in record.items():
         if name not in ("step", "split") and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -18,20 +18,20 @@ from tfzoo.training.signals import stop_requests
 from tfzoo.training.strategy import agree
 
 WAIT_TO_TELL = 0.02  # fraction of the training time above which waiting for data is reported
-MOST_SUMS = 32  # steps whose sums are kept on the device: with many labels they take memory
+MOST_SUMS = 32  # number of steps whose sums stay on the device, since with many labels they take memory
 ADVICE = ("lower --learning_rate, raise --warmup_steps, or use --precision=float32; the last good checkpoint, if any, "
           "is kept")
 
 
 @dataclasses.dataclass
 class Pace:
-    """How often to log, evaluate and save, in steps.
+    """How often to log, evaluate and save, in steps, and when to stop.
 
     Args:
         steps: int, the last step.
-        log_every: int, steps between records of the training metrics.
+        log_every: int, steps between records of training metrics.
         eval_every: int, steps between evaluations; the last step is always evaluated.
-        save_every: int, steps between checkpoints; a new best and the last step are always saved.
+        save_every: int, steps between checkpoints; each new best and the last step are always saved.
         patience: int, end the run after this many consecutive evaluations without a new best; 0: never.
         max_bad_steps: int, end the run after this many consecutive non-finite updates.
     """
@@ -55,9 +55,9 @@ class _Stopped(Exception):
 class Loop:
     """Train a model in a run folder.
 
-    In addition to the arrays, a checkpoint stores these counters: the step last evaluated, evaluations without a new
-    best, the best step with its value and metrics, consecutive non-finite updates, and the sums since the last record.
-    With them, a resumed run logs the same records as an uninterrupted one.
+    In addition to the arrays, a checkpoint stores the last evaluated step, the number of evaluations since the last new
+    best, the best step with its value and metrics, the number of consecutive non-finite updates, and the metric sums
+    since the last record. With these, a resumed run logs the same records as an uninterrupted one.
 
     Args:
         trainer: Trainer.
@@ -67,7 +67,7 @@ class Loop:
         pace: Pace.
         eval_data: Batches, the evaluation data, or None.
         sample: callable that returns a dict of tag to text, called after each evaluation; None: no samples.
-        schedule: callable that returns the learning rate of a step, to log it; None: do not log it.
+        schedule: callable that takes a step and returns its learning rate, which is logged; None: not logged.
     """
 
     def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None):
@@ -105,12 +105,12 @@ class Loop:
         """Train until the last step or early stopping, then load the best weights into the model.
 
         Returns:
-            dict of results: steps, examples_per_second and, with evaluation data, best_step and its metrics.
+            dict with `steps`, `examples_per_second` and, if there are evaluation data, `best_step` and its metrics.
 
         Raises:
             Interrupted: if a signal arrives; the state is saved.
-            Diverged: if too many consecutive updates, the weights, or the evaluation loss are not finite; the last
-                good checkpoint remains the newest.
+            Diverged: if too many consecutive updates are not finite, or the weights or the evaluation loss are not; the
+                last good checkpoint remains the newest.
             OSError: if the last checkpoint or record cannot be written.
             DataError, FileNotFoundError: if the best checkpoint was damaged or deleted.
         """
@@ -150,7 +150,7 @@ class Loop:
         verdict, stop = None, False
         begin = time.perf_counter()
         for step, sums, norm, *mine, tokens, wait in self.trainer.train(self.data, self._last(), stopped):
-            if verdict is not None:  # the previous step's: waiting for this step's would leave the device idle
+            if verdict is not None:  # of the previous step; waiting for the current one would leave the device idle
                 stop = self._judge(step - 1, *verdict)
             passed = time.perf_counter() - begin  # only training time: `begin` is reset after everything else
             seconds, waited = seconds + passed, waited + wait
@@ -178,8 +178,8 @@ class Loop:
         if self.data.numbers is not None:
             examples = [int(self.data.numbers[number]) for number in examples]
         self.window.skipped.append({"step": step, "examples": examples})
-        tell(f"step {step}: the loss or gradients are not finite, skipping the update; its examples, numbered "
-             "from 0 in the order of --data: "
+        tell(f"step {step}: the loss or gradients are not finite, so the update is skipped; examples in the batch "
+             "(numbered from 0 in the order of --data): "
              f"{', '.join(map(str, examples[:64]))}{' ...' if len(examples) > 64 else ''}")
         if self.state["bad"] >= self.pace.max_bad_steps:
             raise Diverged(f"{self.state['bad']} consecutive updates up to step {step} were not finite: {ADVICE}")
@@ -198,7 +198,7 @@ class Loop:
             except _Stopped:
                 stop = True
         last = stop or self._out_of_patience() or step == self.pace.steps
-        # During bad steps, keep the checkpoint from before them, unless the current weights are the best.
+        # While updates are skipped, keep the checkpoint from before, unless the current weights are the best.
         if last or is_best or (save and not self.state["bad"]):
             self._save(step)
         if stop and (owed or step < self.pace.steps):
@@ -210,7 +210,7 @@ class Loop:
                               "again to resume")
 
     def _catch_up(self, stopped):
-        # Evaluate the checkpoint's step if the run stopped before evaluating it.
+        # Evaluate the step of the checkpoint if the run stopped before evaluating it.
         step = self.trainer.step
         if self.eval_data is None or not step or self.state["evaluated"] == step:
             return
@@ -231,7 +231,7 @@ class Loop:
     def _log(self, step, bar):
         window = self.window
         sums = window.values()
-        metrics = self.trainer.task.metrics(sums) if sums.get("count", 1) else {}  # else all updates were skipped
+        metrics = self.trainer.task.metrics(sums) if sums.get("count", 1) else {}  # 0 if all updates were skipped
         values = {**metrics, "gradient_norm": window.norm(),
                   "tokens_per_second": round(window.tokens / max(1e-9, window.seconds)),
                   "data_wait": round(window.waited / max(1e-9, window.seconds), 4)}
@@ -261,7 +261,7 @@ class Loop:
             self.state["waited"] = 0 if is_better else self.state["waited"] + 1
             if is_better:
                 self.state["best"] = {"step": step, "value": value, "metrics": metrics}
-            if self.run.last_step("eval") != step:  # a run that was then killed may have logged it
+            if self.run.last_step("eval") != step:  # it may have been logged before the run was killed
                 self.run.log(step, "eval", **metrics)
             for tag, text in (self.sample() if self.sample else {}).items():
                 if self.run.last_step(tag) != step:
@@ -271,7 +271,7 @@ class Loop:
         return is_better
 
     def _evaluation_bar(self, stopped):
-        # Adds a progress bar and, if there is only one worker, stops early on a signal.
+        # Adds a progress bar and, if there is only one worker, stops on a signal.
         def wrap(batches, count):
             for batch in evaluation_bar(batches, count):
                 if not self.trainer.shared and stopped():
@@ -289,7 +289,7 @@ class Loop:
         state.update({"base": self.trainer.base} if self.trainer.base else {})
         job = (step, self.trainer.arrays(), state, (self.metric, best["value"]) if is_best else None)
         try:
-            self.run.sync()  # without its records, a checkpoint looks like one of another run
+            self.run.sync()  # without its records, a checkpoint would seem to belong to another run
         except OSError as error:
             self.saver.refuse(job, error)
             return
@@ -314,9 +314,9 @@ def evaluation_bar(batches, count):
 
 
 class _Window:
-    # Sums of the steps since the last record, kept on the device until they are needed or there are too many.
+    # Sums over the steps since the last record, kept on the device until they are needed or there are too many.
     # They are added on the host, in float32 and in step order: adding them on the device, scalar by scalar, costs more
-    # than everything else that the loop does in a step. `sums` and `skipped` are values restored from a checkpoint.
+    # than everything else that the loop does in a step. `sums` and `skipped` may come from a checkpoint.
 
     def __init__(self, sums=None, skipped=()):
         self.sums = None if sums is None else {key: np.array(value, np.float32) for key, value in sums.items()}

@@ -1,4 +1,4 @@
-"""The model that a run trains, from scratch or from --init, with its task, method and tokenizer."""
+"""Create the model that a run trains, from scratch or from --init, with its task, method and tokenizer."""
 from tfzoo import folders
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
@@ -18,7 +18,7 @@ SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 200, 0.8
 
 
 def open_init(settings):
-    """Load --init and check that its model, or --model, can learn the task, before any data are read.
+    """Load --init, and check that its model, or --model, can learn the task before any data are read.
 
     Args:
         settings: Settings.
@@ -40,15 +40,15 @@ def open_init(settings):
 
 
 def make_task(settings, source, init=None, recorded=None):
-    """Return the Task of the settings, with the labels of its training source.
+    """Create the Task selected by the settings, with the labels found in its training source.
 
-    The labels of the resumed run, or of an --init trained on the same task, are kept if they include all labels of the
-    source: a class missing from the data keeps its index and its weights in the head.
+    If the resumed run, or an --init trained on the same task, has all of these labels, its labels are used instead: a
+    class missing from the data keeps its index and its weights in the head.
 
     Args:
         settings: Settings.
         source: the training source.
-        init: Loaded of --init, or None.
+        init: Loaded, the model given as --init, or None.
         recorded: dict, config.json of the run to resume, or None.
 
     Returns:
@@ -61,28 +61,28 @@ def make_task(settings, source, init=None, recorded=None):
         beyond, missing = ([label for label in one if label not in other]
                            for one, other in ((labels, known), (known, labels)))
         if beyond and recorded is None:  # resuming with different labels is refused later
-            tell(f"{source.name} has {_some(beyond)} not among those of --init={settings.init}: the head is "
+            tell(f"{source.name} has {_some(beyond)} not known to --init={settings.init}: the head is "
                  "newly initialized")
         elif missing and recorded is None:
-            tell(f"{source.name} lacks {_some(missing)} of --init={settings.init}, which the head keeps")
+            tell(f"{source.name} lacks {_some(missing)} known to --init={settings.init}: the head is kept unchanged")
         labels = labels if beyond else known
     return task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
 
 
 def make_method(settings):
-    """Return the Method of the settings; raise ConfigError if targets is not a valid regular expression."""
+    """Create the Method selected by the settings; raise ConfigError if `targets` is not a regular expression."""
     return method_of(settings.method, **settings.of(METHODS[settings.method]))
 
 
 def get_tokenizer(settings, source, run, resumes, strategy):
-    """Return the tokenizer specified by --tokenizer; a learned one is saved in the run's folder for resuming.
+    """Load or learn the tokenizer specified by --tokenizer; save a learned one in the run's folder for resuming.
 
     Args:
         settings: Settings.
         source: the training source, from which a vocabulary is learned.
         run: RunFolder on which `create` was called.
-        resumes: bool, whether the run is being resumed; a vocabulary in the folder of a new run is left
-            over from an attempt that never trained, and is replaced.
+        resumes: bool, whether the run is being resumed. In the folder of a new run, a vocabulary is left over from an
+            attempt that never trained, and is replaced.
         strategy: tf.distribute.Strategy; worker 0 learns, and the others wait for it.
 
     Returns:
@@ -109,19 +109,19 @@ def get_tokenizer(settings, source, run, resumes, strategy):
 
 
 def build_model(settings, task, init, tokenizer):
-    """Build the model with its task's head, in the scope of its strategy.
+    """Build the model with its task's head; call this in the scope of the strategy.
 
     Args:
         settings: Settings.
         task: Task.
-        init: Loaded of --init, or None.
+        init: Loaded, the model given as --init, or None.
         tokenizer: Tokenizer.
 
     Returns:
         (TaskModel, its Tokenizer).
 
     Raises:
-        ConfigError: if the model does not have an argument, or vocab_size is less than the tokenizer's.
+        ConfigError: if --override names an unknown argument, or vocab_size is less than the tokenizer's.
     """
     overrides, policy = settings.overrides(), POLICIES[settings.precision]
     if init is not None:
@@ -138,10 +138,10 @@ def build_model(settings, task, init, tokenizer):
 
 
 def tokenizer_for(task, model, tokenizer):
-    """Return the tokenizer for a new head; if a decoder is fine-tuned, it adds no <|endoftext|> to texts.
+    """Return the tokenizer for a model with a new head; for fine-tuning a decoder, one that adds no <|endoftext|>.
 
-    As in transformers, <|endoftext|> is also the padding token: padding is skipped to find the last token, and the
-    vector of that token is classified.
+    As in transformers, <|endoftext|> is also the padding token. The head classifies the last token that is not padding,
+    so <|endoftext|> must not end a text.
 
     Args:
         task: Task.
@@ -157,7 +157,7 @@ def tokenizer_for(task, model, tokenizer):
 
 
 def make_sampler(model, task, tokenizer):
-    """Return the `sample` function for Loop, which generates text from an empty prompt; None unless causal_lm."""
+    """Return the `sample` callable for Loop, which generates text from an empty prompt; None unless causal_lm."""
     if task.name != "causal_lm":
         return None
     generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))

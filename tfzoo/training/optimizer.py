@@ -1,8 +1,8 @@
-"""Optimizers and learning-rate schedules for language models, built on those of Keras.
+"""Optimizers and learning-rate schedules for language models, based on Keras' classes.
 
-Keras' optimizers reduce, clip and apply per replica; these take gradients already summed over the global batch, and
-skip the update if they are not finite. Biases and norms get no weight decay. `BertAdamW` omits Adam's bias correction,
-as Google's BERT code does (Devlin et al. 2018).
+Keras' optimizers reduce, clip and apply gradients on each replica; these take gradients that are already summed over
+the global batch, and skip the update if the gradients are not finite. By default, biases and norms get no weight decay.
+`BertAdamW` omits Adam's bias correction, as Google's BERT code does (Devlin et al. 2018).
 """
 import functools
 import re
@@ -24,10 +24,10 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: float, the maximum learning rate.
         steps: int, total number of updates.
-        warmup_steps: int, number of warmup updates; the first one has the rate peak / warmup_steps.
+        warmup_steps: int, number of warmup updates; the first one uses the rate peak / warmup_steps.
         kind: "linear", "cosine", "polynomial" (all three reach 0 after the last step), "inverse_sqrt" (Vaswani et al.
             2017, section 5.3: peak x sqrt(warmup_steps / step)) or "constant".
-        power: float, exponent of "polynomial": (fraction of the steps after warmup that remain) ** power.
+        power: float, exponent for "polynomial": peak x (remaining fraction of the steps after warmup) ** power.
 
     Raises:
         ConfigError: if the kind is unknown, or the warmup is longer than the run.
@@ -37,7 +37,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         if kind not in SCHEDULES:
             raise ConfigError(f"schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}")
         if not 0 <= warmup_steps <= steps:
-            raise ConfigError(f"warmup_steps must be from 0 to {steps}, the steps of the run, got {warmup_steps}")
+            raise ConfigError(f"warmup_steps must be from 0 to {steps}, the length of the run, got {warmup_steps}")
         self.peak, self.steps, self.warmup_steps, self.kind, self.power = peak, steps, warmup_steps, kind, power
 
     def __call__(self, step):
@@ -56,7 +56,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 class GlobalUpdate:
     """Mixin for Keras optimizers: an `apply` for gradients that are already summed over all replicas.
 
-    Weight decay, update and moving average are either applied to all variables or skipped for all. `iterations` also
+    Weight decay, update and moving average are applied either to all variables or to none. `iterations` also
     counts skipped updates, so it equals the step of the run.
     """
 
@@ -110,7 +110,7 @@ class GlobalUpdate:
 
 @functools.partial(tf.function, jit_compile=True, autograph=False)
 def _adam(variable, m, v, gradient, rate, scale, decay, beta_1, beta_2, epsilon):
-    # Updates the three variables, given as resource handles, in place and in one pass over memory.
+    # Updates the three variables, given as resource handles, in place and in a single pass over memory.
     handles = (variable, m, v)
     old, old_m, old_v = (tf.raw_ops.ReadVariableOp(resource=handle, dtype=gradient.dtype) for handle in handles)
     gradient = gradient * scale
@@ -122,14 +122,14 @@ def _adam(variable, m, v, gradient, rate, scale, decay, beta_1, beta_2, epsilon)
 
 
 class AdamW(GlobalUpdate, keras.optimizers.AdamW):
-    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv:1711.05101).
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101).
 
-    Keras' update, compiled into one kernel that takes a third of the time; a test checks that both are equal.
+    This is Keras' update, compiled into one kernel that takes a third of the time; a test checks that both agree.
     """
 
     def _update_decayed(self, variable, gradient, rate, scale, decay):
         index = self._get_variable_index(variable)
-        # Pass handles: tf.function has one trace for all distributed variables of a shape, and it captures the first.
+        # Pass handles: tf.function traces once for all distributed variables of a shape, and captures the first one.
         handles = [each.handle for each in (variable, self._momentums[index].value, self._velocities[index].value)]
         _adam(*handles, gradient, rate, scale, decay, self.beta_1, self.beta_2, self.epsilon)
 
@@ -145,11 +145,14 @@ class BertAdamW(AdamW):
 
 
 class Lamb(GlobalUpdate, keras.optimizers.Lamb):
-    """Adam with layer-wise scaled updates, for large batches (You et al. 2020, arXiv:1904.00962)."""
+    """LAMB: Adam with updates scaled per layer, for large batches (You et al. 2020, arXiv:1904.00962)."""
 
 
 class Adafactor(GlobalUpdate, keras.optimizers.Adafactor):
-    """Factored second moments (Shazeer, Stern 2018, arXiv:1804.04235); the schedule caps the relative step size."""
+    """Adafactor, with factored second moments (Shazeer and Stern 2018, arXiv:1804.04235).
+
+    The schedule caps the relative step size.
+    """
 
 
 OPTIMIZERS = {"adamw": AdamW, "bert_adamw": BertAdamW, "lamb": Lamb, "adafactor": Adafactor}
@@ -158,9 +161,9 @@ OPTIMIZERS = {"adamw": AdamW, "bert_adamw": BertAdamW, "lamb": Lamb, "adafactor"
 def rate_scales(paths, layer_decay):
     """Return layer-wise learning-rate factors: layer_decay ** (number of layers above the variable).
 
-    The lowest layer consists of the embeddings and the projection after them. Blocks follow in order, a decoder's above
-    its encoder's; a stack's relative position bias belongs to its first block, an encoder's final norm to its last.
-    Everything else (pooler, final norm, head) is the top layer and has the full rate.
+    The embeddings and the projection after them form the lowest layer. The blocks follow in order, with a decoder's
+    blocks above its encoder's. A stack's relative position bias belongs to its first block, and an encoder's final norm
+    to its last. Everything else (pooler, final norm, head) forms the top layer, which has the full rate.
 
     Args:
         paths: list of str, the paths of all variables of the model.
@@ -170,8 +173,8 @@ def rate_scales(paths, layer_decay):
         dict of path -> float.
 
     Reference:
-        Clark et al. 2020, ELECTRA, arXiv:2003.10555, appendix B. ELECTRA's code counts one more layer below the head;
-        other code, such as BEiT's, does not.
+        Clark et al. 2020, ELECTRA, arXiv:2003.10555, appendix B. ELECTRA's code counts an additional layer below the
+        head; other implementations, such as BEiT's, do not.
 
     Example:
         >>> rate_scales(["embeddings/token", "block_00/attention_norm/gamma", "head/dense/bias"], 0.5)
@@ -197,13 +200,13 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
     Args:
         name: "adamw", "bert_adamw", "lamb" or "adafactor".
         schedule: float or a Keras schedule.
-        variables: list of the trainable Keras variables.
-        weight_decay, beta_2, epsilon: float; Adafactor takes only weight_decay.
+        variables: list of Keras variables to train.
+        weight_decay, beta_2, epsilon: float; Adafactor uses only weight_decay.
         no_decay: str, a regular expression; variables whose path contains a match get no weight decay.
         layer_decay: float in (0, 1] (see `rate_scales`).
         ema_decay: float in [0, 1), decay of the exponential moving average of the weights; 0: no average.
-        paths: list of str, paths of all weights of the model, from which `layer_decay` counts layers; required if some
-            weights are frozen. None: the paths of `variables`.
+        paths: list of str, the paths of all weights in the model, used to count layers for `layer_decay`; required if
+            some weights are frozen. None: the paths of `variables`.
 
     Returns:
         keras.optimizers.Optimizer with GlobalUpdate, built.
@@ -221,7 +224,7 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
     if ema_decay:
         own.update(use_ema=True, ema_momentum=ema_decay)
     optimizer = OPTIMIZERS[name](schedule, weight_decay=weight_decay, name=name, **own)
-    # By variable: on TensorFlow, Keras matches var_names against a different name from the one it displays.
+    # Exclude by variable: on TensorFlow, Keras matches var_names against names that differ from those it displays.
     optimizer.exclude_from_weight_decay(var_list=fixed)
     optimizer.build(variables)
     if layer_decay != 1:

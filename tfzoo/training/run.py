@@ -1,4 +1,4 @@
-"""A training run from settings to results: the scripts pretrain and finetune call `train`."""
+"""A complete training run, from settings to results; the scripts pretrain and finetune call `train`."""
 import contextlib
 import math
 import re
@@ -29,12 +29,12 @@ def train(output_dir, **settings):
 
     Args:
         output_dir: str or path; the run's folder.
-        **settings: the flags of the scripts pretrain and finetune (see `tfzoo.training.settings.Settings`); a resumed
-            run keeps its recorded value of each setting that is not given.
+        **settings: the flags of the scripts pretrain and finetune (see `tfzoo.training.settings.Settings`). In a
+            resumed run, settings that are not given keep their recorded values.
 
     Returns:
-        dict of results: steps, planned_steps, examples_per_second, model (its folder, for `tfzoo.load`) and, with
-        evaluation data, best_step and its metrics.
+        dict with `steps`, `planned_steps`, `examples_per_second`, `model` (its folder, for `tfzoo.load`) and, if there
+        are evaluation data, `best_step` and its metrics.
 
     Raises:
         ConfigError: if a setting is unknown, or the settings contradict each other or the run.
@@ -89,7 +89,7 @@ def train(output_dir, **settings):
 
 
 def _record_of(given):
-    # config.json of the run to resume, or None.
+    # The config.json of the run to resume, or None.
     if not given["output_dir"] or given.get("resume") == "never":
         return None
     recorded = RunFolder(given["output_dir"]).recorded()
@@ -124,7 +124,7 @@ def _with_all_workers(strategy):
 
 
 def _facts_of(settings, task, sources, init):
-    # The facts that determine the outcome of a run, in addition to its settings.
+    # Facts that, in addition to the settings, determine the outcome of a run.
     facts = {"data_sha256": [None if source is None else source.fingerprint for source in sources],
              "labels": task.labels}
     tokenizer = init and init.tokenizer
@@ -183,7 +183,7 @@ def _tell_plan(settings, method, model, data, devices):
 
 
 def _resume(loop, settings, strategy):
-    # Resume from the newest intact checkpoint, or from the beginning if there is none; the same on all workers.
+    # Resume from the newest intact checkpoint or, if there is none, from the beginning; all workers agree on the step.
     step = loop.checkpoints.latest(must=settings.resume == "must") if loop.run.writes else None
     step = agree(strategy, -1 if step is None else step)
     loop.resume(None if step < 0 else step)
@@ -191,13 +191,13 @@ def _resume(loop, settings, strategy):
 
 
 def _config_of(settings, task, model):
-    # config.json of the model's folder, see tfzoo.checkpoints.folder.KEYS.
+    # The config.json in the model's folder (see tfzoo.checkpoints.folder.KEYS).
     return {"model": model.body.name, "task": task.name, "labels": task.labels,
             "settings": task.settings, "max_length": settings.max_length}
 
 
 def _save(run, loaded, method, results):
-    # Write adapter/ (unless all weights were trained), the merged model/, and results.json; return the latter.
+    # Write adapter/ (unless all weights were trained), the merged model/ and results.json; return the results.
     if run.writes:
         if method.name != "full":
             write_adapter(loaded, method, run.path / "adapter")

@@ -1,4 +1,4 @@
-"""The folder of one training run: its settings, its lock, its metrics and samples, and its results.
+"""The folder of a training run, with its settings, lock, metrics, samples and results.
 
 `metrics.jsonl` and `samples.jsonl` are authoritative; TensorBoard events are written in addition and are rebuilt from
 these files on resume, so that no step appears twice. JSON has no NaN or infinity: such a metric is `null` in the files
@@ -24,12 +24,13 @@ RESUME = ("auto", "never", "must")
 class RunFolder:
     """Manage the folder of one run; as a context manager, release it on exit.
 
-    `records()`, `samples()` and `results()` work without `create`. A new run calls `create` ("fresh") and then `log`;
-    a resumed one calls `create` ("resumable"), then `truncate(step of its checkpoint)`, then `log`.
+    `records()`, `samples()` and `results()` work without `create`. A new run calls `create`, which returns "fresh", and
+    then `log`. A resumed run calls `create`, which returns "resumable", then `truncate` with its checkpoint's step, and
+    then `log`.
 
     Args:
         path: str or path; `--output_dir`.
-        writes: bool; False for workers that only read: methods that write do nothing.
+        writes: bool; False for workers that only read: the methods that write do nothing.
         warn: callable that takes a one-line str; called if a record cannot be written yet.
 
     Example:
@@ -61,18 +62,19 @@ class RunFolder:
         Args:
             flags_text: str; the run's flags, one per line, in the format of --flagfile.
             config: dict of JSON values, possibly nested; everything that determines the run's outcome.
-            resume: "auto" (start, or resume a run with the same configuration), "never" (start), "must" (resume).
+            resume: "auto" (start a run, or resume one with the same configuration), "never" (only start a run) or
+                "must" (only resume one).
             may_change: set of str; config fields that may differ in a resumed run; nested names are dotted.
-            defaults: dict, values for fields that older releases did not record (see also differences.in_effect).
+            defaults: dict, values for fields that older releases did not record (see also `differences.in_effect`).
 
         Returns:
             "fresh" or "resumable".
 
         Raises:
-            ConfigError: if `resume` is unknown, the folder contains a run with a different configuration or, with
-                "never", any run, or the folder is in use.
+            ConfigError: if `resume` is unknown, the folder is in use, or it contains a run with a different
+                configuration or, if `resume` is "never", any run.
             DataError: if the folder's `config.json` is damaged.
-            FileNotFoundError: if there is no run, with "must".
+            FileNotFoundError: if `resume` is "must" and the folder contains no run.
             OSError: if the folder is a file, or cannot be written.
         """
         if resume not in RESUME:
@@ -91,7 +93,7 @@ class RunFolder:
         return state
 
     def recorded(self):
-        """Return `config.json` of the run in the folder: dict, or None if no run can be resumed.
+        """Return the `config.json` of the run in the folder: dict, or None if there is no run to resume.
 
         Raises:
             DataError: if `config.json` is damaged.
@@ -105,9 +107,9 @@ class RunFolder:
             files.write_atomic(self.path / "config.json", _dump(_versioned(config)))
 
     def log(self, step, split, **values):
-        """Append one record to `metrics.jsonl`, and its finite numbers to TensorBoard as `split/name`.
+        """Append a record to `metrics.jsonl`, and write its finite numbers to TensorBoard as `split/name`.
 
-        A record that cannot be written is kept in memory, and written by the next `log` or `flush`.
+        A record that cannot be written is kept in memory and written by the next `log` or `flush`.
 
         Args:
             step: int; greater than the last step of the split.
@@ -121,9 +123,9 @@ class RunFolder:
         self._append("metrics.jsonl", split, record=record, write_events=Events.metrics)
 
     def text(self, step, tag, text):
-        """Append one text, such as a generated sample, to `samples.jsonl` and to TensorBoard.
+        """Append a text, such as a generated sample, to `samples.jsonl`, and write it to TensorBoard.
 
-        A text that cannot be written is kept in memory, as in `log`.
+        A text that cannot be written is kept in memory, as described for `log`.
 
         Args:
             step: int; greater than the last step of the tag.
@@ -137,7 +139,7 @@ class RunFolder:
         self._append("samples.jsonl", tag, record=record, write_events=Events.texts)
 
     def flush(self):
-        """Write the records that could not be written before; raise OSError if they still cannot be written."""
+        """Write records that could not be written before; raise OSError if they still cannot be."""
         while self._unwritten:
             name, line = self._unwritten[0]
             files.append_line(self.path / name, line)
@@ -238,7 +240,7 @@ class RunFolder:
             raise
         if held is None:
             os.close(descriptor)
-            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait until it ends, or use another")
+            raise ConfigError(f"--output_dir={self.path} is in use by another run: wait for it, or choose another")
         if held is False:
             logging.warning("this file system does not support locks: make sure that no other run uses %s", self.path)
         self._lock = descriptor
@@ -269,7 +271,7 @@ class RunFolder:
         return "resumable"
 
     def _made(self):
-        # The name of something worth keeping that a run left here, or None; settings by themselves do not count.
+        # The name of something worth keeping that a run left here, or None; settings alone are not worth keeping.
         for name in ("metrics.jsonl", "samples.jsonl", "results.json"):
             path = self.path / name
             if path.is_file() and path.stat().st_size:
@@ -285,7 +287,7 @@ class RunFolder:
         files.write_atomic(self.path / "flags.txt", flags_text.rstrip("\n") + "\n")
 
     def _restart(self, records, samples):
-        # Rewrites both files, and the TensorBoard events from them.
+        # Rewrites both files, and the TensorBoard events to match.
         self._last = {}
         for name, key, kept in (("metrics.jsonl", "split", records), ("samples.jsonl", "tag", samples)):
             if kept or (self.path / name).exists():
@@ -305,7 +307,7 @@ class RunFolder:
             raise RuntimeError("this run is resumed: call truncate with the checkpoint's step before logging")
         step, last = record["step"], self._last.get(series)
         if last is not None and step <= last:
-            raise ValueError(f"{name}: step {step} of {series} comes after step {last}: log each step once, in "
+            raise ValueError(f"{name}: step {step} of {series} was logged after step {last}: log each step once, in "
                              "increasing order")
         self._unwritten.append((name, json.dumps(record, allow_nan=False)))
         self._last[series] = step
@@ -357,7 +359,7 @@ def _read_object(path):
 
 
 def _read_lines(path, needed):
-    # Drops an incomplete last line, left by a killed run.
+    # Drops an incomplete last line, which a killed run may leave.
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:

@@ -6,8 +6,8 @@ import threading
 class Saver:
     """Write checkpoints in a thread, one at a time.
 
-    A failed save is reported in one line; the run continues and the next save tries again. If saving the best
-    checkpoint fails, it is kept in memory and written first next time.
+    A failed save is reported in one line; the run continues, and the next save tries again. If the best checkpoint
+    cannot be saved, it is kept in memory and written before the next one, unless that is a new best.
 
     Args:
         checkpoints: Checkpoints.
@@ -35,7 +35,7 @@ class Saver:
         """Start writing a checkpoint, after waiting for the previous one.
 
         Args:
-            step, arrays, state: see `Checkpoints.save`; the arrays must not change afterwards.
+            step, arrays, state: see `Checkpoints.save`; the arrays must not be modified afterwards.
             best: (metric, value) if this step is the best so far (see `Checkpoints.mark_best`), else None.
         """
         self.finish()
@@ -57,8 +57,8 @@ class Saver:
         """Record and report that a job (a tuple of the arguments of `save`) failed or could not start."""
         self.error = error
         self._owed = job if job[3] is not None else self._owed
-        self._warn(f"step {job[0]} could not be saved ({error.strerror or error}): the last good checkpoint is kept, "
-                   "and the run continues and tries again")
+        self._warn(f"step {job[0]} could not be saved ({error.strerror or error}): the last good checkpoint is kept; "
+                   "the run continues, and the next save tries again")
 
     def _work(self, job):
         try:

@@ -39,7 +39,7 @@ POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  #
 RATE_FROM_INIT, RATE_FROM_SCRATCH, SEEDS = 5e-5, 5e-4, 2 ** 64 - 1  # SEEDS: the largest seed of NumPy's Philox
 TARGETS, NO_DECAY = r"attention/(query|value)$", r"(bias|norm/gamma|norm/beta)$"
 EPOCHS, POWER, LENGTH, LONGEST, WARMUP_PART = 3.0, 2.0, 256, 1024, 10  # LONGEST as in transformers' scripts
-# Values that mean "undecided"; a resumed run has them decided already, except for settings that may change.
+# Values that mean "undecided"; in a resumed run they are decided already, except for settings that may change.
 UNDECIDED = {"learning_rate": None, "schedule_power": None, "warmup_steps": -1, "max_length": 0, "document": "auto",
              "pack": "auto", "eval_every": 0, "save_every": 0}
 # Recorded settings to drop when a setting that excludes or determines them changes.
@@ -82,7 +82,7 @@ class Settings:
 
     task: str = setting(None, "What the model learns.", allowed=PRETRAINING + FINETUNING, begins="what")
     model: str = setting(
-        None, "Name of a model to train from scratch; list them with python -m experiments.models. vocab_size is set "
+        None, "Name of a model to train from scratch (python -m experiments.models lists them); its vocab_size is set "
         "from the vocabulary.")
     init: str = setting(
         None, "Pretrained weights to start from instead: the folder of a finished run (or its model/), a Hugging Face "
@@ -91,18 +91,18 @@ class Settings:
     override: tuple = setting((), "A model argument as name=value, for example num_layers=3; may be repeated.")
 
     data: str = setting(
-        None, "A file (.jsonl, .tsv, .csv or .txt; for tagging .conll or .jsonl; optionally with .gz), a folder of "
-        "such files (those named train), builtin:python (docstrings of the installed Python), builtin:python_source "
+        None, "A file (.jsonl, .tsv, .csv or .txt; for tagging .conll or .jsonl; all may be gzipped), a folder of such "
+        "files (those named train), builtin:python (docstrings of the installed Python), builtin:python_source "
         "(its source code), or tfds:NAME.", resumed=FREE, begins="data")  # the SHA-256 of the contents must be the same
     eval_data: str = setting(
-        None, "Evaluation data. Default: the evaluation split of --data, if any: the eval, dev, valid, validation or "
-        "else test files of a folder, the validation or test split of tfds:NAME, or the built-in one.", resumed=FREE)
+        None, "Evaluation data. Default: the evaluation split of --data, if any: a folder's eval, dev, valid, validation "
+        "or, failing those, test files; tfds:NAME's validation or test split; or the built-in one.", resumed=FREE)
     eval_fraction: float = setting(
         0.0, "Fraction of --data to hold out at random for evaluation, instead of --eval_data.", lower=0.0, upper=0.9)
     max_length: int = setting(
         0, "Maximum number of tokens per example, including special tokens; longer examples are truncated and counted. "
-        f"0: the length that --init was trained with (at most {LONGEST} for models of other libraries); from scratch "
-        f"{LENGTH}, or fewer if the model has fewer positions.", lower=0)
+        f"0: the length that --init was trained with (at most {LONGEST} for models from other libraries); from scratch "
+        f"{LENGTH}, or the model's number of positions if smaller.", lower=0)
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(
@@ -153,7 +153,7 @@ class Settings:
     no_decay: str = setting(
         NO_DECAY, "Weights whose path contains a match of this regular expression do not decay.", before=NO_DECAY)
     layer_decay: float = setting(
-        1.0, "Multiply the learning rate by this factor per layer below the top.", before=1.0, lower=0.01, upper=1.0)
+        1.0, "Factor applied to the learning rate for each layer below the top.", before=1.0, lower=0.01, upper=1.0)
     ema_decay: float = setting(
         0.0, "Evaluate and save an exponential moving average of the weights with this decay; 0: the weights "
         "themselves.", before=0.0, lower=0.0, upper=0.999999)
@@ -172,17 +172,17 @@ class Settings:
     output_dir: str = setting(
         None, "The run's folder; an interrupted run resumes from it.", resumed=ANEW, begins="running")
     strategy: str = setting(
-        "auto", "one_device; mirrored: all GPUs of this machine; multi_worker: several processes, given by TF_CONFIG "
-        "or Slurm; tpu. auto: multi_worker if TF_CONFIG or Slurm describes several workers, mirrored if there are "
-        "several devices, otherwise one_device.", resumed=ANEW)
+        "auto", "one_device; mirrored: all GPUs on this machine; multi_worker: several processes, described by "
+        "TF_CONFIG or Slurm; tpu. auto: multi_worker if TF_CONFIG or Slurm describes several workers, mirrored if "
+        "there are several devices, otherwise one_device.", resumed=ANEW)
     virtual_devices: int = setting(
         0, "Split the CPU into this many devices, to try out --strategy=mirrored.", resumed=ANEW, lower=0)
     precision: str = setting(
-        "float32", "float32; or bfloat16: Keras' mixed_bfloat16 policy, with float32 weights.",
+        "float32", "float32, or bfloat16: Keras' mixed_bfloat16 policy, which keeps the weights in float32.",
         allowed=("float32", "bfloat16"))
     xla: str = setting("auto", "Compile forward and backward passes with XLA. auto: only on a GPU or TPU.",
                        resumed=ANEW, allowed=("auto", "on", "off"))
-    seed: int = setting(0, "Random seed of initial weights, data order, masks and dropout.", lower=0, upper=SEEDS)
+    seed: int = setting(0, "Random seed for initial weights, data order, masks and dropout.", lower=0, upper=SEEDS)
     eval_every: int = setting(0, "Steps between evaluations; 0: once per epoch.", resumed=FREE, lower=0)
     save_every: int = setting(0, "Steps between checkpoints; 0: same as --eval_every.", resumed=FREE, lower=0)
     log_every: int = setting(50, "Steps between records in metrics.jsonl.", resumed=FREE, lower=1)
@@ -310,7 +310,7 @@ class Settings:
             warmup_steps=self.warmup_steps if self.warmup_steps >= 0 else steps // WARMUP_PART)
 
     def overrides(self):
-        """Return the model arguments from --override and --dropout as a dict; raise ConfigError if one is malformed."""
+        """Return the model arguments from --override and --dropout: dict; raise ConfigError if one is malformed."""
         overrides = {}
         for text in self.override:
             name, equals, value = text.partition("=")
@@ -323,17 +323,17 @@ class Settings:
         return overrides if self.dropout is None else {**overrides, "dropout": self.dropout}
 
     def of(self, facts):
-        """Return the arguments of a task or method, given its TASKS or METHODS entry, as a dict; on/off become bool."""
+        """Return the arguments for a task or method, given its entry in TASKS or METHODS: dict, with on/off as bool."""
         values = {name: getattr(self, name) for name in facts["arguments"] if name in vars(self)}
         return {name: {"on": True, "off": False}.get(value, value) for name, value in values.items()}
 
     def config(self):
-        """Return the settings to record in config.json as a dict of JSON values."""
+        """Return the settings to record in config.json: dict of JSON values."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
                 if field.name != "allow_download"}
 
     def flags(self):
-        """Return the task's settings as lines of a --flagfile; settings that are undecided remain so."""
+        """Return the settings that apply to the task as lines of a --flagfile; undecided ones are left undecided."""
         lines = []
         for field in dataclasses.fields(self):
             value, tasks = getattr(self, field.name), field.metadata["tasks"]

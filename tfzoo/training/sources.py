@@ -1,4 +1,4 @@
-"""The data of a run: open the sources, make batches from them, and report anything unusual."""
+"""Open the data sources of a run, make batches from them, and report anything unusual."""
 import pathlib
 
 from tfzoo.data.source import has_own_eval, open_source
@@ -19,14 +19,14 @@ def open_sources(settings):
         (training source, evaluation source or None).
 
     Raises:
-        FileNotFoundError, ConfigError, DataError: if `open_source` raises them; DataError also if only one of the
-            sources has text pairs.
+        FileNotFoundError, ConfigError, DataError: if `open_source` raises them; DataError also if only one source has
+            text pairs.
     """
     options = {"columns": tasks()[settings.task].columns, "document": settings.document,
                "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
     train, evaluation = open_source(settings.data, **options), None
     if splits_in(pathlib.Path(settings.data).name) & set(EVAL):
-        tell(f"{settings.data} does not look like training data, judging by its name; training on it regardless")
+        tell(f"judging by its name, {settings.data} is not training data; training on it anyway")
     if settings.eval_data:
         evaluation = open_source(settings.eval_data, split="eval", **options)
         if evaluation is None:
@@ -46,7 +46,7 @@ def open_sources(settings):
 
 
 def make_batches(settings, task, tokenizer, sources):
-    """Make the Batches of both sources, and print notes about them for the user.
+    """Make Batches from both sources, and print notes about them for the user.
 
     Args:
         settings: Settings.
@@ -55,7 +55,7 @@ def make_batches(settings, task, tokenizer, sources):
         sources: (training source, evaluation source or None).
 
     Returns:
-        list of Batches: training data, evaluation data or None.
+        list of the training Batches and the evaluation Batches or None.
     """
     made = [None if source is None else task.features(
         source, tokenizer, batch_size=settings.batch_size, max_length=settings.max_length, seed=settings.seed,
@@ -68,12 +68,12 @@ def make_batches(settings, task, tokenizer, sources):
 
 
 def length_of(loaded, given=0):
-    """Return the maximum tokens per example for a loaded model: int.
+    """Return the maximum number of tokens per example for a loaded model: int.
 
     Args:
         loaded: Loaded.
-        given: int, --max_length. 0: the length that the model was trained with. Models of other libraries state only
-            their number of positions, so for them the length is at most LONGEST, and a line reports this.
+        given: int, --max_length; 0 for the length that the model was trained with. Models from other libraries record
+            only their number of positions; for these, the length is limited to LONGEST, and a message is printed.
 
     Raises:
         ConfigError: if --max_length exceeds the model's number of positions.
@@ -88,13 +88,13 @@ def length_of(loaded, given=0):
 
 
 def tell_counts(source):
-    """Print the number of examples of a source, of skipped rows, and of invalid bytes that were replaced."""
+    """Print how many examples a source has, how many rows were skipped, and how many invalid bytes were replaced."""
     counts = ((source.skipped, "bad rows skipped"), (source.replaced, "invalid UTF-8 bytes replaced by U+FFFD"))
     extra = [f"{count:,} {what}" for count, what in counts if count]
     tell(f"{source.name}: {len(source):,} examples{''.join(f', {item}' for item in extra)}")
 
 
 def tell_notes(source, data, max_length):
-    """Print notes about the batches of a source, for example how many texts were truncated."""
+    """Print notes about the batches made from a source, for example how many texts were truncated."""
     for note in data.notes(source, max_length):
         tell(note)

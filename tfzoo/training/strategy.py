@@ -1,4 +1,4 @@
-"""Choose the devices of a run: one device, the GPUs of a machine, several machines, or TPUs (tf.distribute)."""
+"""Choose the devices to train on with tf.distribute: one device, the GPUs of a machine, several machines, or TPUs."""
 import contextlib
 import shutil
 import signal
@@ -18,10 +18,11 @@ def make_strategy(kind="auto", virtual_devices=0):
     """Create a tf.distribute strategy; call this before TensorFlow creates its first tensor.
 
     Args:
-        kind: "one_device"; "mirrored", all GPUs of this machine or the virtual devices; "multi_worker", one process
-            per machine, from TF_CONFIG or Slurm's variables; "tpu"; or "auto": multi_worker if TF_CONFIG lists several
-            workers or the Slurm step has several tasks, mirrored if there are several devices, else one_device.
-        virtual_devices: int, number of logical devices to split the CPU into; 0: do not split.
+        kind: "one_device"; "mirrored", all GPUs on this machine or the virtual devices; "multi_worker", several
+            processes, described by TF_CONFIG or Slurm's variables; "tpu"; or "auto", which chooses multi_worker if
+            TF_CONFIG lists several workers or the Slurm step has several tasks, mirrored if there are several devices,
+            and otherwise one_device.
+        virtual_devices: int, the number of logical devices to split the CPU into; 0: do not split it.
 
     Returns:
         tf.distribute.Strategy; for one device, TensorFlow's default strategy.
@@ -83,7 +84,7 @@ def check_batch(strategy, rows, parts):
 
 
 def place(strategy, batch):
-    """Return the global batch, a dict of arrays, as per-replica tensors: each replica gets its slice of rows."""
+    """Convert the global batch, a dict of arrays, to per-replica tensors; each replica gets a slice of the rows."""
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return {key: tf.constant(value) for key, value in batch.items()}
@@ -97,12 +98,12 @@ def place(strategy, batch):
 
 
 def local_value(strategy, result):
-    """Return one local replica's copy of a nest of values that are equal on all replicas."""
+    """Return one local replica's copy of a nested structure whose values are equal on all replicas."""
     return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], result)
 
 
 def is_chief(strategy):
-    """Return whether this process writes the run's files: the chief, else worker 0, or the only process."""
+    """Return whether this process writes the run's files: the chief if any, else worker 0 or the only process."""
     resolver = getattr(strategy, "cluster_resolver", None)
     if resolver is None or not is_multi_worker(strategy):
         return True
@@ -117,7 +118,7 @@ def is_multi_worker(strategy):
 
 
 def agree(strategy, number):
-    """Return the chief's number (an int of up to 53 bits) on all workers; wait until all have called this."""
+    """Return the chief's `number`, an int of up to 53 bits, on all workers; wait until all have called this."""
     if not is_multi_worker(strategy):
         return number
     mine = tf.constant(float(number) if is_chief(strategy) else 0.0, tf.float64)
@@ -138,11 +139,11 @@ def leave(strategy):
         strategy: tf.distribute.Strategy.
 
     Raises:
-        tf.errors.OpError: one of LOST, if another worker is lost before all have called this.
+        tf.errors.OpError: one of `LOST`, if another worker is lost before all have called this.
     """
     agree(strategy, 0)
     # A worker may exit as soon as it has the sum, before others have received it. A worker that enters the second round
-    # has completed the first, so a worker that is lost during the second has exited normally.
+    # has completed the first, so a worker that is lost during the second round has exited normally.
     with contextlib.suppress(*LOST):
         agree(strategy, 0)
 
@@ -170,7 +171,7 @@ def _multi_worker(workers):
         if not tasks:
             raise ConfigError("--strategy=multi_worker: neither TF_CONFIG nor Slurm's variables describe the workers; "
                               "start them with srun or python -m experiments.launch, or set TF_CONFIG on each machine")
-        # TensorFlow derives tasks from the GPUs that nvidia-smi lists; without GPUs, count one per task.
+        # TensorFlow derives the tasks from the GPUs that nvidia-smi lists; without GPUs, claim one per task.
         places = {} if shutil.which("nvidia-smi") else {"gpus_per_node": tasks, "gpus_per_task": 1}
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(auto_set_gpu=not places, **places)
     handler = signal.getsignal(signal.SIGTERM)

@@ -24,9 +24,9 @@ class Trainer:
     Args:
         model: TaskModel, built in the scope of the strategy.
         task: Task of the model; provides the objective and the metrics.
-        optimizer: from tfzoo.training.optimizer, built in that scope for the trainable variables; its `iterations` is
-            the step. None to evaluate only.
-        seed: int, the seed of dropout.
+        optimizer: from tfzoo.training.optimizer, built in the same scope for the trainable variables; its `iterations`
+            is the step. None if the trainer only evaluates.
+        seed: int, the seed for dropout.
         clip_norm: float, maximum global norm of the gradient; 0: no clipping.
         microbatches: int, split each replica's rows into this many parts, computed one at a time (gradient
             accumulation).
@@ -81,7 +81,7 @@ class Trainer:
 
         with training_step(self.seed, step, first_row=first_row, remat=self.remat):
             trained = [variable.value for variable in self.model.trainable_variables]
-            # Keras' `trainable` is not TensorFlow's: an automatically watching tape would include frozen variables.
+            # Keras' `trainable` is not TensorFlow's: a tape that watches automatically would include frozen variables.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(trained)
                 terms, sums = self._objective(forward, batch)
@@ -136,9 +136,9 @@ class Trainer:
             stop: bool, whether this process received a stop signal.
 
         Returns:
-            (dict of metric sums over the global batch; float, gradient norm before clipping; bool, whether loss and
-            gradients are finite; float, above 0 if any process received a stop signal), as tensors. If they are not
-            finite, the sums are zero and the update was skipped.
+            (dict of metric sums over the global batch; float, the gradient norm before clipping; bool, whether loss and
+            gradients are finite; float, positive if any process received a stop signal), all as tensors. If loss or
+            gradients are not finite, the update is skipped and the sums are zero.
 
         Raises:
             ConfigError: if replicas x microbatches does not divide the batch, or a trainable weight gets no gradient.
@@ -156,8 +156,8 @@ class Trainer:
     def train(self, data, until, stopped=bool):
         """Run updates up to a step, prefetching batches.
 
-        Batches are indexed by step, so a resumed run sees the same ones as an uninterrupted run. Nothing is read back
-        from the device.
+        Batches are indexed by step, so a resumed run sees the same batches as an uninterrupted one. Nothing is read
+        back from the device.
 
         Args:
             data: Batches; `batch(step)` returns a dict of NumPy arrays.
@@ -172,7 +172,7 @@ class Trainer:
             yield number, *self.train_step(batch, stopped()), _count_tokens(batch), waited
 
     def is_finite(self):
-        """Return whether all trainable weights are finite; even finite gradients may make them overflow float32."""
+        """Return whether all trainable weights are finite; even finite gradients may make weights overflow float32."""
         return all(bool(tf.reduce_all(tf.math.is_finite(variable.value)))
                    for variable in self.model.trainable_variables)
 
@@ -189,7 +189,7 @@ class Trainer:
             self._swap()
 
     def use_averages(self):
-        """Replace the model's weights by their moving averages, if any; training cannot continue afterwards."""
+        """Replace the model's weights with their moving averages, if any; training cannot continue afterwards."""
         if self.optimizer.use_ema:
             self._swap()
 
@@ -226,7 +226,7 @@ def _by_name(variables):
     named = {}
     for variable in variables:
         name, number = variable.path, 1
-        while name in named:  # Adafactor gives all of its rows and columns the same name
+        while name in named:  # Adafactor gives all row and column variables the same name
             number += 1
             name = f"{variable.path}#{number}"
         named[name] = variable
