@@ -77,7 +77,7 @@ def command_of(script, words):
 
 
 def environments(count):
-    """Return an environment per worker, with its TF_CONFIG and, unless set already, thread counts: list of dict."""
+    """Return one environment per worker, with TF_CONFIG and, unless already set, thread counts: list of dict."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // count))
     common = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, **os.environ,
@@ -291,7 +291,7 @@ def execute(words):
 
 
 def main():
-    """Launch with the command-line arguments and end the process with the exit code."""
+    """Run the launcher with the command-line arguments, and end the process with its exit code."""
     sys.exit(execute(sys.argv[1:]))
 
 

@@ -198,7 +198,7 @@ def test_packing_wants_room_and_text_and_no_pairs():
         PackedBatches(some_texts(), TOKENIZER, 4, 2, 3, True)
     with pytest.raises(DataError, match="no text"):
         PackedBatches(encoded([], []), TOKENIZER, 4, 9, 3, True)
-    with pytest.raises(ConfigError, match="next_sentence: give only one of them"):
+    with pytest.raises(ConfigError, match="pack and next_sentence are both set: choose one"):
         task_of("masked_lm", pack=True, next_sentence=True)
 
 

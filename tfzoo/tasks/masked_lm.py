@@ -109,7 +109,7 @@ def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
 
 
 class MaskedLM(Task):
-    """Predict the 15% of tokens that are masked and, with `next_sentence`, whether the second text follows the first.
+    """Predict 15% of the tokens, chosen at random, and with `next_sentence` whether the second text follows the first.
 
     Args:
         next_sentence: bool, train on pairs of texts, half of them from two different documents.

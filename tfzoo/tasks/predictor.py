@@ -1,4 +1,4 @@
-"""Predict answers for rows of data with a loaded model, from the same features and predictions as in evaluation."""
+"""Predict answers for rows of data, with the same features and predictions as in evaluation."""
 import numpy as np
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Compare a configuration with that recorded by a run, and resolve settings that older releases left undecided."""
+"""Compare a configuration with the one a run recorded, and resolve settings that older releases left undecided."""
 import json
 
 _ABSENT = "absent"

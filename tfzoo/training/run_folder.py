@@ -139,14 +139,14 @@ class RunFolder:
         self._append("samples.jsonl", tag, record=record, write_events=Events.texts)
 
     def flush(self):
-        """Write records that could not be written before; raise OSError if they still cannot be."""
+        """Write records that could not be written before; raise OSError if this fails again."""
         while self._unwritten:
             name, line = self._unwritten[0]
             files.append_line(self.path / name, line)
             self._unwritten.pop(0)
 
     def sync(self):
-        """Force the records to disk, before a checkpoint that relies on them; raise OSError as `flush` does."""
+        """Force the records to disk before a checkpoint that relies on them; raise OSError if this fails."""
         self.flush()
         for name in ("metrics.jsonl", "samples.jsonl"):
             if (self.path / name).exists():
