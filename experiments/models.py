@@ -4,8 +4,8 @@
 
 `parameters` counts the body, plus the output projection if a language model does not tie it to the
 embeddings. The memory columns exclude activations: `weights` is the size of the float32 weights; `training`
-adds gradients and the two moments of AdamW, also in float32; `cache` is the size of a bfloat16 key/value cache
-for one text of `length` tokens, the maximum that the model accepts.
+adds gradients and the two moments of AdamW, also in float32; `cache` is the size of a bfloat16 key/value
+cache for one text of `length` tokens, the maximum that the model accepts.
 """
 import sys
 

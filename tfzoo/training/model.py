@@ -157,7 +157,7 @@ def tokenizer_for(task, model, tokenizer):
 
 
 def make_sampler(model, task, tokenizer):
-    """Return the `sample` callable for Loop, which generates text from scratch, or None if the task is not causal_lm."""
+    """Return the `sample` callable for Loop, which generates text from scratch; None if the task is not causal_lm."""
     if task.name != "causal_lm":
         return None
     generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))

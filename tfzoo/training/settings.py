@@ -95,8 +95,8 @@ class Settings:
         "files (those named train), builtin:python (docstrings of the installed Python), builtin:python_source "
         "(its source code), or tfds:NAME.", resumed=FREE, begins="data")  # the SHA-256 of the contents must be the same
     eval_data: str = setting(
-        None, "Evaluation data. Default: the evaluation split of --data: a folder's eval, dev, valid, validation "
-        "or, failing those, test files; tfds:NAME's validation or test split; or the built-in one, if any.", resumed=FREE)
+        None, "Evaluation data. Default: the evaluation split of --data: a folder's eval, dev, valid, validation or, "
+        "failing those, test files; tfds:NAME's validation or test split; or the built-in one, if any.", resumed=FREE)
     eval_fraction: float = setting(
         0.0, "Fraction of --data to hold out at random for evaluation, instead of --eval_data.", lower=0.0, upper=0.9)
     max_length: int = setting(

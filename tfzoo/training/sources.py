@@ -26,7 +26,7 @@ def open_sources(settings):
                "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
     train, evaluation = open_source(settings.data, **options), None
     if splits_in(pathlib.Path(settings.data).name) & set(EVAL):
-        tell(f"judging by its name, {settings.data} is not training data; training on it anyway")
+        tell(f"{settings.data}: judging by its name, this is not training data; training on it anyway")
     if settings.eval_data:
         evaluation = open_source(settings.eval_data, split="eval", **options)
         if evaluation is None:
