@@ -48,7 +48,7 @@ def rate_at(recipe, step):
 
 
 def examples_of(file):
-    """Return (texts, label indices) of a .jsonl or .tsv file with columns text and label: two lists."""
+    """Read (texts, label indices) from a .jsonl or .tsv file with `text` and `label` columns: two lists."""
     with open(file, encoding="utf-8", newline="") as lines:
         rows = ([json.loads(line) for line in lines] if file.endswith(".jsonl") else
                 list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)))

@@ -1,9 +1,9 @@
 """Worker process that builds a model with one system, then runs the number of steps that each line on stdin requests.
 
 The benchmarks run it as `python -m benchmarks.worker WORKLOAD SYSTEM VARIANT DTYPE`, where WORKLOAD is a key of
-WORKLOADS, or a dict with the same keys as JSON. A worker imports only its own system, so that PyTorch can have its own
-environment. Each answer is a JSON line with the time that the steps took (in seconds), the peak resident memory so far,
-and the peak resident memory before the first step (both in bytes).
+WORKLOADS or a JSON object with the same fields as its entries. A worker imports only its own system, so that PyTorch
+can have its own environment. Each answer is a JSON line with the time that the steps took (in seconds), the peak
+resident memory so far, and the peak resident memory before the first step (both in bytes).
 """
 import json
 import resource

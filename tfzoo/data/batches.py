@@ -105,7 +105,7 @@ class TextBatches(Batches):
     def row(self, index):
         """Return the token ids and segment ids of an example, two lists of int, truncated to max_length.
 
-        In pairs, the longer text is truncated first. An example without any tokens, not even special ones, becomes a
+        For pairs, the longer text is truncated first. An example without any tokens, not even special ones, becomes a
         single unmasked padding token: if the whole row were masked, the model's output would depend on the padded
         length of the batch.
         """

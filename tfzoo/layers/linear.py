@@ -59,7 +59,7 @@ class Linear(keras.layers.Layer):
 
     @property
     def adapter(self):
-        """Return the current adapter's settings, the arguments of `add_adapter`: dict, empty if there is no adapter."""
+        """Return the adapter's settings as keyword arguments for `add_adapter`: dict, empty if there is no adapter."""
         return {"rank": self.rank, "alpha": self.alpha, "adapter_dropout": self.adapter_dropout} if self.rank else {}
 
     def add_adapter(self, rank, alpha=8.0, adapter_dropout=0.0):

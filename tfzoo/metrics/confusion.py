@@ -13,9 +13,9 @@ def confusion_metrics(counts, labels):
         labels: list of C str.
 
     Returns:
-        dict of float: `accuracy`; `f1`, `precision` and `recall`, averaged over all labels that are true or predicted
-        at least once, as in scikit-learn; and, if C is at most 100, `f1/LABEL` for each label in these averages. A
-        ratio with a zero denominator is 0.
+        dict of float: `accuracy`; `f1`, `precision` and `recall`, averaged over all labels that occur at least once,
+        as a true label or as a prediction, as in scikit-learn; and, if C is at most 100, `f1/LABEL` for each label in
+        these averages. A ratio with a zero denominator is 0.
     """
     counts = np.asarray(counts, np.float64)
     present = np.flatnonzero(counts[1:].any(0))

@@ -289,7 +289,7 @@ class Tokenizer:
         Args:
             texts: list (tuple, iterator, array, series) of str or bytes, or tf.string [B].
             pairs: the second text of each pair, of any type allowed for `texts`, or None.
-            max_length: int, the maximum number of tokens per row, including special tokens; in pairs, the longer text
+            max_length: int, the maximum number of tokens per row, including special tokens; for pairs, the longer text
                 is truncated first. None disables truncation.
 
         Returns:
