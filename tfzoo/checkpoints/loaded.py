@@ -25,7 +25,7 @@ class Loaded:
             `end_ids`, and sentence-transformers models have `embedding` (how vectors are computed).
         dropped: list of str, the names of tensors that were ignored because they belong to heads other than the
             model's.
-        tokenizer_problem: str, the reason why there is no tokenizer, if there is none.
+        tokenizer_problem: str, why there is no tokenizer, if there is none.
     """
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):

@@ -6,7 +6,7 @@ from tfzoo.errors import DataError
 
 
 class Batches:
-    """Define the interface for a task's data.
+    """The interface for a task's data.
 
     Attributes:
         batch_size: int, B, the number of rows per batch.

@@ -19,7 +19,7 @@ CUT_ANYWHERE, CUT_AT_BLANKS = ("bytes",), ("wordpiece", "bpe")
 
 
 class EncodedTexts:
-    """Hold the token ids of many texts in one flat array.
+    """The token ids of many texts in one flat array.
 
     Args:
         tokens: integer array or memory map [total number of tokens], the ids of all texts in order.

@@ -11,12 +11,12 @@ from tfzoo.records.tags import are_entities, labels_of, to_scheme
 
 
 class Sentences(Source):
-    """Hold sentences in memory, with a length and access by index.
+    """In-memory sentences that support `len` and indexing.
 
     Args:
         name: str, the origin of the data.
-        columns: dict with tokens and, optionally, tags, lists of N lists of str (entity tags must be IOB2 or IO), and
-            document, list of N int.
+        columns: dict with the keys `tokens` and, optionally, `tags` (each a list of N lists of str; entity tags must be
+            IOB2 or IO) and `document` (a list of N int).
         replaced, skipped: see Source.
 
     Raises:

@@ -20,7 +20,7 @@ _WHOLE = re.compile(r"-?\d{1,4000}")  # within the number of digits that `int` a
 
 
 class Source:
-    """Hold the examples of a data set in memory, with a length and access by index.
+    """In-memory examples of a data set that support `len` and indexing.
 
     Args:
         name: str, the origin of the data.

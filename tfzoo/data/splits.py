@@ -37,7 +37,7 @@ def files_of(folder, splits, endings):
         folder: pathlib.Path.
         splits: tuple of str, TRAIN or EVAL. If no name mentions train, the files whose names mention no split are the
             training data.
-        endings: tuple of str, the supported file endings.
+        endings: tuple of str, the supported file extensions.
 
     Returns:
         (list of pathlib.Path, list of str), both sorted: the files to read, and the names in the folder that are used

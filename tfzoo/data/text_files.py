@@ -16,13 +16,13 @@ FORMAT = 2  # version of the cached scan of the files: increment it if files are
 
 
 class TextFiles:
-    """Represent the texts in data files, which can be counted and read repeatedly.
+    """The texts in data files, which can be counted and read repeatedly.
 
     Like a Source, it has a length, a name, columns and a fingerprint, and can be split. Unlike a Source, it holds no
     text in memory; a split takes about 4 bytes per text.
 
     Args:
-        paths: list of str or path, one or more files whose endings are in `readers.ENDINGS`.
+        paths: list of str or path, one or more files whose extensions are in `readers.ENDINGS`.
         document: str, what counts as one text in a .txt file (see `read_documents`).
         max_bad_rows: int, the total number of bad rows to skip before an error is raised.
 

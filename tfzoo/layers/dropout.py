@@ -1,7 +1,7 @@
 """Dropout whose mask depends only on the seed, the step, the layer and the row in the global batch.
 
-The masks do not depend on how a batch is split over replicas or microbatches, and a resumed run needs no saved random
-state. Outside `training_step`, as in plain Keras, masks come from a Keras seed generator.
+The masks do not depend on how a batch is split across replicas or into microbatches, and a resumed run needs no saved
+random state. Outside `training_step`, as in plain Keras, masks come from a Keras seed generator.
 """
 import keras
 import tensorflow as tf

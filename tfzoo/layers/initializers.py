@@ -12,9 +12,9 @@ NOTED = "uninitialized_variables"  # the name of Keras' internal list
 
 @contextlib.contextmanager
 def shapes_only():
-    """Create weights in the `with` block with shapes but no values, so that they take no memory.
+    """Create weights in the `with` block with shapes but no values, so that they take up no memory.
 
-    Keras adds such variables to a list, and would initialize them after the next symbolic call to any layer; on exit,
+    Keras adds such variables to a list and would initialize them after the next symbolic call to any layer; on exit,
     the list is restored.
     """
     before = list(global_state.get_global_attribute(NOTED) or [])

@@ -1,4 +1,4 @@
-"""Layer normalization (Ba et al. 2016, arXiv:1607.06450) and RMSNorm (Zhang, Sennrich 2019, arXiv:1910.07467).
+"""Layer normalization (Ba et al. 2016, arXiv:1607.06450) and RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467).
 
 Both compute in float32.
 """

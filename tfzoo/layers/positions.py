@@ -122,8 +122,8 @@ class RelativePositions(keras.layers.Layer):
         initializer_range: float, standard deviation of the table's initial values.
 
     Call arguments:
-        rows: int32 [T], the columns of the queries.
-        columns: int32 [S], the columns of the keys.
+        rows: int32 [T], the column indices of the queries in the batch.
+        columns: int32 [S], the column indices of the keys in the batch.
 
     Returns:
         float32 [1, H, T, S].

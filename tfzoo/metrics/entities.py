@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of entities, counted as in conlleval (Tjong Kim Sang, De Meulder 2003, arXiv:cs/0306050).
+"""Precision, recall and F1 of entities, counted as in conlleval (Tjong Kim Sang and De Meulder 2003, arXiv:cs/0306050).
 
 An entity is correct if its type, first word and end all match. Counts are summed over all sentences (micro average).
 """

@@ -16,7 +16,7 @@ GATE_ACTIVATIONS = {theirs: gated for theirs, ours in ACTIVATIONS.items() for ga
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """Describe the model class that transformers has for a task.
+    """The model class that transformers has for a task.
 
     Attributes:
         architecture: str, the class name in config.json.
@@ -36,7 +36,7 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Describe how transformers stores a family.
+    """How transformers stores a family.
 
     Attributes:
         model_type: str, the value of `model_type` in config.json.
@@ -117,7 +117,7 @@ KERAS_NLP_BLOCK = {
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Describe how keras-nlp stores a family.
+    """How keras-nlp stores a family.
 
     Attributes:
         backbones: tuple of str, the names of the family's backbone classes in keras-nlp.

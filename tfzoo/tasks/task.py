@@ -1,4 +1,4 @@
-"""The interface of a task: its requirements for body and data, its head, objective, answers and metrics.
+"""The interface of a task: what it requires of the body and the data, and its head, objective, answers and metrics.
 
 Tasks do not depend on model families. Each loss term of a batch is a sum over targets; the trainer divides it by the
 number of targets in the global batch, so that the update is the same however the batch is split.

@@ -115,7 +115,7 @@ def _dense(rows, fill):
 
 
 class EncodedWords(typing.NamedTuple):
-    """Hold the concatenated tokens of B pre-split sentences, which have T tokens and W words in total.
+    """The concatenated tokens of B pre-split sentences, which have T tokens and W words in total.
 
     Attributes:
         token_ids: int32 [T], without special tokens.

@@ -19,7 +19,7 @@ _KEEP, _ALONE, _BLANK, _DELETE = range(4)
 
 
 class SplitWords(typing.NamedTuple):
-    """Hold the words of B texts, as lists of B lists or as RaggedTensors [B, None].
+    """The words of B texts, as lists of B lists or as RaggedTensors [B, None].
 
     Attributes:
         words: str (tf.string), the words.

@@ -14,7 +14,7 @@ _BLANKS = re.compile(r"[ \t]+")
 
 
 def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None):
-    """Read sentences one by one.
+    """Yield sentences one at a time.
 
     Args:
         lines: Lines of a .conll file (one word per line, with the token first and its tag last; sentences end at blank
@@ -28,8 +28,8 @@ def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None
         lines before the sentence.
 
     Raises:
-        ConfigError: if the file ending is not supported.
-        DataError: if there are more bad sentences than allowed; the message has the file, line and reason.
+        ConfigError: if the file extension is not supported.
+        DataError: if there are more bad sentences than allowed; the message gives the file, line and reason.
         OSError: if the file cannot be read; FileNotFoundError if it does not exist.
     """
     tagged = "tags" in needed

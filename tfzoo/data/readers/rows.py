@@ -24,11 +24,11 @@ BLOCK = 2 ** 14  # bytes to read at once; also the minimum number of characters 
 _SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: text.split("\n"),
           "file": lambda text: [text]}
 DOCUMENTS = tuple(_SPLIT)
-_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # follows the ending: data.jsonl-00000-of-00002
+_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # follows the extension: data.jsonl-00000-of-00002
 
 
 def find_ending(path):
-    """Return a data file's ending in lowercase, ignoring .gz and a shard number, or ".txt" for "-" (stdin)."""
+    """Return a data file's extension in lowercase, ignoring .gz and a shard number, or ".txt" for "-" (stdin)."""
     name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
     return pathlib.Path(_SHARD.sub("", "x" + name if name.startswith("-") else name)).suffix
 
@@ -37,7 +37,7 @@ def ending_of(path, allowed=ENDINGS):
     """Return the ending of a data file (see `find_ending`) after checking that it is allowed.
 
     Raises:
-        ConfigError: if the ending is not in `allowed`.
+        ConfigError: if the extension is not in `allowed`.
     """
     ending = find_ending(path)
     if ending not in allowed:
@@ -153,7 +153,7 @@ def skip_bad(path, found, needed, max_bad_rows, on_bad):
 
     Args:
         path: str or path, the file to mention in messages.
-        found: iterable of (int, row, str): the line number, the row, and the reason why the row is bad, or "".
+        found: iterable of (int, row, str): the line number, the row, and why the row is bad, or "" if it is not.
         needed: tuple of str, the required columns to mention in the error message.
         max_bad_rows, on_bad: see `read_rows`.
 
@@ -189,7 +189,7 @@ def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
         Blank lines in .jsonl, .tsv and .csv files are skipped.
 
     Raises:
-        ConfigError: if the file ending is not supported, or `needed` includes labels and the file is a .txt file.
+        ConfigError: if the file extension is not supported, or `needed` includes labels and the file is a .txt file.
         DataError: if there are more bad rows than allowed; the message states the file, the line and the reason.
         OSError: if the file cannot be read; FileNotFoundError if it does not exist.
     """

@@ -26,7 +26,7 @@ def table_rows(lines, ending, needed, known):
 
     Yields:
         (int, dict, str): the number of the row's first line; a dict of column to str, or None if the row is bad; and
-        the reason why the row is bad, or "".
+        why the row is bad, or "" if it is not.
 
     Raises:
         DataError: if a required column is missing from the header, a known column occurs twice, or a quote is never
