@@ -1,4 +1,4 @@
-"""Fine-tuning on sentences of realistic length, compared with peers: examples per second, or time to an accuracy.
+"""Fine-tuning on sentences of realistic length in several libraries: examples per second, or time to accuracy.
 
 The model has the dimensions of MiniLM (6 layers, width 384) and random weights; the data set is
 $TFZOO_DATA/sentiment_rt. Each system pads as its users would: tfzoo to a few bucket lengths, keras-nlp's preprocessor

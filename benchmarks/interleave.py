@@ -22,11 +22,11 @@ DTYPES = ("bfloat16", "float32")
 
 
 def add_flags(rounds=None, steps=None, peers=True):
-    """Define the flags of a benchmark.
+    """Define the flags for a benchmark.
 
     Args:
-        rounds, steps: int, the defaults of --rounds and --steps; None to define neither, for benchmarks that do not use
-            `measure`.
+        rounds, steps: int, the defaults for --rounds and --steps; None to define neither, for benchmarks that do not
+            use `measure`.
         peers: bool, whether to define --only and --pytorch_python, which select variants.
     """
     again = {"allow_override": True}  # tests import several benchmarks in one process

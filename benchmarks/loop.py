@@ -1,9 +1,10 @@
-"""Overhead of the training loop compared with bare steps, and the time that training runs wait for data.
+"""Overhead of the training loop compared with bare steps, and the time that training runs spend waiting for data.
 
-First, the complete loop as the scripts run it (batches made in the background, records, TensorBoard, a progress bar as
-on a terminal) is compared with the bare compiled step on a batch that is already on the device; the two alternate step
-by step. Then each training flagfile in experiments/flags is run for a few steps. The fraction of time spent waiting for
-data is read from the run's metrics.jsonl, without the first record because its time includes compilation.
+First, the complete loop as the scripts run it (with batches made in the background, records, TensorBoard, and the
+progress bar shown on a terminal) is compared with the bare compiled step on a batch that is already on the device; the
+two alternate step by step. Then each training flagfile in experiments/flags is run for a few steps. The fraction of
+time spent waiting for data is read from the run's metrics.jsonl, excluding the first record, whose time includes
+compilation.
 """
 import contextlib
 import io

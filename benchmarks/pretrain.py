@@ -1,4 +1,4 @@
-"""Pretraining on real text, compared with peers: tokens per second, excluding padding.
+"""Pretraining on real text, compared with other libraries: tokens per second, excluding padding.
 
 --corpus=python runs masked language modelling on docstrings (builtin:python): tfzoo packs or buckets the texts, and
 keras-nlp pads them. All variants use the same texts and the same vocabulary, which is learned for the run; special

@@ -27,7 +27,7 @@ KERNELS = {"CpuExecutable::ExecuteAsyncOnStream", "BlockUntilReady"}
 
 
 def kind_of(event):
-    """Return the kind of op that a profile event "NAME:OP" represents: str, or None if it is not an op of the step."""
+    """Return the kind of op that a profile event "NAME:OP" represents: str, or None if it is not an op in the step."""
     if event in KERNELS:
         return "compiled kernels"
     op = event.rpartition(":")[2]

@@ -1,6 +1,6 @@
 """Multi-head scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-The query, key and value projections are separate. The softmax is computed in float32 under any compute dtype.
+The query, key and value projections are separate. The softmax is computed in float32 regardless of the dtype policy.
 """
 import keras
 import tensorflow as tf

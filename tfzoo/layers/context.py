@@ -1,7 +1,8 @@
 """The context of a forward pass: a thread-local value, so that threads do not interfere with each other.
 
-It determines the random numbers (from the seed, the step, the first row, the index of the pass and the use of a shared
-layer) and the initial weights, and enables fused kernels and rematerialization. The library has no other global state.
+It determines the random numbers (from the seed, the step, the first row, the index of the pass, and how often a shared
+layer was called before) and the initial weights, and enables fused kernels and rematerialization. The library has no
+other global state.
 """
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Readers of tagged sentences: .conll with CoNLL columns, and .jsonl with {"tokens", "tags"}, plain or gzipped.
+"""Readers for tagged sentences: .conll files with CoNLL columns and .jsonl files with {"tokens", "tags"}, or gzipped.
 
 Columns are separated by spaces and tabs only, so U+00A0 and U+3000 can be tokens. If the number of tabs in a line
 matches its number of columns, only tabs separate columns, so tokens may contain spaces. # never starts a comment.

@@ -18,7 +18,7 @@ def sizes_of(prefix, shapes, **common):
 
     Args:
         prefix: str, prefix for each name.
-        shapes: dict of name -> (layers, width, heads, key/value heads or 0 for the number of heads, feed-forward width,
+        shapes: dict of name -> (layers, width, heads, key/value heads (0: the same as heads), feed-forward width,
             dict of additional arguments for this size).
         common: arguments that all sizes share.
 
