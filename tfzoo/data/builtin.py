@@ -1,4 +1,4 @@
-"""A data set made from the installed Python, without a download or bundled text.
+"""A data set built from the local Python installation, so nothing needs to be downloaded or bundled.
 
 The texts are either docstrings from the standard library and some of tfzoo's dependencies, excluding tests, or the
 source code of the standard library. For classification, each text is the first paragraph of a docstring, and its label

@@ -19,7 +19,7 @@ def remember(name, key, make):
     Args:
         name: str, the prefix of the cache file's name.
         key: JSON-serializable value that covers everything that determines the result.
-        make: callable without arguments that returns a JSON-serializable value.
+        make: callable that takes no arguments and returns a JSON-serializable value.
 
     Returns:
         The value that `make` returns. If the cache cannot be written, the value is recomputed every time.
@@ -44,7 +44,7 @@ def locked(path, wait=None):
     Args:
         path: str or path, the lock file. It is created if necessary and never removed, because removal would allow two
             processes to hold the lock.
-        wait: callable without arguments, called once before waiting for another process; None does not wait.
+        wait: callable that takes no arguments, called once before waiting for another process; None does not wait.
 
     Yields:
         bool, whether the lock is held: False if `wait` is None and another process holds the lock, or if the file
