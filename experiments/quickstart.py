@@ -68,15 +68,15 @@ def _export(model, folder):
 
 def _draw(folder, baseline):
     # Plot the training curves; return None if matplotlib, an optional package, is not installed.
+    from tfzoo.training.run_folder import RunFolder
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return None
 
     def curve(run, split, metric):
-        records = (json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines())
-        points = [(record["step"], record[metric]) for record in records if record["split"] == split]
-        return tuple(zip(*points))
+        records = RunFolder(folder / run).records()
+        return tuple(zip(*((record["step"], record[metric]) for record in records if record["split"] == split)))
 
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     bert, labels, gpt = figure.subplots(1, 3)

@@ -126,11 +126,16 @@ def load(source, dtype=None):
     """
     loaded = _read(source, dtype)
     for weight in loaded.model.weights:
-        # Try the sum first, which needs no memory; is_finite and NumPy would allocate as much as the weight.
-        if not tf.math.is_finite(tf.reduce_sum(weight.value)) and not tf.reduce_all(tf.math.is_finite(weight.value)):
+        if not is_finite(weight):
             raise DataError(f"{source} has weights that are not finite ({weight.path}), probably because training "
                             "diverged: use another checkpoint")
     return loaded
+
+
+def is_finite(weight):
+    """Return whether all numbers in a weight, a Keras variable, are finite: bool."""
+    # Try the sum first, which needs no memory; tf.math.is_finite and NumPy would allocate as much as the weight.
+    return bool(tf.math.is_finite(tf.reduce_sum(weight.value)) or tf.reduce_all(tf.math.is_finite(weight.value)))
 
 
 def _read(source, dtype):

@@ -10,6 +10,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tfzoo.checkpoints.folder import is_finite
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError
 from tfzoo.layers import context, training_step
@@ -173,8 +174,7 @@ class Trainer:
 
     def is_finite(self):
         """Return whether all trainable weights are finite; even finite gradients may make weights overflow float32."""
-        return all(bool(tf.reduce_all(tf.math.is_finite(variable.value)))
-                   for variable in self.model.trainable_variables)
+        return all(map(is_finite, self.model.trainable_variables))
 
     @contextlib.contextmanager
     def averages(self):
