@@ -16,7 +16,7 @@ def make_flags():
     script.group("running")
     script.add("integer", "batch_size", 32, "Examples per batch.", lower_bound=1)
     script.add("integer", "seed", 0, "Random seed for the masks in masked_lm.", lower_bound=0,
-               upper_bound=groups.SETTINGS.SEEDS)
+               upper_bound=groups.FIELDS.SEEDS)
     groups.computing(script)
     return script
 
@@ -27,7 +27,8 @@ def run(values):
     from tfzoo.errors import ConfigError, DataError
     from tfzoo.training.evaluator import Evaluator
     from tfzoo.training.loop import evaluation_bar
-    from tfzoo.training.settings import POLICIES, document_of
+    from tfzoo.training.fields import POLICIES
+    from tfzoo.training.settings import document_of
     from tfzoo.training.sources import length_of, tell_counts, tell_notes
     from tfzoo.training.strategy import choose_xla
     loaded = load(values.init, POLICIES[values.precision])

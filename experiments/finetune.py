@@ -10,7 +10,7 @@ from experiments import app, groups
 
 def make_flags():
     script = app.Flags("finetune", __doc__)
-    groups.training(script, groups.SETTINGS.FINETUNING, "classification")
+    groups.training(script, groups.FIELDS.FINETUNING, "classification")
     return script
 
 

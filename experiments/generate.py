@@ -25,7 +25,7 @@ def make_flags():
                "probability reaches this value.",
                lower_bound=0.0, upper_bound=1.0)
     script.add("integer", "seed", 0, "Random seed for sampling.", lower_bound=0,
-               upper_bound=groups.SETTINGS.SEEDS)
+               upper_bound=groups.FIELDS.SEEDS)
     script.add("string", "output", None, "Output file, written once the text is complete; default: stdout.")
     script.group("running")
     groups.precision(script)
@@ -40,7 +40,7 @@ def run(values):
     from tfzoo.errors import ConfigError
     from tfzoo.generation import Generator, Sampling
     from tfzoo.progress import tell
-    from tfzoo.training.settings import POLICIES
+    from tfzoo.training.fields import POLICIES
     loaded = load(values.init, POLICIES[values.precision])
     if loaded.config["task"] != "causal_lm":
         raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: give a causal_lm model")

@@ -7,17 +7,17 @@ import importlib.util
 import pathlib
 
 
-def _read_settings():
-    # Load tfzoo.training.settings by its path: importing its packages would import TensorFlow.
+def _read_fields():
+    # Load tfzoo.training.fields by its path: importing its packages would import TensorFlow.
     package = pathlib.Path(importlib.util.find_spec("tfzoo").origin).parent
-    spec = importlib.util.spec_from_file_location("settings", package / "training" / "settings.py")
+    spec = importlib.util.spec_from_file_location("fields", package / "training" / "fields.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-SETTINGS = _read_settings()
-PRECISIONS = list(SETTINGS.POLICIES)
+FIELDS = _read_fields()
+PRECISIONS = list(FIELDS.POLICIES)
 
 
 def training(script, tasks, default):
@@ -28,7 +28,7 @@ def training(script, tasks, default):
         tasks: tuple of str, the tasks that the script allows.
         default: str, the default of --task.
     """
-    for field in dataclasses.fields(SETTINGS.Settings):
+    for field in dataclasses.fields(FIELDS.Fields):
         own, title = field.metadata["tasks"], field.metadata["begins"]
         if title:
             script.group(title)
@@ -42,7 +42,7 @@ def training(script, tasks, default):
 def shared(script, *names):
     """Add the named training settings to a script that does not train."""
     for name in names:
-        _add(script, SETTINGS.Settings.__dataclass_fields__[name])
+        _add(script, FIELDS.Fields.__dataclass_fields__[name])
 
 
 def _add(script, field, required=False):

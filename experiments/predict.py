@@ -17,7 +17,7 @@ def make_flags():
     script.add("enum", "task", "auto", "auto: the task that the model was trained for, classification (label and "
                "probabilities) or tagging (tokens, tags and entities). embedding: one vector per text from an encoder "
                "or decoder, pooled as configured in a sentence-transformers folder, otherwise averaged over tokens.",
-               allowed=["auto", *groups.SETTINGS.FINETUNING, "embedding"])
+               allowed=["auto", *groups.FIELDS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file; for tagging also a "
                ".conll file, or a .jsonl file with tokens. Files may be compressed (.gz). -: standard input, one text "
@@ -78,7 +78,7 @@ def run(values):
     from tfzoo.data.readers import Lines, read_rows, read_sentences
     from tfzoo.errors import ConfigError
     from tfzoo.progress import tell
-    from tfzoo.training.settings import POLICIES
+    from tfzoo.training.fields import POLICIES
     from tfzoo.training.strategy import choose_xla
     output = app.output_path(values.output)
     if values.task == "embedding" and values.xla == "on":

@@ -11,7 +11,7 @@ from experiments import app, groups
 
 def make_flags():
     script = app.Flags("pretrain", __doc__)
-    groups.training(script, groups.SETTINGS.PRETRAINING, "masked_lm")
+    groups.training(script, groups.FIELDS.PRETRAINING, "masked_lm")
     return script
 
 

@@ -14,7 +14,8 @@ from tfzoo.methods import METHODS as known_methods
 from tfzoo.tasks import tasks as known_tasks
 from tfzoo.training.optimizer import OPTIMIZERS, SCHEDULES
 from tfzoo.training.run_folder import RESUME
-from tfzoo.training.settings import FINETUNING, METHODS, PRETRAINING, TARGETS, TASKS, Settings
+from tfzoo.training.fields import FINETUNING, METHODS, PRETRAINING, TARGETS, TASKS
+from tfzoo.training.settings import Settings
 from tfzoo.training.strategy import STRATEGIES
 
 # Each package may import the ones before it.

@@ -12,7 +12,8 @@ from tests.helpers import CHECKOUT
 from tfzoo.errors import ConfigError
 from tfzoo.training import settings as module
 from tfzoo.training.differences import in_effect
-from tfzoo.training.settings import BEFORE, MAY_CHANGE, SAME, Settings, checked
+from tfzoo.training.fields import SAME
+from tfzoo.training.settings import BEFORE, MAY_CHANGE, Settings, checked
 
 FINETUNE = {"task": "classification", "model": "bert_tiny", "tokenizer": "bytes", "data": "x", "output_dir": "y"}
 PRETRAIN = {**FINETUNE, "task": "masked_lm"}
@@ -98,10 +99,10 @@ def test_a_wrong_name_or_value_is_refused_in_one_line(given, says):
     ({"data": None}, "--data is missing: a file"), ({"output_dir": ""}, "--output_dir is missing"),
     ({"schedule_power": 3}, "requires --schedule=polynomial"),
     ({"override": ["num_layers"]}, "must have the form name=value"),
-    ({"next_sentence": True}, "require --task=masked_lm, got --task=classification"),
+    ({"next_sentence": True}, "requires --task=masked_lm, got --task=classification"),
     ({"document": "line"}, "requires --task=causal_lm or masked_lm, got --task=classification"),
-    ({"pack": "on"}, "--pack=on requires --task=masked_lm without --next_sentence, got --task=classification"),
-    ({"task": "masked_lm", "pack": "on", "next_sentence": True}, "got --task=masked_lm --next_sentence")])
+    ({"pack": "on"}, "--pack=on requires --task=masked_lm, got --task=classification"),
+    ({"task": "masked_lm", "pack": "on", "next_sentence": True}, "--pack=on and --next_sentence: give only one")])
 def test_settings_that_contradict_each_other_are_refused_in_one_line(given, says):
     with pytest.raises(ConfigError) as caught:
         resolve({**FINETUNE, **given})

@@ -11,7 +11,7 @@ from tfzoo.tasks import build_for, task_of, tasks
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.text.bpe import BytePairTokenizer
 from tfzoo.text.tokenizer import learned_in
-from tfzoo.training.settings import METHODS, POLICIES, TASKS
+from tfzoo.training.fields import METHODS, POLICIES, TASKS
 from tfzoo.training.strategy import agree
 
 SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 200, 0.8

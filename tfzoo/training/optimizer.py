@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.training.settings import NO_DECAY
+from tfzoo.training.fields import NO_DECAY
 
 SCHEDULES = ("linear", "cosine", "polynomial", "inverse_sqrt", "constant")
 

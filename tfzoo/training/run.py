@@ -17,7 +17,8 @@ from tfzoo.training.loop import Loop, Pace
 from tfzoo.training.model import build_model, get_tokenizer, make_method, make_sampler, make_task, open_init
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.run_folder import RunFolder
-from tfzoo.training.settings import BEFORE, POWER, Settings, checked
+from tfzoo.training.fields import POWER
+from tfzoo.training.settings import BEFORE, Settings, checked
 from tfzoo.training.sources import length_of, make_batches, open_sources
 from tfzoo.training.strategy import (
     LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, leave, make_strategy)

@@ -6,7 +6,7 @@ from tfzoo.data.splits import EVAL, splits_in
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.progress import tell
 from tfzoo.tasks import tasks
-from tfzoo.training.settings import LONGEST
+from tfzoo.training.fields import LONGEST
 
 
 def open_sources(settings):
