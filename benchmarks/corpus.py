@@ -65,8 +65,9 @@ def _write_repeated(path, size):
     if FLAGS.text:
         text = pathlib.Path(FLAGS.text).read_bytes()
     else:
+        from tfzoo.data.readers import TEXTS
         from tfzoo.data.source import open_source
-        text = "\n\n".join(open_source("builtin:python", ("text",)).texts[0]).encode("utf-8", "replace")
+        text = "\n\n".join(open_source("builtin:python", TEXTS).texts[0]).encode("utf-8", "replace")
     text += b"\n\n"
     with open(path, "wb") as file:
         while file.tell() < size:
@@ -75,10 +76,11 @@ def _write_repeated(path, size):
 
 def _open(task):
     # Returns (source, tokenizer, batches, [seconds to read, to learn a vocabulary, to encode]).
+    from tfzoo.data.readers import TEXTS
     from tfzoo.data.source import open_source
     from tfzoo.text import learn_tokenizer, load_tokenizer
     times = [time.perf_counter()]
-    source = open_source(FLAGS.measured, ("text",), document=FLAGS.document)
+    source = open_source(FLAGS.measured, TEXTS, document=FLAGS.document)
     if FLAGS.eval_fraction:
         source, _ = source.split(FLAGS.eval_fraction, 0)
     source.fingerprint

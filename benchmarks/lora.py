@@ -36,7 +36,7 @@ def batches_of(name):
         from tfzoo.data.source import open_source
         from tfzoo.tasks import task_of
         from tfzoo.text import load_tokenizer
-        source = open_source(str(data_folder("sentiment_rt") / "train.jsonl"), ("text", "label"))
+        source = open_source(str(data_folder("sentiment_rt") / "train.jsonl"))
         tokenizer = load_tokenizer(data_folder("../vocab/bert_uncased"))
         data = task_of("classification", LABELS).features(source, tokenizer, batch_size=rows, max_length=128,
                                                           training=True)

@@ -25,9 +25,10 @@ def prepare(recipe):
 
     from tfzoo.data.corpus import open_corpus
     from tfzoo.data.encode import split_long
+    from tfzoo.data.readers import TEXTS
     from tfzoo.data.source import open_source
     from tfzoo.text import learn_tokenizer
-    source = open_source(recipe["data"], ("text",))
+    source = open_source(recipe["data"], TEXTS)
     tokenizer = learn_tokenizer(f"learn:wordpiece:{recipe['vocab']}", source.passages())
     tokenizer.save(recipe["folder"])
     pieces = split_long(open_corpus(source, tokenizer), tokenizer.room(recipe["length"], 1))
@@ -50,6 +51,7 @@ def tfzoo_steps(recipe, variant, dtype):
     import keras
 
     import tfzoo
+    from tfzoo.data.readers import TEXTS
     from tfzoo.data.source import open_source
     from tfzoo.tasks import task_of
     from tfzoo.text import load_tokenizer
@@ -58,7 +60,7 @@ def tfzoo_steps(recipe, variant, dtype):
     keras.utils.set_random_seed(0)
     masked = recipe["task"] == "masked_lm"
     task = task_of(recipe["task"], **({"pack": variant.startswith("packed")} if masked else {}))
-    source = open_source(recipe["data"], ("text",), document="paragraph" if masked else "file")
+    source = open_source(recipe["data"], TEXTS, document="paragraph" if masked else "file")
     tokenizer = load_tokenizer(vocabulary_of(recipe) if masked else "bytes")
     data = task.features(source, tokenizer, batch_size=recipe["batch"], max_length=recipe["length"], training=True)
     model = tfzoo.build(

@@ -22,9 +22,10 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments {argv[1:]}: only flags are allowed")
     from tokenizers import BertWordPieceTokenizer
 
+    from tfzoo.data.readers import TEXTS
     from tfzoo.data.source import open_source
     from tfzoo.text import load_tokenizer
-    texts = open_source(FLAGS.data, ("text",)).texts[0]
+    texts = open_source(FLAGS.data, TEXTS).texts[0]
     ours, plain = load_tokenizer(FLAGS.vocabulary), load_tokenizer("bytes")
     package = BertWordPieceTokenizer(FLAGS.vocabulary, lowercase=ours.lowercase)
     batches = [texts[first:first + BATCH] for first in range(0, len(texts), BATCH)]

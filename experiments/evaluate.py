@@ -35,7 +35,7 @@ def run(values):
     if loaded.task is None:
         raise ConfigError(f"--init={values.init} has no task: give a model with a head, such as a finished run")
     loaded.check_tokenizer()
-    source = open_source(values.data, loaded.task.columns, "eval",
+    source = open_source(values.data, loaded.task.schema, "eval",
                          document_of(loaded.task.name, values.document), values.max_bad_rows, values.allow_download)
     if source is None:
         raise DataError(f"{values.data} has no evaluation split: give a file, or a folder that contains eval.jsonl")

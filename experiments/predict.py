@@ -32,30 +32,12 @@ def make_flags():
 
 def _answers(loaded, rows, batch_size, xla, counts):
     from tfzoo.tasks.predictor import Predictor
-    loaded.check_answers()
     predictor, rows = Predictor(loaded.model, loaded.tokenizer, loaded.config["max_length"], xla), iter(rows)
     while batch := list(itertools.islice(rows, batch_size)):
         answers = predictor(batch)
         counts["examples"] += len(batch)
         counts["cut"] = predictor.cut
         yield from answers
-
-
-def _has_tokens(loaded, path):
-    # Whether the file contains sentences that are already split into words.
-    import json
-
-    from tfzoo.data.readers import SENTENCE_ENDINGS, Lines, ending_of
-    if loaded.config["task"] != "tagging" or path.startswith("-") or path.lower().removesuffix(".gz").endswith(
-            (".txt", ".tsv", ".csv")):
-        return False
-    if ending_of(path, SENTENCE_ENDINGS) == ".conll":
-        return True
-    first = next((line for line in Lines(path) if line.strip()), "")
-    try:
-        return "tokens" in json.loads(first)
-    except (ValueError, TypeError):  # invalid JSON is reported when it is read
-        return False
 
 
 def _vectors(loaded, rows, batch_size, counts):
@@ -75,7 +57,7 @@ def run(values):
 
     from tfzoo import files
     from tfzoo.checkpoints import load
-    from tfzoo.data.readers import Lines, read_rows, read_sentences
+    from tfzoo.data.readers import TEXTS, Lines, read_rows
     from tfzoo.errors import ConfigError
     from tfzoo.progress import tell
     from tfzoo.training.fields import POLICIES
@@ -87,9 +69,9 @@ def run(values):
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
     if values.task not in ("auto", "embedding", loaded.config["task"]):
         raise ConfigError(f"--task={values.task}: the model was trained for {loaded.config['task']}; omit --task")
-    in_words = values.task != "embedding" and _has_tokens(loaded, values.data)
-    read, columns = (read_sentences, ("tokens",)) if in_words else (read_rows, ("text",))
-    rows = read(lines, columns, values.max_bad_rows, lambda message: tell(f"skipped: {message}"))
+    schema = TEXTS if values.task == "embedding" else loaded.check_answers().schema
+    rows = read_rows(lines, schema, labelled=False, max_bad_rows=values.max_bad_rows,
+                     on_bad=lambda message: tell(f"skipped: {message}"))
     answers = _vectors(loaded, rows, values.batch_size, counts) if values.task == "embedding" else \
         _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
     texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)

@@ -12,6 +12,7 @@ from tests.models.test_models import SMALL
 from tfzoo import files, folders
 from tfzoo.checkpoints import Loaded, tensors
 from tfzoo.checkpoints.adapter import write_adapter
+from tfzoo.data.readers import TEXTS
 from tfzoo.data.source import open_source
 from tfzoo.errors import ConfigError
 from tfzoo.methods import method_of
@@ -167,7 +168,7 @@ def test_every_path_of_python_may_begin_at_home_and_none_is_an_address(model, tm
             run.create("", {})
 
     for use, place in ((lambda path: tfzoo.save(model, path), "model"), (tfzoo.load, "model"), (load_tokenizer, "run"),
-                       (lambda path: open_source(path, ("text",)), "run"), (take, "run"),
+                       (lambda path: open_source(path, TEXTS), "run"), (take, "run"),
                        (lambda path: Checkpoints(path).save(1, {}, {}), "checkpoints")):
         for at in ("gs://bucket/", "s3://bucket/"):
             with pytest.raises(ConfigError, match="but must be on this machine"):

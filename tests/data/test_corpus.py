@@ -75,7 +75,7 @@ def text_with_blanks():
 
 @pytest.mark.parametrize("block", [pytest.param(7, marks=pytest.mark.slow), 100, 1000])
 def test_ids_of_a_text_in_pieces_are_those_of_the_whole(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(readers.rows, "BLOCK", block)
+    monkeypatch.setattr(readers.lines, "BLOCK", block)
     monkeypatch.setattr(encode, "BATCH_CHARACTERS", 5 * block)
     text = text_with_blanks() + " ".join(part.decode("utf-8", "replace") for part in hostile_texts(60))
     text += (data_dir() / "lm_shakespeare" / "eval.txt").read_text()[:20000]
@@ -88,7 +88,7 @@ def test_ids_of_a_text_in_pieces_are_those_of_the_whole(tmp_path, monkeypatch, b
 
 
 def test_a_vocabulary_learned_from_pieces_is_that_of_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers.rows, "BLOCK", 300)
+    monkeypatch.setattr(readers.lines, "BLOCK", 300)
     text = text_with_blanks() + (data_dir() / "lm_shakespeare" / "eval.txt").read_text()
     (tmp_path / "a.txt").write_text(text, newline="")
     source = TextFiles([tmp_path / "a.txt"], "file")

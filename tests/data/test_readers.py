@@ -9,7 +9,7 @@ import pytest
 
 from tests.differential import data
 from tests.helpers import data_dir
-from tfzoo.data.readers import Blocks, Lines, read_documents, read_rows, whole_documents
+from tfzoo.data.readers import LABELLED, TEXTS, Blocks, Lines, read_documents, read_rows, whole_documents
 from tfzoo.data.readers.tables import table_rows
 from tfzoo.errors import ConfigError, DataError
 
@@ -48,7 +48,7 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path, name, content, says):
 def test_bad_rows_are_skipped_up_to_the_limit(tmp_path):
     (tmp_path / "a.tsv").write_text("text\tlabel\na\tx\nb\nc\ty\n")
     told = []
-    rows = rows_of(tmp_path / "a.tsv", ("text", "label"), 1, told.append)
+    rows = rows_of(tmp_path / "a.tsv", max_bad_rows=1, on_bad=told.append)
     assert rows == [{"text": "a", "label": "x"}, {"text": "c", "label": "y"}]
     assert len(told) == 1 and "line 3" in told[0]
 
@@ -57,7 +57,7 @@ def test_invalid_utf8_and_a_long_text_are_counted_not_refused(tmp_path):
     content = b"good \xef\xbf\xbd\nbad \xff\xc3\n" + b"x" * 2 ** 20 + b"\n"
     (tmp_path / "a.txt").write_bytes(content)
     lines = Lines(tmp_path / "a.txt")
-    texts = [row["text"] for row in read_rows(lines, ("text",))]
+    texts = [row["text"] for row in read_rows(lines, TEXTS)]
     assert texts[:2] == ["good \ufffd", "bad \ufffd\ufffd"] and len(texts[2]) == 2 ** 20
     assert (lines.replaced, lines.raw_bytes) == (2, len(content))
 
@@ -65,7 +65,7 @@ def test_invalid_utf8_and_a_long_text_are_counted_not_refused(tmp_path):
 def test_standard_input_is_text_or_what_its_ending_says(monkeypatch):
     for name, content in (("-", b"a b\n\nc"), ("-.jsonl", b'{"text": "a b"}\n{"text": ""}\n{"text": "c"}\n')):
         monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
-        assert [row["text"] for row in rows_of(name, ("text",))] == ["a b", "", "c"]
+        assert [row["text"] for row in rows_of(name, TEXTS)] == ["a b", "", "c"]
 
 
 @pytest.mark.parametrize("document, expected", [
@@ -143,21 +143,21 @@ def test_a_real_tsv_with_quotes_is_read_whole_and_unchanged(name, rows):
 def test_what_cannot_be_read_rightly_is_refused_in_one_line(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as error:
-        rows_of(tmp_path / name, ("text",) if name.endswith("txt") else ("text", "label"))
+        rows_of(tmp_path / name, TEXTS if name.endswith("txt") else LABELLED)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_quoted_text_of_several_lines_in_one_column_is_no_guess(tmp_path):
     (tmp_path / "a.tsv").write_text('text\n"a" b\n"c\n"d\ne"\nf"\n')
     with pytest.raises(DataError, match='line 4: a quote opens here and closes on line 5'):
-        rows_of(tmp_path / "a.tsv", ("text",))
+        rows_of(tmp_path / "a.tsv", TEXTS)
     (tmp_path / "a.tsv").write_text('text\n"a" b\n"c\nd\n')
-    assert [row["text"] for row in rows_of(tmp_path / "a.tsv", ("text",))] == ['"a" b', '"c', "d"]
+    assert [row["text"] for row in rows_of(tmp_path / "a.tsv", TEXTS)] == ['"a" b', '"c', "d"]
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
     (tmp_path / "a.txt").write_bytes("\ufeffa\ufeff\n\ufeffb".encode())
-    assert [row["text"] for row in rows_of(tmp_path / "a.txt", ("text",))] == ["a\ufeff", "\ufeffb"]
+    assert [row["text"] for row in rows_of(tmp_path / "a.txt", TEXTS)] == ["a\ufeff", "\ufeffb"]
     assert list(whole_documents(read_documents(Blocks(tmp_path / "a.txt"), "file"))) == ["a\ufeff\n\ufeffb"]
 
 

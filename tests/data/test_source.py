@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers import data_dir
 from tfzoo.data import builtin
+from tfzoo.data.readers import LABELLED, TEXTS
 from tfzoo.data.source import open_source
 from tfzoo.data.tfds import read_tfds
 from tfzoo.errors import ConfigError, DataError
@@ -68,8 +69,8 @@ def test_the_evaluation_share_is_apart_from_training():
 
 def test_raw_bytes_are_known_where_the_examples_hold_the_whole_file():
     path = data_dir() / "lm_shakespeare" / "eval.txt"
-    assert open_source(str(path), ("text",), document="file").raw_bytes == path.stat().st_size
-    assert open_source(str(path), ("text",), document="paragraph").raw_bytes is None
+    assert open_source(str(path), TEXTS, document="file").raw_bytes == path.stat().st_size
+    assert open_source(str(path), TEXTS, document="paragraph").raw_bytes is None
 
 
 @pytest.mark.parametrize("rows, error", [([], DataError), ([{"text": "a", "label": "x", "text_pair": "b"},
@@ -117,9 +118,9 @@ def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
     assert len(open_source("tfds:tiny:1.0.0", split="eval")) == 1
     # A row without a label (-1) does not belong to the last class, which ClassLabel.int2str(-1) would return.
     with pytest.raises(DataError, match=r"tfds:tiny line \d: no label \(-1\); required: text and label"):
-        read_tfds("tiny", ("text", "label"), ("test",))
-    assert len(read_tfds("tiny", ("text", "label"), ("test",), max_bad_rows=1)) == 3
-    assert len(read_tfds("tiny", ("text",), ("test",))) == 4
+        read_tfds("tiny", LABELLED, ("test",))
+    assert len(read_tfds("tiny", LABELLED, ("test",), max_bad_rows=1)) == 3
+    assert len(read_tfds("tiny", TEXTS, ("test",))) == 4
     shutil.copytree(tmp_path / "tiny", tmp_path / "two" / "one")
     shutil.copytree(tmp_path / "tiny", tmp_path / "two" / "other")
     with pytest.raises(ConfigError, match="tfds:two is prepared as two/one, two/other: choose one of them"):
@@ -144,18 +145,18 @@ def test_builtin_parts_share_no_text_and_no_module(small_python):
     assert train.labels() == evaluation.labels() == ["keras_hub", "numpy", "stdlib"]
     assert len(train) > 8 * len(evaluation) > 400
     assert not set(train.texts[0]) & set(evaluation.texts[0])
-    prose = open_source("builtin:python", ("text",))
+    prose = open_source("builtin:python", TEXTS)
     assert any("\n" in text for text in prose.texts[0]) and not any("\n" in text for text in train.texts[0])
     import json.decoder
     side = builtin.is_eval("stdlib/json/decoder.py")
     text = json.decoder.JSONDecoder.__doc__.strip().split("\n")[0]
-    found = {split: any(text in row for row in open_source("builtin:python", ("text",), split).texts[0])
+    found = {split: any(text in row for row in open_source("builtin:python", TEXTS, split).texts[0])
              for split in ("train", "eval")}
     assert found == {"train": not side, "eval": side}
 
 
 def test_builtin_source_is_code(small_python):
-    rows = open_source("builtin:python_source", ("text",), "eval").texts[0]
+    rows = open_source("builtin:python_source", TEXTS, "eval").texts[0]
     assert np.mean(["import" in text or "def " in text for text in rows]) > 0.9
     with pytest.raises(ConfigError, match="no labels"):
         open_source("builtin:python_source")

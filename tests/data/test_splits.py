@@ -1,6 +1,7 @@
 """Assignment of a folder's files to splits: test rows are never trained on, and no file is ignored silently."""
 import pytest
 
+from tfzoo.data.readers import TEXTS
 from tfzoo.data.source import open_source
 from tfzoo.errors import DataError
 
@@ -14,7 +15,7 @@ def fill(folder, names):
 
 def parts_of(folder):
     """Return the texts of the training and evaluation parts."""
-    train, evaluation = (open_source(str(folder), ("text",), split) for split in ("train", "eval"))
+    train, evaluation = (open_source(str(folder), TEXTS, split) for split in ("train", "eval"))
     return sorted(train.texts[0]), [] if evaluation is None else sorted(evaluation.texts[0])
 
 
@@ -51,12 +52,12 @@ def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, 
 def test_what_names_leave_open_is_refused(tmp_path, names, says):
     fill(tmp_path, names)
     with pytest.raises(DataError, match=says) as error:
-        open_source(str(tmp_path), ("text",))
+        open_source(str(tmp_path), TEXTS)
     assert "\n" not in str(error.value)
 
 
 def test_missing_shards_of_the_part_that_is_not_read_do_not_matter(tmp_path):
     fill(tmp_path, ["train.txt", "dev-00001-of-00002.txt"])
-    assert open_source(str(tmp_path), ("text",)).texts[0] == ["train.txt"]
+    assert open_source(str(tmp_path), TEXTS).texts[0] == ["train.txt"]
     with pytest.raises(DataError, match="1 of 2 shards"):
-        open_source(str(tmp_path), ("text",), "eval")
+        open_source(str(tmp_path), TEXTS, "eval")

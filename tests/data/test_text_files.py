@@ -10,6 +10,7 @@ import pytest
 from tests.helpers import hostile_texts
 from tfzoo.data import readers
 from tfzoo.data.plan import split_rows
+from tfzoo.data.readers import TEXTS
 from tfzoo.data.source import Source, open_source
 from tfzoo.data.text_files import TextFiles
 from tfzoo.errors import ConfigError, DataError
@@ -31,7 +32,7 @@ def whole_texts(data, document):
 @pytest.mark.parametrize("document", readers.DOCUMENTS)
 @pytest.mark.parametrize("block", [1, 3, 64, 2 ** 16])
 def test_texts_and_counts_do_not_depend_on_where_blocks_end(tmp_path, monkeypatch, document, block):
-    monkeypatch.setattr(readers.rows, "BLOCK", block)
+    monkeypatch.setattr(readers.lines, "BLOCK", block)
     (tmp_path / "a.txt").write_bytes(HOSTILE)
     source = TextFiles([tmp_path / "a.txt"], document)
     expected = whole_texts(HOSTILE, document)
@@ -61,7 +62,7 @@ def test_the_fingerprint_is_of_the_texts_as_it_always_was(tmp_path):
 
 @pytest.mark.parametrize("document", ["paragraph", "line"])
 def test_shares_are_those_of_the_texts_in_memory(tmp_path, monkeypatch, document):
-    monkeypatch.setattr(readers.rows, "BLOCK", 16)
+    monkeypatch.setattr(readers.lines, "BLOCK", 16)
     (tmp_path / "a.txt").write_bytes(HOSTILE)
     source = TextFiles([tmp_path / "a.txt"], document)
     memory = Source("x", {"text": whole_texts(HOSTILE, document)})
@@ -79,10 +80,10 @@ def test_shares_are_those_of_the_texts_in_memory(tmp_path, monkeypatch, document
 def test_rows_and_text_files_of_a_folder_are_streamed_together(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"text": "a"}\n{"text": ""}\n{"texts": "b"}\n{"text": "c", "label": "x"}\n')
     (tmp_path / "train.txt").write_text("d\n\ne")
-    source = open_source(str(tmp_path), ("text",), max_bad_rows=1)
+    source = open_source(str(tmp_path), TEXTS, max_bad_rows=1)
     assert source.texts[0] == ["a", "", "c", "d", "e"] and source.skipped == 1
     with pytest.raises(DataError, match="train.jsonl line 3"):  # even though the scan is cached
-        open_source(str(tmp_path), ("text",))
+        open_source(str(tmp_path), TEXTS)
 
 
 def test_a_file_that_changes_is_noticed(tmp_path):

@@ -82,7 +82,8 @@ def test_texts_and_pairs_are_as_many(loaded):
 
 @pytest.mark.parametrize("rows", [{"text": "a"}, "a", ["a"], [None], [{"text": None}], [{"text": ["a"]}]])
 def test_rows_are_dicts_of_strings(loaded, rows):
-    with pytest.raises(ConfigError, match="must be a (list of dict, (got|but contains)|string, got)"):
+    with pytest.raises((ConfigError, DataError), match=r"must be a list of dict, (got|but contains)|row 1: (no value "
+                       r"for text|text is \['a'\], not a string); classification requires text"):
         Predictor(loaded.model, loaded.tokenizer, 20)(rows)
 
 

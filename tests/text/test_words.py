@@ -9,6 +9,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 
 from tests.helpers import CHECKOUT, data_dir, hostile_texts, real_lines, vocab_dir
+from tfzoo.data.sentences import SENTENCES
 from tfzoo.data.source import open_source
 from tfzoo.errors import ConfigError
 from tfzoo.text import load_tokenizer, split_words, split_words_in_graph
@@ -43,7 +44,7 @@ def test_transformers_ids_of_hostile_words(published):
 
 def test_words_in_are_words_out_on_real_sentences(published):
     _, tokenizer = published
-    sentences = open_source(str(data_dir() / "ner_wnut17"), ("tokens",), "eval").columns["tokens"]
+    sentences = open_source(str(data_dir() / "ner_wnut17"), SENTENCES, "eval").columns["tokens"]
     sentences = [*sentences, [], ["\x00", "word"] * 1000, [""]]
     ours = tokenizer.encode_words(sentences)
     counts = [len(words) for words in sentences]

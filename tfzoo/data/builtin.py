@@ -71,13 +71,13 @@ def _cached(name):
     return remember(f"builtin_{name}", [FORMAT, name, state], lambda: _read(name, modules))
 
 
-def read_builtin(name, columns, split):
+def read_builtin(name, schema, split):
     """Read a built-in data set.
 
     Args:
         name: str, "python" (docstrings, or their first paragraphs if labels are requested) or "python_source" (whole
             modules of the standard library).
-        columns: tuple of str, ("text",) or ("text", "label").
+        schema: Schema with the columns text and, optionally, label.
         split: str, "train" or "eval".
 
     Returns:
@@ -88,6 +88,10 @@ def read_builtin(name, columns, split):
     """
     if name not in NAMES:
         raise ConfigError(f"builtin:{name}: choose from {', '.join(f'builtin:{known}' for known in NAMES)}")
+    columns = schema.columns()
+    if not {"text"} <= {*columns} <= {"text", "label"}:
+        raise ConfigError(f"builtin:{name} has no {schema.required()}: expected a file ending in "
+                          f"{' '.join(schema.allowed())}, optionally with .gz, or a folder of such files")
     if name == "python_source" and "label" in columns:
         raise ConfigError("builtin:python_source has no labels: use builtin:python")
     everything = _cached(name)

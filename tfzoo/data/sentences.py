@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from tfzoo.data.readers import Lines, read_sentences
+from tfzoo.data.readers import Schema
 from tfzoo.data.source import Source
 from tfzoo.errors import DataError
 from tfzoo.records.tags import are_entities, labels_of, to_scheme
@@ -22,6 +22,25 @@ class Sentences(Source):
     Raises:
         DataError: if there are no sentences.
     """
+
+    @classmethod
+    def of_rows(cls, name, rows, **counts):
+        """Make a source from rows (see `Source.of_rows`); entity tags of any scheme are converted to IOB2 or IO.
+
+        Raises:
+            DataError: if entity tags are mixed with other tags, or `Source.of_rows` raises it.
+        """
+        source = super().of_rows(name, rows, **counts)
+        for key in ("tokens", "tags"):  # equal strings share memory
+            if key in source.columns:
+                source.columns[key] = [[sys.intern(value) for value in values] for values in source.columns[key]]
+        try:
+            if "tags" in source.columns and are_entities(_tags_in(source.columns)):
+                labels = source.labels()
+                source.columns["tags"] = [to_scheme(tags, labels) for tags in source.columns["tags"]]
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        return source
 
     @property
     def texts(self):
@@ -71,40 +90,19 @@ def _tags_in(columns):
     return {tag for tags in columns["tags"] for tag in tags}
 
 
-def read_sentence_files(paths, columns, max_bad_rows=0):
-    """Read files of sentences into a single source.
+def _check(row, tagged):
+    if not tagged:
+        if "tokens" in row:
+            row.pop("text", None)
+        return "" if "tokens" in row or "text" in row else "no value for tokens or text"
+    row.pop("text", None)
+    missing = [name for name in ("tokens", "tags") if name not in row]
+    if missing:
+        return f"no value for {' and '.join(missing)}"
+    if len(row["tokens"]) != len(row["tags"]):
+        return f"{len(row['tokens'])} tokens and {len(row['tags'])} tags"
+    return "" if all(tag.strip() for tag in row["tags"]) else "an empty tag"
 
-    Args:
-        paths: list of the paths of one or more files.
-        columns: tuple of str, ("tokens", "tags") or ("tokens",).
-        max_bad_rows: int, the number of bad sentences in all files to skip before an error is raised.
 
-    Returns:
-        Sentences. Entity tags of any scheme are converted to IOB2 or IO. If the files mark documents, the column
-        document numbers them from 1.
-
-    Raises:
-        DataError: if there are no sentences, entity tags are mixed with other tags, or `read_sentences` raises it.
-        ConfigError, OSError: if `read_sentences` raises it.
-    """
-    found, bad = {key: [] for key in (*columns, "document")}, []
-    replaced, documents = 0, 0  # `documents` counts those of the previous files
-    for path in paths:
-        lines, document = Lines(path), 0
-        for row in read_sentences(lines, columns, max_bad_rows=max_bad_rows - len(bad), on_bad=bad.append):
-            document = row["document"]
-            for key in columns:
-                found[key].append([sys.intern(value) for value in row[key]])  # equal strings share memory
-            found["document"].append(documents + document)
-        replaced, documents = replaced + lines.replaced, documents + document
-    name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    if not documents:
-        del found["document"]
-    if "tags" in columns:
-        try:
-            if are_entities(_tags_in(found)):
-                labels = labels_of(_tags_in(found))
-                found["tags"] = [to_scheme(tags, labels) for tags in found["tags"]]
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from None
-    return Sentences(name, found, replaced=replaced, skipped=len(bad))
+SENTENCES = Schema(inputs=(), optional=("tokens", "text", "document"), optional_targets=("tags",), check=_check,
+                   endings=(".conll", ".jsonl"), needs=("tokens or text", "tokens and tags"), source=Sentences)

@@ -8,10 +8,10 @@ import re
 import numpy as np
 
 from tfzoo.data.plan import split_rows
-from tfzoo.data.readers import ENDINGS, SENTENCE_ENDINGS, Lines, read_rows
+from tfzoo.data.readers import LABELLED, Lines, read_rows
 from tfzoo.data.splits import EVAL, TRAIN, files_of
 from tfzoo.data.text_files import TextFiles
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import DataError
 from tfzoo.files import local_path
 from tfzoo.progress import tell
 
@@ -24,8 +24,8 @@ class Source:
 
     Args:
         name: str, the origin of the data.
-        columns: dict of column (`text` and, optionally, `text_pair` and `label`) to list of N str. For tagging, see
-            `Sentences`.
+        columns: dict of column (see `readers.schema.COLUMNS`) to list of N values. `document` numbers documents from 1;
+            0 is for examples outside documents.
         replaced: int, the number of U+FFFD characters that replace invalid UTF-8.
         skipped: int, the number of bad rows skipped.
 
@@ -41,6 +41,27 @@ class Source:
         if not len(self):
             raise DataError(f"{name}: no examples; at least one is required")
         self.replaced, self.skipped = replaced, skipped
+
+    @classmethod
+    def of_rows(cls, name, rows, **counts):
+        """Make a source from rows.
+
+        Args:
+            name, counts: see the class.
+            rows: list of dict of column to value.
+
+        Raises:
+            DataError: if there are no rows, or only some of them have a column.
+        """
+        if not rows:
+            raise DataError(f"{name}: no examples; at least one is required")
+        keys = dict.fromkeys(key for row in rows for key in row)
+        for key in keys:
+            bare = next((number for number, row in enumerate(rows, 1) if key not in row), None)
+            if bare is not None and key != "document":
+                raise DataError(f"{name}: example {bare} has no {key}, but others do: all examples or none must have "
+                                "one")
+        return cls(name, {key: [row.get(key, 0) for row in rows] for key in keys}, **counts)
 
     def __len__(self):
         return len(next(iter(self.columns.values())))
@@ -133,80 +154,65 @@ class Source:
         return self.take(train), self.take(evaluation, f"{self.name} (evaluation share)")
 
 
-def _from_rows(name, rows, **counts):
-    rows = list(rows)
-    if not rows:
-        raise DataError(f"{name}: no examples; at least one is required")
-    keys = [key for key in ("text", "text_pair", "label") if any(key in row for row in rows)]
-    if "text_pair" in keys and not all("text_pair" in row for row in rows):
-        bare = next(number for number, row in enumerate(rows, 1) if "text_pair" not in row)
-        raise DataError(f"{name}: example {bare} has no text_pair, but others do: all examples or none must have one")
-    keys = [key for key in keys if all(key in row for row in rows)]
-    return Source(name, {key: [row[key] for row in rows] for key in keys}, **counts)
-
-
-def read_files(paths, columns, max_bad_rows=0):
+def read_files(paths, schema=LABELLED, max_bad_rows=0):
     """Read data files into a single source.
 
     Args:
         paths: list of str or path, one or more files.
-        columns: tuple of str, the required columns, such as ("text", "label").
+        schema: Schema, the columns to read.
         max_bad_rows: int, the total number of bad rows to skip before an error is raised.
 
     Returns:
-        Source.
+        Source, or the schema's own class.
 
     Raises:
-        DataError: if there are no examples, some but not all examples have a text_pair, or `read_rows` raises it.
+        DataError: if there are no examples, or `Source.of_rows` or `read_rows` raises it.
         ConfigError, OSError: if `read_rows` raises it.
     """
-    rows, replaced, bad = [], 0, []
+    rows, replaced, bad, documents = [], 0, [], {}
     for path in paths:
         lines = Lines(path)
-        rows += read_rows(lines, columns, max_bad_rows=max_bad_rows - len(bad), on_bad=bad.append)
+        for row in read_rows(lines, schema, max_bad_rows=max_bad_rows - len(bad), on_bad=bad.append):
+            if "document" in row:
+                row["document"] = documents.setdefault((path, row["document"]), len(documents) + 1)
+            rows.append(row)
         replaced += lines.replaced
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    return _from_rows(name, rows, replaced=replaced, skipped=len(bad))
+    return (schema.source or Source).of_rows(name, rows, replaced=replaced, skipped=len(bad))
 
 
-def open_source(spec, columns=("text", "label"), split="train", document="paragraph", max_bad_rows=0,
-                allow_download=False):
+def open_source(spec, schema=LABELLED, split="train", document="paragraph", max_bad_rows=0, allow_download=False):
     """Open a data set.
 
     Args:
         spec: str or path: a file, a folder (see `splits.files_of`), tfds:NAME or builtin:NAME. Files in the folder that
             are ignored are reported.
-        columns: tuple of str, the required columns: ("text",) or ("text", "label"); for tagging, which requires a file
-            or folder, ("tokens", "tags") or ("tokens",).
+        schema: Schema, the columns to read.
         split: str, "train" or "eval".
         document, max_bad_rows: see `TextFiles`.
         allow_download: bool, whether tfds:NAME may be downloaded.
 
     Returns:
-        Sentences if `columns` includes "tokens"; TextFiles if `columns` is ("text",) and `spec` is a file or folder;
-        otherwise Source. None if `split` is "eval" and the folder or tfds:NAME has no evaluation part. A single file is
-        read in full for either split.
+        TextFiles if the schema is streamed and `spec` is a file or folder; otherwise Source, or the schema's own class.
+        None if `split` is "eval" and the folder or tfds:NAME has no evaluation part. A single file is read in full for
+        either split.
 
     Raises:
         FileNotFoundError: if the data does not exist.
         ConfigError, DataError: if a reader raises it.
     """
     spec = spec if isinstance(spec, str) else str(local_path(spec, "the data"))
-    stems = TRAIN if split == "train" else EVAL
-    endings = SENTENCE_ENDINGS if "tokens" in columns else ENDINGS
-    if "tokens" in columns and spec.startswith(("builtin:", "tfds:")):
-        raise ConfigError(f"{spec} has no {' and '.join(columns)}: expected a file ending in {' '.join(endings)}, "
-                          "optionally with .gz, or a folder of such files")
+    stems, kind = TRAIN if split == "train" else EVAL, schema.source or Source
     if spec.startswith("builtin:"):
         from tfzoo.data.builtin import read_builtin
-        return _from_rows(spec, read_builtin(spec.removeprefix("builtin:"), columns, split))
+        return kind.of_rows(spec, read_builtin(spec.removeprefix("builtin:"), schema, split))
     if spec.startswith("tfds:"):
         from tfzoo.data.tfds import read_tfds
         bad = []
-        rows = read_tfds(spec.removeprefix("tfds:"), columns, splits=stems, allow_download=allow_download,
+        rows = read_tfds(spec.removeprefix("tfds:"), schema, splits=stems, allow_download=allow_download,
                          max_bad_rows=max_bad_rows, on_bad=bad.append)
-        return None if rows is None else _from_rows(spec, rows, skipped=len(bad))
-    path = local_path(spec, "the data")
+        return None if rows is None else kind.of_rows(spec, rows, skipped=len(bad))
+    path, endings = local_path(spec, "the data"), schema.allowed()
     if not path.exists():
         raise FileNotFoundError(f"no data at {spec}: expected a file ({' '.join(endings)}, optionally with .gz), a "
                                 "folder of such files, builtin:NAME or tfds:NAME")
@@ -219,12 +225,7 @@ def open_source(spec, columns=("text", "label"), split="train", document="paragr
                         f"in {' '.join(endings)}, optionally with .gz, whose names do not mention an evaluation split")
     if left and split == "train":
         tell(f"{spec}: ignored files: {more}")
-    if "tokens" in columns:
-        from tfzoo.data.sentences import read_sentence_files
-        return read_sentence_files(files, columns, max_bad_rows)
-    if columns == ("text",):
-        return TextFiles(files, document, max_bad_rows)
-    return read_files(files, columns, max_bad_rows)
+    return TextFiles(files, document, max_bad_rows) if schema.streamed else read_files(files, schema, max_bad_rows)
 
 
 def has_own_eval(spec):

@@ -9,7 +9,8 @@ import numpy as np
 from tfzoo.data.cache import remember
 from tfzoo.data.encode import cut_at_blanks, progress_bar
 from tfzoo.data.plan import split_rows
-from tfzoo.data.readers import Blocks, Lines, ending_of, hash_content, read_documents, read_rows, whole_documents
+from tfzoo.data.readers import (TEXTS, Blocks, Lines, ending_of, hash_content, read_documents, read_rows,
+                                whole_documents)
 from tfzoo.errors import DataError
 
 FORMAT = 2  # version of the cached scan of the files: increment it if files are read differently
@@ -81,7 +82,7 @@ class TextFiles:
                 yield from read_documents(lines, self.document)
             else:
                 lines = Lines(path)
-                rows = read_rows(lines, ("text",), max_bad_rows=self.max_bad_rows - len(bad), on_bad=bad.append)
+                rows = read_rows(lines, TEXTS, max_bad_rows=self.max_bad_rows - len(bad), on_bad=bad.append)
                 yield from ((row["text"], True) for row in rows)
             counts.update(raw_bytes=lines.raw_bytes, replaced=lines.replaced)
         counts["skipped"] = len(bad)

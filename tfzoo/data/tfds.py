@@ -2,7 +2,7 @@
 import os
 
 from tfzoo import files
-from tfzoo.data.readers.rows import skip_bad
+from tfzoo.data.readers.lines import skip_bad
 from tfzoo.errors import ConfigError, DataError
 
 FIRSTS = ("premise", "question", "sentence1", "question1", "text1", "text_a", "source")
@@ -20,12 +20,12 @@ def _prepared(root, name):
                default=None)
 
 
-def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_bad=None):
+def read_tfds(name, schema, splits, allow_download=False, max_bad_rows=0, on_bad=None):
     """Read a TFDS data set.
 
     Args:
         name: str, NAME, NAME/CONFIG or NAME:VERSION.
-        columns: tuple of str, ("text",) or ("text", "label").
+        schema: Schema with the columns text and, optionally, label.
         splits: tuple of str, split names in order of preference; the first one that exists is read.
         allow_download: bool, whether to download and prepare the data set if necessary.
         max_bad_rows, on_bad: see `read_rows`. Rows without a label (-1), which occur in SNLI and some test sets, count
@@ -45,6 +45,9 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
         OSError: if the folder cannot be written.
     """
     import tensorflow_datasets as tfds
+    columns = schema.columns()
+    if not {"text"} <= {*columns} <= {"text", "label"}:
+        raise ConfigError(f"tfds:{name} cannot provide {schema.required()}: use a file or folder")
     root = files.local_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
     folder = _prepared(root, name)
     if folder is None and not allow_download:
@@ -82,4 +85,4 @@ def read_tfds(name, columns, splits, allow_download=False, max_bad_rows=0, on_ba
                 row["label"] = label.int2str(int(example["label"]))
             yield number, row, "no label (-1)" if missing else ""
 
-    return list(skip_bad(f"tfds:{name}", found(), columns, max_bad_rows, on_bad))
+    return list(skip_bad(f"tfds:{name}", found(), schema.required(), max_bad_rows, on_bad))

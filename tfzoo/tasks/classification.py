@@ -6,6 +6,7 @@ from keras import ops
 
 from tfzoo.data.batches import Derived, TextBatches
 from tfzoo.data.encode import encode_texts
+from tfzoo.data.readers import LABELLED
 from tfzoo.layers import Dropout, Linear
 from tfzoo.metrics.confusion import confusion_metrics
 from tfzoo.tasks.task import Task, cross_entropy
@@ -70,7 +71,7 @@ class Classification(Task):
         labels: list of str, in the order of the logits.
     """
 
-    name, script, columns = "classification", "finetune", ("text", "label")
+    name, script, schema = "classification", "finetune", LABELLED
     labelled = paired = pooled = True
     better, shown = ("accuracy", max), ("loss", "accuracy", "f1")
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfzoo.data.batches import Derived, TextBatches
 from tfzoo.data.encode import EncodedTexts
-from tfzoo.data.sentences import Sentences
+from tfzoo.data.sentences import SENTENCES, Sentences
 from tfzoo.errors import DataError
 from tfzoo.metrics.entities import class_metrics, entity_metrics, word_accuracy
 from tfzoo.records.tags import OUTSIDE, are_entities, entities, to_scheme, types_of
@@ -86,7 +86,7 @@ class Tagging(Task):
         labels: list of str, in the order of the logits: O, B-TYPE and I-TYPE for entities, or plain classes.
     """
 
-    name, script, columns, pooled = "tagging", "finetune", ("tokens", "tags"), False
+    name, script, schema, pooled = "tagging", "finetune", SENTENCES, False
     labelled = answered = True
     shown = ("loss", "f1", "accuracy")
 

@@ -7,6 +7,7 @@ import math
 
 import tensorflow as tf
 
+from tfzoo.data.readers import TEXTS
 from tfzoo.data.source import Source
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.models import config_of, family_of, list_models
@@ -29,13 +30,20 @@ def cross_entropy(logits, labels, weights):
     return tf.reduce_sum(losses * weights), tf.reduce_sum(right * weights)
 
 
+def _plain(value, name):
+    # Strings as `as_texts` returns them, also in lists; other values unchanged.
+    if isinstance(value, (list, tuple)) and all(isinstance(item, (str, bytes)) for item in value):
+        return as_texts(value, name)
+    return as_texts([value], name)[0] if isinstance(value, (str, bytes)) else value
+
+
 class Task:
     """Base class of all tasks; its metrics are the mean loss and accuracy over targets.
 
     Attributes:
         name: str.
         script: "pretrain" or "finetune", the script that trains the task; None if it has no data pipeline yet.
-        columns: tuple of str, the data columns that the task requires.
+        schema: Schema, the columns of the task's data.
         labels: list of str in the order of the logits, or None.
         labelled: bool, whether the task requires labels.
         better: (name of the metric that determines the best checkpoint, min or max).
@@ -46,7 +54,7 @@ class Task:
     """
 
     name = script = labels = pooled = None
-    columns = ("text",)
+    schema = TEXTS
     labelled = answered = paired = False
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")
 
@@ -54,6 +62,11 @@ class Task:
     def settings(self):
         """Return the arguments, except labels, with which `task_of` recreates the task: dict of plain values."""
         return {}
+
+    @staticmethod
+    def labels_in(source):
+        """Return the labels that occur in a training source, in the order of the logits: list of str."""
+        return source.labels()
 
     def suits(self, traits):
         """Return whether a body with these Traits can learn the task: bool."""
@@ -86,7 +99,7 @@ class Task:
         """Make Batches from a source.
 
         Args:
-            source: Source or TextFiles with the task's columns.
+            source: Source or TextFiles with the columns of the task's schema.
             tokenizer: Tokenizer.
             batch_size, max_length: int.
             seed: int, determines order and masks.
@@ -126,18 +139,21 @@ class Task:
         """Make a Source from rows to predict.
 
         Args:
-            rows: list of dict with the task's columns, without labels.
+            rows: list of dict with the columns of the task's schema, without targets.
+
+        Returns:
+            Source, or the schema's own class.
 
         Raises:
-            DataError: if a row has no text, or only some of the rows have a text_pair.
+            DataError: if a row lacks a column or has a wrong value, or only some of the rows have an optional column.
         """
-        keys = [key for key in ("text", "text_pair") if key in rows[0]]
-        bare = next((number for number, row in enumerate(rows, 1) if "text" not in row), None)
-        if bare is not None:
-            raise DataError(f"row {bare} has {', '.join(rows[bare - 1]) or 'nothing'}, but {self.name} requires text")
-        if any(("text_pair" in row) != ("text_pair" in keys) for row in rows):
-            raise DataError("some rows have a text_pair and others do not: give one for all rows or for none")
-        return Source("rows", {key: as_texts([row[key] for row in rows], key) for key in keys})
+        found = []
+        for number, row in enumerate(rows, 1):
+            row, reason = self.schema.row({key: _plain(value, key) for key, value in row.items()}, labelled=False)
+            if reason:
+                raise DataError(f"row {number}: {reason}; {self.name} requires {self.schema.required(False)}")
+            found.append(row)
+        return (self.schema.source or Source).of_rows("rows", found)
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
         """Encode texts in a TensorFlow graph.

@@ -54,7 +54,8 @@ def make_task(settings, source, init=None, recorded=None):
     Returns:
         Task.
     """
-    labels = source.labels() if tasks()[settings.task].labelled else None
+    kind = tasks()[settings.task]
+    labels = kind.labels_in(source) if kind.labelled else None
     known = next((one["labels"] for one in (recorded, init and init.config)
                   if one and one.get("task") == settings.task and one.get("labels")), None)
     if labels and known:

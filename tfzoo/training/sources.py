@@ -22,7 +22,7 @@ def open_sources(settings):
         FileNotFoundError, ConfigError, DataError: if `open_source` raises them; DataError also if only one source has
             text pairs.
     """
-    options = {"columns": tasks()[settings.task].columns, "document": settings.document,
+    options = {"schema": tasks()[settings.task].schema, "document": settings.document,
                "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
     train, evaluation = open_source(settings.data, **options), None
     if splits_in(pathlib.Path(settings.data).name) & set(EVAL):

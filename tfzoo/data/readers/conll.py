@@ -1,67 +1,29 @@
-"""Readers for tagged sentences: .conll files with CoNLL columns and .jsonl files with {"tokens", "tags"}, or gzipped.
+"""Reader for tagged sentences in .conll files, optionally gzipped, with CoNLL columns.
 
 Columns are separated by spaces and tabs only, so U+00A0 and U+3000 can be tokens. If the number of tabs in a line
 matches its number of columns, only tabs separate columns, so tokens may contain spaces. # never starts a comment.
 """
 import re
 
-from tfzoo.data.readers.rows import ending_of, json_objects, skip_bad
 from tfzoo.errors import shown
 
-SENTENCE_ENDINGS = (".conll", ".jsonl")
 DOCUMENT = "-DOCSTART-"
 _BLANKS = re.compile(r"[ \t]+")
 
 
-def read_sentences(lines, needed=("tokens", "tags"), max_bad_rows=0, on_bad=None):
+def sentences_of(lines, tagged=True):
     """Yield sentences one at a time.
 
     Args:
-        lines: Lines of a .conll file (one word per line, with the token first and its tag last; sentences end at blank
-            lines, and documents start at -DOCSTART- lines) or of a .jsonl file.
-        needed: tuple of str, ("tokens", "tags") or ("tokens",).
-        max_bad_rows: int, the number of bad sentences to skip before an error is raised.
-        on_bad: callable that receives a message (str) for each skipped sentence, or None.
+        lines: Lines of a .conll file: one word per line, with the token first and its tag last; sentences end at blank
+            lines, and documents start at -DOCSTART- lines.
+        tagged: bool, whether each word must have a tag.
 
     Yields:
-        dict: tokens and, if needed, tags, lists of str of equal length; and document, int, the number of -DOCSTART-
-        lines before the sentence.
-
-    Raises:
-        ConfigError: if the file extension is not supported.
-        DataError: if there are more bad sentences than allowed; the message gives the file, line and reason.
-        OSError: if the file cannot be read; FileNotFoundError if it does not exist.
+        (int, dict, str): the line number; the sentence, or None if it is bad; and why it is bad, or "". A sentence has
+        `tokens`, `tags` if `tagged` (lists of str of equal length), and, if the file marks documents, `document`, the
+        number of -DOCSTART- lines before the sentence. The line number of a bad sentence is that of its first bad line.
     """
-    tagged = "tags" in needed
-    if ending_of(lines.path, SENTENCE_ENDINGS) == ".jsonl":
-        found = _of_objects(lines, tagged)
-    else:
-        found = _of_columns(lines, tagged)
-    return skip_bad(lines.path, found, needed=needed, max_bad_rows=max_bad_rows, on_bad=on_bad)
-
-
-def _of_objects(lines, tagged):
-    for number, record, reason in json_objects(lines):
-        if not reason:
-            reason = _problem(record, tagged)
-        yield number, None if reason else {"tokens": record["tokens"], **({"tags": record["tags"]} if tagged else {}),
-                                           "document": 0}, reason
-
-
-def _problem(record, tagged):
-    for key in ("tokens", "tags")[:1 + tagged]:
-        values = record.get(key)
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            return f"{key} is not a list of strings"
-    if not tagged:
-        return ""
-    if len(record["tokens"]) != len(record["tags"]):
-        return f"{len(record['tokens'])} tokens and {len(record['tags'])} tags"
-    return "" if all(tag.strip() for tag in record["tags"]) else "an empty tag"
-
-
-def _of_columns(lines, tagged):
-    # Yield (line number, sentence or None, reason). The line number of a bad sentence is that of its first bad line.
     rows, width, document, bad, number = [], None, 0, None, 0
     for number, line in enumerate(lines, 1):
         cells = _BLANKS.split(line.strip(" \t\r\n"))
@@ -91,4 +53,5 @@ def _sentence(rows, tagged, document, bad, number):
     if bad:
         return bad[0], None, bad[1]
     tags = {"tags": [cells[-1] for cells in rows]} if tagged else {}
-    return number, {"tokens": [cells[0] for cells in rows], **tags, "document": document}, ""
+    documents = {"document": document} if document else {}
+    return number, {"tokens": [cells[0] for cells in rows], **tags, **documents}, ""

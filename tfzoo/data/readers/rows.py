@@ -1,250 +1,50 @@
-"""Readers for rows (.jsonl, .tsv, .csv) and plain text (.txt), optionally gzipped, in constant memory.
-
-Invalid UTF-8 is replaced with U+FFFD, as in Python's `decode(errors="replace")`, and the replacements are counted. A
-UTF-8 byte order mark is dropped.
-"""
-import codecs
-import contextlib
-import gzip
-import hashlib
-import json
-import pathlib
-import re
-import sys
-import zlib
-
+"""The reader for the rows of any data file, one by one, in constant memory."""
+from tfzoo.data.readers.conll import sentences_of
+from tfzoo.data.readers.lines import ending_of, json_objects, skip_bad
+from tfzoo.data.readers.schema import COLUMNS, LABELLED
 from tfzoo.data.readers.tables import table_rows
-from tfzoo.errors import ConfigError, DataError, shown
-from tfzoo.files import local_path, once
-
-ENDINGS = (".jsonl", ".tsv", ".csv", ".txt")
-FIELDS = ("text", "text_pair", "label")
-REPLACEMENT = "\ufffd"
-BLOCK = 2 ** 14  # bytes to read at once; also the minimum number of characters in each piece of a long document
-_SPLIT = {"paragraph": re.compile(r"\n[ \t\r]*\n").split, "line": lambda text: text.split("\n"),
-          "file": lambda text: [text]}
-DOCUMENTS = tuple(_SPLIT)
-_SHARD = re.compile(r"[-_]\d+[-_]of[-_]\d+$")  # follows the extension: data.jsonl-00000-of-00002
+from tfzoo.errors import ConfigError
 
 
-def find_ending(path):
-    """Return a data file's extension in lowercase, ignoring .gz and a shard number, or ".txt" for "-" (stdin)."""
-    name = {"-": "-.txt"}.get(str(path), str(path)).lower().removesuffix(".gz")
-    return pathlib.Path(_SHARD.sub("", "x" + name if name.startswith("-") else name)).suffix
-
-
-def ending_of(path, allowed=ENDINGS):
-    """Return the ending of a data file (see `find_ending`) after checking that it is allowed.
-
-    Raises:
-        ConfigError: if the extension is not in `allowed`.
-    """
-    ending = find_ending(path)
-    if ending not in allowed:
-        raise ConfigError(f"{path}: the name must end in {' '.join(allowed)}, optionally with .gz")
-    return ending
-
-
-@contextlib.contextmanager
-def _opened(path):
-    # Yield the decompressed stream; names that begin with "-" refer to standard input.
-    try:
-        if str(path).startswith("-"):
-            yield sys.stdin.buffer
-            return
-        with (gzip.open if str(path).lower().endswith(".gz") else open)(path, "rb") as stream:
-            yield stream
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a complete gzip file ({error}); download it again") from None
-
-
-def hash_content(path):
-    """Return the SHA-256 of a file's decompressed bytes, in hexadecimal."""
-    with _opened(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-class Lines:
-    """Iterate over the decompressed and decoded lines of a file, counting bytes and replacements.
-
-    Args:
-        path: str or path; "-" or a name such as "-.jsonl" refers to standard input.
-
-    Attributes:
-        raw_bytes: int, the number of decompressed bytes read so far, excluding a byte order mark.
-        replaced: int, the number of U+FFFD characters that have replaced invalid UTF-8 so far.
-
-    Raises:
-        DataError: during iteration, if the file is UTF-16 or UTF-32 or an incomplete gzip file.
-    """
-
-    def __init__(self, path):
-        self.path = path if str(path).startswith("-") else local_path(path, "the data")
-        self.raw_bytes, self.replaced = 0, 0
-
-    def __iter__(self):
-        with _opened(self.path) as stream:
-            for number, raw in enumerate(self._parts(stream)):
-                if number == 0:
-                    raw = self._without_mark(raw)
-                text = raw.decode("utf-8", "replace")
-                self.raw_bytes += len(raw)
-                if REPLACEMENT in text:
-                    self.replaced += text.count(REPLACEMENT) - raw.count(REPLACEMENT.encode())
-                yield text
-
-    def _without_mark(self, raw):
-        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
-            raise DataError(f"{self.path} is UTF-16 or UTF-32, judging by its byte order mark: convert it to UTF-8")
-        return raw.removeprefix(codecs.BOM_UTF8)
-
-    def _parts(self, stream):
-        return stream
-
-
-class Blocks(Lines):
-    """Iterate over the text of a file like `Lines`, but in blocks of about BLOCK bytes, regardless of line breaks."""
-
-    def _parts(self, stream):
-        left = b""
-        while data := stream.read(BLOCK):
-            data = left + data
-            # Hold back a character that may continue in the next block, so that no character is decoded in two parts.
-            begun = next((back for back in (1, 2, 3) if data[-back:][:1] >= b"\xc0"), 0)
-            yield data[:len(data) - begun]
-            left = data[len(data) - begun:]
-        if left:
-            yield left
-
-
-def json_objects(lines):
-    """Yield (line number, dict, "") or (line number, None, error message) for each non-blank line in a .jsonl file."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line, object_pairs_hook=once)
-        except (ValueError, RecursionError) as error:
-            yield number, None, f"bad JSON ({error})"
-            continue
-        yield number, *((record, "") if isinstance(record, dict) else (None, "not a JSON object"))
-
-
-def _records(lines, needed):
-    ending = ending_of(lines.path)
-    if ending == ".txt":
-        return ((number, {"text": line.removesuffix("\n").removesuffix("\r")}, "")
-                for number, line in enumerate(lines, 1))
-    return json_objects(lines) if ending == ".jsonl" else table_rows(lines, ending, needed, known=FIELDS)
-
-
-def _problem(row, needed):
-    wrong = [key for key in {**dict.fromkeys(needed), "text_pair": None} if not isinstance(row.get(key, ""), str)]
-    if wrong:
-        return f"{wrong[0]} is {shown(row[wrong[0]])}, not a string{' or whole number' if wrong[0] == 'label' else ''}"
-    missing = [key for key in needed if key not in row]
-    if missing:
-        return f"no value for {', '.join(missing)}"
-    return "an empty label" if "label" in needed and not row["label"].strip() else ""
-
-
-def skip_bad(path, found, needed, max_bad_rows, on_bad):
-    """Yield the good rows, skipping up to `max_bad_rows` bad ones.
-
-    Args:
-        path: str or path, the file to mention in messages.
-        found: iterable of (int, row, str): the line number, the row, and why the row is bad, or "" if it is not.
-        needed: tuple of str, the required columns to mention in the error message.
-        max_bad_rows, on_bad: see `read_rows`.
-
-    Raises:
-        DataError: if there are more bad rows than allowed.
-    """
-    skipped = 0
-    for number, row, reason in found:
-        if not reason:
-            yield row
-            continue
-        skipped += 1
-        message = f"{path} line {number}: {reason}"
-        if skipped > max_bad_rows:
-            raise DataError(f"{message}; required: {' and '.join(needed)}; fix it or increase --max_bad_rows")
-        if on_bad:
-            on_bad(message)
-
-
-def read_rows(lines, needed=("text", "label"), max_bad_rows=0, on_bad=None):
+def read_rows(lines, schema=LABELLED, labelled=True, max_bad_rows=0, on_bad=None):
     """Read rows one by one.
 
     Args:
-        lines: Lines, from a .jsonl file, a .tsv or .csv file with a header (see `table_rows`), or a .txt file with one
-            text per line.
-        needed: tuple of str, the columns that each row must have. Columns other than `text`, `text_pair` and `label`
-            are ignored.
+        lines: Lines of a file with one of the schema's extensions: .jsonl; .tsv or .csv with a header (see
+            `table_rows`); .txt with one text per line; or .conll (see `sentences_of`).
+        schema: Schema, the columns to read; other columns are ignored.
+        labelled: bool, whether the rows must have the schema's targets. If False, the targets are not read.
         max_bad_rows: int, the number of bad rows to skip before an error is raised.
         on_bad: callable that receives a message (str) for each skipped row, or None.
 
     Yields:
-        dict of str: whichever of `text`, `text_pair` and `label` the row contains. Integer labels are converted to str.
-        Blank lines in .jsonl, .tsv and .csv files are skipped.
+        dict of column to value. Integer labels are converted to str. Blank lines are skipped, except in .txt files.
 
     Raises:
-        ConfigError: if the file extension is not supported, or `needed` includes labels and the file is a .txt file.
+        ConfigError: if the file extension is not supported, or a .txt file would have to contain labels.
         DataError: if there are more bad rows than allowed; the message states the file, the line and the reason.
         OSError: if the file cannot be read; FileNotFoundError if it does not exist.
     """
-    path = lines.path
-    if ending_of(path) == ".txt" and "label" in needed:
-        raise ConfigError(f"{path}: labelled texts must be .jsonl, .tsv or .csv, optionally with .gz")
-    yield from skip_bad(path, _texts(path, lines, needed), needed=needed, max_bad_rows=max_bad_rows, on_bad=on_bad)
+    ending = ending_of(lines.path, schema.allowed(labelled))
+    if ending == ".txt" and labelled and schema.targets:
+        raise ConfigError(f"{lines.path}: labelled texts must be .jsonl, .tsv or .csv, optionally with .gz")
+    yield from skip_bad(lines.path, _rows(lines, ending, schema, labelled), needs=schema.required(labelled),
+                        max_bad_rows=max_bad_rows, on_bad=on_bad)
 
 
-def _texts(path, lines, needed):
-    for number, record, reason in _records(lines, needed):
-        row = {key: record[key] for key in FIELDS if record.get(key) is not None} if record is not None else {}
-        if isinstance(row.get("label"), int):
-            row["label"] = str(row["label"])
-        yield number, row, reason or _problem(row, needed)
+def _rows(lines, ending, schema, labelled):
+    for number, record, reason in _records(lines, ending, schema, labelled):
+        row, wrong = ({}, "") if record is None else schema.row(record, labelled)
+        yield number, row, reason or wrong
 
 
-def read_documents(parts, document="paragraph"):
-    """Split a text into documents, in constant memory.
-
-    Args:
-        parts: iterable of str, the text in parts of any length, such as Blocks or Lines of a .txt file.
-        document: str, what counts as a document: a "paragraph" (separated by blank lines), a "line" or the whole
-            "file".
-
-    Yields:
-        (str, bool): a piece of a document, and whether it is the document's last piece. Long documents are yielded in
-        several pieces, the last of which may be empty. Blank documents are skipped.
-
-    Raises:
-        ConfigError: if `document` is unknown.
-    """
-    if document not in DOCUMENTS:
-        raise ConfigError(f"--document={document}: choose from {', '.join(DOCUMENTS)}")
-    left, begun = "", False
-    for part in parts:
-        *whole, left = _SPLIT[document](left + part)
-        for text in whole:
-            if begun or (text and not text.isspace()):
-                yield text, True
-            begun = False
-        if len(left) >= BLOCK and (begun or not left.isspace()):
-            end = len(left.rstrip(" \t\r"))
-            end -= left[end - 1:end] == "\n"  # the line break may begin a blank line
-            yield left[:end], False
-            left, begun = left[end:], True
-    if begun or (left and not left.isspace()):
-        yield left, True
-
-
-def whole_documents(pieces):
-    """Join the pieces of documents from `read_documents` and yield each document as one str."""
-    held = []
-    for text, ends in pieces:
-        held.append(text)
-        if ends:
-            yield "".join(held)
-            held = []
+def _records(lines, ending, schema, labelled):
+    if ending == ".txt":
+        return ((number, {"text": line.removesuffix("\n").removesuffix("\r")}, "")
+                for number, line in enumerate(lines, 1))
+    if ending == ".jsonl":
+        return json_objects(lines)
+    if ending == ".conll":
+        return sentences_of(lines, labelled)
+    needed = [COLUMNS[name][0] for name in schema.columns(labelled)]
+    return table_rows(lines, ending, needed, known=[*needed, *(COLUMNS[name][0] for name in schema.optional)])
