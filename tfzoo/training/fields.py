@@ -78,6 +78,9 @@ class Fields:
         0, "Maximum number of tokens per example, including special tokens; longer examples are truncated and counted. "
         f"0: the length that --init was trained with (at most {LONGEST} for models from other libraries); from scratch "
         f"{LENGTH}, or the model's number of positions if smaller.", lower=0)
+    overlap: int = setting(
+        None, "tagging, question_answering: longer texts are split into windows that share this many tokens; default: a "
+        "quarter of a window.", tasks=("tagging", "question_answering"), lower=0)
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(

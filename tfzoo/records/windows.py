@@ -1,0 +1,50 @@
+"""Overlapping windows over a long text, and the one window that each of its parts belongs to."""
+import numpy as np
+
+
+def cut_windows(length, room, overlap):
+    """Cut a text into windows.
+
+    Args:
+        length: int, the number of tokens in the text.
+        room: int, the maximum number of tokens per window, at least 1.
+        overlap: int, the number of tokens that consecutive windows share, less than `room`. The last window ends with
+            the text; only it may be shorter than `room`.
+
+    Returns:
+        int64 [W, 2], the start and end (exclusive) of each window; one window for a text of up to `room` tokens.
+
+    Raises:
+        ValueError: if `overlap` is not from 0 to room - 1.
+
+    Example:
+        >>> cut_windows(10, 4, 1).tolist()
+        [[0, 4], [3, 7], [6, 10]]
+    """
+    if not 0 <= overlap < room:
+        raise ValueError(f"overlap must be at least 0 and below {room}, the room of a window; got {overlap}")
+    step = room - overlap
+    starts = np.arange(max(1, -(-(length - overlap) // step))) * step
+    return np.stack([starts, np.minimum(starts + room, length)], axis=1)
+
+
+def window_of(windows, first, end):
+    """Choose the window that each part of a text belongs to.
+
+    A part belongs to the window in which the smaller of its contexts, on its left and on its right, is largest, and to
+    the first of these if there are several (Devlin et al. 2018, arXiv:1810.04805, in their code for SQuAD).
+
+    Args:
+        windows: int [W, 2], from `cut_windows`.
+        first, end: int [N], the first token and the end (exclusive) of each part.
+
+    Returns:
+        int64 [N], the index of the window; -1 if no window contains the whole part.
+
+    Example:
+        >>> window_of(cut_windows(10, 4, 2), [0, 3, 9], [1, 4, 10]).tolist()
+        [0, 1, 3]
+    """
+    first, end = np.asarray(first)[:, None], np.asarray(end)[:, None]
+    least = np.minimum(first - windows[:, 0], windows[:, 1] - end)
+    return np.where((least >= 0).any(axis=1), least.argmax(axis=1), -1)
