@@ -22,7 +22,7 @@ def batch():
 @pytest.mark.parametrize("whole_word", [False, True])
 def test_what_is_hidden_and_what_is_asked(batch, whole_word):
     tokens, maskable = batch
-    out = mask_tokens(tokens, maskable, TOKENIZER, step_generator(1, 2), whole_word)
+    out = mask_tokens(tokens, maskable, TOKENIZER, step_generator(1, 2), STARTS[tokens] if whole_word else None)
     chosen = np.zeros_like(maskable)
     rows, columns = np.nonzero(out["weights"])
     chosen[rows, out["masked_positions"][rows, columns]] = True

@@ -294,8 +294,8 @@ def write(loaded, folder):
         raise ConfigError(f"{name} has no counterpart in Hugging Face's transformers: save with format=\"tfzoo\"")
     task, head = loaded.config["task"], None
     if task is not None:
-        task = ":".join([task, *(key for key, value in loaded.config["settings"].items() if value and key != "pack"
-                                 and key != "whole_word")])
+        task = ":".join([task, *(key for key, value in loaded.config["settings"].items() if value is True
+                                 and key not in ("pack", "whole_word"))])
         head = reference.heads.get(task)
         if head is None:
             raise ConfigError(f"{name} with {task} has no counterpart in Hugging Face's transformers: save with "

@@ -22,9 +22,9 @@ def _ordinary(vocab_size, special_ids):
     return np.setdiff1d(np.arange(vocab_size), special_ids)
 
 
-def _words(token_ids, maskable, tokenizer, budget):
+def _words(starts, maskable, budget):
     # The index of each token's word within its row; and bool [B, 1], whether every word in a row exceeds the budget.
-    begins = tokenizer.starts_word[token_ids] | ~maskable
+    begins = starts | ~maskable
     begins[:, 0] = True
     units = np.cumsum(begins, axis=1) - 1
     flat = units + np.arange(len(units))[:, None] * units.shape[1]
@@ -32,16 +32,17 @@ def _words(token_ids, maskable, tokenizer, budget):
     return units, (~maskable | (sizes[flat] > budget[:, None])).all(1, keepdims=True)
 
 
-def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE):
+def mask_tokens(token_ids, maskable, tokenizer, rng, starts=None, rate=RATE):
     """Choose the tokens to predict and mask them.
 
     Args:
         token_ids: int32 [B, T].
         maskable: bool [B, T], whether each token may be masked (it is neither padding nor special).
-        tokenizer: Tokenizer, provides `mask_id`, `vocab_size`, `special_ids` and `starts_word`.
+        tokenizer: Tokenizer, provides `mask_id`, `vocab_size` and `special_ids`.
         rng: NumPy generator.
-        whole_word: bool, whether to choose whole words and mask all of their tokens. If every word in a row has more
-            tokens than may be masked (as in text without spaces), single tokens are chosen in that row.
+        starts: bool [B, T], whether each token begins a word, to choose whole words and mask all of their tokens; None
+            to choose single tokens. If every word in a row has more tokens than may be masked (as in text without
+            spaces), single tokens are chosen in that row.
         rate: float, the fraction of each row's maskable tokens to predict, but at least one token if there are any.
 
     Returns:
@@ -54,12 +55,12 @@ def mask_tokens(token_ids, maskable, tokenizer, rng, whole_word=False, rate=RATE
     budget = np.minimum(np.maximum(1, np.round(rate * maskable.sum(1))), maskable.sum(1)).astype(int)
     budget = np.minimum(budget, width)
     units, too_long = np.broadcast_to(np.arange(length), (batch, length)), np.False_
-    if whole_word:
-        units, too_long = _words(token_ids, maskable, tokenizer, budget)
+    if starts is not None:
+        units, too_long = _words(starts, maskable, budget)
     draw = np.where(too_long, random, np.take_along_axis(random, units, axis=1))
     order = np.argsort(np.where(maskable, draw, 2.0), axis=1, kind="stable")
     chosen = np.arange(length)[None] < budget[:, None]
-    if whole_word:
+    if starts is not None:
         ordered = np.take_along_axis(units, order, axis=1)
         after = np.take_along_axis(ordered, np.minimum(budget, length - 1)[:, None], axis=1)
         split = (ordered == after) & (budget < maskable.sum(1))[:, None]

@@ -14,6 +14,7 @@ from tfzoo.layers import LayerNorm, Linear, kernels
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.tasks.heads import score_words
 from tfzoo.tasks.task import Task, cross_entropy
+from tfzoo.text.segmented import SegmentedTokenizer
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -82,13 +83,15 @@ class MaskedLMHead(keras.layers.Layer):
         return {**super().get_config(), **self.config}
 
 
-def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
+def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None, segmented=None):
     """Mask tokens in Batches; the masks depend only on (seed, step).
 
     Args:
         batches: Batches of inputs.
-        tokenizer, whole_word: see `mask_tokens`.
+        tokenizer: see `mask_tokens`.
         seed: int.
+        whole_word: bool, whether to mask whole words.
+        segmented: SegmentedTokenizer, if it encoded the texts.
         pair_labels: int [N], 1 if the second text of an example does not follow the first; None without pairs.
 
     Returns:
@@ -96,9 +99,13 @@ def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None):
         float32 [B].
     """
     def add(batch, step, rows):
-        maskable = (batch["padding_mask"] > 0) & ~np.isin(batch["token_ids"], tokenizer.special_ids)
-        hidden = mask_tokens(batch["token_ids"], maskable, tokenizer=tokenizer, rng=step_generator(seed, step),
-                             whole_word=whole_word)
+        token_ids, starts = batch["token_ids"], None
+        if segmented:
+            token_ids, starts = segmented.unmark(token_ids)
+        elif whole_word:
+            starts = tokenizer.starts_word[token_ids]
+        maskable = (batch["padding_mask"] > 0) & ~np.isin(token_ids, tokenizer.special_ids)
+        hidden = mask_tokens(token_ids, maskable, tokenizer=tokenizer, rng=step_generator(seed, step), starts=starts)
         if pair_labels is None:
             return hidden
         real = rows >= 0
@@ -114,23 +121,29 @@ class MaskedLM(Task):
     Args:
         next_sentence: bool, train on pairs of texts, half of them from two different documents.
         whole_word: bool, mask all pieces of a word together.
+        segmentation: str, where the words of Chinese text begin, for whole_word: "spaces" (at spaces in the data),
+            "jieba", or "none" (every character is a word).
         pack: bool, pack several texts into one row (see PackedBatches); not allowed with next_sentence.
 
     Raises:
-        ConfigError: if pack and next_sentence are both set.
+        ConfigError: if pack and next_sentence are both set, or segmentation is set without whole_word.
     """
 
     name, script = "masked_lm", "pretrain"
 
-    def __init__(self, next_sentence=False, whole_word=False, pack=False):
+    def __init__(self, next_sentence=False, whole_word=False, segmentation="none", pack=False):
         if pack and next_sentence:
             raise ConfigError("pack and next_sentence are both set: choose one, since each pair takes its own row")
+        if segmentation != "none" and not whole_word:
+            raise ConfigError(f"--segmentation={segmentation} requires --whole_word")
         self.next_sentence, self.whole_word, self.pack = next_sentence, whole_word, pack
+        self.segmentation = segmentation
         self.pooled = next_sentence
 
     @property
     def settings(self):
-        return {"next_sentence": self.next_sentence, "whole_word": self.whole_word, "pack": self.pack}
+        return {"next_sentence": self.next_sentence, "whole_word": self.whole_word, "segmentation": self.segmentation,
+                "pack": self.pack}
 
     def suits(self, traits):
         return not traits.causal
@@ -148,18 +161,21 @@ class MaskedLM(Task):
             raise ConfigError("--whole_word: this tokenizer's tokens do not mark where words start; omit it, or "
                               "use a vocabulary whose tokens do (##, \u2581, \u0120)")
         room = tokenizer.room(max_length, 2 if self.next_sentence else 1)  # fail before the texts are encoded
+        segmented = None if self.segmentation == "none" else SegmentedTokenizer(tokenizer, self.segmentation)
+        encoder = segmented or tokenizer
         if self.pack:
-            packed = PackedBatches(open_corpus(source, tokenizer), tokenizer, batch_size=batch_size,
+            packed = PackedBatches(open_corpus(source, encoder), tokenizer, batch_size=batch_size,
                                    max_length=max_length, seed=seed, shuffle=training)
-            return masked(packed, tokenizer, seed=seed, whole_word=self.whole_word)
+            return masked(packed, tokenizer, seed=seed, whole_word=self.whole_word, segmented=segmented)
         elsewhere = None
         if self.next_sentence:
-            *texts, elsewhere = sentence_pairs(*open_sentences(source, tokenizer), room, seed=seed, name=source.name)
+            *texts, elsewhere = sentence_pairs(*open_sentences(source, encoder), room, seed=seed, name=source.name)
         else:
-            texts = [split_long(open_corpus(source, tokenizer), room)]
+            texts = [split_long(open_corpus(source, encoder), room)]
         batches = TextBatches(tuple(texts), tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
                               shuffle=training, multiple=multiple)
-        return masked(batches, tokenizer, seed=seed, whole_word=self.whole_word, pair_labels=elsewhere)
+        return masked(batches, tokenizer, seed=seed, whole_word=self.whole_word, pair_labels=elsewhere,
+                      segmented=segmented)
 
     def counts(self, batch):
         pairs = {"pair_loss": float(batch["pair_weights"].sum())} if self.next_sentence else {}

@@ -79,8 +79,8 @@ class Fields:
         f"0: the length that --init was trained with (at most {LONGEST} for models from other libraries); from scratch "
         f"{LENGTH}, or the model's number of positions if smaller.", lower=0)
     overlap: int = setting(
-        None, "tagging, question_answering: longer texts are split into windows that share this many tokens; default: a "
-        "quarter of a window.", tasks=("tagging", "question_answering"), lower=0)
+        None, "tagging, question_answering: longer texts are split into windows that share this many tokens; default: "
+        "a quarter of a window.", tasks=("tagging", "question_answering"), lower=0)
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(
@@ -96,6 +96,10 @@ class Fields:
         False, "masked_lm: also predict whether segment B follows segment A.", before=False, tasks=("masked_lm",))
     whole_word: bool = setting(
         False, "masked_lm: mask all pieces of a word together.", before=False, tasks=("masked_lm",))
+    segmentation: str = setting(
+        "none", "masked_lm with --whole_word: where words of Chinese text begin. spaces: at spaces in the data; jieba: "
+        "as the package jieba segments it; none: every character is a word.",
+        allowed=("none", "spaces", "jieba"), before="none", tasks=("masked_lm",))
     pack: str = setting(
         "auto", "masked_lm: pack several documents into one row, without attention between them. auto: on unless "
         "--next_sentence is set.", allowed=("auto", "on", "off"), before="off", tasks=("masked_lm",))

@@ -110,6 +110,8 @@ class Settings(Fields):
             value, tasks = getattr(self, name), field.metadata["tasks"]
             if tasks and self.task not in tasks and value not in (field.default, field.metadata["before"]):
                 _refuse(f"--{name}={value} requires --task={' or '.join(tasks)}, got --task={self.task}")
+        if self.segmentation != "none" and not self.whole_word:
+            _refuse(f"--segmentation={self.segmentation} requires --whole_word")
         if self.pack == "on" and not self._can_pack:
             _refuse("--pack=on and --next_sentence: give only one of them")
         self.overrides()
