@@ -36,7 +36,7 @@ def _answers(loaded, rows, batch_size, xla, counts):
     while batch := list(itertools.islice(rows, batch_size)):
         answers = predictor(batch)
         counts["examples"] += len(batch)
-        counts["cut"] = predictor.cut
+        counts.update(cut=predictor.cut, split=predictor.split, windows=predictor.windows)
         yield from answers
 
 
@@ -66,7 +66,7 @@ def run(values):
     if values.task == "embedding" and values.xla == "on":
         raise ConfigError("--xla=on with --task=embedding: use auto or off, since embeddings are computed without XLA")
     loaded = load(values.init, POLICIES[values.precision])
-    lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0}, time.perf_counter()
+    lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0, "split": 0, "windows": 0}, time.perf_counter()
     if values.task not in ("auto", "embedding", loaded.config["task"]):
         raise ConfigError(f"--task={values.task}: the model was trained for {loaded.config['task']}; omit --task")
     schema = TEXTS if values.task == "embedding" else loaded.check_answers().schema
@@ -81,6 +81,9 @@ def run(values):
         for text in texts:
             sys.stdout.write(text)
         sys.stdout.flush()
+    if counts["split"]:
+        tell(f"{counts['split']:,} of {counts['examples']:,} texts were split into {counts['windows']:,} windows of up "
+             f"to {loaded.config['max_length']} tokens")
     if counts["cut"]:
         tell(f"{counts['cut']:,} of {counts['examples']:,} texts were truncated to "
              f"{loaded.config['max_length']} tokens")

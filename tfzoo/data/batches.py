@@ -1,8 +1,10 @@
 """Batches for training and evaluation, each a pure function of the seed and the step."""
 import numpy as np
 
+from tfzoo.data.encode import EncodedTexts
 from tfzoo.data.plan import BatchPlan
-from tfzoo.errors import DataError
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.records.windows import cut_windows
 
 
 class Batches:
@@ -16,9 +18,10 @@ class Batches:
             and answers.
         numbers: int [N], the indices of the examples in the original data set (see `Source`); None if this is the
             original.
+        windows: int [N], the number of windows of each example; None if each example is one row.
     """
 
-    cut, references, numbers = 0, None, None
+    cut, references, numbers, windows = 0, None, None, None
 
     def batch(self, step):
         """Return the batch for a step, counted from 0 across all epochs: dict of NumPy arrays [B, ...]."""
@@ -52,6 +55,7 @@ class Derived(Batches):
     def __init__(self, base, add, references=None):
         self.base, self.add, self.references = base, add, references
         self.batch_size, self.batches_per_epoch, self.cut = base.batch_size, base.batches_per_epoch, base.cut
+        self.windows = base.windows
 
     def batch(self, step):
         batch = self.base.batch(step)
@@ -124,3 +128,41 @@ class TextBatches(Batches):
                 segment_ids[number, :len(tokens)] = segments
                 padding_mask[number, :len(tokens)] = 1
         return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}
+
+
+class TextWindows(TextBatches):
+    """Batch texts of any length, each split into overlapping windows; a row is one window.
+
+    Args:
+        encoded: EncodedTexts.
+        tokenizer, batch_size, max_length, seed, shuffle, multiple: see `TextBatches`; batch_size counts windows.
+        overlap: int, the number of tokens that consecutive windows share; None for a quarter of a window.
+
+    Raises:
+        ConfigError: if a window has no more tokens than the overlap.
+    """
+
+    def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle, multiple=8, overlap=None):
+        room = tokenizer.room(max_length, 1)
+        if overlap is not None and overlap >= room:
+            raise ConfigError(f"--overlap={overlap} must be less than {room}, the number of text tokens in a window "
+                              f"with --max_length={max_length}")
+        parts = [cut_windows(length, room, room // 4 if overlap is None else overlap) for length in encoded.lengths]
+        self.windows = np.array([len(each) for each in parts], np.int64)
+        origin = np.repeat(np.arange(len(parts)), self.windows)
+        edges = np.concatenate([*parts, np.zeros((0, 2), np.int64)]) + encoded.starts[origin, None]
+        super().__init__((EncodedTexts(encoded.tokens, *edges.T, origin),), tokenizer, batch_size=batch_size,
+                         max_length=max_length, seed=seed, shuffle=shuffle, multiple=multiple)
+
+    def rows(self, step):
+        windows = super().rows(step)
+        return np.where(windows < 0, -1, self.encoded[0].origin[windows])
+
+    def examples(self, step):
+        return np.unique(Batches.examples(self, step))
+
+    def notes(self, source, max_length):
+        """Return notes for the user (see Batches)."""
+        long = self.windows > 1
+        return [f"{source.name}: {long.sum():,} of {len(long):,} texts were split into "
+                f"{self.windows[long].sum():,} windows of up to {max_length} tokens"] if long.any() else []

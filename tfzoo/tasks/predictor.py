@@ -20,10 +20,12 @@ class Predictor:
 
     Attributes:
         cut: int, the number of texts truncated to max_length so far.
+        split, windows: int, the number of texts split into windows so far, and the number of their windows.
     """
 
     def __init__(self, model, tokenizer, max_length, xla=False):
         self.model, self.task, self.tokenizer, self.max_length, self.cut = model, model.task, tokenizer, max_length, 0
+        self.split = self.windows = 0
         # One trace per shape: with unknown lengths, long texts would lose blockwise attention.
         self._run = tf.function(self._predict, jit_compile=xla, autograph=False)
 
@@ -53,6 +55,9 @@ class Predictor:
         data = self.task.features(self.task.read(rows), self.tokenizer, batch_size=len(rows),
                                   max_length=self.max_length, training=False, multiple=MULTIPLE)
         self.cut += data.cut
+        if data.windows is not None:
+            self.split += int((data.windows > 1).sum())
+            self.windows += int(data.windows[data.windows > 1].sum())
         found, numbers = [], []
         for step, (batch, _) in enumerate(prefetch(data.batch, range(data.batches_per_epoch))):
             batch = {key: tf.constant(value) for key, value in batch.items()}

@@ -79,8 +79,16 @@ class Fields:
         f"0: the length that --init was trained with (at most {LONGEST} for models from other libraries); from scratch "
         f"{LENGTH}, or the model's number of positions if smaller.", lower=0)
     overlap: int = setting(
-        None, "tagging, question_answering: longer texts are split into windows that share this many tokens; default: "
-        "a quarter of a window.", tasks=("tagging", "question_answering"), lower=0)
+        None, "tagging, question_answering, classification with --long=windows: longer texts are split into windows "
+        "that share this many tokens; default: a quarter of a window.",
+        tasks=("tagging", "question_answering", "classification"), lower=0)
+    long: str = setting(
+        "cut", "classification: cut truncates texts longer than max_length; windows splits them into windows, each a "
+        "row of a batch, which together weigh as much as one text, and predicts from all of them.",
+        allowed=("cut", "windows"), before="cut", tasks=("classification",))
+    long_pooling: str = setting(
+        "mean", "classification with --long=windows: how the logits of a text's windows are combined.",
+        allowed=("mean", "max"), before="mean", tasks=("classification",))
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(

@@ -20,7 +20,7 @@ UNDECIDED = {"learning_rate": None, "schedule_power": None, "warmup_steps": -1, 
 # Recorded settings to drop when a setting that excludes or determines them changes.
 REPLACED = {"model": ("init",), "init": ("model", "tokenizer", "lowercase"), "steps": ("epochs",),
             "epochs": ("steps",), "eval_data": ("eval_fraction",), "eval_fraction": ("eval_data",),
-            "schedule": ("schedule_power",), "next_sentence": ("pack",),
+            "schedule": ("schedule_power",), "next_sentence": ("pack",), "long": ("overlap", "long_pooling"),
             "task": tuple(field.name for field in dataclasses.fields(Fields) if field.metadata["tasks"])}
 _KINDS = {int: (numbers.Integral, "an integer"), float: (numbers.Real, "a finite number"),
           bool: (bool, "true or false"), str: ((str, os.PathLike), "a string"),
@@ -104,6 +104,9 @@ class Settings(Fields):
             if self.method not in having and getattr(self, name) != FIELDS[name].default:
                 _refuse(f"--{name}={getattr(self, name)} requires --method={' or '.join(having)}, got "
                         f"--method={self.method}")
+        for name in ("overlap", "long_pooling") if self.task == "classification" and self.long != "windows" else ():
+            if getattr(self, name) != FIELDS[name].default:
+                _refuse(f"--{name}={getattr(self, name)} requires --long=windows, got --long={self.long}")
         if METHODS[self.method].get("pretrained") and not self.init:
             _refuse(f"--method={self.method} requires a pretrained model: give --init instead of --model={self.model}")
         for name, field in FIELDS.items():
