@@ -158,8 +158,19 @@ def test_builtin_parts_share_no_text_and_no_module(small_python):
 def test_builtin_source_is_code(small_python):
     rows = open_source("builtin:python_source", TEXTS, "eval").texts[0]
     assert np.mean(["import" in text or "def " in text for text in rows]) > 0.9
-    with pytest.raises(ConfigError, match="no labels"):
-        open_source("builtin:python_source")
+
+
+def test_labelled_source_is_the_code_of_some_modules_of_each_library(small_python, monkeypatch):
+    monkeypatch.setattr(builtin, "MODULES", 60)
+    train, evaluation = (open_source("builtin:python_source", split=split) for split in ("train", "eval"))
+    assert train.labels() == ["keras_hub", "numpy", "stdlib"] and 100 < len(train) + len(evaluation) <= 180
+    assert not set(train.texts[0]) & set(evaluation.texts[0])
+    for text in train.texts[0]:  # no licence and no import comes first
+        assert text.startswith(("class ", "def ", "async def ", "@")) and len(text) <= builtin.CHARACTERS
+    monkeypatch.setattr(builtin, "LIBRARIES", ("numpy",))
+    fewer = open_source("builtin:python_source", split="train")  # another library changes no text of these
+    assert fewer.texts[0] == [text for text, label in zip(train.texts[0], train.columns["label"])
+                              if label != "keras_hub"]
 
 
 def test_builtin_is_read_again_where_the_cache_cannot_be_written(tmp_path, monkeypatch, small_python):

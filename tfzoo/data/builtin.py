@@ -1,11 +1,13 @@
 """A data set built from the local Python installation, so nothing needs to be downloaded or bundled.
 
 The texts are either docstrings from the standard library and some of tfzoo's dependencies, excluding tests, or the
-source code of the standard library. For classification, each text is the first paragraph of a docstring, and its label
-is the library that it comes from. Modules are assigned to training or evaluation by a hash of their name, and duplicate
+source code of the standard library. For classification, each text is the first paragraph of a docstring, or the code
+of a module of one of these libraries from its first function or class on, and its label is the library that it comes
+from. Modules are assigned to training or evaluation by a hash of their name, and duplicate
 texts are dropped, so the two parts have neither modules nor texts in common.
 """
 import ast
+import collections
 import hashlib
 import importlib.util
 import os
@@ -18,13 +20,14 @@ from tfzoo.errors import ConfigError
 LIBRARIES = ("tensorflow", "scipy", "sklearn", "keras", "keras_hub", "tensorflow_datasets", "numpy")
 NAMES = ("python", "python_source")
 SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib"}
+MODULES, CHARACTERS = 250, 8000  # limits on labelled source code: modules per library, and characters per module
 EVAL_SHARE = 10  # one out of EVAL_SHARE modules is used for evaluation
 FORMAT = 1
 
 
 def _modules(name):
     roots = [("stdlib", sysconfig.get_paths()["stdlib"])]
-    for library in LIBRARIES if name == "python" else ():
+    for library in () if name == "python_source" else LIBRARIES:
         found = importlib.util.find_spec(library)
         if found is not None:
             roots.append((library, list(found.submodule_search_locations)[0]))
@@ -37,9 +40,31 @@ def _modules(name):
                     yield library, f"{library}/{os.path.relpath(path, root)}".replace(os.sep, "/"), path
 
 
+def _number(module):
+    return int(hashlib.sha256(module.encode()).hexdigest(), 16)
+
+
 def is_eval(module):
     """Return whether a module, such as "keras/src/layers/layer.py", is used for evaluation."""
-    return int(hashlib.sha256(module.encode()).hexdigest(), 16) % EVAL_SHARE == 0
+    return _number(module) % EVAL_SHARE == 0
+
+
+def _some(modules):
+    # The same random MODULES of each library, whichever others are installed.
+    counts = collections.Counter()
+    for each in sorted(modules, key=lambda each: _number(each[1])):
+        counts[each[0]] += 1
+        if counts[each[0]] <= MODULES:
+            yield each
+
+
+def _code(source):
+    # The lines from the first function or class on: licences and imports would give the library away.
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            yield "\n".join(source.splitlines()[first - 1:])[:CHARACTERS]
+            return
 
 
 def _docstrings(tree):
@@ -55,7 +80,8 @@ def _read(name, modules):
     for library, module, path in modules:
         try:
             source = pathlib.Path(path).read_text(encoding="utf-8")
-            texts = [source] if name == "python_source" else _docstrings(ast.parse(source))
+            texts = [source] if name == "python_source" else _code(source) if name == "python_code" else \
+                _docstrings(ast.parse(source))
             for text in texts:
                 if text.strip() and text not in seen:
                     seen.add(text)
@@ -66,7 +92,7 @@ def _read(name, modules):
 
 
 def _cached(name):
-    modules = list(_modules(name))
+    modules = list(_some(_modules(name)) if name == "python_code" else _modules(name))
     state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
     return remember(f"builtin_{name}", [FORMAT, name, state], lambda: _read(name, modules))
 
@@ -76,7 +102,8 @@ def read_builtin(name, schema, split):
 
     Args:
         name: str, "python" (docstrings, or their first paragraphs if labels are requested) or "python_source" (whole
-            modules of the standard library).
+            modules of the standard library or, if labels are requested, the code of up to MODULES modules of each
+            library, without what precedes the first function or class, up to CHARACTERS characters).
         schema: Schema with the columns text and, optionally, label.
         split: str, "train" or "eval".
 
@@ -84,7 +111,7 @@ def read_builtin(name, schema, split):
         List of dict of str: `text`, and `label` if requested.
 
     Raises:
-        ConfigError: if the name is unknown, or labels are requested for python_source.
+        ConfigError: if the name is unknown, or other columns are requested.
     """
     if name not in NAMES:
         raise ConfigError(f"builtin:{name}: choose from {', '.join(f'builtin:{known}' for known in NAMES)}")
@@ -92,12 +119,12 @@ def read_builtin(name, schema, split):
     if not {"text"} <= {*columns} <= {"text", "label"}:
         raise ConfigError(f"builtin:{name} has no {schema.required()}: expected a file ending in "
                           f"{' '.join(schema.allowed())}, optionally with .gz, or a folder of such files")
-    if name == "python_source" and "label" in columns:
-        raise ConfigError("builtin:python_source has no labels: use builtin:python")
-    everything = _cached(name)
+    everything = _cached("python_code" if name == "python_source" and "label" in columns else name)
     rows = [row for row in everything if is_eval(row["module"]) == (split == "eval")]
     if "label" not in columns:
         return [{"text": row["text"]} for row in rows]
+    if name == "python_source":
+        return [{"text": row["text"], "label": row["library"]} for row in rows]
     # Use first paragraphs only: whole docstrings mention their library too often, which makes the task trivial.
     other = {" ".join(row["text"].split("\n\n")[0].split()) for row in everything if is_eval(row["module"])}
     labelled = {}
