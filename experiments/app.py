@@ -13,6 +13,19 @@ EXIT_FLAGS, EXIT_DATA, EXIT_MISSING, EXIT_INTERNAL, EXIT_WRITE, EXIT_INTERRUPTED
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
+class Failed(Exception):
+    """Raised if a process that a script started has failed.
+
+    Args:
+        code: int, its exit code, which becomes the script's.
+        line: str, the script's error line.
+    """
+
+    def __init__(self, code, line):
+        super().__init__(line)
+        self.code = code
+
+
 class Flags:
     """The flags of one script, defined in groups and parsed from command-line arguments.
 
@@ -161,6 +174,8 @@ def fail(name, line):
 def _code_of(error):
     if isinstance(error, KeyboardInterrupt):  # first, since tfzoo cannot be imported after an interrupted import
         return EXIT_INTERRUPTED
+    if isinstance(error, Failed):
+        return error.code
     from tfzoo import errors
     for kind, code in ((errors.ConfigError, EXIT_FLAGS), (errors.DataError, EXIT_DATA),
                        (FileNotFoundError, EXIT_MISSING), (errors.Diverged, EXIT_INTERNAL),

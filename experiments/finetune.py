@@ -11,10 +11,16 @@ from experiments import app, groups
 def make_flags():
     script = app.Flags("finetune", __doc__)
     groups.training(script, groups.FIELDS.FINETUNING, "classification")
+    script.add("string", "seeds", None, "Train a run for each of these seeds, for example 0,1,2, in the folders "
+               "seed_0, seed_1 ... of --output_dir, and print the mean and standard deviation of each metric; instead "
+               "of --seed.")
     return script
 
 
 def run(values):
+    if values.seeds is not None:
+        from experiments import seeds
+        return seeds.run(values)
     import tfzoo
     return tfzoo.train(**{"task": values.task, **app.given(values)})
 

@@ -96,8 +96,8 @@ def free_ports(count):
     return ports
 
 
-def _dies_with_this_process():
-    # A preexec_fn that makes the kernel kill the child when its parent thread ends; None except on Linux.
+def dies_with_this_process():
+    """Return a preexec_fn that makes the kernel kill the child when its parent thread ends; None except on Linux."""
     if not sys.platform.startswith("linux"):
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
@@ -206,7 +206,7 @@ class Cluster:
         for environment in self.environments:
             self.processes.append(subprocess.Popen(
                 self.command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, bufsize=0, start_new_session=True, preexec_fn=_dies_with_this_process()))
+                stderr=subprocess.PIPE, bufsize=0, start_new_session=True, preexec_fn=dies_with_this_process()))
         for index, process in enumerate(self.processes):
             prefix = b"[worker %d] " % index
             self.copies += [_Copy(pipe, prefix, self.log) for pipe in (process.stdout, process.stderr)]
