@@ -40,6 +40,10 @@ def _answers(loaded, rows, batch_size, xla, counts):
         yield from answers
 
 
+def _numbers(vectors):
+    return [_numbers(vector) for vector in vectors] if vectors.ndim > 1 else [round(float(one), 7) for one in vectors]
+
+
 def _vectors(loaded, rows, batch_size, counts):
     rows = iter(rows)
     while batch := list(itertools.islice(rows, batch_size)):
@@ -48,7 +52,7 @@ def _vectors(loaded, rows, batch_size, counts):
         counts["cut"] += loaded.count_cut(texts)
         for vector in vectors:
             counts["examples"] += 1
-            yield {"embedding": [round(float(number), 7) for number in vector]}
+            yield {"embedding": vector}
 
 
 def run(values):
@@ -74,7 +78,7 @@ def run(values):
                      on_bad=lambda message: tell(f"skipped: {message}"))
     answers = _vectors(loaded, rows, values.batch_size, counts) if values.task == "embedding" else \
         _answers(loaded, rows, values.batch_size, choose_xla(values.xla)[0], counts)
-    texts = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+    texts = (json.dumps(answer, ensure_ascii=False, default=_numbers) + "\n" for answer in answers)
     if output:
         files.write_atomic_chunks(output, (text.encode() for text in texts))
     else:

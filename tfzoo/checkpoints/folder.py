@@ -17,6 +17,7 @@ from tfzoo.layers import shapes_only
 from tfzoo.models import Body, build_body, family_of
 from tfzoo.tasks import TaskModel
 from tfzoo.tasks.build import put_head
+from tfzoo.tasks.embedding import PLAIN, checked
 from tfzoo.text import load_tokenizer
 from tfzoo.text.load import VOCABULARIES
 
@@ -193,7 +194,7 @@ def _check(loaded, path):
                         f"{body.config['vocab_size']}")
     if not isinstance(config.get("kept", {}), dict):
         raise DataError(f"{path}: kept is {shown(config['kept'])}, but must be an object")
-    sentence_transformers.checked(config.get("embedding", sentence_transformers.PLAIN), path)
+    checked(config.get("embedding", PLAIN), path)
     if not isinstance(config["model"], str) or not isinstance(config["settings"], dict) or (
             config["task"] is None) != (body is loaded.model):
         raise DataError(f"{path}: model is {shown(config['model'])}, task is {shown(config['task'])}, settings is "

@@ -292,7 +292,9 @@ def write(loaded, folder):
     reference = family.reference
     if reference is None:
         raise ConfigError(f"{name} has no counterpart in Hugging Face's transformers: save with format=\"tfzoo\"")
-    task, head = loaded.config["task"], None
+    task, head, model, how = loaded.config["task"], None, loaded.model, loaded.embedding
+    if loaded.task is not None and loaded.task.embedding:  # its head only trains
+        task, model = None, body
     if task is not None:
         task = ":".join([task, *(key for key, value in loaded.config["settings"].items() if value is True
                                  and key not in ("pack", "whole_word"))])
@@ -308,7 +310,6 @@ def write(loaded, folder):
         raise ConfigError(f"{name}: the class is predicted at the end-of-text token, which Hugging Face's "
                           f"{head.architecture} treats as padding: save with format=\"tfzoo\", or fine-tune the model "
                           "again")
-    how = loaded.config.get("embedding")
     if how and how["problem"]:
         raise ConfigError(f"{how['problem']}: save with format=\"tfzoo\"")
     config = words_of(family, body.config, head=head, loaded=loaded)
@@ -320,7 +321,7 @@ def write(loaded, folder):
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     names = Names(reference, head, prefix_of(reference, head) if head else "")
     tensors = []
-    for tensor, (variables, turned) in names.plan(loaded.model.weights).items():
+    for tensor, (variables, turned) in names.plan(model.weights).items():
         size = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
         tensors.append((tensor, size, lambda variables=variables, turned=turned: _joined(variables, turned)))
     if how:

@@ -2,13 +2,12 @@
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.checkpoints import sentence_transformers
 from tfzoo.errors import ConfigError
 from tfzoo.tasks import Task, TaskModel, task_of, tasks
+from tfzoo.tasks.embedding import NAMES, PLAIN, pool, pooled_by, prepared
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text.tokenizer import as_texts, list_of
 
-POOLINGS = {"mean": "mean", "first": "cls"}  # tfzoo's names -> names in sentence-transformers
 EMBED_BATCH = 32  # texts of similar length
 ANSWER_BATCH = 32  # rows
 
@@ -105,15 +104,21 @@ class Loaded:
         """Return the model without its head."""
         return self.model.body if isinstance(self.model, TaskModel) else self.model
 
+    @property
+    def embedding(self):
+        """Return how vectors are computed, a dict with the keys of tasks.embedding.PLAIN, or None if it is not set."""
+        task = self.task
+        return task.embedding if task is not None and task.embedding else self.config.get("embedding")
+
     def embed(self, texts, pooling=None, prompt_name=None):
         """Compute embedding vectors for texts.
 
         Args:
             texts: list of str.
             pooling: str or None. "mean" averages the last hidden states over all tokens, excluding padding; "first"
-                takes the first token's last hidden state; neither normalizes the vectors. None uses a
-                sentence-transformers folder's own settings (pooling, normalization and prompt), or "mean" for other
-                folders.
+                takes the first token's last hidden state; "max" takes the maximum of each element; none of them
+                normalizes the vectors. None uses the settings of a sentence-transformers folder or of a model trained
+                with contrastive learning (pooling, normalization and prompt), or "mean" for other models.
             prompt_name: str, the name of one of the folder's prompts, which is prepended to each text; None uses the
                 folder's default prompt, if any.
 
@@ -126,32 +131,30 @@ class Loaded:
                 uses modules that tfzoo does not support, or if `texts` is a single string or contains non-strings.
         """
         how, prompt = self._embedding(pooling, prompt_name)
-        texts = sentence_transformers.prepared(as_texts(texts), how, prompt)
+        texts = prepared(as_texts(texts), how, prompt)
         skipped = 0 if how["include_prompt"] or not prompt else self._length_of(prompt, how)
         found = np.zeros((len(texts), len(how["pooling"]) * self.body.config["hidden_dim"]), np.float32)
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         for first in range(0, len(order), EMBED_BATCH):
             chosen = order[first:first + EMBED_BATCH]
             inputs = self.tokenizer([texts[number] for number in chosen], max_length=self.config["max_length"])
-            found[chosen] = sentence_transformers.pool(self.body(inputs)["sequence"], inputs["padding_mask"], how,
-                                                       skipped)
+            found[chosen] = pool(self.body(inputs)["sequence"], inputs["padding_mask"], how, skipped)
         return found
 
     def count_cut(self, texts):
         """Return the number of texts that `embed` truncates to config["max_length"] tokens: int."""
         how, prompt = self._embedding()
-        lengths = self.tokenizer.encode(sentence_transformers.prepared(as_texts(texts), how, prompt)).row_lengths()
+        lengths = self.tokenizer.encode(prepared(as_texts(texts), how, prompt)).row_lengths()
         return int(tf.math.count_nonzero(lengths > self.tokenizer.room(self.config["max_length"], 1)))
 
     def _embedding(self, pooling=None, prompt_name=None):
-        # Returns (dict with the keys of sentence_transformers.PLAIN, the prompt).
-        if pooling is not None and pooling not in POOLINGS:
-            raise ConfigError(f"pooling is {pooling!r}, but must be one of {', '.join(POOLINGS)}")
+        # Returns (dict with the keys of PLAIN, the prompt).
+        if pooling is not None and pooling not in NAMES:
+            raise ConfigError(f"pooling is {pooling!r}, but must be one of {', '.join(NAMES)}")
         self.check_tokenizer()
         if self.body.traits.source:
             raise ConfigError("embeddings of an encoder-decoder are not supported: use an encoder or a decoder")
-        how = {**sentence_transformers.PLAIN, "pooling": [POOLINGS[pooling]]} if pooling else \
-            self.config.get("embedding", sentence_transformers.PLAIN)
+        how = pooled_by(pooling) if pooling else self.embedding or PLAIN
         if how["problem"]:
             raise ConfigError(f"{how['problem']}; use embed(texts, pooling=\"mean\") for the Transformer's own vectors")
         name = how["default_prompt"] if prompt_name is None else prompt_name
@@ -161,5 +164,5 @@ class Loaded:
 
     def _length_of(self, prompt, how):
         # Returns the number of tokens in a prompt, excluding the end-of-text token.
-        tokens = np.asarray(self.tokenizer(sentence_transformers.prepared([prompt], how))["token_ids"])[0]
+        tokens = np.asarray(self.tokenizer(prepared([prompt], how))["token_ids"])[0]
         return len(tokens) - int(tokens[-1] in self.tokenizer.special_ids)

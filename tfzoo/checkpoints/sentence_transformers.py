@@ -1,4 +1,4 @@
-"""Compute text embeddings as specified in a sentence-transformers folder (Reimers & Gurevych 2019, arXiv:1908.10084).
+"""Read and write how a sentence-transformers folder computes embeddings (Reimers & Gurevych 2019, arXiv:1908.10084).
 
 modules.json lists a chain of modules, each with its settings in a folder. A chain of Transformer, Pooling and,
 optionally, Normalize is computed as in sentence-transformers 5.1. For any other chain, a problem is recorded and
@@ -7,20 +7,13 @@ optionally, Normalize is computed as in sentence-transformers 5.1. For any other
 import json
 import pathlib
 
-import tensorflow as tf
-
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import DataError, shown
+from tfzoo.tasks.embedding import PLAIN, POOLINGS, checked
 
 MODULES, SETTINGS = "modules.json", "config_sentence_transformers.json"
 TRANSFORMER_SETTINGS = [f"sentence_{kind}_config.json" for kind in (
     "bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")]
-POOLINGS = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens",  # in the order of their columns
-            "mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "weightedmean": "weightedmean_tokens",
-            "lasttoken": "lasttoken"}
-PLAIN = {"pooling": ["mean"], "include_prompt": True, "normalize": False, "strip": False, "lowercase": False,
-         "prompts": {}, "default_prompt": None, "similarity": None, "problem": None}
-OF_STRINGS = {"default_prompt", "similarity", "problem"}  # str or None
 
 
 def transformer_of(folder):
@@ -127,67 +120,6 @@ def _read_settings(path, how):
         return [f"{path} has the default prompt {shown(how['default_prompt'])}, which is not one of "
                 f"{', '.join(map(shown, how['prompts']))}"]
     return []
-
-
-def checked(how, where):
-    """Check embedding settings and return them.
-
-    Args:
-        how: object; valid if it is a dict with the keys and types of PLAIN.
-        where: str or path of the file, for error messages.
-
-    Raises:
-        DataError: if the settings are damaged.
-    """
-    right = isinstance(how, dict) and how.keys() == PLAIN.keys() and all(
-        value is None or isinstance(value, str) if key in OF_STRINGS else isinstance(value, type(PLAIN[key]))
-        for key, value in how.items())
-    if not right or not all(isinstance(text, str) for text in (*how["prompts"].values(), *how["pooling"])) or (
-            how["problem"] is None and not set(how["pooling"]) <= set(POOLINGS)):
-        raise DataError(f"{where}: the embedding settings are damaged ({shown(how)}): download or copy it again")
-    return how
-
-
-def prepared(texts, how, prompt=""):
-    """Return the texts to encode: prepend the prompt, then strip and lowercase as set in `how`: list of str."""
-    texts = [prompt + text for text in texts]
-    texts = [text.strip() for text in texts] if how["strip"] else texts
-    return [text.lower() for text in texts] if how["lowercase"] else texts
-
-
-def pool(sequence, real, how, skipped=0):
-    """Pool the hidden states of each text into a vector.
-
-    Args:
-        sequence: float [B, T, D], the last hidden states.
-        real: int32 [B, T], 1 for tokens and 0 for padding.
-        how: dict with the keys of PLAIN.
-        skipped: int, the number of prompt tokens at the start, which all poolings except cls ignore.
-
-    Returns:
-        float32 [B, N x D], where N is the number of poolings.
-    """
-    sequence, real = tf.cast(sequence, tf.float32), tf.cast(real, tf.float32)[:, :, None]
-    places = tf.range(1.0, tf.cast(tf.shape(real)[1], tf.float32) + 1)[None, :, None]
-    counted = tf.where(places > skipped, real, 0.0)
-
-    def mean(weights, power=1.0):
-        return tf.reduce_sum(sequence * weights, 1) / tf.maximum(tf.reduce_sum(weights, 1), 1e-9) ** power
-
-    found = []
-    for name in how["pooling"]:
-        if name == "cls":
-            found.append((sequence * real)[:, 0])  # zero for a text without tokens
-        elif name == "max":
-            found.append(tf.reduce_max(tf.where(counted > 0, sequence, -1e9), 1))
-        elif name == "lasttoken":
-            last = tf.reduce_max(counted * places, 1, keepdims=True)
-            found.append(tf.reduce_sum(tf.where(places == last, sequence, 0.0), 1))
-        else:
-            weights = counted * places if name == "weightedmean" else counted
-            found.append(mean(weights, 0.5 if name == "mean_sqrt_len_tokens" else 1.0))
-    vectors = tf.concat(found, 1)
-    return vectors / tf.maximum(tf.norm(vectors, axis=1, keepdims=True), 1e-12) if how["normalize"] else vectors
 
 
 def write(how, folder, width, max_length):

@@ -37,12 +37,13 @@ class Traits:
     source: bool = False
 
 
-def check_inputs(body, inputs, embedded=None):
+def check_inputs(body, inputs, embedded=None, several=False):
     """Raise a one-line ConfigError for inputs that would otherwise fail deep inside the layers.
 
     Args:
         body: Body.
         inputs, embedded: see Body's call arguments.
+        several: bool, whether inputs may be [B, N, T], several texts per row.
     """
     if not isinstance(inputs, dict):
         raise ConfigError(f"inputs must be a dict of {', '.join(body.input_names)}, got a {type(inputs).__name__}")
@@ -51,7 +52,7 @@ def check_inputs(body, inputs, embedded=None):
         if given is not None:
             continue
         name = f"{side}token_ids"
-        length = _length_of(name, inputs.get(name), inputs)
+        length = _length_of(name, inputs.get(name), inputs, several)
         most = body.config["max_length"] if body.config["positions"] in ("learned", "sinusoidal") else None
         if length and most and length > most and inputs.get("position_ids") is None:
             raise ConfigError(f"{name} has {length} columns, but the model has only {most} positions (max_length); "
@@ -62,7 +63,7 @@ def check_inputs(body, inputs, embedded=None):
                 raise ConfigError(f"{other} has {columns[0]} columns, but {name} has {length}; they must be equal")
 
 
-def _length_of(name, ids, inputs):
+def _length_of(name, ids, inputs, several):
     # Return the number of token-id columns, None if it is unknown in a graph; raise ConfigError for invalid ids.
     shape, kind = getattr(ids, "shape", None), getattr(ids, "dtype", None)
     if ids is None or shape is None:
@@ -70,10 +71,10 @@ def _length_of(name, ids, inputs):
             f"inputs contain {', '.join(inputs) or 'nothing'}"
         raise ConfigError(f"{got}; {name} is required and must be an array or tensor of integers [B, T]")
     known = getattr(shape, "rank", len(shape) if isinstance(shape, tuple) else None)
-    if known not in (None, 2) or "int" not in keras.backend.standardize_dtype(kind):
+    if known not in (None, 2, 3 if several else 2) or "int" not in keras.backend.standardize_dtype(kind):
         raise ConfigError(f"{name} must be integers of shape [B, T], got shape {list(shape)} and dtype "
                           f"{keras.backend.standardize_dtype(kind)}")
-    return shape[1] if known else None
+    return shape[-1] if known else None
 
 
 class DictModel(keras.Model):
@@ -83,7 +84,7 @@ class DictModel(keras.Model):
     """
 
     def __call__(self, inputs, **options):
-        check_inputs(getattr(self, "body", self), inputs, options.get("embedded"))
+        check_inputs(getattr(self, "body", self), inputs, options.get("embedded"), several=hasattr(self, "body"))
         return super().__call__(inputs, **options)
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **options):

@@ -42,7 +42,8 @@ class Task:
 
     Attributes:
         name: str.
-        script: "pretrain" or "finetune", the script that trains the task; None if it has no data pipeline yet.
+        script: "pretrain", "finetune" or "pretrain finetune", the scripts that train the task; None if it has no data
+            pipeline yet.
         schema: Schema, the columns of the task's data.
         labels: list of str in the order of the logits, or None.
         labelled: bool, whether the task requires labels.
@@ -51,9 +52,10 @@ class Task:
         pooled: bool, whether the body has a pooler; None keeps the body's default.
         answered: bool, whether the metrics require answers in addition to sums.
         paired: bool, whether an example may have two texts.
+        embedding: dict, how the model embeds texts (see tfzoo.tasks.embedding), if the task determines it, or None.
     """
 
-    name = script = labels = pooled = None
+    name = script = labels = pooled = embedding = None
     schema = TEXTS
     labelled = answered = paired = False
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")
@@ -67,6 +69,14 @@ class Task:
     def labels_in(source):
         """Return the labels that occur in a training source, in the order of the logits: list of str."""
         return source.labels()
+
+    def adapt(self, source, embedding=None):
+        """Complete the settings before the model is built, from the training data and the model to start from.
+
+        Args:
+            source: the training source.
+            embedding: dict, how the model to start from embeds texts (see tfzoo.tasks.embedding), or None.
+        """
 
     def suits(self, traits):
         """Return whether a body with these Traits can learn the task: bool."""

@@ -33,9 +33,9 @@ def within_memory(model, batch, strategy, advice, optimizer=None, parts=1):
             raise
         parameters, slots = (sum(np.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
                              for variables in (model.weights, optimizer.variables if optimizer else ()))
-        rows, length = next(value.shape for key, value in batch.items() if key.endswith("token_ids"))
+        *rows, length = next(value.shape for key, value in batch.items() if key.endswith("token_ids"))
         raise OutOfMemory(
-            f"out of memory: a batch of {rows} x {length} tokens in {parts} microbatch(es) on "
+            f"out of memory: a batch of {' x '.join(map(str, rows))} x {length} tokens in {parts} microbatch(es) on "
             f"{strategy.num_replicas_in_sync} device(s), plus {parameters:,.0f} bytes of parameters and {slots:,.0f} "
             f"bytes of optimizer state on each; {advice}") from error
 

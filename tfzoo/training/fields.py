@@ -26,12 +26,13 @@ def _declared(package):
 
 
 TASKS, METHODS = _declared("tasks"), _declared("methods")  # adding a file is enough
-PRETRAINING, FINETUNING = (tuple(name for name, facts in TASKS.items() if facts.get("script") == script)
-                           for script in ("pretrain", "finetune"))
+PRETRAINING, FINETUNING = (
+    tuple(name for name, facts in TASKS.items() if script in (facts.get("script") or "").split())
+    for script in ("pretrain", "finetune"))
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
 RATE_FROM_INIT, RATE_FROM_SCRATCH, SEEDS = 5e-5, 5e-4, 2 ** 64 - 1  # SEEDS: the largest seed of NumPy's Philox
 TARGETS, NO_DECAY = r"attention/(query|value)$", r"(bias|norm/gamma|norm/beta)$"
-EPOCHS, POWER, LENGTH, LONGEST, WARMUP_PART = 3.0, 2.0, 256, 1024, 10  # LONGEST as in transformers' scripts
+EPOCHS, POWER, LENGTH, LONGEST, WARMUP_PART, GROUP = 3.0, 2.0, 256, 1024, 10, 32  # LONGEST as in transformers' scripts
 # On resume, a setting must be unchanged; may change (default: the recorded value); or is not read from config.json.
 SAME, FREE, ANEW = "same", "free", "anew"
 
@@ -55,7 +56,8 @@ def setting(default, meaning, *, resumed=SAME, before=None, tasks=None, begins=N
 class Fields:
     """The fields of `settings.Settings`, which adds what they mean together; each help text is in the metadata."""
 
-    task: str = setting(None, "What the model learns.", allowed=PRETRAINING + FINETUNING, begins="what")
+    task: str = setting(
+        None, "What the model learns.", allowed=tuple(dict.fromkeys(PRETRAINING + FINETUNING)), begins="what")
     model: str = setting(
         None, "Name of a model to train from scratch (python -m experiments.models lists them); its vocab_size is set "
         "from the vocabulary.")
@@ -93,7 +95,8 @@ class Fields:
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(
         "auto", "What counts as one document in a .txt file. auto: file for causal_lm, otherwise paragraph.",
-        allowed=("auto", "paragraph", "line", "file"), before="paragraph", tasks=PRETRAINING)
+        allowed=("auto", "paragraph", "line", "file"), before="paragraph",
+        tasks=tuple(name for name in PRETRAINING if name not in FINETUNING))  # the others read rows
     tokenizer: str = setting(
         None, "A vocabulary file or folder; learn:wordpiece:SIZE or learn:bpe:SIZE to learn one from the training "
         "data; or bytes. Not allowed with --init, which has its own tokenizer.")
@@ -111,6 +114,23 @@ class Fields:
     pack: str = setting(
         "auto", "masked_lm: pack several documents into one row, without attention between them. auto: on unless "
         "--next_sentence is set.", allowed=("auto", "on", "off"), before="off", tasks=("masked_lm",))
+
+    pooling: str = setting(
+        "auto", "contrastive: the vector of a text is the first token's hidden state, or the mean or maximum over all "
+        "tokens. auto: as in the sentence-transformers folder or contrastive model given as --init, otherwise mean.",
+        allowed=("auto", "first", "mean", "max"), before="auto", tasks=("contrastive",))
+    similarity_temperature: float = setting(
+        0.05, "contrastive: cosine similarities are divided by this.", before=0.05, tasks=("contrastive",), lower=1e-4)
+    group_size: int = setting(
+        None, "contrastive: the negatives of a row are the other texts of its group of this many rows, so the update "
+        "does not depend on devices and microbatches, whose rows it must divide; default: 32, or --batch_size if that "
+        "is smaller.", tasks=("contrastive",), lower=1)
+    min_score: float = setting(
+        None, "contrastive: the score (label) of a pair that is learned as cosine 0; default: the smallest in --data.",
+        tasks=("contrastive",))
+    max_score: float = setting(
+        None, "contrastive: the score that is learned as cosine 1; default: the largest in --data.",
+        tasks=("contrastive",))
 
     method: str = setting(
         "full", " ".join(f"{name}: {facts['about']}" for name, facts in sorted(METHODS.items())),

@@ -67,7 +67,9 @@ def make_task(settings, source, init=None, recorded=None):
         elif missing and recorded is None:
             tell(f"{source.name} lacks {_some(missing)} known to --init={settings.init}: the head is kept unchanged")
         labels = labels if beyond else known
-    return task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
+    task = task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
+    task.adapt(source, init and init.embedding)
+    return task
 
 
 def make_method(settings):
@@ -152,7 +154,7 @@ def tokenizer_for(task, model, tokenizer):
     Returns:
         Tokenizer.
     """
-    if model.body.traits.causal and task.script == "finetune" and isinstance(tokenizer, BytePairTokenizer):
+    if model.body.traits.causal and "finetune" in task.script and isinstance(tokenizer, BytePairTokenizer):
         return BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
     return tokenizer
 

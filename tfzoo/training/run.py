@@ -102,7 +102,8 @@ def _start_strategy(settings):
     strategy = make_strategy(settings.strategy, settings.virtual_devices)
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
-    check_batch(strategy, settings.batch_size, settings.accumulate_steps)  # fail before the data are read
+    check_batch(strategy, settings.batch_size, settings.accumulate_steps,
+                settings.group_size)  # fail before the data are read
     return strategy
 
 

@@ -11,7 +11,7 @@ import math
 import numbers
 import os
 
-from tfzoo.training.fields import (ANEW, EPOCHS, LENGTH, METHODS, POWER, RATE_FROM_INIT, RATE_FROM_SCRATCH, SAME,
+from tfzoo.training.fields import (ANEW, EPOCHS, GROUP, LENGTH, METHODS, POWER, RATE_FROM_INIT, RATE_FROM_SCRATCH, SAME,
                                    WARMUP_PART, Fields)
 
 # Values that mean "undecided"; in a resumed run they are decided already, except for settings that may change.
@@ -134,6 +134,8 @@ class Settings(Fields):
             pack=pack if pack != "auto" else "on" if self._can_pack else "off",
             learning_rate=rate if rate is not None else self._own_rate,
             epochs=EPOCHS if epochs is None and self.steps is None else epochs,
+            group_size=self.group_size or (min(GROUP, self.batch_size) if self.task in FIELDS["group_size"].metadata[
+                "tasks"] else None),
             schedule_power=POWER if power is None and self.schedule == "polynomial" else power)
 
     def with_length(self, positions, trained=None):

@@ -38,7 +38,8 @@ def open_sources(settings):
     for source in (train, evaluation):
         if source is not None:
             tell_counts(source)
-    if evaluation is not None and ("text_pair" in train.columns) != ("text_pair" in evaluation.columns):
+    if tasks()[settings.task].paired and evaluation is not None and (
+            ("text_pair" in train.columns) != ("text_pair" in evaluation.columns)):
         one, two = (1 + ("text_pair" in source.columns) for source in (train, evaluation))
         raise DataError(f"{train.name} has {one} text(s) per example and {evaluation.name} {two}: text_pair must be "
                         "in both or in neither")

@@ -75,12 +75,15 @@ def choose_xla(choice):
     return xla, f"XLA {'on' if xla else 'off'} on {kind} (--xla={choice})"
 
 
-def check_batch(strategy, rows, parts):
-    """Raise ConfigError unless devices x microbatches (`parts`) divides the rows of the global batch."""
+def check_batch(strategy, rows, parts, group=None):
+    """Raise ConfigError unless devices x microbatches (`parts`) x rows of a group divides the rows of the batch."""
     devices = strategy.num_replicas_in_sync
     if rows % (devices * parts):
         raise ConfigError(f"--batch_size={rows}: {devices} device(s) x --accumulate_steps={parts} must divide it; "
                           f"choose a multiple of {devices * parts}")
+    if group and rows // (devices * parts) % group:
+        raise ConfigError(f"--group_size={group}: must divide the {rows // (devices * parts)} rows of a microbatch "
+                          f"(--batch_size={rows}, {devices} device(s), --accumulate_steps={parts})")
 
 
 def place(strategy, batch):

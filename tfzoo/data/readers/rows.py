@@ -47,4 +47,5 @@ def _records(lines, ending, schema, labelled):
     if ending == ".conll":
         return sentences_of(lines, labelled)
     needed = [COLUMNS[name][0] for name in schema.columns(labelled)]
-    return table_rows(lines, ending, needed, known=[*needed, *(COLUMNS[name][0] for name in schema.optional)])
+    return table_rows(lines, ending, needed, known=[*needed, *(COLUMNS[name][0] for name in (
+        *schema.optional, *(schema.optional_targets if labelled else ())))])
