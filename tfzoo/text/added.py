@@ -5,13 +5,15 @@ special_tokens_map.json and added_tokens.json. If there are any, convert.py merg
 one tokenizer.json.
 """
 import json
+import pathlib
 import re
 
 from tfzoo.errors import DataError, UnknownKind, reason_of, shown
 from tfzoo.files import once
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # the order in which transformers adds them
-FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TEMPLATE = "chat_template.jinja"
+FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", TEMPLATE)
 LARGEST = 2 ** 24  # ids must be below it
 LONGEST_WORD = 100  # characters; WordPiece maps longer words to the unknown token
 END = "<|endoftext|>"
@@ -97,7 +99,8 @@ def settings_of(folder):
         tokenizer_config.json lists added tokens itself. These keys are always present: `tokenizer_class`, taken from
         config.json if tokenizer_config.json has none; `added_tokens_decoder`, dict of int to dict; `configured`, bool,
         whether the folder has a tokenizer_config.json that transformers would follow; and `asked`, False, which
-        `load_tokenizer` changes to True if its caller specifies `lowercase`.
+        `load_tokenizer` changes to True if its caller specifies `lowercase`. `chat_template` comes from
+        chat_template.jinja, if there is one.
 
     Raises:
         DataError: if a file is damaged.
@@ -106,7 +109,9 @@ def settings_of(folder):
         return read_json(folder / name) if (folder / name).is_file() else {}
 
     config = found("tokenizer_config.json")
-    settings = {**config, "configured": bool(config), "asked": False}
+    if (folder / TEMPLATE).is_file():
+        config["chat_template"] = (folder / TEMPLATE).read_text(encoding="utf-8", errors="replace")
+    settings = {**config, "configured": bool(config.keys() - {"chat_template"}), "asked": False}
     if config.get("tokenizer_class") == "PreTrainedTokenizerFast" and config.keys() <= EARLIER:
         settings.update(configured=False, split_special_tokens=True)  # as in the earlier version of tfzoo that saved it
     if not config.get("tokenizer_class"):
@@ -130,6 +135,18 @@ def settings_of(folder):
         raise DataError(f"{folder}: the added tokens are damaged ({reason_of(error, 100)}): download the folder again"
                         ) from None
     return settings
+
+
+def write_settings(folder, config, chat_template=None):
+    """Write a tokenizer_config.json.
+
+    Args:
+        folder: str or path, an existing folder.
+        config: dict.
+        chat_template: the tokenizer's chat template, or None.
+    """
+    config = config if chat_template is None else {**config, "chat_template": chat_template}
+    (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
 
 
 def _list_of(tokens):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import DataError, UnknownKind
-from tfzoo.text.added import END
+from tfzoo.text.added import DEFAULTS, END, write_settings
 from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
 WORD_BEGINS = ("\u0120", "\u010a", "\u0109")
@@ -54,6 +54,7 @@ class BytePairTokenizer(Tokenizer):
         self.start_id, self.end_id, self.pad_id = special["start"], special["end"], special["pad"]
         self.unk_id, self.mask_id = special.get("unk"), special.get("mask")
         self.special_ids = tuple(sorted(set(special.values())))
+        self.tokens = DEFAULTS[self.style]
         self.ends_between = 1 if self.style == "GPT2Tokenizer" else 2
         self.bare = bare and self.style == "GPT2Tokenizer"
         self.starts_word = np.zeros(self.vocab_size, bool)
@@ -101,7 +102,7 @@ class BytePairTokenizer(Tokenizer):
         config = {"tokenizer_class": self.style, "bare": self.bare}
         if "mask" in special:
             config.update({word: special[name] for name, them in words.items() for word in them})
-        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+        write_settings(folder, config, self.chat_template)
 
 
 def read_merges(path):

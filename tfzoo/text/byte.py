@@ -1,10 +1,8 @@
 """A tokenizer whose tokens are bytes. Ids 0 to 3 are the padding, start, end and mask tokens; byte b has id b + 4."""
-import json
-import pathlib
-
 import numpy as np
 import tensorflow as tf
 
+from tfzoo.text.added import write_settings
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
 OFFSET = 4
@@ -37,5 +35,4 @@ class ByteTokenizer(Tokenizer):
 
     def save(self, folder):
         """Write tokenizer_config.json to an existing folder."""
-        config = {"tokenizer_class": "tfzoo.ByteTokenizer"}
-        (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+        write_settings(folder, {"tokenizer_class": "tfzoo.ByteTokenizer"}, self.chat_template)

@@ -53,8 +53,14 @@ def load_tokenizer(source, lowercase="auto", bare=False):
     if str(source) == "bytes":
         return ByteTokenizer()
     path = local_path(source, "the tokenizer")
+    settings = settings_of(path if path.is_dir() else path.parent)
+    tokenizer = _from_path(path, settings, lowercase, bare)
+    tokenizer.chat_template = settings.get("chat_template")
+    return tokenizer
+
+
+def _from_path(path, settings, lowercase, bare):
     folder = path if path.is_dir() else path.parent
-    settings = settings_of(folder)
     bare = bool(settings.get("bare", bare))
     if lowercase != "auto":
         settings.update(do_lower_case=bool(lowercase), keep_accents=not lowercase, asked=True)

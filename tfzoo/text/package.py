@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import DataError
-from tfzoo.text.added import ENDS, LARGEST, ROLES, is_text, token_of
+from tfzoo.text.added import ENDS, LARGEST, ROLES, is_text, token_of, write_settings
 from tfzoo.text.convert import backend_of, template_of
 from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
 
@@ -111,6 +111,34 @@ class PackageTokenizer(Tokenizer):
     def offsets(self, texts):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
+    @functools.cached_property
+    def _marked_backend(self):
+        from tokenizers import AddedToken
+        backend = backend_of(self.content)
+        there = {token.content for token in backend.get_added_tokens_decoder().values()}
+        named = [token for token in self.tokens.values() if token and token not in there
+                 and backend.token_to_id(token) is not None]
+        backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in named])
+        backend.encode_special_tokens = self._splits
+        return backend
+
+    @property
+    def added_ids(self):
+        """Return the ids of the tokens that `encode_marked` finds in a text: list of int."""
+        return list(self._marked_backend.get_added_tokens_decoder())
+
+    def encode_marked(self, texts):
+        """Encode texts in which special tokens stand for themselves, as in transformers.
+
+        Args:
+            texts: list of B str.
+
+        Returns:
+            list of B (list of int, list of (int, int)): the ids, and the span of each in the text.
+        """
+        return [(encoding.ids, encoding.offsets)
+                for encoding in self._marked_backend.encode_batch(texts, add_special_tokens=False)]
+
     def identity(self):
         searched = [] if self._same else [[token["id"] for token in self._state["added_tokens"] if token["special"]]]
         return [self.kind, self.content, *searched]
@@ -127,4 +155,4 @@ class PackageTokenizer(Tokenizer):
         config["split_special_tokens"] = self._splits
         if (self._state.get("pre_tokenizer") or {}).get("add_prefix_space"):  # transformers only reads it from here
             config["add_prefix_space"] = True
-        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+        write_settings(folder, config, self.chat_template)

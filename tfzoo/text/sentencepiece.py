@@ -4,7 +4,6 @@ Three kinds of models are supported: T5's models end each text with </s>; ALBERT
 special tokens; the models of Llama 2 and Mistral begin each text with <s> and fall back to bytes for unknown
 characters. Special tokens that are spelled out in a text are encoded as ordinary text.
 """
-import json
 import pathlib
 import re
 
@@ -13,7 +12,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfzoo.errors import DataError, UnknownKind, shown
-from tfzoo.text.added import LARGEST, class_of, content_of, named_tokens, token_of
+from tfzoo.text.added import LARGEST, class_of, content_of, named_tokens, token_of, write_settings
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
 SENTINELS = 100  # T5's <extra_id_0> ..., unless extra_ids is set; their ids follow the pieces in descending order
@@ -67,6 +66,7 @@ class SentencePieceTokenizer(Tokenizer):
                                 "provide tokenizer.json too")
             self.pad_id = ids.get(token_of(config, "pad"), self.end_id)
             self.adds = bool(config.get("add_bos_token", True)), bool(config.get("add_eos_token", False))
+        self.tokens = {role: self.pieces[getattr(self, f"{name}_id")] for role, name in ROLES[self.style].items()}
         self.clean = self.style == "AlbertTokenizer" and config.get("clean_text", True) is not False
         self.lowercase = self.clean and bool(config.get("do_lower_case", True))
         self.keep_accents = not self.clean or bool(config.get("keep_accents", False))
@@ -148,12 +148,11 @@ class SentencePieceTokenizer(Tokenizer):
         if self.style == "AlbertTokenizer":
             config.update(do_lower_case=self.lowercase, keep_accents=self.keep_accents, clean_text=self.clean)
         elif self.style == "LlamaTokenizer":
-            config.update({f"{role}_token": self.pieces[getattr(self, f"{name}_id")]
-                           for role, name in ROLES[self.style].items()})
+            config.update({f"{role}_token": token for role, token in self.tokens.items()})
             config.update(add_bos_token=self.adds[0], add_eos_token=self.adds[1])
         else:
             config["extra_ids"] = self.sentinels
-        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+        write_settings(folder, config, self.chat_template)
 
 
 def _style(ids, config):

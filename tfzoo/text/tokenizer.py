@@ -109,8 +109,7 @@ def _first_of(part, lengths, keep):
 
 
 def _dense(rows, fill):
-    # Keep at least one column even if all rows are empty or there are no rows.
-    dense = rows.to_tensor(fill)
+    dense = rows.to_tensor(fill)  # keep at least one column even if all rows are empty or there are no rows
     return tf.pad(dense, [[0, 0], [0, tf.maximum(1 - tf.shape(dense)[1], 0)]], constant_values=fill)
 
 
@@ -141,13 +140,15 @@ class Tokenizer:
         special_ids: tuple of int, the ids of all special tokens.
         starts_word: bool [V], whether each token begins a word; None if the vocabulary does not mark word starts.
         lossless: bool, whether all bytes of a text can be restored from its tokens.
+        tokens: dict of role ("bos", "eos", ...) to the special token with this role, str or None.
+        chat_template: the folder's chat template (see tfzoo.text.chat), or None.
         in_graph: bool, whether `encode` works inside a graph.
         ends_between: int, the number of end tokens between the two texts of a pair.
         word_prefix: str, the prefix added to each word in a pre-split sentence: a space if the vocabulary has separate
             tokens for words that follow a space, otherwise "".
     """
 
-    lossless, in_graph, ends_between, word_prefix = False, True, 1, ""
+    lossless, in_graph, ends_between, word_prefix, tokens, chat_template = False, True, 1, "", {}, None
 
     @property
     def around(self):
@@ -183,10 +184,9 @@ class Tokenizer:
     def decode(self, ids):
         """Decode rows of ids to texts.
 
-        Special tokens and ids outside the vocabulary are skipped. Spaces are not cleaned up, not even before
-        punctuation (as with clean_up_tokenization_spaces=False in transformers). SentencePiece's leading space is
-        dropped, and WordPiece's ## is kept at the start of a text; to decode ids that continue a text, use
-        `continuation`. Invalid UTF-8 becomes U+FFFD.
+        Special tokens and ids outside the vocabulary are skipped. Spaces stay, even before punctuation (as with
+        clean_up_tokenization_spaces=False in transformers). SentencePiece's leading space is dropped, and WordPiece's
+        ## is kept at the start; `continuation` decodes ids that continue a text. Invalid UTF-8 becomes U+FFFD.
 
         Args:
             ids: B rows of ids: lists, arrays, or a dense or ragged tensor.
@@ -239,10 +239,9 @@ class Tokenizer:
     def encode_words(self, sentences):
         """Encode pre-split sentences as transformers' fast tokenizers do with `is_split_into_words`.
 
-        Each word is encoded separately. The GPT-2 and RoBERTa tokenizers, for which transformers requires
-        `add_prefix_space`, and the byte tokenizer add a space before every word, including the first. Other byte-level
-        tokenizers, such as Llama 3's and Qwen2's, add no space, as in transformers. A word that spells out a special
-        token is encoded as text.
+        Each word is encoded separately. The GPT-2 and RoBERTa tokenizers (in transformers, with `add_prefix_space`) and
+        the byte tokenizer add a space before every word, including the first. Other byte-level tokenizers, such as
+        Llama 3's and Qwen2's, add none, as in transformers. A word that spells out a special token is text.
 
         Args:
             sentences: sequence of B sequences of str or bytes.
@@ -296,7 +295,7 @@ class Tokenizer:
             dict of int32 [B, T]: `token_ids`, `padding_mask`, `segment_ids`.
 
         Raises:
-            ConfigError: if `texts` is a single string or contains anything but strings, the numbers of texts and pairs
+            ConfigError: if `texts` is a single string or has anything but strings, the numbers of texts and pairs
                 differ, or max_length leaves no room for text in addition to the special tokens.
         """
         parts = [self.encode(part) for part in ((texts,) if pairs is None else (texts, pairs))]
@@ -393,7 +392,8 @@ class Tokenizer:
     @property
     def fingerprint(self):
         """Return the hexadecimal SHA-256 of everything that determines the ids."""
-        return hashlib.sha256(json.dumps(self.identity()).encode()).hexdigest()
+        chat = [self.chat_template] if self.chat_template else []
+        return hashlib.sha256(json.dumps([*self.identity(), *chat]).encode()).hexdigest()
 
     def identity(self):
         """Return everything that determines the ids, as JSON-serializable values."""

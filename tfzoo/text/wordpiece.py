@@ -5,7 +5,6 @@ a lookup table over all code points, built with the normalizer of the `tokenizer
 longest-match-first segmentation.
 """
 import functools
-import json
 import pathlib
 import unicodedata
 
@@ -14,7 +13,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfzoo.errors import DataError
-from tfzoo.text.added import LONGEST_WORD
+from tfzoo.text.added import LONGEST_WORD, write_settings
 from tfzoo.text.tokenizer import Tokenizer, as_strings, as_texts
 
 NONE, OWN = -1, -2  # in a row of replacements: padding, and the code point itself
@@ -96,6 +95,7 @@ class WordPieceTokenizer(Tokenizer):
         self.vocab_size = len(ids)
         self.pad_id, self.unk_id, self.start_id, self.end_id, self.mask_id = (ids[token] for token in SPECIALS)
         self.special_ids = tuple(ids[token] for token in SPECIALS)
+        self.tokens = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIALS))
         self.starts_word = np.array([not token.startswith("##") for token in self.vocabulary])
         self.starts_word[list(self.special_ids)] = False
         self._rows, self._replacements = code_point_table(lowercase)
@@ -147,4 +147,4 @@ class WordPieceTokenizer(Tokenizer):
         folder = pathlib.Path(folder)
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in self.vocabulary), encoding="utf-8")
         config = {"tokenizer_class": "BertTokenizer", "do_lower_case": self.lowercase}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+        write_settings(folder, config, self.chat_template)

@@ -155,7 +155,9 @@ def tokenizer_for(task, model, tokenizer):
         Tokenizer.
     """
     if model.body.traits.causal and "finetune" in task.script and isinstance(tokenizer, BytePairTokenizer):
-        return BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
+        plain = BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
+        plain.chat_template = tokenizer.chat_template
+        return plain
     return tokenizer
 
 
