@@ -270,7 +270,8 @@ def with_head(loaded, task, dtype=None, **overrides):
     config = {**loaded.body.config, **task.body_arguments(loaded.body), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
     body.add_adapters({path: values for path, values in loaded.body.adapters.items() if path in body.linears})
-    same = loaded.config["task"] == task.name and loaded.config["labels"] == task.labels
+    same = loaded.task is not None and loaded.config["labels"] == task.labels and (
+        loaded.task.head_of or loaded.task.name) == (task.head_of or task.name)
     name = loaded.config["model"]
     rate = family_of(name).head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
     if same and "dropout" not in overrides:

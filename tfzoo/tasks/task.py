@@ -42,6 +42,7 @@ class Task:
 
     Attributes:
         name: str.
+        head_of: str, another task that has the same head and outputs, if its weights and format are used; None if not.
         script: "pretrain", "finetune" or "pretrain finetune", the scripts that train the task; None if it has no data
             pipeline yet.
         schema: Schema, the columns of the task's data.
@@ -55,7 +56,7 @@ class Task:
         embedding: dict, how the model embeds texts (see tfzoo.tasks.embedding), if the task determines it, or None.
     """
 
-    name = script = labels = pooled = embedding = None
+    name = script = labels = pooled = head_of = embedding = None
     schema = TEXTS
     labelled = answered = paired = False
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")

@@ -112,8 +112,9 @@ class Fields:
         "as the package jieba segments it; none: every character is a word.",
         allowed=("none", "spaces", "jieba"), before="none", tasks=("masked_lm",))
     pack: str = setting(
-        "auto", "masked_lm: pack several documents into one row, without attention between them. auto: on unless "
-        "--next_sentence is set.", allowed=("auto", "on", "off"), before="off", tasks=("masked_lm",))
+        "auto", "masked_lm, completion: pack several documents or examples into one row, without attention between "
+        "them. auto: on unless --next_sentence is set.", allowed=("auto", "on", "off"), before="off",
+        tasks=("masked_lm", "completion"))
 
     pooling: str = setting(
         "auto", "contrastive: the vector of a text is the first token's hidden state, or the mean or maximum over all "

@@ -121,7 +121,7 @@ class Settings(Fields):
 
     @property
     def _can_pack(self):
-        return self.task == "masked_lm" and not self.next_sentence
+        return self.task in FIELDS["pack"].metadata["tasks"] and not self.next_sentence
 
     @property
     def _own_rate(self):

@@ -1,0 +1,45 @@
+"""Prompt and completion, and dialogue: a causal language model trained on answers alone (Ouyang et al. 2022,
+arXiv:2203.02155, section 3.5: supervised fine-tuning).
+
+The loss is the mean over the tokens of all answers, each of which ends with an end token; a prompt is only read.
+"""
+from tfzoo.data.completions import COMPLETIONS, AnswerBatches, check_room, encode_answers
+from tfzoo.tasks.causal_lm import CausalLM
+from tfzoo.text.chat import Chat
+
+
+class Completion(CausalLM):
+    """Complete a prompt, or give the assistant's next message in a conversation.
+
+    Args:
+        pack: bool, put several examples into each row of the training data, with no attention between them.
+        max_target_length: int, the maximum number of tokens to generate, and those that an answer keeps if it does not
+            fit together with its prompt; 0: half of max_length.
+    """
+
+    name, script, schema, head_of = "completion", "finetune", COMPLETIONS, "causal_lm"
+    shown = ("loss", "accuracy", "perplexity")
+
+    def __init__(self, pack=True, max_target_length=0):
+        self.pack, self.max_target_length = pack, max_target_length
+
+    @property
+    def settings(self):
+        return {"pack": self.pack, "max_target_length": self.max_target_length}
+
+    def answer_length(self, max_length):
+        """Return the maximum number of tokens to generate for rows of up to `max_length` tokens: int."""
+        return self.max_target_length or max_length // 2
+
+    def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
+        length = self.answer_length(max_length)
+        check_room(tokenizer, max_length, length)
+        ends = Chat(tokenizer).end_ids if "messages" in source.columns else ()
+        return AnswerBatches(
+            encode_answers(source, tokenizer, max_length, length, training), source, tokenizer, batch_size=batch_size,
+            max_length=max_length, answer_length=length, end_ids=tuple(dict.fromkeys((*ends, tokenizer.end_id))),
+            seed=seed, shuffle=training, multiple=multiple, pack=training and self.pack)
+
+    def metrics(self, sums, answers=None, references=None):
+        """Compute metrics over the tokens of the answers (see Task)."""
+        return super(CausalLM, self).metrics(sums)
