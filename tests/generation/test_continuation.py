@@ -38,7 +38,7 @@ def shown(monkeypatch):
 
         model = types.SimpleNamespace(body=types.SimpleNamespace(config={"max_length": 512}), logits=None)
         loaded = types.SimpleNamespace(model=model, body=model.body, tokenizer=tokenizer, config={"task": "causal_lm"},
-                                       check_tokenizer=lambda: tokenizer, end_ids=(tokenizer.end_id,))
+                                       task=None, check_tokenizer=lambda: tokenizer, end_ids=(tokenizer.end_id,))
         monkeypatch.setattr("tfzoo.checkpoints.load", lambda *_: loaded)
         monkeypatch.setattr("tfzoo.generation.Generator.__init__", lambda *_: None)
         monkeypatch.setattr("tfzoo.generation.Generator.stream", stream)

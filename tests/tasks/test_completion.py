@@ -1,4 +1,4 @@
-"""Completion: the loss is that of answers alone, packed or not; histories are cut from the front; it learns by heart."""
+"""Completion: the loss is that of answers alone, packed or not; long histories are cut from their front."""
 import json
 
 import numpy as np

@@ -140,8 +140,11 @@ class Chat:
 
     @functools.cached_property
     def end_ids(self):
-        """Return the ids of the token that ends an answer: tuple of one int."""
-        (ids, targets), = self.encode([[{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]])
+        """Return the id of the token that ends an answer: tuple of one int, or () if the template has no such token."""
+        try:
+            (ids, targets), = self.encode([[{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]])
+        except DataError:  # the model can still generate, up to the end token or a number of tokens
+            return ()
         return (int(ids[np.flatnonzero(targets)[-1]]),)
 
     def render(self, messages, prompt=False):
