@@ -65,7 +65,7 @@ def test_sentences_of_a_share_are_streamed(call, corpus, tmp_path):
 
 
 @pytest.mark.parametrize("more, says", [(["--next_sentence"], "--pack=on and --next_sentence: give only one of them"),
-                                        (["--task=causal_lm"], "--pack=on requires --task=masked_lm, got")])
+                                        (["--task=causal_lm"], "--pack=on requires --task=masked_lm or comp")])
 def test_what_cannot_be_packed_is_refused(call, corpus, tmp_path, more, says):
     words = [*WORDS, f"--data={corpus}", f"--output_dir={tmp_path / 'run'}", "--pack=on", *more]
     code, out, err = call("pretrain", *words)

@@ -101,7 +101,7 @@ def test_a_wrong_name_or_value_is_refused_in_one_line(given, says):
     ({"override": ["num_layers"]}, "must have the form name=value"),
     ({"next_sentence": True}, "requires --task=masked_lm, got --task=classification"),
     ({"document": "line"}, "requires --task=causal_lm or masked_lm, got --task=classification"),
-    ({"pack": "on"}, "--pack=on requires --task=masked_lm, got --task=classification"),
+    ({"pack": "on"}, "--pack=on requires --task=masked_lm or completion, got --task=classification"),
     ({"task": "masked_lm", "pack": "on", "next_sentence": True}, "--pack=on and --next_sentence: give only one")])
 def test_settings_that_contradict_each_other_are_refused_in_one_line(given, says):
     with pytest.raises(ConfigError) as caught:

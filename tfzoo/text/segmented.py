@@ -56,7 +56,7 @@ class SegmentedTokenizer:
 
     Example:
         >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"我来到北京"]
-        >>> from tfzoo.text import WordPieceTokenizer
+        >>> from tfzoo.text.wordpiece import WordPieceTokenizer
         >>> segmented = SegmentedTokenizer(WordPieceTokenizer(vocabulary, lowercase=False), "spaces")
         >>> segmented.encode(["我 来到 北京"]).numpy().tolist()
         [[5, 6, 17, 8, 19]]
