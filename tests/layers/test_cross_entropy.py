@@ -11,11 +11,14 @@ from tfzoo.tasks import build, task_of
 ROWS, WIDTH, WORDS = 22, 12, 53
 
 
-def plain(hidden, table, bias, labels, weights):
+def plain(hidden, table, bias, labels, weights, smoothing=0.0):
     logits = tf.cast(tf.matmul(hidden, tf.cast(table, hidden.dtype), transpose_b=True), tf.float32) + bias
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     right = tf.cast(tf.argmax(logits, 1, output_type=tf.int32) == labels, tf.float32)
-    return tf.reduce_sum(losses * weights), tf.reduce_sum(right * weights)
+    others = tf.ones_like(logits) * smoothing / (WORDS - 1)  # the targets, word by word
+    targets = tf.where(tf.one_hot(labels, WORDS) > 0, 1 - smoothing, others)
+    smoothed = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+    return tuple(tf.reduce_sum(part * weights) for part in (losses, right, smoothed))
 
 
 def inputs(dtype, seed=0):
@@ -31,24 +34,26 @@ def inputs(dtype, seed=0):
 def gradients_of(function, hidden, table, bias, *targets):
     with tf.GradientTape() as tape:
         tape.watch((hidden, table, bias))
-        loss, right = function(hidden, table, bias, *targets)
-        scaled = loss * 0.25
-    return loss, right, *tape.gradient(scaled, (hidden, table, bias))
+        *sums, smoothed = function(hidden, table, bias, *targets)
+        scaled = smoothed * 0.25
+    return *sums, smoothed, *tape.gradient(scaled, (hidden, table, bias))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("dtype, bound", [("float32", 2e-6), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("rows_at_once", [ROWS, 11, 5, 1])  # with and without a partial last chunk
-def test_chunks_give_what_all_logits_give(monkeypatch, rows_at_once, dtype, bound):
+def test_chunks_give_what_all_logits_give(monkeypatch, rows_at_once, dtype, bound, smoothing):
     monkeypatch.setattr(cross_entropy, "CHUNK", rows_at_once * WORDS)
-    values = inputs(dtype)
-    chunked = tf.function(lambda *values: projected_cross_entropy(*values, training=True), autograph=False)
-    expected, got = gradients_of(plain, *values), gradients_of(chunked, *values)
+    values, smooth = inputs(dtype), tf.constant(smoothing) if smoothing else None
+    chunked = tf.function(lambda *values: projected_cross_entropy(*values, training=True, smoothing=smooth),
+                          autograph=False)
+    expected, got = gradients_of(lambda *values: plain(*values, smoothing), *values), gradients_of(chunked, *values)
     assert float(got[1]) == float(expected[1]) > 0
     for one, other in zip(expected, got, strict=True):
         one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
         assert one.shape == other.shape and np.abs(one - other).max() <= bound * np.abs(one).max()
-    evaluated = projected_cross_entropy(*values)
-    assert np.allclose(evaluated, got[:2], rtol=1e-6)
+    evaluated = projected_cross_entropy(*values, smoothing=smooth)
+    assert np.allclose(evaluated, got[:3], rtol=1e-6) and (got[0] == got[2]) == (smoothing == 0)
 
 
 def test_no_tensor_of_a_long_batch_has_all_logits():
@@ -66,7 +71,7 @@ def test_no_tensor_of_a_long_batch_has_all_logits():
 
 def test_the_first_of_equal_logits_is_the_answer():
     hidden, table, weights = tf.zeros((3, WIDTH)), tf.ones((WORDS, WIDTH)), tf.ones(3)
-    loss, right = projected_cross_entropy(hidden, table, tf.zeros(WORDS), tf.constant([0, 1, 52]), weights)
+    loss, right, _ = projected_cross_entropy(hidden, table, tf.zeros(WORDS), tf.constant([0, 1, 52]), weights)
     assert float(right) == 1 and float(loss) == pytest.approx(3 * np.log(WORDS), rel=1e-6)
 
 
@@ -74,7 +79,7 @@ def test_a_gradient_that_nobody_announced_is_refused():
     hidden, *rest = inputs("float32")
     with tf.GradientTape() as tape:
         tape.watch(hidden)
-        loss, _ = projected_cross_entropy(hidden, *rest)
+        loss, *_ = projected_cross_entropy(hidden, *rest)
     with pytest.raises(ValueError, match="training=False"):
         tape.gradient(loss, hidden)
 

@@ -87,7 +87,9 @@ class Loaded:
         task = self.check_answers()
         if pairs is not None and not task.paired:
             raise ConfigError(f"{task.name} does not accept pairs: omit them")
-        rows = [{"text": as_texts([text])[0]} if isinstance(text, (str, bytes)) else
+        inputs = task.schema.inputs + task.schema.optional
+        column = "text" if "text" in inputs else inputs[0]
+        rows = [{column: as_texts([text])[0]} if isinstance(text, (str, bytes)) else
                 {"tokens": as_texts(text, f"texts[{number}]")} for number, text in enumerate(list_of(texts))]
         if pairs is not None:
             pairs = as_texts(pairs, "pairs")

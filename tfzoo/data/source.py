@@ -76,7 +76,8 @@ class Source:
 
     def passages(self):
         """Return an iterator over the texts (str) from which to learn a vocabulary."""
-        return (text for texts in self.texts for text in texts)
+        named = ("text", "text_pair", "source", "target")
+        return (text for key in named if key in self.columns for text in self.columns[key])
 
     def all_pieces(self):
         """Return an iterator that yields (text, True) for each text, in the format of `TextFiles.all_pieces`."""

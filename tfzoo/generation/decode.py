@@ -3,13 +3,72 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.generation.sampling import draw
+from tfzoo.generation.sampling import Sampling, draw
 
 PROMPT, WHOLE = 32, 64  # prompt and cache lengths are padded to multiples of these, so that few shapes are traced
 
 
 def _round_up(number, multiple):
     return -(-number // multiple) * multiple
+
+
+def decode(tokens, state, step, *, count, end_ids, ended):
+    """Draw tokens until each row has ended, in a graph.
+
+    Args:
+        tokens: int32 [B], the first tokens drawn.
+        state: nest of tensors, the decoding state before `tokens`.
+        step: callable (tokens int32 [B], state, number of tokens drawn so far) -> (next tokens int32 [B], state).
+        count: int or integer scalar tensor, the maximum number of tokens per row; an int gives the output a static
+            shape, as XLA requires.
+        end_ids: int32 [E], E > 0; a row ends when one of them is drawn.
+        ended: bool [B], the rows that have ended before.
+
+    Returns:
+        (int32 [count, B], or [N, B] if count is a tensor; int32 scalar N, the number of tokens drawn before all rows
+        had ended). Rows that have ended are filled with the first of end_ids; what follows the first N is undefined.
+    """
+    def ends(tokens):
+        return tf.reduce_any(tokens[:, None] == end_ids, axis=1)
+
+    def more(made, ended, *_):
+        return (made < count) & ~tf.reduce_all(ended)
+
+    def go_on(made, ended, tokens, drawn, state):
+        tokens, state = step(tokens, state, made)
+        tokens = tf.where(ended, end_ids[0], tokens)
+        return made + 1, ended | ends(tokens), tokens, drawn.write(made, tokens), state
+
+    tokens, fixed = tf.where(ended, end_ids[0], tokens), isinstance(count, int)
+    drawn = tf.TensorArray(tf.int32, count if fixed else 1, dynamic_size=not fixed, element_shape=tokens.shape)
+    begin = tf.constant(1), ended | ends(tokens), tokens, drawn.write(0, tokens), state
+    made, *_, drawn, _ = tf.while_loop(more, go_on, begin, parallel_iterations=1)
+    return drawn.stack(), made
+
+
+def decode_greedily(body, logits_of, inputs, *, count, end_ids, ended):
+    """Continue prompts with the most likely tokens, in a graph of static shape.
+
+    Args:
+        body, logits_of: see `Generator`.
+        inputs: dict of tensors with T columns of tokens to continue (see `Body.start`).
+        count: int, the maximum number of tokens per row.
+        end_ids, ended: see `decode`.
+
+    Returns:
+        (int32 [B, count], the tokens; int32 [B], the number of tokens before the first of end_ids). Tokens are -1 where
+        the model's outputs are NaN or infinite.
+    """
+    def drawn_from(outputs, state):
+        return draw(logits_of(outputs)[:, -1], Sampling(temperature=0), 0), state
+
+    prompt = next(value for key, value in inputs.items() if key.endswith("token_ids") and "encoder" not in key)
+    tokens, state = drawn_from(*body.start(inputs, prompt.shape[1] + count - 1))
+    drawn, made = decode(tokens, state, lambda tokens, state, _: drawn_from(*body.step(tokens[:, None], state)),
+                         count=count, end_ids=end_ids, ended=ended)
+    drawn = tf.transpose(drawn)
+    ending = tf.reduce_any(drawn[:, :, None] == end_ids, axis=2) | (tf.range(count) >= made)
+    return drawn, tf.reduce_sum(tf.cast(tf.cumsum(tf.cast(ending, tf.int32), axis=1) == 0, tf.int32), axis=1)
 
 
 class Generator:
@@ -59,22 +118,11 @@ class Generator:
         # Return the next tokens, int32 [count, B], or fewer than `count` rows if all texts end earlier.
         tokens, state = self._start_of(inputs, number, length)
 
-        def more(made, ended, *_):
-            return (made < count) & ~tf.reduce_all(ended)
+        def step(tokens, state, made):
+            return self._step_of(tokens, state, number + made)
 
-        def go_on(made, ended, tokens, drawn, state):
-            tokens, state = self._step_of(tokens, state, number + made)
-            tokens = tf.where(ended, end_ids[0], tokens)
-            return made + 1, ended | ends(tokens), tokens, drawn.write(made, tokens), state
-
-        def ends(tokens):
-            return tf.reduce_any(tokens[:, None] == end_ids, axis=1)
-
-        tokens = tf.where(ended, end_ids[0], tokens)
-        drawn = tf.TensorArray(tf.int32, 1, dynamic_size=True, element_shape=tokens.shape).write(0, tokens)
-        begin = tf.constant(1), ended | ends(tokens), tokens, drawn, state
-        made, *_, drawn, _ = tf.while_loop(more, go_on, begin, parallel_iterations=1)
-        return drawn.stack()[:made]
+        drawn, made = decode(tokens, state, step, count=count, end_ids=end_ids, ended=ended)
+        return drawn[:made]
 
     def generate(self, prompts, max_new_tokens, end_ids=(), source=None):
         """Generate tokens, with the whole decoding loop in a graph.

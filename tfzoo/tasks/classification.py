@@ -10,7 +10,7 @@ from tfzoo.data.readers import LABELLED
 from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import Dropout, Linear
 from tfzoo.metrics.confusion import confusion_metrics
-from tfzoo.tasks.task import Task, cross_entropy
+from tfzoo.tasks.task import Task, cross_entropy, smooth
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -134,7 +134,8 @@ class Classification(Task):
         counts = [tf.math.unsorted_segment_sum(weights, ids, count) for weights, ids in (
             (batch["weights"] * tf.cast(best == batch["labels"], tf.float32), best),
             (batch["weights"], batch["labels"]), (batch["weights"], best))]
-        return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"]),
+        term = smooth(loss, logits, batch["labels"], batch["weights"], self.label_smoothing)
+        return {"loss": term}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"]),
                                 "labels": tf.stack(counts)}
 
     def predict(self, model, batch, outputs):

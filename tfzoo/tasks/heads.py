@@ -2,8 +2,9 @@
 
 A head is a layer called as `head(outputs, inputs=, body=, only_read=, training=)` with the body's outputs, its inputs
 and the body itself. It returns a dict with `logits`. With `only_read`, if the inputs contain labels and weights, heads
-with large logits instead return `loss` (the weighted sum of the losses) and `right` (the total weight of the correct
-predictions). `reads(inputs, body)` returns the positions that the head needs, int32 [B, P], or None for all.
+with large logits instead return `loss` (the weighted sum of the losses), `right` (the total weight of the correct
+predictions) and, if the inputs contain a `label_smoothing`, `smoothed` (the weighted sum of the smoothed losses).
+`reads(inputs, body)` returns the positions that the head needs, int32 [B, P], or None for all.
 """
 import keras
 import tensorflow as tf
@@ -20,24 +21,25 @@ def score_words(hidden, inputs, table, bias, only_read, training):
 
     Args:
         hidden: [..., D].
-        inputs: dict of tensors; with only_read, `labels` and `weights` are used if present.
+        inputs: dict of tensors; with only_read, `labels`, `weights` and the scalar `label_smoothing` are used.
         table: [V, D], the output projection.
         bias: [V], or None.
         only_read: bool, if the inputs contain labels, compute only `loss` and `right`, not `logits`.
         training: bool.
 
     Returns:
-        dict with `logits` float32 [..., V]; or with two float32 scalars, `loss` (the weighted sum of the losses) and
-        `right` (the total weight of the correct predictions).
+        dict with `logits` float32 [..., V]; or with float32 scalars, `loss` (the weighted sum of the losses), `right`
+        (the total weight of the correct predictions) and, with label_smoothing, `smoothed`.
     """
     if not only_read or "labels" not in inputs:
         return {"logits": project(hidden, table, bias)}
-    loss, right = projected_cross_entropy(
+    smoothing = inputs.get("label_smoothing")
+    loss, right, smoothed = projected_cross_entropy(
         tf.reshape(hidden, (-1, table.shape[1])), tf.convert_to_tensor(table),
         bias=tf.zeros(table.shape[0]) if bias is None else tf.convert_to_tensor(bias),
         labels=tf.reshape(inputs["labels"], (-1,)), weights=tf.reshape(inputs["weights"], (-1,)),
-        training=bool(training), trained=(table.trainable, bias is not None and bias.trainable))
-    return {"loss": loss, "right": right}
+        training=bool(training), trained=(table.trainable, bias is not None and bias.trainable), smoothing=smoothing)
+    return {"loss": loss, "right": right, **({} if smoothing is None else {"smoothed": smoothed})}
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")

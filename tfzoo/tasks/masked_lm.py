@@ -13,7 +13,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.layers import LayerNorm, Linear, kernels
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.tasks.heads import score_words
-from tfzoo.tasks.task import Task, cross_entropy
+from tfzoo.tasks.task import Task, cross_entropy, smooth
 from tfzoo.text.segmented import SegmentedTokenizer
 
 
@@ -183,12 +183,14 @@ class MaskedLM(Task):
 
     def objective(self, forward, batch):
         """Compute the loss (see Task): as in BERT, the mean over masked tokens plus the mean over pairs."""
-        outputs = forward(batch)
-        terms, sums = super().objective(lambda _: outputs, batch)
+        passes = []
+        terms, sums = super().objective(lambda inputs: passes.append(forward(inputs)) or passes[0], batch)
+        outputs, = passes
         if not self.next_sentence:
             return terms, sums
         loss, right = cross_entropy(outputs["pair_logits"], batch["pair_labels"], batch["pair_weights"])
-        return {**terms, "pair_loss": loss}, {**sums, "pair_loss": loss, "pair_right": right,
+        term = smooth(loss, outputs["pair_logits"], batch["pair_labels"], batch["pair_weights"], self.label_smoothing)
+        return {**terms, "pair_loss": term}, {**sums, "pair_loss": loss, "pair_right": right,
                                               "pair_count": tf.reduce_sum(batch["pair_weights"])}
 
     def metrics(self, sums, answers=None, references=None):

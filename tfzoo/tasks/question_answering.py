@@ -2,7 +2,7 @@
 import tensorflow as tf
 
 from tfzoo.tasks.heads import PositionHead
-from tfzoo.tasks.task import Task, cross_entropy
+from tfzoo.tasks.task import Task, cross_entropy, smooth
 
 
 class QuestionAnswering(Task):
@@ -18,4 +18,5 @@ class QuestionAnswering(Task):
         logits = tf.transpose(forward(batch)["logits"], (0, 2, 1))  # [B, 2, T]
         weights = tf.repeat(batch["weights"][:, None] / 2, 2, 1)
         loss, right = cross_entropy(logits, batch["labels"], weights)
-        return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(weights)}
+        term = smooth(loss, logits, batch["labels"], weights, self.label_smoothing)
+        return {"loss": term}, {"loss": loss, "right": right, "count": tf.reduce_sum(weights)}

@@ -1,12 +1,70 @@
-"""Sequence-to-sequence: generate a target text from a source text (Vaswani et al. 2017; Raffel et al. 2020)."""
+"""Sequence-to-sequence: generate a target text from a source text (Vaswani et al. 2017, arXiv:1706.03762; Raffel et al.
+2020, arXiv:1910.10683), for example a translation or a summary.
+
+Training uses teacher forcing; evaluation and prediction generate greedily with a key/value cache.
+"""
+import re
+
+import tensorflow as tf
+
+from tfzoo.data.encode import encode_texts
+from tfzoo.data.readers import Schema
+from tfzoo.data.source_target import SourceTargetBatches
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.generation import decode_greedily
+from tfzoo.metrics.bleu import bleu_metrics, bleu_signature, language_of
+from tfzoo.metrics.rouge import is_latin, rouge_metrics
 from tfzoo.tasks.heads import CausalLMHead
 from tfzoo.tasks.task import Task
 
+LANGUAGE = re.compile(r"auto|[a-z]{2,3}([-_]\w+)*")
+
+
+def _has_target(row, labelled):
+    return "an empty target" if labelled and not row["target"].strip() else ""
+
+
+class Seq2SeqBatches(SourceTargetBatches):
+    """SourceTargetBatches that also report how their answers are scored; `language` is the language of the targets."""
+
+    language = ""
+
+    def notes(self, source, max_length):
+        scored = [f"{source.name}: BLEU is {bleu_signature(self.language)}; ROUGE counts "
+                  f"{'words' if is_latin(self.references) else 'words of any script and CJK characters'}"] \
+            if self.answered and self.references else []
+        return super().notes(source, max_length) + scored
+
 
 class Seq2Seq(Task):
-    """Generate a target text from a source text."""
+    """Generate a target text from a source text.
 
-    name = "seq2seq"
+    Args:
+        max_target_length: int, the maximum number of target tokens, including the end token, in training and in
+            generation; 0: the same as max_length.
+        source_prefix: str, text to put before each source, such as T5's "summarize: ".
+        target_language: str, the language code of the targets, which determines BLEU's tokenizer; "auto" recognizes
+            Chinese, Japanese and Korean.
+
+    Raises:
+        ConfigError: if target_language is not a language code.
+    """
+
+    name, script = "seq2seq", "finetune"
+    schema = Schema(inputs=("source",), targets=("target",), check=_has_target)
+    answered = True
+    better, shown = ("chrf", max), ("loss", "bleu", "chrf", "rougeL", "exact_match")
+
+    def __init__(self, max_target_length=0, source_prefix="", target_language="auto"):
+        if not LANGUAGE.fullmatch(target_language):
+            raise ConfigError(f"--target_language={target_language} must be auto or a language code such as de or zh")
+        self.max_target_length, self.source_prefix = max_target_length, source_prefix
+        self.target_language = target_language
+
+    @property
+    def settings(self):
+        return {"max_target_length": self.max_target_length, "source_prefix": self.source_prefix,
+                "target_language": self.target_language}
 
     def suits(self, traits):
         return traits.source
@@ -17,3 +75,46 @@ class Seq2Seq(Task):
                             scale=width ** -0.5 if tied and config["scaled_logits"] else 1.0,
                             initializer_range=config["initializer_range"] or width ** -0.5, name="head",
                             dtype=body.dtype_policy)
+
+    def _language(self, references):
+        code = self.target_language
+        return language_of(references) if code == "auto" else re.split("[-_]", code)[0]
+
+    def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
+        references = source.columns.get("target")
+        sources = [self.source_prefix + text for text in source.columns["source"]]
+        sources, targets = (texts and encode_texts(tokenizer, texts, label=source.name,
+                                                   progress=None if references else False)
+                            for texts in (sources, references))
+        batches = Seq2SeqBatches(sources, targets, tokenizer, batch_size=batch_size, max_length=max_length,
+                                 max_target_length=self.max_target_length or max_length, seed=seed, shuffle=training,
+                                 multiple=multiple, answered=not training, references=references)
+        batches.language = self._language(references or [])
+        return batches
+
+    def predict(self, model, batch, outputs):
+        """Generate from `answer_ids`, whose width is the number of tokens: token_ids int32 [B, N], length int32 [B]."""
+        blank, mask = batch["answer_ids"], batch["encoder_padding_mask"]
+        inputs = {"encoder_token_ids": batch["encoder_token_ids"], "encoder_padding_mask": mask,
+                  "decoder_token_ids": batch["decoder_token_ids"][:, :1]}
+        ids, length = decode_greedily(model.body, model.logits, inputs, count=blank.shape[1], end_ids=blank[0, :1],
+                                      ended=tf.reduce_all(mask == 0, axis=1))  # padding rows never start
+        return {"token_ids": ids, "length": length}
+
+    def answers(self, predictions, batches):
+        rows = [row[:length] for row, length in zip(predictions["token_ids"], predictions["length"])]
+        if any((row < 0).any() for row in rows):
+            if batches.references is None:
+                raise DataError("the model's outputs are NaN: its training diverged or its weights are damaged; use a "
+                                "different model")
+            rows = [row[:0] if (row < 0).any() else row for row in rows]  # the evaluation loss is NaN as well
+        return [{"text": text} for text in batches.tokenizer.decode(rows)]
+
+    def metrics(self, sums, answers=None, references=None):
+        """Compute metrics (see Task); given answers, BLEU, chrF, ROUGE and exact match, from 0 to 100."""
+        metrics = super().metrics(sums)
+        if answers is None:
+            return metrics
+        texts = [answer["text"] for answer in answers]
+        return {**metrics, **bleu_metrics(texts, references, self._language(references)),
+                **rouge_metrics(texts, references)}

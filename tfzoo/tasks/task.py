@@ -13,6 +13,8 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.models import config_of, family_of, list_models
 from tfzoo.text.tokenizer import as_texts
 
+IMPOSSIBLE = -1e8  # logits below this are masked
+
 
 def cross_entropy(logits, labels, weights):
     """Compute the weighted sum of cross-entropies and the weighted number of correct predictions.
@@ -28,6 +30,30 @@ def cross_entropy(logits, labels, weights):
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     right = tf.cast(tf.argmax(logits, -1, output_type=labels.dtype) == labels, tf.float32)
     return tf.reduce_sum(losses * weights), tf.reduce_sum(right * weights)
+
+
+def smooth(loss, logits, labels, weights, smoothing):
+    """Return the weighted sum of cross-entropies with label smoothing, as in fairseq, given the sum without it.
+
+    The target probability is 1 - smoothing for the label, and the rest is divided equally among the others. (In
+    transformers, the label gets an equal part of the rest as well.)
+
+    Args:
+        loss: float32 scalar, from `cross_entropy`.
+        logits, labels, weights: see `cross_entropy`; logits below IMPOSSIBLE are not among the others.
+        smoothing: float.
+
+    Returns:
+        float32 scalar; `loss` itself if smoothing is 0.
+    """
+    if not smoothing:
+        return loss
+    possible = logits > IMPOSSIBLE
+    count = tf.reduce_sum(tf.cast(possible, tf.float32), -1)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    others = tf.reduce_sum(tf.where(possible, -tf.nn.log_softmax(logits), 0.0), -1) - losses
+    others = tf.reduce_sum(weights * others / tf.maximum(count - 1, 1.0))
+    return (1 - smoothing) * loss + smoothing * others
 
 
 def _plain(value, name):
@@ -54,11 +80,13 @@ class Task:
         answered: bool, whether the metrics require answers in addition to sums.
         paired: bool, whether an example may have two texts.
         embedding: dict, how the model embeds texts (see tfzoo.tasks.embedding), if the task determines it, or None.
+        label_smoothing: float, set by training runs; the loss terms are smoothed (see `smooth`), the metrics are not.
     """
 
     name = script = labels = pooled = head_of = embedding = None
     schema = TEXTS
     labelled = answered = paired = False
+    label_smoothing = 0.0
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")
 
     @property
@@ -139,12 +167,15 @@ class Task:
         Returns:
             (dict of loss terms, summed over targets; dict of sums for the metrics), float32 scalars and arrays.
         """
-        outputs = forward(batch)
+        smoothing = self.label_smoothing
+        outputs = forward({**batch, "label_smoothing": tf.constant(smoothing)} if smoothing else batch)
         if "loss" in outputs:
             loss, right = outputs["loss"], outputs["right"]
+            term = outputs.get("smoothed", loss)
         else:
             loss, right = cross_entropy(outputs["logits"], batch["labels"], batch["weights"])
-        return {"loss": loss}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"])}
+            term = smooth(loss, outputs["logits"], batch["labels"], batch["weights"], smoothing)
+        return {"loss": term}, {"loss": loss, "right": right, "count": tf.reduce_sum(batch["weights"])}
 
     def read(self, rows):
         """Make a Source from rows to predict.

@@ -29,6 +29,7 @@ TASKS, METHODS = _declared("tasks"), _declared("methods")  # adding a file is en
 PRETRAINING, FINETUNING = (
     tuple(name for name, facts in TASKS.items() if script in (facts.get("script") or "").split())
     for script in ("pretrain", "finetune"))
+SMOOTHED = ("causal_lm", "masked_lm", "classification", "tagging", "question_answering", "seq2seq", "completion")
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
 RATE_FROM_INIT, RATE_FROM_SCRATCH, SEEDS = 5e-5, 5e-4, 2 ** 64 - 1  # SEEDS: the largest seed of NumPy's Philox
 TARGETS, NO_DECAY = r"attention/(query|value)$", r"(bias|norm/gamma|norm/beta)$"
@@ -91,6 +92,16 @@ class Fields:
     long_pooling: str = setting(
         "mean", "classification with --long=windows: how the logits of a text's windows are combined.",
         allowed=("mean", "max"), before="mean", tasks=("classification",))
+    max_target_length: int = setting(
+        0, "seq2seq: maximum number of tokens per target, including the end token, in training and generation; "
+        "longer targets are truncated and counted; 0: the same as --max_length. completion: maximum number of tokens to "
+        "generate; 0: half of --max_length.", before=0, tasks=("completion", "seq2seq"), lower=0)
+    source_prefix: str = setting(
+        "", "seq2seq: text to put before each source, such as T5's \"summarize: \"; kept with the model.", before="",
+        tasks=("seq2seq",))
+    target_language: str = setting(
+        "auto", "seq2seq: language code of the targets, for BLEU's tokenizer. auto: recognizes Chinese (zh), Japanese "
+        "and Korean (both scored by character); all others are tokenized by 13a.", before="auto", tasks=("seq2seq",))
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(
@@ -169,6 +180,9 @@ class Fields:
         0.0, "Evaluate and save an exponential moving average of the weights with this decay; 0: the weights "
         "themselves.", before=0.0, lower=0.0, upper=0.999999)
     clip_norm: float = setting(1.0, "Clip the gradient to this global norm; 0: no clipping.", lower=0.0)
+    label_smoothing: float = setting(
+        0.0, "Cross-entropy: target probability to move from the label to all other labels or words, in equal parts, "
+        "as in fairseq; the reported loss is not smoothed.", before=0.0, tasks=SMOOTHED, lower=0.0, upper=0.99)
     accumulate_steps: int = setting(
         1, "Gradient accumulation: split each batch into this many microbatches to save memory; the update stays the "
         "same.", resumed=FREE, lower=1)

@@ -69,6 +69,7 @@ def make_task(settings, source, init=None, recorded=None):
         labels = labels if beyond else known
     task = task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
     task.adapt(source, init and init.embedding)
+    task.label_smoothing = settings.label_smoothing
     return task
 
 
@@ -154,7 +155,8 @@ def tokenizer_for(task, model, tokenizer):
     Returns:
         Tokenizer.
     """
-    if model.body.traits.causal and "finetune" in task.script and isinstance(tokenizer, BytePairTokenizer):
+    traits, is_bpe = model.body.traits, isinstance(tokenizer, BytePairTokenizer)
+    if traits.causal and not traits.source and "finetune" in task.script and is_bpe:
         plain = BytePairTokenizer(tokenizer.ids, tokenizer.merges, bare=True)
         plain.chat_template = tokenizer.chat_template
         return plain

@@ -148,9 +148,10 @@ class Settings(Fields):
         Raises:
             ConfigError: if --max_length exceeds the positions.
         """
-        if self.max_length > positions:
-            _refuse(f"--max_length={self.max_length} exceeds the model's {positions} positions: lower it, or train "
-                    f"from scratch with --override=max_length={self.max_length}")
+        for name in ("max_length", "max_target_length"):
+            if (length := getattr(self, name)) > positions:
+                _refuse(f"--{name}={length} exceeds the model's {positions} positions: lower it, or train from scratch "
+                        f"with --override=max_length={length}")
         return dataclasses.replace(self, max_length=self.max_length or min(positions, trained or LENGTH))
 
     def with_epoch(self, batches):

@@ -40,7 +40,8 @@ def _rows(lines, ending, schema, labelled):
 
 def _records(lines, ending, schema, labelled):
     if ending == ".txt":
-        return ((number, {"text": line.removesuffix("\n").removesuffix("\r")}, "")
+        name = "text" if "text" in schema.inputs + schema.optional else schema.inputs[0]
+        return ((number, {name: line.removesuffix("\n").removesuffix("\r")}, "")
                 for number, line in enumerate(lines, 1))
     if ending == ".jsonl":
         return json_objects(lines)

@@ -1,0 +1,44 @@
+"""ROUGE (Lin 2004), computed by Google's rouge-score, and exact match.
+
+rouge-score keeps only the letters a to z and digits, so that Chinese or Russian texts would score 0. Texts of which
+less than half of the letters are Latin are split into words of any script instead, without stemming, and Chinese,
+Japanese and Korean words into characters.
+"""
+import re
+
+NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+_LATIN, _LETTER = re.compile("[A-Za-z\u00c0-\u024f]"), re.compile(r"[^\W\d_]")
+_WORD = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+                   "\U00020000-\U0003134f]|[^\\W\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+                   "\uf900-\ufaff\U00020000-\U0003134f]+")
+
+
+class _AnyScript:
+    def tokenize(self, text):
+        return _WORD.findall(text.lower())
+
+
+def is_latin(texts):
+    """Return whether at least half of the letters in texts are Latin: bool."""
+    latin, letters = (sum(len(kind.findall(text)) for text in texts) for kind in (_LATIN, _LETTER))
+    return latin >= letters / 2
+
+
+def rouge_metrics(answers, references):
+    """Compute the mean F1 of ROUGE over all answers, and exact match.
+
+    Args:
+        answers: list of N str.
+        references: list of N str, one per answer.
+
+    Returns:
+        dict of float from 0 to 100: `rouge1` and `rouge2` (words and word pairs), `rougeL` (longest common subsequence
+        of the texts), `rougeLsum` (of their lines, the "ROUGE-L" of most summarization papers) and `exact_match`
+        (ignoring whitespace at both ends). Words are stemmed (Porter), as in those papers.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+    scorer = RougeScorer(NAMES, use_stemmer=True, tokenizer=None if is_latin(references) else _AnyScript())
+    scores = [scorer.score(reference, answer) for reference, answer in zip(references, answers, strict=True)]
+    found = {name: 100 * sum(score[name].fmeasure for score in scores) / len(scores) for name in NAMES}
+    right = sum(answer.strip() == reference.strip() for answer, reference in zip(answers, references))
+    return {**found, "exact_match": 100 * right / len(scores)}
