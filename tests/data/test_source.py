@@ -174,8 +174,8 @@ def test_labelled_source_is_the_code_of_some_modules_of_each_library(small_pytho
 
 
 def test_builtin_is_read_again_where_the_cache_cannot_be_written(tmp_path, monkeypatch, small_python):
-    some = list(builtin._modules("python"))[:100]
-    monkeypatch.setattr(builtin, "_modules", lambda name: some)
+    some = list(builtin.modules_of("python"))[:100]
+    monkeypatch.setattr(builtin, "modules_of", lambda name: some)
     (tmp_path / "file").write_text("")
     one = open_source("builtin:python", split="eval")
     monkeypatch.setenv("TFZOO_CACHE", str(tmp_path / "file"))

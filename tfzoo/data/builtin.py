@@ -25,7 +25,8 @@ EVAL_SHARE = 10  # one out of EVAL_SHARE modules is used for evaluation
 FORMAT = 1
 
 
-def _modules(name):
+def modules_of(name):
+    """Yield (library, module, path), three str, of each module that a built-in data set reads, sorted."""
     roots = [("stdlib", sysconfig.get_paths()["stdlib"])]
     for library in () if name == "python_source" else LIBRARIES:
         found = importlib.util.find_spec(library)
@@ -92,7 +93,7 @@ def _read(name, modules):
 
 
 def _cached(name):
-    modules = list(_some(_modules(name)) if name == "python_code" else _modules(name))
+    modules = list(_some(modules_of(name)) if name == "python_code" else modules_of(name))
     state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
     return remember(f"builtin_{name}", [FORMAT, name, state], lambda: _read(name, modules))
 
@@ -101,20 +102,24 @@ def read_builtin(name, schema, split):
     """Read a built-in data set.
 
     Args:
-        name: str, "python" (docstrings, or their first paragraphs if labels are requested) or "python_source" (whole
-            modules of the standard library or, if labels are requested, the code of up to MODULES modules of each
-            library, without what precedes the first function or class, up to CHARACTERS characters).
-        schema: Schema with the columns text and, optionally, label.
+        name: str, "python" (docstrings; their first paragraphs if labels are requested; functions if completions are)
+            or "python_source" (whole modules of the standard library or, if labels are requested, the code of up to
+            MODULES modules of each library, without what precedes the first function or class, up to CHARACTERS
+            characters).
+        schema: Schema with the columns text and, optionally, label; or prompt and completion.
         split: str, "train" or "eval".
 
     Returns:
-        List of dict of str: `text`, and `label` if requested.
+        List of dict of str: `text`, and `label` if requested; or `prompt` and `completion`.
 
     Raises:
         ConfigError: if the name is unknown, or other columns are requested.
     """
     if name not in NAMES:
         raise ConfigError(f"builtin:{name}: choose from {', '.join(f'builtin:{known}' for known in NAMES)}")
+    if "completion" in schema.optional_targets and name == "python":
+        from tfzoo.data.functions import read_functions
+        return read_functions(split)
     columns = schema.columns()
     if not {"text"} <= {*columns} <= {"text", "label"}:
         raise ConfigError(f"builtin:{name} has no {schema.required()}: expected a file ending in "
