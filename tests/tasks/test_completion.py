@@ -15,6 +15,8 @@ from tfzoo.tasks import task_of
 from tfzoo.text import learn_tokenizer
 from tfzoo.text.byte import OFFSET, ByteTokenizer
 from tfzoo.text.chat import Chat
+from tfzoo.training.optimizer import WarmUp, make_optimizer
+from tfzoo.training.trainer import Trainer
 
 BYTES = ByteTokenizer()
 END, PAD = BYTES.end_id, BYTES.pad_id
@@ -109,7 +111,7 @@ def test_a_long_history_is_cut_from_its_front_and_a_long_answer_at_its_end():
     assert found == {0: ("3456789abc", "abc"), 1: ("3456789abc", "abcd"), 2: ("0abcdefghi", "abcdefghij"),
                      3: ("0abcdefghi", "abcdefghij")}
     assert data.notes(source, 12) == [
-        "rows: 2 of 4 histories were cut from the front to fit 12 tokens",
+        "rows: 2 of 4 prompts were cut from the front to fit 12 tokens",
         "rows: 3 of 4 answers were cut at their end, and have no end token, to fit 12 tokens"]
     prompts = [BYTES.decode([row[mask > 0]])[0] for row, mask in zip(batch["prompt_ids"], batch["prompt_mask"])]
     assert dict(zip(data.rows(0), prompts)) == {0: "3456789", 1: "3456789", 2: "0", 3: "0"}
@@ -168,3 +170,19 @@ def test_it_keeps_the_contract_of_a_task(name, tmp_path):
     with pytest.raises(ConfigError, match="cannot learn completion"):
         tfzoo.build("t5_tiny", task="completion")
     assert tf.is_tensor(model(batches(PAIRS, training=True)[0].batch(0))["logits"])
+
+
+def test_an_update_is_the_same_however_its_packed_rows_are_split():
+    rng = np.random.default_rng(0)
+    rows = [{"prompt": "p" * rng.integers(0, 8), "completion": "abcdefgh"[:rng.integers(1, 9)]} for _ in range(40)]
+    left = []
+    for parts in (1, 2, 4):
+        tf.keras.utils.set_random_seed(0)
+        model = tfzoo.build("gpt2_tiny", task="completion", **{**SMALL, "vocab_size": 260, "dropout": 0.2})
+        optimizer = make_optimizer("adamw", WarmUp(1e-2, 9, 1), model.trainable_variables, 0.1)
+        trainer = Trainer(model, model.task, optimizer, seed=3, clip_norm=0.5, microbatches=parts)
+        losses = [float(sums["loss"]) for _, sums, *_ in trainer.train(batches(rows, training=True)[0], 4)]
+        left.append((losses, trainer.arrays()["model"]))
+    for losses, weights in left[1:]:
+        assert np.allclose(losses, left[0][0], rtol=1e-5)
+        assert all(np.allclose(weights[path], value, atol=2e-5) for path, value in left[0][1].items())

@@ -241,7 +241,8 @@ class AnswerBatches(Batches):
         return np.sort(np.concatenate(self._plan(step)[1]))
 
     def notes(self, source, max_length):
-        counts = ((self.cut, "histories were cut from the front"),
+        what = "prompts" if "prompt" in source.columns else "histories"
+        counts = ((self.cut, f"{what} were cut from the front"),
                   (self.encoded.completions, "answers were cut at their end, and have no end token,"))
         packed = [f"{source.name}: packed into {self.plan.rows:,} rows of {max_length} tokens, "
                   f"{self.plan.padding:.2%} padding"] if self.pack else []

@@ -1,0 +1,67 @@
+"""Completion with the scripts: what it learned by heart, what it keeps of another model, and which rows it refuses."""
+import json
+
+import pytest
+
+import tfzoo
+from tests.experiments.conftest import SMALL_MODEL
+from tests.text.test_chat import GOLDEN, write
+from tfzoo.checkpoints import Loaded
+
+FACTS = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red", "sun": "yellow",
+         "chocolate": "brown", "violets": "purple"}
+
+
+def write_facts(path, as_messages=False):
+    with open(path, "w") as file:
+        for thing, color in FACTS.items():
+            row = {"messages": [{"role": "user", "content": thing}, {"role": "assistant", "content": color}]} \
+                if as_messages else {"prompt": f"{thing}:", "completion": color}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("as_messages", [False, True])
+def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path):
+    data = write_facts(tmp_path / "facts.jsonl", as_messages)
+    code, out, err = call(
+        "finetune", "--task=completion", "--model=gpt2_tiny", "--override=num_layers=2", "--override=hidden_dim=48",
+        "--override=num_heads=4", "--override=ffn_dim=96", "--dropout=0", f"--data={data}", f"--eval_data={data}",
+        "--tokenizer=bytes", "--steps=150", "--eval_every=150", "--batch_size=2", "--max_length=64",
+        "--learning_rate=1e-2", f"--output_dir={tmp_path / 'run'}")
+    assert code == 0, err
+    results = json.loads(out.splitlines()[-1])
+    assert results["accuracy"] == 1.0 and results["perplexity"] < 1.1, results
+    assert f"facts.jsonl: packed into {4 if as_messages else 2} rows of 64 tokens" in err, err
+
+
+def test_a_language_model_s_head_and_template_are_kept(call, tmp_path):
+    entry = GOLDEN["templates"]["qwen2"]
+    tokenizer = write(tmp_path / "tokenizer", "bytelevel", entry["template"], None, "<|im_end|>")
+    sizes = dict(word.removeprefix("--override=").split("=") for word in SMALL_MODEL)
+    model = tfzoo.build("llama_tiny", task="causal_lm", **{key: int(value) for key, value in sizes.items()},
+                        num_kv_heads=2, max_length=128, vocab_size=tokenizer.vocab_size, tied=False)
+    config = {"model": "llama_tiny", "task": "causal_lm", "labels": None, "settings": {}, "max_length": 128}
+    tfzoo.save(Loaded(model, tokenizer, config), tmp_path / "init", format="huggingface")
+    data = write_facts(tmp_path / "facts.jsonl", as_messages=True)
+    code, _, err = call("finetune", "--task=completion", f"--init={tmp_path / 'init'}", f"--data={data}", "--steps=1",
+                        "--batch_size=2", "--learning_rate=0", f"--output_dir={tmp_path / 'run'}")
+    assert code == 0 and "nothing newly initialized, nothing dropped" in err, err
+    loaded = tfzoo.load(tmp_path / "run")
+    assert loaded.tokenizer.chat_template == entry["template"] and loaded.task.settings["pack"] is True
+    assert (loaded.model.head.table.numpy() == model.head.table.numpy()).all()
+    tfzoo.save(loaded, tmp_path / "out", format="huggingface")  # as a language model with its chat template
+    again = tfzoo.load(tmp_path / "out")
+    assert again.config["task"] == "causal_lm" and again.tokenizer.chat_template == entry["template"]
+    assert (again.model.head.table.numpy() == model.head.table.numpy()).all()
+
+
+def test_bad_rows_and_models_are_one_line(call, tmp_path):
+    data = write_facts(tmp_path / "facts.jsonl")
+    words = ["--task=completion", "--tokenizer=bytes", "--steps=1", f"--output_dir={tmp_path / 'run'}"]
+    code, _, err = call("finetune", "--model=bert_tiny", f"--data={data}", *words)
+    assert code == 1 and "bert_tiny cannot learn completion" in err and len(err.strip().splitlines()) == 1
+    data.write_text(data.read_text() + '{"prompt": "x", "completion": ""}\n')
+    code, _, err = call("finetune", "--model=gpt2_tiny", f"--data={data}", *words)
+    assert code == 65 and "facts.jsonl line 9: an empty completion; required: prompt and completion, or mess" in err
+    assert len(err.strip().splitlines()) == 1
