@@ -1,4 +1,4 @@
-"""Predict labels, tags or embeddings for texts from a file or standard input, in constant memory.
+"""Predict labels, tags, answers or embeddings for texts from a file or standard input, in constant memory.
 
     cat reviews.txt | python -m experiments.predict --init=runs/reviews > answers.jsonl
     python -m experiments.predict --init=all-MiniLM-L6-v2 --task=embedding --data=texts.txt > vectors.jsonl
@@ -15,13 +15,15 @@ def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
     script.add("enum", "task", "auto", "auto: the task that the model was trained for, classification (label and "
-               "probabilities) or tagging (tokens, tags and entities). embedding: one vector per text from an encoder "
+               "probabilities), tagging (tokens, tags and entities) or question_answering (answer, start, end and "
+               "score). embedding: one vector per text from an encoder "
                "or decoder, pooled as configured in a sentence-transformers folder, otherwise averaged over tokens.",
                allowed=["auto", *groups.FIELDS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file; for tagging also a "
-               ".conll file, or a .jsonl file with tokens. Files may be compressed (.gz). -: standard input, one text "
-               "per line; -.jsonl: standard input, one JSON object per line.")
+               ".conll file, or a .jsonl file with tokens; for question answering a .jsonl file with question and "
+               "context, or SQuAD's .json. Files may be compressed (.gz). -: standard input, one text per line; "
+               "-.jsonl: standard input, one JSON object per line.")
     groups.shared(script, "max_bad_rows")
     script.add("string", "output", None, "Output file, written once the output is complete; default: stdout.")
     script.group("running")
@@ -64,6 +66,7 @@ def run(values):
     from tfzoo.data.readers import TEXTS, Lines, read_rows
     from tfzoo.errors import ConfigError
     from tfzoo.progress import tell
+    from tfzoo.tasks import Task
     from tfzoo.training.fields import POLICIES
     from tfzoo.training.strategy import choose_xla
     output = app.output_path(values.output)
@@ -89,8 +92,8 @@ def run(values):
         tell(f"{counts['split']:,} of {counts['examples']:,} texts were split into {counts['windows']:,} windows of up "
              f"to {loaded.config['max_length']} tokens")
     if counts["cut"]:
-        tell(f"{counts['cut']:,} of {counts['examples']:,} texts were truncated to "
-             f"{loaded.config['max_length']} tokens")
+        truncated = (loaded.task or Task).truncated.format(loaded.config["max_length"])
+        tell(f"{counts['cut']:,} of {counts['examples']:,} {truncated}")
     if lines.replaced:
         tell(f"{lines.replaced:,} bytes that are not UTF-8 were replaced by U+FFFD")
     seconds = time.perf_counter() - begin

@@ -70,15 +70,16 @@ class Loaded:
         return tuple(self.config.get("end_ids") or (self.check_tokenizer().end_id,))
 
     def predict(self, texts, pairs=None):
-        """Predict labels or tags for texts.
+        """Predict labels or tags for texts, or answers to questions.
 
         Args:
-            texts: list of str; for tagging, a text may be a list of words.
-            pairs: list of str, the second text of each pair for tasks on text pairs, or None.
+            texts: list of str; for tagging, a text may be a list of words; for question answering, the questions.
+            pairs: list of str, the second text of each pair for tasks on text pairs, the contexts for question
+                answering, or None.
 
         Returns:
-            list of dict, one per text, with `label` and `probabilities` for classification, or `tokens`, `tags` and
-            `entities` for tagging.
+            list of dict, one per text, with `label` and `probabilities` for classification, `tokens`, `tags` and
+            `entities` for tagging, or `answer`, `start`, `end` and `score` for question answering (see the task).
 
         Raises:
             ConfigError: if the model has no task with predictions or no tokenizer, if `texts` is a single string or
@@ -87,15 +88,14 @@ class Loaded:
         task = self.check_answers()
         if pairs is not None and not task.paired:
             raise ConfigError(f"{task.name} does not accept pairs: omit them")
-        inputs = task.schema.inputs + task.schema.optional
-        column = "text" if "text" in inputs else inputs[0]
-        rows = [{column: as_texts([text])[0]} if isinstance(text, (str, bytes)) else
+        one, other = task.text_columns
+        rows = [{one: as_texts([text])[0]} if isinstance(text, (str, bytes)) else
                 {"tokens": as_texts(text, f"texts[{number}]")} for number, text in enumerate(list_of(texts))]
         if pairs is not None:
             pairs = as_texts(pairs, "pairs")
             if len(pairs) != len(rows):
                 raise ConfigError(f"pairs must have one item per text, got {len(rows)} texts and {len(pairs)} pairs")
-            rows = [{**row, "text_pair": pair} for row, pair in zip(rows, pairs)]
+            rows = [{**row, other: pair} for row, pair in zip(rows, pairs)]
         if self._predictor is None:
             self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"])
         return [answer for first in range(0, len(rows), ANSWER_BATCH)

@@ -38,8 +38,9 @@ def export(loaded, folder):
     """Write a SavedModel atomically: either completely or not at all.
 
     The signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
-    `text` and `text_pair`. Both return the task's outputs (`label` and `probabilities`, or `tags`, `starts`,
-    `ends` and `length`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in
+    `text` and `text_pair`; for question answering, `serving_default` takes `question` and `context`. They return the
+    task's outputs (`label` and `probabilities`; `tags`, `starts`, `ends` and `length`; or `answer`, `start`, `end` and
+    `score`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in
     order. The object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 
     Args:
@@ -52,10 +53,12 @@ def export(loaded, folder):
     """
     folder, _ = folders.target_folder(files.local_path(folder, "folder"), lambda _: None)
     serve = serving_function(loaded)
-    text, pair = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "text_pair"))
-    signatures = {"serving_default": _traced(lambda text: serve(text), text)}
-    if loaded.task.paired:
-        signatures["pair"] = _traced(lambda text, text_pair: serve(text, text_pair), text, pair)
+    task, (text, pair) = loaded.task, (tf.TensorSpec([None], tf.string, name=name) for name in loaded.task.text_columns)
+    both = _traced(lambda text, text_pair: serve(text, text_pair), text, pair) if task.paired else None
+    if task.text_columns[1] in task.schema.inputs:
+        signatures = {"serving_default": both}
+    else:
+        signatures = {"serving_default": _traced(lambda text: serve(text), text), **({"pair": both} if both else {})}
     try:
         with folders.new_folder(folder) as temporary:
             used = {id(variable): variable for traced in signatures.values() for variable in traced.graph.variables}

@@ -18,7 +18,7 @@ class Completion(CausalLM):
     """
 
     name, script, schema, head_of = "completion", "finetune", COMPLETIONS, "causal_lm"
-    shown = ("loss", "accuracy", "perplexity")
+    text_columns, shown = ("prompt", None), ("loss", "accuracy", "perplexity")
 
     def __init__(self, pack=True, max_target_length=0):
         self.pack, self.max_target_length = pack, max_target_length

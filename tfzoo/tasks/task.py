@@ -81,6 +81,8 @@ class Task:
         paired: bool, whether an example may have two texts.
         embedding: dict, how the model embeds texts (see tfzoo.tasks.embedding), if the task determines it, or None.
         label_smoothing: float, set by training runs; the loss terms are smoothed (see `smooth`), the metrics are not.
+        text_columns: (str, str or None), the columns of the first and the second text.
+        truncated: str, what is reported about the number of texts that did not fit; {} is the maximum length.
     """
 
     name = script = labels = pooled = head_of = embedding = None
@@ -88,6 +90,7 @@ class Task:
     labelled = answered = paired = False
     label_smoothing = 0.0
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")
+    text_columns, truncated = ("text", "text_pair"), "texts were truncated to {} tokens"
 
     @property
     def settings(self):
@@ -106,6 +109,9 @@ class Task:
             source: the training source.
             embedding: dict, how the model to start from embeds texts (see tfzoo.tasks.embedding), or None.
         """
+
+    def adopt(self, results):
+        """Adopt settings, such as thresholds, that the run's best evaluation found: its `results` are a dict."""
 
     def suits(self, traits):
         """Return whether a body with these Traits can learn the task: bool."""

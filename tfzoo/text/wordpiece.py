@@ -98,6 +98,7 @@ class WordPieceTokenizer(Tokenizer):
         self.tokens = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIALS))
         self.starts_word = np.array([not token.startswith("##") for token in self.vocabulary])
         self.starts_word[list(self.special_ids)] = False
+        self._lengths = np.array([len(token.removeprefix("##")) for token in self.vocabulary], np.int64)  # characters
         self._rows, self._replacements = code_point_table(lowercase)
         try:
             self._pieces = tf_text.FastWordpieceTokenizer(
@@ -107,7 +108,8 @@ class WordPieceTokenizer(Tokenizer):
             raise DataError(f"the vocabulary is damaged ({' '.join(str(error).split())[:120]}): download it again"
                             ) from None
 
-    def _words(self, texts):
+    def _clean(self, texts):
+        # The cleaned code points, ragged [B, characters], and the index of the original of each in all code points.
         points = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
         rows = tf.gather(tf.constant(self._rows), points.flat_values)
         wide = tf.gather(tf.constant(self._replacements), tf.cast(rows, tf.int32))
@@ -115,12 +117,31 @@ class WordPieceTokenizer(Tokenizer):
         kept = wide != NONE
         lengths = tf.reduce_sum(points.with_flat_values(tf.reduce_sum(tf.cast(kept, tf.int64), axis=1)), axis=1)
         clean = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(wide, kept), lengths)
+        return clean, tf.where(kept)[:, 0] - tf.gather(points.row_splits, clean.value_rowids())
+
+    def _words(self, clean):
         words = tf.strings.split(tf.strings.unicode_encode(clean, "UTF-8"))
         long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > LONGEST_WORD
         return words.with_flat_values(tf.where(long, "[UNK]", words.flat_values))
 
     def encode(self, texts):
-        return self._pieces.tokenize(self._words(as_strings(texts))).merge_dims(1, 2)
+        return self._pieces.tokenize(self._words(self._clean(as_strings(texts))[0])).merge_dims(1, 2)
+
+    def encode_with_offsets(self, texts):
+        clean, origins = self._clean(texts)
+        pieces = self._pieces.tokenize(self._words(clean))  # [B, words, pieces]
+        texts = tf.where(clean.flat_values == ord(" "), tf.constant(-1, tf.int64), clean.value_rowids())
+        around = tf.pad(texts, [[1, 1]], constant_values=-1)
+        begins, last = (tf.where((texts >= 0) & (texts != other))[:, 0] for other in (around[:-2], around[2:]))
+        words = pieces.values  # [words of all texts, pieces]
+        number = words.value_rowids()
+        lengths = tf.gather(tf.constant(self._lengths), words.flat_values)
+        lengths = tf.where(words.flat_values == self.unk_id, tf.gather(last + 1 - begins, number), lengths)
+        passed = tf.cumsum(lengths, exclusive=True)
+        starts = tf.gather(begins, number) + passed - tf.gather(passed, tf.gather(words.row_starts(), number))
+        places = (tf.gather(origins, starts), tf.gather(origins, starts + lengths - 1) + 1)
+        return (pieces.merge_dims(1, 2), *(pieces.with_flat_values(tf.cast(each, tf.int32)).merge_dims(1, 2)
+                                           for each in places))
 
     def _text_of(self, ids):
         return " ".join(self.vocabulary[token] for token in ids).replace(" ##", "")

@@ -69,9 +69,10 @@ class Fields:
     override: tuple = setting((), "A model argument as name=value, for example num_layers=3; may be repeated.")
 
     data: str = setting(
-        None, "A file (.jsonl, .tsv, .csv or .txt; for tagging .conll or .jsonl; all may be gzipped), a folder of such "
-        "files (those named train), builtin:python (docstrings of the installed Python), builtin:python_source "
-        "(its source code), or tfds:NAME.", resumed=FREE, begins="data")  # the SHA-256 of the contents must be the same
+        None, "A file (.jsonl, .tsv, .csv or .txt; for tagging .conll or .jsonl; for question_answering .jsonl or "
+        "SQuAD's .json; all may be gzipped), a folder of such files (those named train), builtin:python (docstrings of "
+        "the installed Python), builtin:python_source (its source code), or tfds:NAME.",
+        resumed=FREE, begins="data")  # the SHA-256 of the contents must be the same
     eval_data: str = setting(
         None, "Evaluation data. Default: the evaluation split of --data: a folder's eval, dev, valid, validation or, "
         "failing those, test files; tfds:NAME's validation or test split; or the built-in one, if any.", resumed=FREE)
@@ -102,6 +103,17 @@ class Fields:
     target_language: str = setting(
         "auto", "seq2seq: language code of the targets, for BLEU's tokenizer. auto: recognizes Chinese (zh), Japanese "
         "and Korean (both scored by character); all others are tokenized by 13a.", before="auto", tasks=("seq2seq",))
+    max_answer: int = setting(
+        30, "question_answering: maximum number of tokens of an answer.", before=30, tasks=("question_answering",),
+        lower=1)
+    null_threshold: float = setting(
+        None, "question_answering: answer \"\" if the score of no answer exceeds that of the best answer by more than "
+        "this. Default: if the training data have questions without answers, the threshold with the best f1 in "
+        "evaluation; otherwise never.", tasks=("question_answering",))
+    scoring: str = setting(
+        "auto", "question_answering: rules of exact match and F1. auto: cmrc2018 if most letters of the contexts are "
+        "Chinese, Japanese or Korean, otherwise squad.", before="auto", tasks=("question_answering",),
+        allowed=("auto", "squad", "cmrc2018"))
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(

@@ -86,6 +86,7 @@ def train(output_dir, **settings):
         if resumes:
             _resume(loop, settings, strategy)
         results = {**loop.run_to_end(), "planned_steps": settings.steps, "model": str(run.path / "model")}
+        task.adopt(results)
         return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), method=method, results=results)
 
 

@@ -128,7 +128,7 @@ def json_objects(lines):
         yield number, *((record, "") if isinstance(record, dict) else (None, "not a JSON object"))
 
 
-def skip_bad(path, found, needs, max_bad_rows, on_bad):
+def skip_bad(path, found, needs, max_bad_rows, on_bad, unit="line"):
     """Yield the good rows, skipping up to `max_bad_rows` bad ones.
 
     Args:
@@ -137,6 +137,7 @@ def skip_bad(path, found, needs, max_bad_rows, on_bad):
         needs: str, what a row must contain, for the error message.
         max_bad_rows: int, the number of bad rows to skip before an error is raised.
         on_bad: callable that receives a message (str) for each skipped row, or None.
+        unit: str, what the numbers count.
 
     Raises:
         DataError: if there are more bad rows than allowed.
@@ -147,7 +148,7 @@ def skip_bad(path, found, needs, max_bad_rows, on_bad):
             yield row
             continue
         skipped += 1
-        message = f"{path} line {number}: {reason}"
+        message = f"{path} {unit} {number}: {reason}"
         if skipped > max_bad_rows:
             raise DataError(f"{message}; required: {needs}; fix it or increase --max_bad_rows")
         if on_bad:

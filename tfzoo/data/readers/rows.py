@@ -2,6 +2,7 @@
 from tfzoo.data.readers.conll import sentences_of
 from tfzoo.data.readers.lines import ending_of, json_objects, skip_bad
 from tfzoo.data.readers.schema import COLUMNS, LABELLED
+from tfzoo.data.readers.squad import questions_of
 from tfzoo.data.readers.tables import table_rows
 from tfzoo.errors import ConfigError
 
@@ -11,7 +12,7 @@ def read_rows(lines, schema=LABELLED, labelled=True, max_bad_rows=0, on_bad=None
 
     Args:
         lines: Lines of a file with one of the schema's extensions: .jsonl; .tsv or .csv with a header (see
-            `table_rows`); .txt with one text per line; or .conll (see `sentences_of`).
+            `table_rows`); .txt with one text per line; .conll (see `sentences_of`); or .json (see `questions_of`).
         schema: Schema, the columns to read; other columns are ignored.
         labelled: bool, whether the rows must have the schema's targets. If False, the targets are not read.
         max_bad_rows: int, the number of bad rows to skip before an error is raised.
@@ -29,7 +30,7 @@ def read_rows(lines, schema=LABELLED, labelled=True, max_bad_rows=0, on_bad=None
     if ending == ".txt" and labelled and schema.targets:
         raise ConfigError(f"{lines.path}: labelled texts must be .jsonl, .tsv or .csv, optionally with .gz")
     yield from skip_bad(lines.path, _rows(lines, ending, schema, labelled), needs=schema.required(labelled),
-                        max_bad_rows=max_bad_rows, on_bad=on_bad)
+                        max_bad_rows=max_bad_rows, on_bad=on_bad, unit="question" if ending == ".json" else "line")
 
 
 def _rows(lines, ending, schema, labelled):
@@ -47,6 +48,8 @@ def _records(lines, ending, schema, labelled):
         return json_objects(lines)
     if ending == ".conll":
         return sentences_of(lines, labelled)
+    if ending == ".json":
+        return questions_of(lines, labelled)
     needed = [COLUMNS[name][0] for name in schema.columns(labelled)]
     return table_rows(lines, ending, needed, known=[*needed, *(COLUMNS[name][0] for name in (
         *schema.optional, *(schema.optional_targets if labelled else ())))])

@@ -47,12 +47,21 @@ def _objects(value):
     return value, "" if right else "not a list of objects"
 
 
+def _answers(value):
+    if isinstance(value, dict) and {"text", "answer_start"} <= value.keys():  # as the library datasets writes them
+        texts, starts = value["text"], value["answer_start"]
+        if isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts):
+            value = [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
+    return _objects(value)
+
+
 # Column -> (its name in files, the function that returns its value and what is wrong with it or "").
 COLUMNS = {
-    **{name: (name, _string) for name in ("text", "text_pair", "question", "context", "id", "source", "target",
-                                          "prompt", "completion")},
+    **{name: (name, _string) for name in ("text", "text_pair", "question", "context", "source", "target", "prompt",
+                                          "completion")},
     **{name: (name, _strings) for name in ("tokens", "tags", "choices", "negatives")},
-    **{name: (name, _objects) for name in ("entities", "answers", "messages")},
+    **{name: (name, _objects) for name in ("entities", "messages")},
+    "answers": ("answers", _answers), "id": ("id", _label),
     "label": ("label", _label), "labels": ("labels", _labels), "value": ("label", _number),
     "choice": ("label", _index), "predicate": ("predicate", _index), "document": ("document", _label)}
 
