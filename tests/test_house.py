@@ -19,9 +19,10 @@ from tfzoo.training.settings import Settings
 from tfzoo.training.strategy import STRATEGIES
 
 # Each package may import the ones before it.
-ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training", "export")
+ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training", "report",
+         "export")
 # These import no other package; each maps to the packages that may import it.
-ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks",)}
+ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks", "report")}
 FOR_ALL = {"backend", "errors", "files", "folders", "progress"}
 
 

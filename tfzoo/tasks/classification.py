@@ -10,6 +10,7 @@ from tfzoo.data.readers import LABELLED
 from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import Dropout, Linear
 from tfzoo.metrics.confusion import confusion_metrics
+from tfzoo.tasks.evidence import of_classes
 from tfzoo.tasks.task import Task, cross_entropy, smooth
 
 
@@ -162,6 +163,9 @@ class Classification(Task):
         best = tf.argmax(predictions["probabilities"], -1)
         return {"label": tf.gather(tf.constant(self.labels), best),
                 **super().serve({"probabilities": predictions["probabilities"]}, batch)}
+
+    def evidence(self, answers, references, source):
+        return of_classes(self.labels, answers, references, source)
 
     def metrics(self, sums, answers=None, references=None):
         counts = sums["labels"]

@@ -13,6 +13,7 @@ from tfzoo.data.sentences import SENTENCES, Sentences
 from tfzoo.errors import DataError
 from tfzoo.metrics.entities import class_metrics, entity_metrics, word_accuracy
 from tfzoo.records.tags import OUTSIDE, are_entities, entities, to_scheme, types_of
+from tfzoo.tasks.evidence import of_tags
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task
 from tfzoo.text import split_words, split_words_in_graph
@@ -144,6 +145,10 @@ class Tagging(Task):
             found.append({"tokens": list(words), "tags": tags, "entities": [
                 {"type": kind, "start": start, "end": end, "text": text[start:end]} for kind, start, end in spans]})
         return found
+
+    def evidence(self, answers, references, source):
+        references = self._in_scheme(references)
+        return of_tags(self.labels, answers, references, types_of(self.labels) if self.entities else None)
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics (see Task); given answers, entity f1, precision and recall as in conlleval, and accuracy."""

@@ -48,10 +48,16 @@ class Evaluator:
         task: Task of the model.
         xla: bool, compile the forward pass with XLA.
         strategy: tf.distribute.Strategy; None: TensorFlow's default.
+        keep: bool, compute `answers` even if the task's metrics do not require them.
+
+    Attributes:
+        answers: list of dict, the answers from the last `evaluate`, in the order of the examples; None if they were not
+            computed.
     """
 
-    def __init__(self, model, task, xla=False, strategy=None):
+    def __init__(self, model, task, xla=False, strategy=None, keep=False):
         self.model, self.task, self.strategy = model, task, strategy or tf.distribute.get_strategy()
+        self.answers, self._predicts = None, keep or task.answered
         self._outputs = tf.function(self._forward, jit_compile=xla, autograph=False)
         self._run = tf.function(lambda batch: self.strategy.run(self._replica, (batch,)), autograph=False)
 
@@ -63,7 +69,7 @@ class Evaluator:
             return passes[-1]
 
         sums = self.task.objective(forward, batch)[1]
-        return sums, self.task.predict(self.model, batch, passes[0]) if self.task.answered else {}
+        return sums, self.task.predict(self.model, batch, passes[0]) if self._predicts else {}
 
     def _replica(self, batch):
         sums, predictions = self._outputs(batch)
@@ -99,5 +105,5 @@ class Evaluator:
             if predictions:
                 found.append({key: value.numpy() for key, value in predictions.items()})
                 rows.append(data.rows(step))
-        answers = self.task.answers(in_order(found, rows), data) if found else None
-        return self.task.metrics(totals, answers, data.references)
+        self.answers = self.task.answers(in_order(found, rows), data) if found else None
+        return self.task.metrics(totals, self.answers if self.task.answered else None, data.references)

@@ -95,8 +95,8 @@ class Fields:
         allowed=("mean", "max"), before="mean", tasks=("classification",))
     max_target_length: int = setting(
         0, "seq2seq: maximum number of tokens per target, including the end token, in training and generation; "
-        "longer targets are truncated and counted; 0: the same as --max_length. completion: maximum number of tokens to "
-        "generate; 0: half of --max_length.", before=0, tasks=("completion", "seq2seq"), lower=0)
+        "longer targets are truncated and counted; 0: the same as --max_length. completion: maximum number of tokens "
+        "to generate; 0: half of --max_length.", before=0, tasks=("completion", "seq2seq"), lower=0)
     source_prefix: str = setting(
         "", "seq2seq: text to put before each source, such as T5's \"summarize: \"; kept with the model.", before="",
         tasks=("seq2seq",))

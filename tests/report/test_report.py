@@ -1,0 +1,171 @@
+"""Reports: numbers equal to the metrics, and a page that parses, is self-contained and escapes everything."""
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, confusion_matrix
+
+from tfzoo.data.source import Source
+from tfzoo.errors import ConfigError
+from tfzoo.report import check_folder, numbers_of, write_report
+from tfzoo.report.page import page
+from tfzoo.tasks import task_of
+
+BAD = "<script>alert('x')</script> & \"<b>\" \x00 \ud800"
+VOID = {"meta"}
+
+
+class Parser(html.parser.HTMLParser):
+    """Collects the elements of a page, and checks that they are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text, self.attributes = [], [], "", []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        self.open += [] if tag in VOID else [tag]
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += "" if self.open and self.open[-1] == "style" else data
+
+
+def check_page(text):
+    found = Parser(text)
+    assert not {"script", "link", "img", "iframe", "object", "embed", "a"} & set(found.tags)
+    assert not re.search(r"https?:|url\(|@import", text)
+    assert not {"src", "href"} & {name for name, _ in found.attributes}
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+    return found
+
+
+def classified(labels, count=200, seed=0):
+    """Return (metrics, Evidence, probabilities, true) of random answers of a classifier."""
+    rng, task = np.random.default_rng(seed), task_of("classification", labels)
+    true = np.random.default_rng(9).integers(0, len(labels), count)
+    logits = rng.standard_normal((count, len(labels))) + 2 * np.eye(len(labels))[true]
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    answers = task.answers({"probabilities": probabilities}, None)
+    source = Source("rows", {"text": [f"{BAD} {number}" for number in range(count)],
+                             "label": [labels[number] for number in true]})
+    best = probabilities.argmax(1)
+    counts = [np.bincount(each, minlength=len(labels)) for each in (true[true == best], true, best)]
+    metrics = task.metrics({"loss": 1.0, "right": 0, "count": 1.0, "labels": counts})
+    return metrics, task.evidence(answers, source.columns["label"], source), probabilities, true
+
+
+def test_a_classifier_s_numbers_are_those_of_its_metrics_and_of_sklearn():
+    labels = ["a", BAD, "c", "never"]
+    metrics, evidence, probabilities, true = classified(labels[:3])
+    found = numbers_of({"model": BAD}, metrics, evidence)
+    for name in ("accuracy", "f1", "precision", "recall"):
+        value, low, high = (found["intervals"][name][key] for key in ("value", "low", "high"))
+        assert value == pytest.approx(metrics[name], abs=1e-12) and low < value < high
+    rows = {row["name"]: row for row in found["tables"]["class"]}
+    assert {name: rows[name]["f1"] for name in rows} == pytest.approx({name: metrics[f"f1/{name}"] for name in rows})
+    assert found["confusion"] == {"labels": labels[:3],
+                                  "counts": confusion_matrix(true, probabilities.argmax(1)).tolist()}
+    for number, label in enumerate(labels[:3]):
+        assert found["precision_recall"][label]["average_precision"] == pytest.approx(
+            average_precision_score(true == number, probabilities[:, number]))
+    wrong = np.flatnonzero(probabilities.argmax(1) != true)
+    losses = -np.log(probabilities[wrong, true[wrong]])
+    assert found["wrong"] == len(wrong) and len(found["errors"]) == min(50, len(wrong))
+    assert [error["example"] for error in found["errors"]] == wrong[np.argsort(-losses)].tolist()[:50]
+    assert found["errors"][0]["loss"] == pytest.approx(losses.max())
+    text = page(found)
+    parsed = check_page(text)
+    assert "<script" not in text and BAD.replace("\x00", "\ufffd") in parsed.text
+    assert f"Report on {BAD[:20]}" in parsed.text and parsed.tags.count("svg") == 2
+
+
+def test_many_classes_are_limited_and_none_is_lost():
+    labels = [f"label {number}" for number in range(150)]
+    metrics, evidence, _, true = classified(labels, 2000)
+    found = numbers_of({}, metrics, evidence)
+    counts = np.array(found["confusion"]["counts"])
+    assert counts.shape == (31, 31) and counts.sum() == 2000 and found["confusion"]["labels"][-1] == "(120 others)"
+    assert len(found["tables"]["class"]) == 100 and len(found["precision_recall"]) == 10
+    assert found["intervals"].keys() == {"accuracy"} and len(found["errors"]) == 50
+    check_page(page(found))
+
+
+def test_a_comparison_is_paired_and_that_of_a_model_with_itself_finds_nothing():
+    (metrics, one, *_), (other_metrics, two, *_) = (classified(["a", "b", "c"], 400, seed) for seed in (0, 1))
+    found = numbers_of({}, metrics, one, other=(BAD, other_metrics, two))["compare"]
+    assert found["scores"].keys() == {"accuracy", "f1", "precision", "recall"}
+    for name, row in found["scores"].items():
+        assert row["difference"] == pytest.approx(metrics[name] - other_metrics[name])
+        assert row["low"] < row["difference"] < row["high"]
+    assert found["mcnemar"]["only_one"] - found["mcnemar"]["only_other"] == round(
+        400 * (metrics["accuracy"] - other_metrics["accuracy"]))
+    same = numbers_of({}, metrics, one, other=("itself", metrics, one))
+    assert all(row["p_value"] == 1 and row["low"] == row["high"] == 0 for row in same["compare"]["scores"].values())
+    assert same["compare"]["mcnemar"] == {"only_one": 0, "only_other": 0, "p_value": 1.0}
+    check_page(page(same))
+
+
+TOKENS = [["Ann", "<b>", "Rome"], ["x"], [], ["New", "York", "\U0001f600"]]
+GOLD = [["B-PER", "O", "B-LOC"], ["O"], [], ["B-LOC", "I-LOC", "O"]]
+FOUND = [["B-PER", "O", "B-LOC"], ["O"], [], ["B-LOC", "O", "B-PER"]]
+
+
+def test_a_tagger_s_entities_are_counted_by_type_and_marked():
+    task = task_of("tagging", ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"])
+    answers = [{"tokens": tokens, "tags": tags} for tokens, tags in zip(TOKENS, FOUND)]
+    metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, GOLD)
+    found = numbers_of({}, metrics, task.evidence(answers, GOLD, None))
+    assert {name: each["value"] for name, each in found["intervals"].items()} == pytest.approx(
+        {name: metrics[name] for name in ("accuracy", "f1", "precision", "recall")})
+    rows = {row["name"]: row for row in found["tables"]["entity type"]}
+    assert [[rows[name][key] for key in ("right", "true", "predicted")] for name in ("LOC", "PER")] == [
+        [1, 2, 2], [1, 1, 2]]
+    assert {name: rows[name]["f1"] for name in rows} == pytest.approx({name: metrics[f"f1/{name}"] for name in rows})
+    error, = found["errors"]
+    assert error["example"] == 3 and error[found["unit"]] == 3
+    assert error["gold"] == "LOC: New York" and error["predicted"] == "LOC: New; PER: \U0001f600"
+    assert error["texts"][0]["spans"] == [
+        {"start": 0, "end": 8, "type": "LOC", "of": "gold"}, {"start": 0, "end": 3, "type": "LOC", "of": "predicted"},
+        {"start": 9, "end": 10, "type": "PER", "of": "predicted"}]
+    assert ('<span class="gold predicted">New</span><span class="type">predicted LOC</span><span class="gold"> York'
+            '</span><span class="type">gold LOC</span> <span class="predicted">\U0001f600</span>') in page(found)
+    check_page(page(found))
+
+
+def test_a_tagger_of_word_classes_has_a_confusion_matrix_of_words():
+    task = task_of("tagging", ["DET", "NOUN", "VERB"])
+    gold = [["DET", "NOUN", "VERB"], ["VERB"], []]
+    answers = [{"tokens": ["the", "dog", "runs"], "tags": ["DET", "NOUN", "NOUN"]},
+               {"tokens": ["run"], "tags": ["VERB"]}, {"tokens": [], "tags": []}]
+    metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, gold)
+    found = numbers_of({}, metrics, task.evidence(answers, gold, None))
+    assert {name: each["value"] for name, each in found["intervals"].items()} == pytest.approx(
+        {name: metrics[name] for name in ("accuracy", "f1", "precision", "recall")})
+    assert found["confusion"]["counts"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]] and "calibration" not in found
+    assert found["errors"][0]["gold"] == "VERB: runs" and found["errors"][0]["predicted"] == "NOUN: runs"
+    check_page(page(found))
+
+
+def test_a_report_replaces_only_a_report(tmp_path):
+    metrics, evidence, *_ = classified(["a", "b"])
+    numbers = numbers_of({"model": "m", "loss": float("nan")}, metrics, evidence)
+    for _ in range(2):
+        write_report(numbers, check_folder(tmp_path / "new" / "report"))
+    assert json.loads((tmp_path / "new" / "report" / "report.json").read_text()) == numbers
+    check_page((tmp_path / "new" / "report" / "report.html").read_text())
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(ConfigError, match="which tfzoo did not write"):
+        check_folder(tmp_path)

@@ -1,0 +1,92 @@
+"""Evidence for reports (see metrics/evidence.py) from the answers of classifiers and taggers."""
+import numpy as np
+
+from tfzoo.metrics.bootstrap import Score, f1, macro, precision, recall, share
+from tfzoo.metrics.confusion import MOST_REPORTED
+from tfzoo.metrics.evidence import Evidence, one_hot_counts
+from tfzoo.records.tags import entities
+
+_RATIOS = {"f1": f1, "precision": precision, "recall": recall}
+
+
+def of_classes(labels, answers, references, source):
+    """Return the Evidence of a classifier.
+
+    Args:
+        labels: list of C str.
+        answers: list of N dict with `label` and `probabilities`.
+        references: list of N str, the labels.
+        source: Source of the N examples.
+    """
+    index = {label: number for number, label in enumerate(labels)}
+    true, predicted = (np.array([index[label] for label in each]) for each in (
+        references, [answer["label"] for answer in answers]))
+    probabilities = np.array([[answer["probabilities"][label] for label in labels] for answer in answers])
+    right = true == predicted
+    of_gold = probabilities[np.arange(len(true)), true]
+    losses = -np.log(np.maximum(of_gold, np.finfo(np.float32).tiny))
+    scores, groups = {"accuracy": Score(right)}, {}
+    if len(labels) <= MOST_REPORTED:
+        counts = one_hot_counts(true, predicted, len(labels))
+        scores |= {name: Score(counts, macro(ratio)) for name, ratio in _RATIOS.items()}
+        groups = {"class": (labels, counts)}
+
+    def example(number):
+        texts = [{"name": name, "text": source.columns[name][number], "spans": []}
+                 for name in ("text", "text_pair") if name in source.columns]
+        return {"texts": texts, "gold": references[number], "predicted": answers[number]["label"],
+                "probability": float(probabilities[number].max()), "probability of gold": float(of_gold[number])}
+
+    return Evidence(scores, np.where(right, 0, losses), "loss", example, groups, labels=labels, true=true,
+                    predicted=predicted, probabilities=probabilities, right=right)
+
+
+def of_tags(labels, answers, references, types=None):
+    """Return the Evidence of a tagger.
+
+    Args:
+        labels: list of str, the tags.
+        answers: list of N dict with `tokens` and `tags`.
+        references: list of N lists of str, the tags of each sentence, in the scheme of `labels`.
+        types: list of str, the types of entities; None if the tags are classes of words.
+    """
+    found = [answer["tags"] for answer in answers]
+    same = [sum(one == other for one, other in zip(*each)) for each in zip(references, found)]
+    scores = {"accuracy": Score(np.array([(right, len(tags)) for right, tags in zip(same, found)]), share)}
+    if types is None:
+        index = {label: number for number, label in enumerate(labels)}
+        ids = [[np.array([index[tag] for tag in tags], int) for tags in each] for each in (references, found)]
+        counts = np.array([one_hot_counts(true, guess, len(labels)).sum(0, dtype=int) for true, guess in zip(*ids)])
+        scores |= {name: Score(counts, macro(ratio)) for name, ratio in _RATIOS.items()}
+        errors = np.array([len(tags) - right for tags, right in zip(found, same)], float)
+        return Evidence(scores, errors, "wrong words", _marked(answers, [
+            [_different(one, other), _different(other, one)] for one, other in zip(references, found)]),
+            {"class": (labels, counts)}, labels=labels, **dict(zip(("true", "predicted"), map(np.concatenate, ids))))
+    spans = [[entities(tags) for tags in pair] for pair in zip(references, found)]
+    types = sorted({*types, *(span[0] for pair in spans for each in pair for span in each)})
+    counts = np.array([[[sum(span[0] == kind for span in each) for each in ({*one} & {*other}, {*one}, {*other})]
+                        for kind in types] for one, other in spans], int).reshape(len(spans), len(types), 3)
+    scores |= {name: Score(counts.sum(1), ratio) for name, ratio in _RATIOS.items()}
+    errors = np.array([len({*one} ^ {*other}) for one, other in spans], float)
+    return Evidence(scores, errors, "missing and wrong entities", _marked(answers, spans),
+                    {"entity type": (types, counts)})
+
+
+def _different(tags, others):
+    return [(tag, place, place + 1) for place, (tag, other) in enumerate(zip(tags, others)) if tag != other]
+
+
+def _marked(answers, spans):
+    # The function that returns a sentence with its gold and predicted spans of words, in code points.
+    def example(number):
+        words = answers[number]["tokens"]
+        ends = np.cumsum([len(word) + 1 for word in words], dtype=int) - 1
+        text, named = " ".join(words), {}
+        marks = [{"start": int(ends[first]) - len(words[first]), "end": int(ends[end - 1]), "type": kind, "of": of}
+                 for of, each in zip(("gold", "predicted"), spans[number]) for kind, first, end in each]
+        for of in ("gold", "predicted"):
+            named[of] = "; ".join(f"{mark['type']}: {text[mark['start']:mark['end']]}" for mark in marks
+                                  if mark["of"] == of)
+        return {"texts": [{"name": "text", "text": text, "spans": marks}], **named}
+
+    return example
