@@ -6,7 +6,8 @@ import pytest
 from tests.records.conlleval import SCHEMES, chunks, random_sentences
 from tfzoo.errors import DataError
 from tfzoo.records import tags
-from tfzoo.records.tags import are_entities, entities, labels_of, tags_of, to_iob2, to_scheme, types_of
+from tfzoo.records.tags import (are_entities, entities, labels_of, strict_entities, tags_of, to_iob2, to_scheme,
+                                types_of)
 
 
 def test_examples():
@@ -29,6 +30,25 @@ def test_examples():
 def test_hard_sequences(sentence, expected):
     assert entities(sentence.split()) == expected
     assert entities(to_iob2(sentence.split())) == expected
+
+
+# Results of seqeval 1.2.2 with mode="strict" and scheme=IOB2 or IOBES.
+@pytest.mark.parametrize("ends, sentence, expected", [
+    (False, "O I-PER", []), (False, "B-PER I-LOC", [("PER", 0, 1)]), (False, "B-PER I-LOC I-PER", [("PER", 0, 1)]),
+    (False, "I-PER I-PER B-PER", [("PER", 2, 3)]), (False, "I-ORG I-ORG I-LOC", []),
+    (False, "B-PER I-PER B-PER O", [("PER", 0, 2), ("PER", 2, 3)]), (False, "", []),
+    (True, "B-PER I-PER O", []), (True, "I-PER E-PER", []), (True, "B-PER I-PER E-PER", [("PER", 0, 3)]),
+    (True, "B-PER E-LOC", []), (True, "S-PER E-PER S-LOC", [("PER", 0, 1), ("LOC", 2, 3)]), (True, "B-PER", []),
+    (True, "B-PER B-PER L-PER U-PER", [("PER", 1, 3), ("PER", 3, 4)])])
+def test_strict_entities(ends, sentence, expected):
+    assert strict_entities(sentence.split(), ends) == expected
+
+
+def test_entities_are_written_in_the_scheme_of_the_labels():
+    tags = "B-PER B-PER I-PER I-PER O B-LOC".split()
+    assert to_scheme(tags, ["O", "B-PER", "I-PER", "E-PER", "S-PER"]) == "S-PER B-PER I-PER E-PER O S-LOC".split()
+    assert to_scheme(tags, ["O", "B-PER", "I-PER", "L-PER", "U-PER"]) == "U-PER B-PER I-PER L-PER O U-LOC".split()
+    assert to_scheme(tags, ["O", "B-X", "M-X", "E-X", "S-X"]) == "S-PER B-PER M-PER E-PER O S-LOC".split()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -8,6 +8,8 @@ B-creative-work is creative-work.
 """
 import re
 
+import numpy as np
+
 from tfzoo.errors import DataError, shown
 
 OUTSIDE = "O"
@@ -79,6 +81,33 @@ def entities(tags):
     return found
 
 
+def strict_entities(tags, ends=False):
+    """Return only the entities that are encoded without error, as seqeval does in its strict mode.
+
+    Args:
+        tags: sequence of str, the tags of one sentence.
+        ends: bool, whether the scheme marks the ends of entities (BIOES, BILOU, BMES), unlike IOB2.
+
+    Returns:
+        List of (str, int, int), as from `entities`.
+
+    Example:
+        >>> strict_entities(["B-PER", "I-LOC", "O", "I-LOC"]), strict_entities(["B-PER", "E-PER", "B-PER"], ends=True)
+        ([('PER', 0, 1)], [('PER', 0, 2)])
+    """
+    found, parts = [], [tag.partition("-") for tag in [*tags, OUTSIDE]]
+    for first, (mark, _, kind) in enumerate(parts[:-1]):
+        end = first + 1
+        while mark == "B" and parts[end][0] in INSIDE and parts[end][2] == kind:
+            end += 1
+        if ends and mark == "B":
+            if parts[end][0] in ENDS - BEGINS and parts[end][2] == kind:
+                found.append((kind, first, end + 1))
+        elif mark == "B" or ends and mark in BEGINS:
+            found.append((kind, first, end))
+    return found
+
+
 def tags_of(found, length):
     """Return IOB2 tags that encode entities.
 
@@ -135,8 +164,48 @@ def is_io(found):
     return bool(marks & INSIDE) and not marks & (BEGINS | ENDS)
 
 
+def has_ends(found):
+    """Return whether entity tags mark the ends of entities, as BIOES, BILOU and BMES do (see `is_io`)."""
+    return any(tag.partition("-")[0] in ENDS for tag in found)
+
+
+def transitions(labels):
+    """Return which labels may follow each other in the scheme that the labels use.
+
+    In IO, and for plain classes, any label may follow any other. In IOB2, I-TYPE only follows B-TYPE and I-TYPE. In
+    schemes that mark ends, such as BIOES, an entity also continues until its end. The rules for a type only apply if
+    the labels can satisfy them: without B-TYPE, I-TYPE may begin an entity.
+
+    Args:
+        labels: list of C str.
+
+    Returns:
+        (bool [C], bool [C, C], bool [C]): whether each label may begin a sentence; whether label j may follow label i,
+        at [i, j]; and whether each label may end a sentence.
+
+    Example:
+        >>> start, between, end = transitions(["O", "B-PER", "I-PER"])
+        >>> start.tolist(), between[0].tolist(), end.all()
+        ([True, True, False], [True, True, False], np.True_)
+    """
+    everything = np.ones(len(labels), bool)
+    if not are_entities(labels) or is_io(labels):
+        return everything, np.ones((len(labels),) * 2, bool), everything
+    marks, kinds = zip(*((mark, kind) for mark, _, kind in (label.partition("-") for label in labels)))
+    marks, kinds = np.array(marks), np.array(kinds)
+    goes_on = np.isin(marks, [*(INSIDE | ENDS - BEGINS)])
+    opens = np.isin(marks, ["B", *INSIDE])  # an entity may go on after these
+    same = (kinds[:, None] == kinds) & opens[:, None] & goes_on
+    free = ~goes_on | ~np.array([any((marks == "B") & (kinds == kind)) for kind in kinds])
+    if not has_ends(labels):
+        return free, free | same, everything
+    closes = np.isin(marks, [*(ENDS - BEGINS)])
+    closed = ~opens | ~np.array([any(closes & (kinds == kind)) for kind in kinds])
+    return free, closed[:, None] & free | same, closed
+
+
 def to_scheme(tags, labels):
-    """Convert a sentence's tags to the scheme that the labels use, IO or IOB2.
+    """Convert a sentence's tags to the scheme that the labels use: IO, IOB2, or one that marks ends, such as BIOES.
 
     Args:
         tags: sequence of str, the tags of one sentence.
@@ -152,8 +221,17 @@ def to_scheme(tags, labels):
         >>> to_scheme(["B-ORG", "B-ORG"], ["O", "I-ORG"])
         ['I-ORG', 'I-ORG']
     """
-    tags = to_iob2(tags)
-    return [f"I{tag[1:]}" if tag[0] == "B" else tag for tag in tags] if is_io(labels) else tags
+    if is_io(labels):
+        return [f"I{tag[1:]}" if tag[0] == "B" else tag for tag in to_iob2(tags)]
+    found, tags = entities(tags), to_iob2(tags)
+    if not has_ends(labels):
+        return tags
+    marks = {label.partition("-")[0] for label in labels}
+    inside, last, only = (next((mark for mark in choice if mark in marks), choice[0]) for choice in ("IM", "EL", "SU"))
+    for _, first, end in found:
+        tags[first + 1:end] = [inside + tag[1:] for tag in tags[first + 1:end]]
+        tags[end - 1] = (only if end == first + 1 else last) + tags[end - 1][1:]
+    return tags
 
 
 def types_of(found):
