@@ -88,7 +88,7 @@ def test_bad_sentences_are_skipped_up_to_the_limit(tmp_path):
     assert [message.split(" line ")[1].split(":")[0] for message in told] == ["1", "5", "10"]
     source = open_source(str(tmp_path / "a.conll"), SENTENCES, max_bad_rows=3)
     assert (len(source), source.skipped) == (1, 3)
-    with pytest.raises(DataError, match="line 10: .*; required: tokens and tags; fix it or increase --max_bad_rows"):
+    with pytest.raises(DataError, match="line 10: .*; required: tokens and tags, or text and entities; fix it"):
         open_source(str(tmp_path / "a.conll"), SENTENCES, max_bad_rows=2)
 
 
@@ -97,6 +97,101 @@ def test_tokens_alone_need_no_tags(tmp_path):
     assert [row["tokens"] for row in rows] == [["a", "b"], ["c"]]
     rows = read(tmp_path / "a.jsonl", '{"tokens": []}\n{"tokens": ["a", ""], "tags": 1}\n', False)
     assert [row["tokens"] for row in rows] == [[], ["a", ""]] and "tags" not in rows[1]
+
+
+CONLLU = """# newdoc id = a
+# text = I don't. "Go!"
+1	I	i	PRON	_	_	_	_	_	_
+2-3	don't	_	_	_	_	_	_	_	SpaceAfter=No
+2	do	do	AUX	_	_	_	_	_	_
+3	n't	not	PART	_	_	_	_	_	_
+3.1	hidden	_	VERB	_	_	_	_	_	_
+4	.	.	PUNCT	_	_	_	_	_	_
+5	"	"	PUNCT	_	_	_	_	_	SpaceAfter=No
+6	Go	go	VERB	_	_	_	_	_	x|SpaceAfter=No
+7	!	!	PUNCT	_	_	_	_	_	SpaceAfter=No
+8	"	"	PUNCT	_	_	_	_	_	SpaceAfter=No
+
+# newdoc
+1	#	#	SYM	_	_	_	_	_	_
+2-3	du	_	_	_	_	_	_	_	_
+2	de	de	ADP	_	_	_	_	_	_
+3	le	le	DET	_	_	_	_	_	_
+4	New York	x	PROPN	_	_	_	_	_	_
+"""
+
+
+def test_conllu_words_tags_documents_and_places_in_the_text(tmp_path):
+    first, second = read(tmp_path / "a.conllu", CONLLU)
+    assert first == {"tokens": ["I", "do", "n't", ".", '"', "Go", "!", '"'], "document": "1",
+                     "tags": "PRON AUX PART PUNCT PUNCT VERB PUNCT PUNCT".split()}
+    assert second["tokens"] == ["#", "de", "le", "New York"] and second["document"] == "2"
+    first, second = read(tmp_path / "a.conllu", CONLLU, False)
+    assert first["text"] == 'I don\'t. "Go!"' and "tags" not in first
+    assert [first["text"][start:end] for start, end in first["offsets"]] == first["tokens"]
+    assert second["text"] == "# du New York" and second["offsets"] == [(0, 1), (2, 4), (2, 4), (5, 13)]
+
+
+@pytest.mark.parametrize("line, says", [
+    ("1 a a NOUN", "line 2: 1 columns separated by tabs, but .conllu files have 10"),
+    ("x\ta\ta\tNOUN\t_\t_\t_\t_\t_\t_", "line 2: 'x' is not the number of a word"),
+    ("2\ta\ta\t_\t_\t_\t_\t_\t_\t_", "line 2: no tag after 'a'"),
+    ("2\t\ta\tX\t_\t_\t_\t_\t_\t_", "line 2: an empty word")])
+def test_a_bad_conllu_line_is_refused_and_skipped(tmp_path, line, says):
+    content = f"1\ta\ta\tNOUN\t_\t_\t_\t_\t_\t_\n{line}\n\n" + CONLLU
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.conllu", content)
+    assert says in str(error.value) and "\n" not in str(error.value)
+    assert len(read(tmp_path / "a.conllu", content, max_bad_rows=1)) == 2
+
+
+def test_spans_of_characters_become_tags_of_words(tmp_path):
+    text = "\U0001f600 Ann-Marie  saw New\u00a0York."
+    row = {"text": text, "entities": [{"start": 17, "end": 25, "type": "LOC", "text": "x"},
+                                      {"start": 2, "end": 11, "type": "PER"}]}
+    (found,) = read(tmp_path / "a.jsonl", json.dumps(row))
+    assert found == {"tokens": ["\U0001f600", "Ann", "-", "Marie", "saw", "New", "York", "."],
+                     "tags": ["O", "B-PER", "I-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"]}
+    row["entities"] = [{"start": 3, "end": 5, "type": "PER"}, {"start": 11, "end": 19, "type": "LOC"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({"text": "no", "entities": []}))
+    source = open_source(str(tmp_path / "a.jsonl"), SENTENCES)
+    assert source.columns["tags"][0] == ["O", "B-PER", "O", "O", "B-LOC", "I-LOC", "O", "O"]
+    assert source.columns["widened"] == [2, 0] and source.columns["tags"][1] == ["O"]
+
+
+@pytest.mark.parametrize("entities, says", [
+    ([{"start": 2, "end": 9, "type": "X"}], "must lie within the text of 8 characters"),
+    ([{"start": 2, "end": 2, "type": "X"}], "and not be empty"), ([{"start": -1, "end": 2, "type": "X"}], "must lie"),
+    ([{"start": "0", "end": 2, "type": "X"}], "must have start and end"), ([{"start": 0, "end": 2}], "type (a string)"),
+    ([{"start": 3, "end": 4, "type": "X"}], "contains no word, only ' '"),
+    ([{"start": 0, "end": 6, "type": "X"}, {"start": 7, "end": 8, "type": "Y"}], "entities overlap at the word 'def'"),
+    ([3], "entities is [3], not a list of objects"), ({}, "not a list of objects")])
+def test_spans_that_fit_no_words_are_bad_rows(tmp_path, entities, says):
+    content = '{"tokens": ["a"], "tags": ["O"]}\n' + json.dumps({"text": "abc  def", "entities": entities})
+    with pytest.raises(DataError) as error:
+        read(tmp_path / "a.jsonl", content)
+    assert "a.jsonl line 2: " in str(error.value) and says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_predicates_are_indices_of_words(tmp_path):
+    row = {"tokens": ["she", "left"], "predicate": 1, "tags": ["B-ARG0", "B-V"]}
+    assert read(tmp_path / "a.jsonl", json.dumps(row)) == [row]
+    for predicate, says in ((2, "line 1: predicate is 2, but there are 2 tokens"), (-1, "not an index")):
+        for tagged in (True, False):
+            with pytest.raises(DataError, match=says):
+                read(tmp_path / "a.jsonl", json.dumps({**row, "predicate": predicate}), tagged)
+    bare = {key: row[key] for key in ("tokens", "tags")}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(bare))
+    with pytest.raises(DataError, match="example 2 has no predicate, but others do"):
+        open_source(str(tmp_path / "a.jsonl"), SENTENCES)
+
+
+def test_the_places_of_tokens_in_a_given_text(tmp_path):
+    row = {"tokens": ["New", "York", "New"], "text": "(New  York) New", "offsets": [[0, 1]], "document": 7}
+    (found,) = read(tmp_path / "a.jsonl", json.dumps(row), False)
+    assert found["offsets"] == [(1, 4), (6, 10), (12, 15)] and found["text"] == row["text"]
+    with pytest.raises(DataError, match="line 1: the tokens do not occur in the text in this order"):
+        read(tmp_path / "a.jsonl", json.dumps({**row, "text": "York New New"}), False)
 
 
 def test_invalid_utf8_is_counted_not_refused(tmp_path):
@@ -113,10 +208,9 @@ def test_nothing_is_refused(tmp_path, content):
 
 
 def test_other_files_and_places_are_refused(tmp_path):
-    for spec in ("a.txt", "a.conllu"):
-        (tmp_path / spec).write_text("a O\n")
-        with pytest.raises(ConfigError, match=r"the name must end in \.conll \.jsonl, optionally with"):
-            open_source(str(tmp_path / spec), SENTENCES)
+    (tmp_path / "a.txt").write_text("a O\n")
+    with pytest.raises(ConfigError, match=r"the name must end in \.conll \.conllu \.jsonl, optionally with"):
+        open_source(str(tmp_path / "a.txt"), SENTENCES)
     with pytest.raises(ConfigError, match="builtin:python has no tokens and tags"):
         open_source("builtin:python", SENTENCES)
     (tmp_path / "a.conll").write_text("a O\n")
@@ -174,7 +268,8 @@ def test_sentences_are_a_source(tmp_path):
 @pytest.mark.parametrize("name, split, sentences, words, labels", [  # a type has one label in IO and two in IOB2
     ("ner_wikigold", "train", 1400, 31849, 1 + 4), ("ner_wikigold", "eval", 296, 7158, 1 + 4),
     ("ner_wnut17", "train", 3394, 62730, 1 + 2 * 6), ("ner_wnut17", "eval", 1009, 15733, 1 + 2 * 6),
-    ("ner_wnut17/test.conll", "eval", 1287, 23394, 1 + 2 * 6), ("zh_ner", "eval", 2000, 80741, 1 + 2 * 3)])
+    ("ner_wnut17/test.conll", "eval", 1287, 23394, 1 + 2 * 6), ("zh_ner", "eval", 2000, 80741, 1 + 2 * 3),
+    ("pos_ewt", "train", 12544, 204577, 17), ("pos_ewt", "eval", 2001, 25147, 17)])
 def test_development_data_have_the_counts_of_their_readme(name, split, sentences, words, labels):
     source = open_source(str(data_dir() / name), SENTENCES, split)
     assert (len(source), source.words, len(source.labels())) == (sentences, words, labels)

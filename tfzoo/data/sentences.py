@@ -1,13 +1,15 @@
 """Indexed sources of sentences that are split into words, with a tag for each word."""
 import collections
+import itertools
 import sys
 
 import numpy as np
 
 from tfzoo.data.readers import Schema
 from tfzoo.data.source import Source
-from tfzoo.errors import DataError
-from tfzoo.records.tags import are_entities, labels_of, to_scheme
+from tfzoo.errors import DataError, shown
+from tfzoo.records.tags import are_entities, labels_of, tags_of, to_scheme
+from tfzoo.text import split_words
 
 
 class Sentences(Source):
@@ -16,7 +18,9 @@ class Sentences(Source):
     Args:
         name: str, the origin of the data.
         columns: dict with the keys `tokens` and, optionally, `tags` (each a list of N lists of str; entity tags must be
-            IOB2 or IO) and `document` (a list of N int).
+            IOB2 or IO), `document` and `predicate` (lists of N int; a predicate is the index of a word), `text` and
+            `offsets` (the raw texts and the places of the words in them, see `located`), and `widened` (the number of
+            entities in each sentence that did not end at the edges of words).
         replaced, skipped: see Source.
 
     Raises:
@@ -30,6 +34,8 @@ class Sentences(Source):
         Raises:
             DataError: if entity tags are mixed with other tags, or `Source.of_rows` raises it.
         """
+        if any("widened" in row for row in rows):
+            rows = [{**row, "widened": row.get("widened", 0)} for row in rows]
         source = super().of_rows(name, rows, **counts)
         for key in ("tokens", "tags"):  # equal strings share memory
             if key in source.columns:
@@ -90,19 +96,96 @@ def _tags_in(columns):
     return {tag for tags in columns["tags"] for tag in tags}
 
 
+def located(row):
+    """Return the words of a row and their places in its text.
+
+    Args:
+        row: dict with `text`, `tokens` or both; and `offsets`, if known.
+
+    Returns:
+        (str, list of str, list of (int, int)): the text (without one, the words joined by spaces), its words (without
+        `tokens`, those of `split_words`), and the start and end (exclusive) of each word in code points; None instead
+        of the places if a word is not in the text after those before it.
+    """
+    if "tokens" not in row:
+        (words,), (starts,), (ends,) = split_words([row["text"]])
+        return row["text"], words, list(zip(starts, ends))
+    words, text, places, end = row["tokens"], row.get("text"), [], 0
+    if text is None:
+        ends = list(itertools.accumulate((len(word) + 1 for word in words), initial=0))
+        return " ".join(words), words, [(start, start + len(word)) for start, word in zip(ends, words)]
+    if row.get("offsets") is not None:
+        return text, words, row["offsets"]
+    for word in words:
+        start = text.find(word, end)
+        if start < 0:
+            return text, words, None
+        end = start + len(word)
+        places.append((start, end))
+    return text, words, places
+
+
 def _check(row, tagged):
-    if not tagged:
-        if "tokens" in row:
-            row.pop("text", None)
-        return "" if "tokens" in row or "text" in row else "no value for tokens or text"
-    row.pop("text", None)
-    missing = [name for name in ("tokens", "tags") if name not in row]
-    if missing:
-        return f"no value for {' and '.join(missing)}"
-    if len(row["tokens"]) != len(row["tags"]):
-        return f"{len(row['tokens'])} tokens and {len(row['tags'])} tags"
-    return "" if all(tag.strip() for tag in row["tags"]) else "an empty tag"
+    if tagged and "entities" in row and "tokens" not in row and "text" in row:
+        reason = _tag(row)
+        if reason:
+            return reason
+    if tagged:
+        for name in ("text", "offsets", "entities"):
+            row.pop(name, None)
+        missing = [name for name in ("tokens", "tags") if name not in row]
+        if missing:
+            return f"no value for {' and '.join(missing)}"
+        if len(row["tokens"]) != len(row["tags"]):
+            return f"{len(row['tokens'])} tokens and {len(row['tags'])} tags"
+        if not all(tag.strip() for tag in row["tags"]):
+            return "an empty tag"
+    elif "tokens" not in row and "text" not in row:
+        return "no value for tokens or text"
+    else:
+        if row.get("offsets") is None or not _fit(row):
+            row.pop("offsets", None)
+        row["text"], row["tokens"], row["offsets"] = located(row)
+        if row["offsets"] is None:
+            return "the tokens do not occur in the text in this order"
+    if row.get("predicate", -1) >= len(row["tokens"]):
+        return f"predicate is {row['predicate']}, but there are {len(row['tokens'])} tokens, counted from 0"
+    return ""
 
 
-SENTENCES = Schema(inputs=(), optional=("tokens", "text", "document"), optional_targets=("tags",), check=_check,
-                   endings=(".conll", ".jsonl"), needs=("tokens or text", "tokens and tags"), source=Sentences)
+def _fit(row):
+    # Whether the offsets of a row fit its tokens and text; others come from columns that mean something else.
+    return "text" in row and len(row.get("tokens", ())) == len(row["offsets"]) and all(
+        0 <= start <= end <= len(row["text"]) for start, end in row["offsets"])
+
+
+def _tag(row):
+    # Replaces the text and entities of a row by tokens and tags, and counts the entities that were widened to whole
+    # words; returns why the row is bad, or "".
+    text, words, places = located({"text": row["text"]})
+    starts, ends = (np.array([place[side] for place in places], int) for side in (0, 1))
+    found, widened = [], 0
+    for entity in row["entities"]:
+        start, end, kind = (entity.get(key) for key in ("start", "end", "type"))
+        if type(start) is not int or type(end) is not int or not isinstance(kind, str) or not kind.strip():
+            return f"the entity {shown(entity)} must have start and end (whole numbers) and type (a string)"
+        if not 0 <= start < end <= len(text):
+            return f"the entity {shown(entity)} must lie within the text of {len(text)} characters and not be empty"
+        first, last = int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end, "left"))
+        if first >= last:
+            return f"the entity {shown(entity)} contains no word, only {shown(text[start:end])}"
+        widened += int(starts[first] < start or ends[last - 1] > end)
+        found.append((kind, first, last))
+    found.sort(key=lambda entity: entity[1:])
+    for (_, _, before), (_, first, _) in itertools.pairwise(found):
+        if first < before:
+            return f"entities overlap at the word {shown(words[first])} (an entity consists of whole words)"
+    row.update(tokens=words, tags=tags_of(found, len(words)), widened=widened)
+    if not widened:
+        row.pop("widened")
+    return ""
+
+
+SENTENCES = Schema(inputs=(), optional=("tokens", "text", "offsets", "document", "predicate"),
+                   optional_targets=("tags", "entities"), check=_check, endings=(".conll", ".conllu", ".jsonl"),
+                   needs=("tokens or text", "tokens and tags, or text and entities"), source=Sentences)

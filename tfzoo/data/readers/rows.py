@@ -1,5 +1,6 @@
 """The reader for the rows of any data file, one by one, in constant memory."""
 from tfzoo.data.readers.conll import sentences_of
+from tfzoo.data.readers.conllu import conllu_sentences
 from tfzoo.data.readers.lines import ending_of, json_objects, skip_bad
 from tfzoo.data.readers.schema import COLUMNS, LABELLED
 from tfzoo.data.readers.squad import questions_of
@@ -12,7 +13,8 @@ def read_rows(lines, schema=LABELLED, labelled=True, max_bad_rows=0, on_bad=None
 
     Args:
         lines: Lines of a file with one of the schema's extensions: .jsonl; .tsv or .csv with a header (see
-            `table_rows`); .txt with one text per line; .conll (see `sentences_of`); or .json (see `questions_of`).
+            `table_rows`); .txt with one text per line; .conll (see `sentences_of`); .conllu (see `conllu_sentences`); or
+            .json (see `questions_of`).
         schema: Schema, the columns to read; other columns are ignored.
         labelled: bool, whether the rows must have the schema's targets. If False, the targets are not read.
         max_bad_rows: int, the number of bad rows to skip before an error is raised.
@@ -50,6 +52,8 @@ def _records(lines, ending, schema, labelled):
         return sentences_of(lines, labelled)
     if ending == ".json":
         return questions_of(lines, labelled)
+    if ending == ".conllu":
+        return conllu_sentences(lines, labelled)
     needed = [COLUMNS[name][0] for name in schema.columns(labelled)]
     return table_rows(lines, ending, needed, known=[*needed, *(COLUMNS[name][0] for name in (
         *schema.optional, *(schema.optional_targets if labelled else ())))])

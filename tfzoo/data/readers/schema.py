@@ -55,6 +55,12 @@ def _answers(value):
     return _objects(value)
 
 
+def _pairs(value):
+    right = isinstance(value, list) and all(isinstance(item, (list, tuple)) and len(item) == 2 and
+                                            all(type(part) is int for part in item) for item in value)
+    return [tuple(item) for item in value] if right else None, ""  # in other files, `offsets` may mean something else
+
+
 # Column -> (its name in files, the function that returns its value and what is wrong with it or "").
 COLUMNS = {
     **{name: (name, _string) for name in ("text", "text_pair", "question", "context", "source", "target", "prompt",
@@ -63,7 +69,8 @@ COLUMNS = {
     **{name: (name, _objects) for name in ("entities", "messages")},
     "answers": ("answers", _answers), "id": ("id", _label),
     "label": ("label", _label), "labels": ("labels", _labels), "value": ("label", _number),
-    "choice": ("label", _index), "predicate": ("predicate", _index), "document": ("document", _label)}
+    "choice": ("label", _index), "predicate": ("predicate", _index), "document": ("document", _label),
+    "offsets": ("offsets", _pairs)}
 
 
 @dataclasses.dataclass(frozen=True)
