@@ -21,9 +21,9 @@ def make_flags():
                allowed=["auto", *groups.FIELDS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file; for tagging also a "
-               ".conll file, or a .jsonl file with tokens; for question answering a .jsonl file with question and "
-               "context, or SQuAD's .json. Files may be compressed (.gz). -: standard input, one text per line; "
-               "-.jsonl: standard input, one JSON object per line.")
+               ".conll or .conllu file, or a .jsonl file with tokens; for question answering a .jsonl file with "
+               "question and context, or SQuAD's .json. Files may be compressed (.gz). -: standard input, one text per "
+               "line; -.jsonl: standard input, one JSON object per line.")
     groups.shared(script, "max_bad_rows")
     script.add("string", "output", None, "Output file, written once the output is complete; default: stdout.")
     script.group("running")
@@ -32,10 +32,25 @@ def make_flags():
     return script
 
 
+def _batches(rows, size, whole):
+    # Lists of `size` rows; if `whole`, of more rows where this keeps the rows of a document together.
+    batch = []
+    for row in rows:
+        if len(batch) >= size and (row.get("document") is None or row["document"] != batch[-1].get("document")):
+            yield batch
+            batch = []
+        batch.append(row)
+        if len(batch) >= size and not whole:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
 def _answers(loaded, rows, batch_size, xla, counts):
     from tfzoo.tasks.predictor import Predictor
-    predictor, rows = Predictor(loaded.model, loaded.tokenizer, loaded.config["max_length"], xla), iter(rows)
-    while batch := list(itertools.islice(rows, batch_size)):
+    predictor = Predictor(loaded.model, loaded.tokenizer, loaded.config["max_length"], xla, batch_size)
+    for batch in _batches(rows, batch_size, whole=bool(loaded.task.settings.get("context"))):
         answers = predictor(batch)
         counts["examples"] += len(batch)
         counts.update(cut=predictor.cut, split=predictor.split, windows=predictor.windows)

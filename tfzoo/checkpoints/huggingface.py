@@ -296,8 +296,9 @@ def write(loaded, folder):
     if loaded.task is not None and loaded.task.embedding:  # its head only trains
         task, model = None, body
     if task is not None:
-        task = loaded.task.head_of or ":".join([task, *(key for key, value in loaded.config["settings"].items()
-                                                        if value is True and key not in ("pack", "whole_word"))])
+        task = loaded.task.head_of or ":".join([
+            task, *(key for key, value in loaded.config["settings"].items()
+                    if value is True and key not in ("pack", "whole_word", "strict"))])
         head = reference.heads.get(task)
         if head is None:
             raise ConfigError(f"{name} with {task} has no counterpart in Hugging Face's transformers: save with "

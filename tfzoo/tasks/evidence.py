@@ -41,7 +41,7 @@ def of_classes(labels, answers, references, source):
                     predicted=predicted, probabilities=probabilities, right=right)
 
 
-def of_tags(labels, answers, references, types=None):
+def of_tags(labels, answers, references, types=None, read=entities):
     """Return the Evidence of a tagger.
 
     Args:
@@ -49,6 +49,7 @@ def of_tags(labels, answers, references, types=None):
         answers: list of N dict with `tokens` and `tags`.
         references: list of N lists of str, the tags of each sentence, in the scheme of `labels`.
         types: list of str, the types of entities; None if the tags are classes of words.
+        read: callable that returns the entities in predicted tags.
     """
     found = [answer["tags"] for answer in answers]
     same = [sum(one == other for one, other in zip(*each)) for each in zip(references, found)]
@@ -62,7 +63,7 @@ def of_tags(labels, answers, references, types=None):
         return Evidence(scores, errors, "wrong words", _marked(answers, [
             [_different(one, other), _different(other, one)] for one, other in zip(references, found)]),
             {"class": (labels, counts)}, labels=labels, **dict(zip(("true", "predicted"), map(np.concatenate, ids))))
-    spans = [[entities(tags) for tags in pair] for pair in zip(references, found)]
+    spans = [[entities(tags), read(guess)] for tags, guess in zip(references, found)]
     types = sorted({*types, *(span[0] for pair in spans for each in pair for span in each)})
     counts = np.array([[[sum(span[0] == kind for span in each) for each in ({*one} & {*other}, {*one}, {*other})]
                         for kind in types] for one, other in spans], int).reshape(len(spans), len(types), 3)

@@ -17,15 +17,16 @@ class Predictor:
         tokenizer: Tokenizer.
         max_length: int, maximum number of tokens per row.
         xla: bool, compile with XLA.
+        batch_size: int, the maximum number of rows per batch; None for no limit.
 
     Attributes:
         cut: int, the number of texts truncated to max_length so far.
         split, windows: int, the number of texts split into windows so far, and the number of their windows.
     """
 
-    def __init__(self, model, tokenizer, max_length, xla=False):
+    def __init__(self, model, tokenizer, max_length, xla=False, batch_size=None):
         self.model, self.task, self.tokenizer, self.max_length, self.cut = model, model.task, tokenizer, max_length, 0
-        self.split = self.windows = 0
+        self.batch_size, self.split, self.windows = batch_size, 0, 0
         # One trace per shape: with unknown lengths, long texts would lose blockwise attention.
         self._run = tf.function(self._predict, jit_compile=xla, autograph=False)
 
@@ -52,7 +53,8 @@ class Predictor:
                 raise ConfigError(f"rows must be a list of dict, but contains {shown(row)}")
         if not rows:
             return []
-        data = self.task.features(self.task.read(rows), self.tokenizer, batch_size=len(rows),
+        data = self.task.features(self.task.read(rows), self.tokenizer,
+                                  batch_size=min(len(rows), self.batch_size or len(rows)),
                                   max_length=self.max_length, training=False, multiple=MULTIPLE)
         self.cut += data.cut
         if data.windows is not None:

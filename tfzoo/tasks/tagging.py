@@ -1,83 +1,24 @@
 """Tagging: a label for each word, for example named entities or parts of speech (Devlin et al. 2018,
-arXiv:1810.04805, section 5.3).
+arXiv:1810.04805, section 5.3), or the roles of a predicate (Shi and Lin 2019, arXiv:1904.05255).
 
-A word gets the tag of its first token. Words without a token, or beyond max_length, are predicted O (or the first label
-if there is no O), so that there is one tag per input word.
+A word gets the tag of its first token, in the window that the word belongs to. Words without a token are predicted O
+(or the first label if there is no O), so that there is one tag per input word. Unlike in the papers, decoding can
+forbid sequences of tags that encode no entities, and the predicate precedes the sentence, so that decoders see it.
 """
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.data.batches import Derived, TextBatches
-from tfzoo.data.encode import EncodedTexts
-from tfzoo.data.sentences import SENTENCES, Sentences
-from tfzoo.errors import DataError
+from tfzoo.data.sentences import SENTENCES, Sentences, located
+from tfzoo.data.word_batches import WordBatches
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.metrics.entities import class_metrics, entity_metrics, word_accuracy
-from tfzoo.records.tags import OUTSIDE, are_entities, entities, to_scheme, types_of
+from tfzoo.records.tags import (OUTSIDE, are_entities, entities, has_ends, is_io, strict_entities, to_scheme,
+                                transitions, types_of)
 from tfzoo.tasks.evidence import of_tags
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task
-from tfzoo.text import split_words, split_words_in_graph
-from tfzoo.text.tokenizer import as_texts
-
-
-def _joined(words):
-    # (text, words, starts, ends) of words joined by spaces; starts and ends in code points of the text.
-    ends = (np.cumsum([len(word) + 1 for word in words], dtype=int) - 1).tolist()
-    return " ".join(words), words, [end - len(word) for end, word in zip(ends, words)], ends
-
-
-class WordBatches(Derived):
-    """Batches of sentences that are split into words.
-
-    Args:
-        source: Sentences.
-        tokenizer: Tokenizer.
-        batch_size, max_length, seed, shuffle, multiple: see `TextBatches`.
-        outside: str, the tag of words that the model does not see.
-        targets: list of int [words], the label ids of the words of each sentence; None without tags.
-
-    Attributes:
-        source: Sentences.
-        beyond: int, the number of words beyond max_length.
-        tokenless: int, the number of words without a token.
-    """
-
-    def __init__(self, source, tokenizer, batch_size, max_length, seed, shuffle, multiple, outside, targets=None):
-        self.source, encoded = source, tokenizer.encode_words(source.columns["tokens"])
-        texts = EncodedTexts(encoded.token_ids, encoded.starts, encoded.ends)
-        base = TextBatches((texts,), tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
-                           shuffle=shuffle, multiple=multiple)
-        before = len(tokenizer.around[0])
-        self.tokenless, self.beyond = int((encoded.first < 0).sum()), int((encoded.first >= base.room).sum())
-        places = np.where((encoded.first < 0) | (encoded.first >= base.room), -1, encoded.first + before)
-        self._places = np.split(places, np.cumsum([len(words) for words in source.columns["tokens"]])[:-1])
-        self._labels = targets
-        self._outside = outside
-        super().__init__(base, self._targets, source.columns.get("tags"))
-
-    def places(self, example):
-        """Return the column of each word of an example, int [words]; -1 if the word has no column."""
-        return self._places[example]
-
-    def _targets(self, batch, step, rows):
-        if self._labels is None:
-            return {}
-        labels = np.zeros_like(batch["token_ids"])
-        weights = np.zeros(labels.shape, np.float32)
-        for number, example in enumerate(rows):
-            if example >= 0:
-                places = self._places[example]
-                seen = places >= 0
-                labels[number, places[seen]] = self._labels[example][seen]
-                weights[number, places[seen]] = 1
-        return {"labels": labels, "weights": weights}
-
-    def notes(self, source, max_length):
-        """Return notes for the user (see Batches)."""
-        counts = ((self.beyond, f"are beyond {max_length} tokens"), (self.tokenless, "have no token"))
-        words = sum(map(len, self._places))
-        return [f"{source.name}: {count:,} of {words:,} words {what} and are predicted {self._outside}"
-                for count, what in counts if count]
+from tfzoo.tasks.viterbi import FORBIDDEN, decode, penalties, viterbi
+from tfzoo.text import split_words_in_graph
 
 
 class Tagging(Task):
@@ -85,18 +26,40 @@ class Tagging(Task):
 
     Args:
         labels: list of str, in the order of the logits: O, B-TYPE and I-TYPE for entities, or plain classes.
+        overlap: int, the number of tokens that the windows of a long sentence share; None for a quarter of a window.
+        context: int, the maximum number of tokens from neighbouring sentences of the document, on each side.
+        decoding: str, "argmax", the best label of each word; or "viterbi", the best sequence that `records.tags.
+            transitions` allows.
+        strict: bool, whether to score only entities that are encoded without error (see `strict_entities`).
+        predicates: bool, whether each sentence has a predicate; `features` sets it when it makes training data.
+
+    Raises:
+        ConfigError: if an argument is not allowed, or `strict` is given, but the labels are IO or plain classes.
     """
 
     name, script, schema, pooled = "tagging", "finetune", SENTENCES, False
     labelled = answered = True
     shown = ("loss", "f1", "accuracy")
 
-    def __init__(self, labels):
-        self.labels = list(labels)
+    def __init__(self, labels, overlap=None, context=0, decoding="argmax", strict=False, predicates=False):
+        self.labels, self.overlap, self.context = list(labels), overlap, context
+        self.decoding, self.strict, self.predicates = decoding, strict, predicates
+        if decoding not in ("viterbi", "argmax") or context < 0 or overlap is not None and overlap < 0:
+            raise ConfigError(f"decoding must be viterbi or argmax, and overlap and context at least 0, got "
+                              f"{decoding}, {overlap} and {context}")
         try:
             self.entities = are_entities(self.labels)
         except DataError:  # labels that mix entities and classes are treated as classes
             self.entities = False
+        if strict and (not self.entities or is_io(self.labels)):
+            raise ConfigError(f"strict scoring requires labels in a scheme that marks where entities begin, such as "
+                              f"IOB2, got {', '.join(self.labels[:8])}: use strict=False")
+        self._allowed = transitions(self.labels) if self.entities and decoding == "viterbi" else ()
+        self._searches = not all(part.all() for part in self._allowed)
+
+    @property
+    def settings(self):
+        return {name: getattr(self, name) for name in ("overlap", "context", "decoding", "strict", "predicates")}
 
     @property
     def better(self):
@@ -112,18 +75,27 @@ class Tagging(Task):
 
     def read(self, rows):
         """Return the Sentences of rows with tokens, or with text, which is split into words."""
-        texts = as_texts([row.get("text", "") for row in rows])
-        found = [_joined(as_texts(row["tokens"])) if "tokens" in row else (text, *each)
-                 for row, text, each in zip(rows, texts, zip(*split_words(texts)))]
-        return Sentences("rows", dict(zip(("text", "tokens", "starts", "ends"), map(list, zip(*found)))))
+        source = super().read(rows)
+        if "document" in source.columns:
+            numbers = {}
+            source.columns["document"] = [numbers.setdefault(document, len(numbers) + 1) if document else 0
+                                          for document in source.columns["document"]]
+        return source
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
-        targets = None
+        targets, marked = None, "predicate" in source.columns
+        self.predicates = marked if training else self.predicates
+        if self.predicates and not marked:
+            raise DataError(f"{source.name}: no predicates, but the model was trained with one in each row")
+        if training and self.context and "document" not in source.columns:
+            raise ConfigError(f"--context={self.context}: {source.name} does not mark documents (with -DOCSTART-, "
+                              "# newdoc or a column named document): omit --context")
         if "tags" in source.columns:
             tags = self._in_scheme(source.columns["tags"])
             targets = Sentences(source.name, {**source.columns, "tags": tags}).label_ids(self.labels)
         return WordBatches(source, tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
-                           shuffle=training, multiple=multiple, outside=self.outside, targets=targets)
+                           shuffle=training, multiple=multiple, overlap=self.overlap, context=self.context,
+                           predicates=self.predicates, targets=targets, outside=self.outside)
 
     def _in_scheme(self, sentences):
         # The tags of a data set that uses a different scheme from the labels are converted.
@@ -132,15 +104,31 @@ class Tagging(Task):
         return [to_scheme(tags, self.labels) for tags in sentences]
 
     def predict(self, model, batch, outputs):
+        """Return `scores` float32 [B, T, C] (log-probabilities) if `decoding` needs them, else `tags` int32 [B, T]."""
+        if self._searches:
+            return {"scores": tf.nn.log_softmax(outputs["logits"])}
         return {"tags": tf.argmax(outputs["logits"], -1, output_type=tf.int32)}
+
+    @property
+    def _unseen(self):
+        # The scores of a word without a token, float32 [C].
+        return np.where(np.array(self.labels) == self.outside, 0, FORBIDDEN).astype(np.float32)
+
+    def _ids(self, predictions, batches):
+        # The label ids of all words in order, int [W].
+        seen, values = batches.words_of(predictions["scores" if self._searches else "tags"])
+        if not self._searches:
+            return np.where(seen, values, self.labels.index(self.outside))
+        return decode(np.where(seen[:, None], values, self._unseen), batches.counts, self._allowed)
 
     def answers(self, predictions, batches):
         columns, found = batches.source.columns, []
-        for example, (row, words) in enumerate(zip(predictions["tags"], columns["tokens"])):
-            tags = [self.outside if place < 0 else self.labels[row[place]] for place in batches.places(example)]
-            text, _, starts, ends = (columns[key][example] for key in ("text", "tokens", "starts", "ends")) \
-                if "text" in columns else _joined(words)
-            spans = [(kind, starts[first], ends[end - 1])
+        ids = np.split(self._ids(predictions, batches), np.cumsum(batches.counts)[:-1])
+        for example, numbers in enumerate(ids):
+            tags = [self.labels[number] for number in numbers]
+            text, words, places = located({key: columns[key][example] for key in ("text", "tokens", "offsets")
+                                           if key in columns})
+            spans = [(kind, min(start for start, _ in places[first:end]), max(end for _, end in places[first:end]))
                      for kind, first, end in (entities(tags) if self.entities else ())]
             found.append({"tokens": list(words), "tags": tags, "entities": [
                 {"type": kind, "start": start, "end": end, "text": text[start:end]} for kind, start, end in spans]})
@@ -148,7 +136,11 @@ class Tagging(Task):
 
     def evidence(self, answers, references, source):
         references = self._in_scheme(references)
-        return of_tags(self.labels, answers, references, types_of(self.labels) if self.entities else None)
+        return of_tags(self.labels, answers, references, types_of(self.labels) if self.entities else None,
+                       self._entities)
+
+    def _entities(self, tags):
+        return strict_entities(tags, has_ends(self.labels)) if self.strict else entities(tags)
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics (see Task); given answers, entity f1, precision and recall as in conlleval, and accuracy."""
@@ -158,12 +150,16 @@ class Tagging(Task):
         tags = [answer["tags"] for answer in answers]
         if not self.entities:
             return {"loss": base["loss"], **class_metrics(references, tags, self.labels)}
-        true, found = ([entities(each) for each in each_of] for each_of in (references, tags))
+        true = [entities(each) for each in references]
+        found = list(map(self._entities, tags))
         return {"loss": base["loss"], "accuracy": word_accuracy(self._in_scheme(references), tags),
                 **entity_metrics(true, found, types_of(self.labels))}
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
         """Encode raw texts (see Task), with the words of `split_words` and the column of each word."""
+        if self.predicates:
+            raise ConfigError("the model needs the predicate of each sentence, which strings cannot mark: "
+                              "use experiments.predict")
         words, starts, ends = split_words_in_graph(texts)
         pieces = tokenizer.word_pieces(words.flat_values)  # [words of all texts, tokens]
         tokens, counts = words.with_values(pieces).merge_dims(1, 2), tf.cast(pieces.row_lengths(), tf.int32)
@@ -178,9 +174,14 @@ class Tagging(Task):
 
     def serve(self, predictions, batch):
         """Return tags tf.string [B, W], starts and ends int32 [B, W] in code points, length and cut int32 [B]."""
-        places = batch["places"]
-        tags = tf.pad(predictions["tags"], [[0, 0], [0, 1]])  # at least one column, even if all texts are empty
-        tags = tf.gather(tf.constant(self.labels), tf.gather(tags, tf.maximum(places, 0), batch_dims=1))
-        tags = tf.where(places < 0, self.outside, tags)
-        inside = tf.sequence_mask(batch["length"], tf.shape(places)[1])
-        return {"tags": tf.where(inside, tags, ""), **{key: batch[key] for key in ("starts", "ends", "length", "cut")}}
+        places, length = batch["places"], batch["length"]
+        values = predictions["scores" if self._searches else "tags"]
+        values = tf.pad(values, [[0, 0], [0, 1], [0, 0]][:values.shape.rank])  # a column even if all texts are empty
+        ids = tf.gather(values, tf.maximum(places, 0), batch_dims=1)
+        if self._searches:
+            ids = viterbi(tf.where((places < 0)[:, :, None], self._unseen, ids), length, *penalties(self._allowed))
+        else:
+            ids = tf.where(places < 0, self.labels.index(self.outside), ids)
+        inside = tf.sequence_mask(length, tf.shape(places)[1])
+        tags = tf.where(inside, tf.gather(tf.constant(self.labels), tf.where(inside, ids, 0)), "")
+        return {"tags": tags, **{key: batch[key] for key in ("starts", "ends", "length", "cut")}}

@@ -69,9 +69,9 @@ class Fields:
     override: tuple = setting((), "A model argument as name=value, for example num_layers=3; may be repeated.")
 
     data: str = setting(
-        None, "A file (.jsonl, .tsv, .csv or .txt; for tagging .conll or .jsonl; for question_answering .jsonl or "
-        "SQuAD's .json; all may be gzipped), a folder of such files (those named train), builtin:python (docstrings of "
-        "the installed Python), builtin:python_source (its source code), or tfds:NAME.",
+        None, "A file (.jsonl, .tsv, .csv or .txt; for tagging .conll, .conllu or .jsonl; for question_answering "
+        ".jsonl or SQuAD's .json; all may be gzipped), a folder of such files (those named train), builtin:python "
+        "(docstrings of the installed Python), builtin:python_source (its source code), or tfds:NAME.",
         resumed=FREE, begins="data")  # the SHA-256 of the contents must be the same
     eval_data: str = setting(
         None, "Evaluation data. Default: the evaluation split of --data: a folder's eval, dev, valid, validation or, "
@@ -114,12 +114,21 @@ class Fields:
         "auto", "question_answering: rules of exact match and F1. auto: cmrc2018 if most letters of the contexts are "
         "Chinese, Japanese or Korean, otherwise squad.", before="auto", tasks=("question_answering",),
         allowed=("auto", "squad", "cmrc2018"))
+    context: int = setting(
+        0, "tagging: add up to this many tokens of the neighbouring sentences of a document on each side.", before=0,
+        tasks=("tagging",), lower=0)
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
     document: str = setting(
         "auto", "What counts as one document in a .txt file. auto: file for causal_lm, otherwise paragraph.",
         allowed=("auto", "paragraph", "line", "file"), before="paragraph",
         tasks=tuple(name for name in PRETRAINING if name not in FINETUNING))  # the others read rows
+    decoding: str = setting(
+        "viterbi", "tagging: viterbi: the most probable sequence of tags that encodes entities; argmax: the most "
+        "probable tag of each word.", allowed=("viterbi", "argmax"), before="argmax", tasks=("tagging",))
+    strict: bool = setting(
+        False, "tagging: score only predicted entities whose tags are valid in the scheme of the labels, such as IOB2, "
+        "instead of all that conlleval reads.", before=False, tasks=("tagging",))
     tokenizer: str = setting(
         None, "A vocabulary file or folder; learn:wordpiece:SIZE or learn:bpe:SIZE to learn one from the training "
         "data; or bytes. Not allowed with --init, which has its own tokenizer.")

@@ -13,8 +13,8 @@ def read_rows(lines, schema=LABELLED, labelled=True, max_bad_rows=0, on_bad=None
 
     Args:
         lines: Lines of a file with one of the schema's extensions: .jsonl; .tsv or .csv with a header (see
-            `table_rows`); .txt with one text per line; .conll (see `sentences_of`); .conllu (see `conllu_sentences`); or
-            .json (see `questions_of`).
+            `table_rows`); .txt with one text per line; .conll (see `sentences_of`); .conllu (see `conllu_sentences`);
+            or .json (see `questions_of`).
         schema: Schema, the columns to read; other columns are ignored.
         labelled: bool, whether the rows must have the schema's targets. If False, the targets are not read.
         max_bad_rows: int, the number of bad rows to skip before an error is raised.
