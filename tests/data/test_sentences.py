@@ -1,4 +1,5 @@
 """Sentences of tagged words: separators, tokens, errors, and the development data."""
+import doctest
 import gzip
 import json
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import data_dir
+from tfzoo.data import source_tokens
 from tfzoo.data.readers import Lines, read_rows
 from tfzoo.data.sentences import SENTENCES, Sentences
 from tfzoo.data.source import open_source
@@ -275,6 +277,41 @@ def test_development_data_have_the_counts_of_their_readme(name, split, sentences
     assert (len(source), source.words, len(source.labels())) == (sentences, words, labels)
     assert sum(map(len, source.label_ids(source.labels()))) == words
     assert np.concatenate(source.label_ids(source.labels())).max() == labels - 1
+
+
+CODE = '''import os
+
+class Shelf:
+    @property
+    async def read(self, \u00fcber: int, *, mode="r"):
+        """A docstring
+        of two lines."""
+        import json as reader
+        text = os.path.join(self.root, \u00fcber)  # a comment
+        for line in open(text, encoding=mode):
+            self.add(line, 1.5)
+        return reader
+'''
+
+
+def test_the_roles_of_source_tokens():
+    assert doctest.testmod(source_tokens).attempted and not doctest.testmod(source_tokens).failed
+    (tokens, tags), = source_tokens.tagged_functions(CODE)
+    names = [(token, tag) for token, tag in zip(tokens, tags) if tag not in ("operator", "keyword")]
+    assert names == [
+        ("read", "function"), ("self", "parameter"), ("\u00fcber", "parameter"), ("int", "global"),
+        ("mode", "parameter"), ('"r"', "string"), ("json", "module"), ("reader", "variable"), ("text", "variable"),
+        ("os", "global"), ("path", "attribute"), ("join", "method"), ("self", "parameter"), ("root", "attribute"),
+        ("\u00fcber", "parameter"), ("line", "variable"), ("open", "call"), ("text", "variable"),
+        ("encoding", "argument"), ("mode", "parameter"), ("self", "parameter"), ("add", "method"),
+        ("line", "variable"), ("1.5", "number"), ("reader", "variable")]
+
+
+def test_builtin_source_tokens_are_split_by_module_and_deterministic():
+    train, evaluation = (open_source("builtin:python_source", SENTENCES, split) for split in ("train", "eval"))
+    assert 1000 < len(train) < 12000 and 100 < len(evaluation) < len(train) and evaluation.labels() == train.labels()
+    assert not {*map(tuple, train.columns["tokens"])} & {*map(tuple, evaluation.columns["tokens"])}
+    assert open_source("builtin:python_source", SENTENCES).fingerprint == train.fingerprint
 
 
 def test_hashes_are_words():

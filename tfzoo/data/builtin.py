@@ -105,12 +105,13 @@ def read_builtin(name, schema, split):
         name: str, "python" (docstrings; their first paragraphs if labels are requested; functions if completions are)
             or "python_source" (whole modules of the standard library or, if labels are requested, the code of up to
             MODULES modules of each library, without what precedes the first function or class, up to CHARACTERS
-            characters).
-        schema: Schema with the columns text and, optionally, label; or prompt and completion.
+            characters; or, if tags are, the tokens of functions).
+        schema: Schema with the columns text and, optionally, label; or prompt and completion; or tokens and tags.
         split: str, "train" or "eval".
 
     Returns:
-        List of dict of str: `text`, and `label` if requested; or `prompt` and `completion`.
+        List of dict of str: `text`, and `label` if requested; or `prompt` and `completion`; or, each a list of str,
+        `tokens` and `tags`.
 
     Raises:
         ConfigError: if the name is unknown, or other columns are requested.
@@ -120,6 +121,9 @@ def read_builtin(name, schema, split):
     if "completion" in schema.optional_targets and name == "python":
         from tfzoo.data.functions import read_functions
         return read_functions(split)
+    if "tags" in schema.optional_targets and name == "python_source":
+        from tfzoo.data.source_tokens import read_tokens
+        return read_tokens(split)
     columns = schema.columns()
     if not {"text"} <= {*columns} <= {"text", "label"}:
         raise ConfigError(f"builtin:{name} has no {schema.required()}: expected a file ending in "
