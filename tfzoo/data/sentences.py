@@ -53,6 +53,9 @@ class Sentences(Source):
         """Return the sentences with their words joined by spaces: tuple of one list of N str."""
         return ([" ".join(tokens) for tokens in self.columns["tokens"]],)
 
+    def passages(self):
+        return iter(self.texts[0])
+
     def all_pieces(self):
         return ((text, True) for text in self.texts[0])
 
