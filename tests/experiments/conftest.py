@@ -33,6 +33,14 @@ def write_reviews(path, count=60):
     return str(path)
 
 
+def write_pairs(path, count=60):
+    with open(path, "w") as file:
+        for number in range(count):
+            row = {"text": f"which film is number {number}", "text_pair": f"film {number} of {number % 7}"}
+            file.write(json.dumps({**row, "negatives": [f"no film {number}"]} if number % 3 == 0 else row) + "\n")
+    return str(path)
+
+
 def write_parts(folder):
     folder.mkdir()
     write_reviews(folder / "train.jsonl")

@@ -25,10 +25,13 @@ def settings():
     return [(devices, parts, xla) for devices in DEVICES for parts in MICROBATCHES for xla in COMPILED]
 
 
-def run_settings(folder, devices, steps=STEPS):
-    """Train the six settings of one kind of device in one process (or two workers); write their arrays to `folder`."""
+def run_settings(folder, devices, steps=STEPS, task="masked_lm"):
+    """Train the six settings of one kind of device in one process (or two workers); write their arrays to `folder`.
+
+    For the task contrastive, it is only the setting with as many microbatches as devices, and without XLA.
+    """
     kind = "multi_worker" if devices == "2 workers" else "mirrored" if devices != "1" else "one_device"
-    command = [sys.executable, "-m", "tests.training.invariance", str(folder), devices, kind, str(steps)]
+    command = [sys.executable, "-m", "tests.training.invariance", str(folder), devices, kind, str(steps), task]
     environments = [{}]
     if kind == "multi_worker":
         ports = free_ports(2)
@@ -70,41 +73,57 @@ def differences(folder, setting, reference=("1", 1, False)):
     return worst
 
 
-def make_setting(strategy, parts, xla):
-    """Return (trainer, training data, evaluation data)."""
-    import keras
-
-    from tests.tasks.test_tasks import SMALL, TOKENIZER
+def make_data(task):
+    """Return (Task, training data, evaluation data) for masked_lm, or contrastive with hard negatives and dropout."""
+    from tests.tasks.test_tasks import TOKENIZER
     from tfzoo.data.batches import TextBatches
     from tfzoo.data.encode import EncodedTexts
-    from tfzoo.tasks import build, task_of
+    from tfzoo.data.several import SeveralTexts
+    from tfzoo.tasks import task_of
+    from tfzoo.tasks.contrastive import ContrastiveBatches
     from tfzoo.tasks.masked_lm import masked
-    from tfzoo.training.optimizer import WarmUp, make_optimizer
-    from tfzoo.training.trainer import Trainer
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 14, 77)
     edges = np.cumsum([0, *lengths])
     encoded = EncodedTexts(rng.integers(5, 53, lengths.sum()).astype(np.int32), edges[:-1], edges[1:])
-    data = [masked(TextBatches((encoded,), TOKENIZER, ROWS, 16, 3, shuffle=training), TOKENIZER, 3)
-            for training in (True, False)]
+    if task == "masked_lm":
+        return task_of(task), *(masked(TextBatches((encoded,), TOKENIZER, ROWS, 16, 3, shuffle=training), TOKENIZER, 3)
+                                for training in (True, False))
+    made = task_of(task, group_size=4, pooling="first", projected=True, similarity_temperature=0.5)
+    numbers = rng.integers(-20, 77, (77, 4))  # a fifth of the hard negatives are missing
+    numbers[:, :2] = np.stack([np.arange(77), rng.permutation(77)], 1)
+    return made, *(ContrastiveBatches(SeveralTexts(
+        encoded, np.maximum(numbers, -1), TOKENIZER, 2, ROWS, 16, 3, shuffle=training), made)
+        for training in (True, False))
+
+
+def make_setting(strategy, parts, xla, task="masked_lm"):
+    """Return (trainer, training data, evaluation data)."""
+    import keras
+
+    from tests.tasks.test_tasks import SMALL
+    from tfzoo.tasks import build_for
+    from tfzoo.training.optimizer import WarmUp, make_optimizer
+    from tfzoo.training.trainer import Trainer
+    task, *data = make_data(task)
     with strategy.scope():
         keras.utils.set_random_seed(0)
-        model = build("bert_tiny", task="masked_lm", **{**SMALL, "dropout": 0.2, "max_length": 16, "num_layers": 1})
+        model = build_for("bert_tiny", task, **{**SMALL, "dropout": 0.2, "max_length": 16, "num_layers": 1})
         rng = np.random.default_rng(1)
         for variable in model.trainable_variables:
             variable.assign(variable + 0.1 * rng.standard_normal(variable.shape).astype(np.float32))
         optimizer = make_optimizer("adamw", WarmUp(1e-3, 20, 4), model.trainable_variables, 0.1, ema_decay=0.9)
-        trainer = Trainer(model, task_of("masked_lm"), optimizer, seed=5, clip_norm=0.5, microbatches=parts, xla=xla,
+        trainer = Trainer(model, task, optimizer, seed=5, clip_norm=0.5, microbatches=parts, xla=xla,
                           strategy=strategy)
     return trainer, *data
 
 
-def train(folder, devices, strategy, steps):
+def train(folder, devices, strategy, steps, task):
     """Train all combinations of microbatches and XLA on a strategy; write the arrays of each to a file."""
     from tfzoo.training.strategy import is_chief
-    for parts in MICROBATCHES:
-        for xla in COMPILED:
-            trainer, data, eval_data = make_setting(strategy, parts, xla)
+    for parts in MICROBATCHES if task == "masked_lm" else (int(devices),):
+        for xla in COMPILED if task == "masked_lm" else (False,):
+            trainer, data, eval_data = make_setting(strategy, parts, xla, task)
             left, losses, counts = {}, [], []
             for number, sums, norm, finite, *_ in trainer.train(data, steps):
                 if number == 1:
@@ -132,8 +151,8 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     if len(sys.argv) > 2:
         from tfzoo.training.strategy import make_strategy
-        devices, kind, steps = sys.argv[2], sys.argv[3], int(sys.argv[4])
-        train(folder, devices, make_strategy(kind, int(devices) if kind == "mirrored" else 0), steps)
+        devices, kind, steps, task = sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+        train(folder, devices, make_strategy(kind, int(devices) if kind == "mirrored" else 0), steps, task)
         os._exit(0)
     folder.mkdir(parents=True, exist_ok=True)
     for devices in DEVICES:

@@ -24,7 +24,7 @@ import numpy as np
 import safetensors.numpy
 
 from experiments import app, finetune
-from tests.experiments.conftest import SMALL_MODEL, write_reviews
+from tests.experiments.conftest import SMALL_MODEL, write_pairs, write_reviews
 
 TIMES = ("seconds", "data_wait")  # and all keys that end in _per_second
 STEPS, CHAIN = 60, 5
@@ -57,7 +57,9 @@ CONTROLS["the best so far"] = "after step 49 was saved"  # from step 45
 
 
 def words_of(folder, data, *more):
-    """Return the arguments of a fine-tuning run that uses all stateful features."""
+    """Return the arguments of a run that uses all stateful features, on data whose file has the name of its task."""
+    task = pathlib.Path(data).stem
+    more = [f"--task={task}", *(["--group_size=2"] if task == "contrastive" else []), *more]
     return ["--model=bert_tiny", *SMALL_MODEL, f"--data={data}", "--tokenizer=bytes", f"--steps={STEPS}",
             "--batch_size=8", "--max_length=32", "--eval_every=15", "--save_every=7", "--log_every=5",
             "--deterministic", "--eval_fraction=0.2", "--dropout=0.2", "--accumulate_steps=2", "--ema_decay=0.9",
@@ -272,11 +274,11 @@ def tell(**report):
 class Kills:
     """Run cases in a folder and compare them with an uninterrupted run in it."""
 
-    def __init__(self, folder, seed):
+    def __init__(self, folder, seed, task):
         self.folder, self.random = pathlib.Path(folder), random.Random(seed)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "log.txt"
-        self.data = write_reviews(self.folder / "reviews.jsonl", 100)
+        self.data = (write_pairs if task == "contrastive" else write_reviews)(self.folder / f"{task}.jsonl", 100)
         self.seconds = self._measure()
         self.whole = {**left_by(self.folder / "whole"), **weights_of(self.folder / "whole")}
 
@@ -353,13 +355,14 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--task", choices=("classification", "contrastive"), default="classification")
     for name in ("named", "controls", "devices", "disks"):
         parser.add_argument(f"--{name}", action="store_true")
     arguments = parser.parse_args()
     app.import_tensorflow()
     import tfzoo.training.run  # noqa: F401  import once, before forking
     wrap("tfzoo.data.batches", "Derived.batch", poison)
-    kills = Kills(arguments.folder, arguments.seed)
+    kills = Kills(arguments.folder, arguments.seed, arguments.task)
     kills.case("whole again", [])
     kills.run_random(arguments.random)
     if arguments.named:

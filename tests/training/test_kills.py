@@ -70,3 +70,14 @@ def test_a_disk_that_refuses_for_a_while_leaves_no_trace_and_to_the_end_exits_74
     assert report["codes"] == [74, 0] and not report["different"] and not report["traceback"], report
     assert report["steps"] and max(report["steps"]) < "step_00000021"  # the last good checkpoints are kept
     assert report["lines"][-1].startswith("finetune: ") and len(report["lines"]) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_kills_leave_no_trace_in_contrastive_learning(tmp_path):
+    command = [sys.executable, "-m", "tests.training.kills", str(tmp_path), "--random=1", "--task=contrastive"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=dict(os.environ), timeout=2700)
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole, cut = map(json.loads, done.stdout.splitlines())
+    assert whole["codes"] == [0] and cut["codes"] == [-9, 0], cut
+    assert not whole["different"] and not cut["different"], (whole, cut)
