@@ -1,5 +1,7 @@
 """Completion with the scripts: what it learned by heart, what it keeps of another model, and which rows it refuses."""
+import io
 import json
+import sys
 
 import pytest
 
@@ -22,7 +24,7 @@ def write_facts(path, as_messages=False):
 
 
 @pytest.mark.parametrize("as_messages", [False, True])
-def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path):
+def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path, monkeypatch):
     data = write_facts(tmp_path / "facts.jsonl", as_messages)
     code, out, err = call(
         "finetune", "--task=completion", "--model=gpt2_tiny", "--override=num_layers=2", "--override=hidden_dim=48",
@@ -32,7 +34,18 @@ def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path):
     assert code == 0, err
     results = json.loads(out.splitlines()[-1])
     assert results["accuracy"] == 1.0 and results["perplexity"] < 1.1, results
+    assert results["exact_match"] == results["rougeL"] == 100, results
     assert f"facts.jsonl: packed into {4 if as_messages else 2} rows of 64 tokens" in err, err
+    asked = tmp_path / ("asked.jsonl" if as_messages else "asked.txt")
+    asked.write_text("".join(json.dumps({"messages": [{"role": "user", "content": thing}]}) + "\n" if as_messages else
+                             f"{thing}:\n" for thing in FACTS))
+    code, out, err = call("predict", f"--init={tmp_path / 'run'}", f"--data={asked}", "--batch_size=3")
+    assert code == 0 and [json.loads(line) for line in out.splitlines()] == [
+        {"text": color} for color in FACTS.values()], err
+    if as_messages:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("coal\nsun\n"))
+        code, out, err = call("generate", f"--init={tmp_path / 'run'}", "--chat", "--temperature=0")
+        assert code == 0 and out.splitlines()[0] == "black" and json.loads(err.splitlines()[-1])["answers"] == 2
 
 
 def test_a_language_model_s_head_and_template_are_kept(call, tmp_path):

@@ -8,13 +8,16 @@ import tensorflow as tf
 import tfzoo
 from tests.helpers import check_task
 from tests.tasks.test_tasks import SMALL
+from tfzoo.checkpoints import Loaded
 from tfzoo.data.completions import COMPLETIONS, Completions, prompt_of
 from tfzoo.data.readers import Lines, read_rows
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.generation import Generator, Sampling
 from tfzoo.tasks import task_of
 from tfzoo.text import learn_tokenizer
 from tfzoo.text.byte import OFFSET, ByteTokenizer
 from tfzoo.text.chat import Chat
+from tfzoo.training.evaluator import Evaluator
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.trainer import Trainer
 
@@ -186,3 +189,46 @@ def test_an_update_is_the_same_however_its_packed_rows_are_split():
     for losses, weights in left[1:]:
         assert np.allclose(losses, left[0][0], rtol=1e-5)
         assert all(np.allclose(weights[path], value, atol=2e-5) for path, value in left[0][1].items())
+
+
+def make(tokenizer, length=64, name="gpt2_tiny"):
+    model = tfzoo.build(name, task="completion", **{**SMALL, "vocab_size": tokenizer.vocab_size, "max_length": length})
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.5 * rng.standard_normal(variable.shape).astype(np.float32))
+    return Loaded(model, tokenizer, {"model": name, "task": "completion", "labels": None,
+                                     "settings": model.task.settings, "max_length": length})
+
+
+@pytest.mark.parametrize("name", ["gpt2_tiny", "llama_tiny"])
+def test_evaluation_and_prediction_generate_what_the_generator_does(name):
+    loaded, rows = make(BYTES, name=name), [*PAIRS, {"prompt": "y" * 60, "completion": "no"}]
+    data, _ = batches(rows, length=64, size=3)
+    model, found = loaded.model, {}
+    for step in range(data.batches_per_epoch):
+        batch = data.batch(step)
+        predicted = model.task.predict(model, {key: tf.constant(value) for key, value in batch.items()}, None)
+        for row, example in enumerate(data.rows(step)):
+            assert example >= 0 or predicted["length"][row] == 0
+            found[example] = predicted["token_ids"][row, :predicted["length"][row]].numpy().tolist()
+    generator = Generator(model.body, model.logits, Sampling(temperature=0))
+    for number, row in enumerate(rows):
+        prompt = [END, *ids(row["prompt"])][-32:]
+        prompt[0] = END  # of the long prompt, the opening stays
+        expected = generator.generate([prompt], 32, (END,))[0].tolist()
+        assert found[number] == expected[:expected.index(END) if END in expected else 32]
+    answers = loaded.predict([{"prompt": row["prompt"]} for row in rows])
+    assert answers == [{"text": text} for text in BYTES.decode([found[number] for number in range(5)])]
+    assert loaded.predict([rows[0]["prompt"], rows[2]["prompt"]]) == [answers[0], answers[2]]
+    metrics = Evaluator(model, model.task).evaluate(data)
+    assert metrics.keys() >= {"loss", "perplexity", "accuracy", "exact_match", "rougeL"}
+    talk, = loaded.predict([{"messages": TALK[:2]}])
+    prompt = Chat(BYTES).prompts([TALK[:2]])[0]
+    assert talk == {"text": BYTES.decode([[*generator.generate([prompt[:1] + prompt[-31:]], 32, (END,))[0]]])[0]}
+
+
+def test_nan_outputs_are_an_error_in_prediction():
+    loaded = make(BYTES)
+    loaded.model.body.norm.weights[0].assign(np.full(24, np.nan))
+    with pytest.raises(DataError, match="outputs are NaN"):
+        loaded.predict(["a"])

@@ -70,16 +70,18 @@ class Loaded:
         return tuple(self.config.get("end_ids") or (self.check_tokenizer().end_id,))
 
     def predict(self, texts, pairs=None):
-        """Predict labels or tags for texts, or answers to questions.
+        """Predict labels or tags for texts, answers to questions, or texts that follow others.
 
         Args:
             texts: list of str; for tagging, a text may be a list of words; for question answering, the questions.
+                An item may also be a dict of the task's columns, such as {"messages": [...]} for completion.
             pairs: list of str, the second text of each pair for tasks on text pairs, the contexts for question
                 answering, or None.
 
         Returns:
-            list of dict, one per text, with `label` and `probabilities` for classification, `tokens`, `tags` and
-            `entities` for tagging, or `answer`, `start`, `end` and `score` for question answering (see the task).
+            list of dict, one per text, with `label` and `probabilities` for classification; `tokens`, `tags` and
+            `entities` for tagging; `answer`, `start`, `end` and `score` for question answering; or `text` for seq2seq
+            and completion (see the task).
 
         Raises:
             ConfigError: if the model has no task with predictions or no tokenizer, if `texts` is a single string or
@@ -89,7 +91,8 @@ class Loaded:
         if pairs is not None and not task.paired:
             raise ConfigError(f"{task.name} does not accept pairs: omit them")
         one, other = task.text_columns
-        rows = [{one: as_texts([text])[0]} if isinstance(text, (str, bytes)) else
+        rows = [dict(text) if isinstance(text, dict) else
+                {one: as_texts([text])[0]} if isinstance(text, (str, bytes)) else
                 {"tokens": as_texts(text, f"texts[{number}]")} for number, text in enumerate(list_of(texts))]
         if pairs is not None:
             pairs = as_texts(pairs, "pairs")

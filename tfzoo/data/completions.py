@@ -52,9 +52,9 @@ def _problem_of(row, labelled):
 
 
 COMPLETIONS = Schema(inputs=(), optional=("prompt", "messages"), optional_targets=("completion",), check=_problem_of,
-                     endings=(".jsonl",), needs=("prompt, or messages that end with the user's",
-                                                 "prompt and completion, or messages that end with the assistant's"),
-                     source=Completions)
+                     endings=(".jsonl", ".tsv", ".csv"), source=Completions,
+                     needs=("prompt, or messages that end with the user's",
+                            "prompt and completion, or messages that end with the assistant's"))
 
 
 class Answers(typing.NamedTuple):

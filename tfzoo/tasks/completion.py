@@ -2,9 +2,15 @@
 arXiv:2203.02155, section 3.5: supervised fine-tuning).
 
 The loss is the mean over the tokens of all answers, each of which ends with an end token; a prompt is only read.
+Evaluation and prediction generate greedily with a key/value cache.
 """
+import tensorflow as tf
+
 from tfzoo.data.completions import COMPLETIONS, AnswerBatches, check_room, encode_answers
+from tfzoo.generation import decode_greedily
+from tfzoo.metrics.rouge import rouge_metrics
 from tfzoo.tasks.causal_lm import CausalLM
+from tfzoo.tasks.predictor import texts_of
 from tfzoo.text.chat import Chat
 
 
@@ -18,7 +24,8 @@ class Completion(CausalLM):
     """
 
     name, script, schema, head_of = "completion", "finetune", COMPLETIONS, "causal_lm"
-    text_columns, shown = ("prompt", None), ("loss", "accuracy", "perplexity")
+    answered, text_columns = True, ("prompt", None)
+    shown = ("loss", "accuracy", "perplexity", "exact_match", "rougeL")
 
     def __init__(self, pack=True, max_target_length=0):
         self.pack, self.max_target_length = pack, max_target_length
@@ -40,6 +47,23 @@ class Completion(CausalLM):
             max_length=max_length, answer_length=length, end_ids=tuple(dict.fromkeys((*ends, tokenizer.end_id))),
             seed=seed, shuffle=training, multiple=multiple, pack=training and self.pack)
 
+    def predict(self, model, batch, outputs):
+        """Generate up to the N columns of `answer_ids` after `prompt_ids`: token_ids [B, N] and length [B], int32."""
+        mask = batch["prompt_mask"]
+        ids, length = decode_greedily(
+            model.body, model.logits, {"token_ids": batch["prompt_ids"], "padding_mask": mask},
+            count=batch["answer_ids"].shape[1], end_ids=batch["end_ids"][0],
+            ended=tf.reduce_all(mask == 0, axis=1))  # padding rows never start
+        return {"token_ids": ids, "length": length}
+
+    def answers(self, predictions, batches):
+        return [{"text": text} for text in texts_of(predictions, batches)]
+
     def metrics(self, sums, answers=None, references=None):
-        """Compute metrics over the tokens of the answers (see Task)."""
-        return super(CausalLM, self).metrics(sums)
+        """Compute metrics over the tokens of the answers (see Task); given answers, ROUGE and exact match, 0 to 100.
+
+        In a conversation, only the last answer is generated, from the true messages before it.
+        """
+        metrics = super().metrics(sums)
+        texts = answers and [answer["text"] for answer in answers]
+        return metrics if answers is None else {**metrics, **rouge_metrics(texts, references)}

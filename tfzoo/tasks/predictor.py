@@ -3,7 +3,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
-from tfzoo.errors import ConfigError, shown
+from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.text.tokenizer import list_of
 
 MULTIPLE = 16  # padded lengths are multiples of this, so that few shapes are traced
@@ -66,6 +66,29 @@ class Predictor:
             found.append({key: value.numpy() for key, value in self._run(batch).items()})
             numbers.append(data.rows(step))
         return self.task.answers(in_order(found, numbers), data)
+
+
+def texts_of(predictions, batches):
+    """Return the generated texts of a task's predictions.
+
+    Args:
+        predictions: dict of arrays: `token_ids` int32 [N, T], and `length` int32 [N], the number of tokens before the
+            end (see `decode_greedily`).
+        batches: Batches with a `tokenizer`.
+
+    Returns:
+        list of N str.
+
+    Raises:
+        DataError: in prediction, if the model's outputs are NaN.
+    """
+    rows = [row[:length] for row, length in zip(predictions["token_ids"], predictions["length"])]
+    if any((row < 0).any() for row in rows):
+        if batches.references is None:
+            raise DataError("the model's outputs are NaN: its training diverged or its weights are damaged; use a "
+                            "different model")
+        rows = [row[:0] if (row < 0).any() else row for row in rows]  # the evaluation loss is NaN as well
+    return batches.tokenizer.decode(rows)
 
 
 def in_order(predictions, rows):

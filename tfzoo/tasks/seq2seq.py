@@ -10,11 +10,12 @@ import tensorflow as tf
 from tfzoo.data.encode import encode_texts
 from tfzoo.data.readers import Schema
 from tfzoo.data.source_target import SourceTargetBatches
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import ConfigError
 from tfzoo.generation import decode_greedily
 from tfzoo.metrics.bleu import bleu_metrics, bleu_signature, language_of
 from tfzoo.metrics.rouge import is_latin, rouge_metrics
 from tfzoo.tasks.heads import CausalLMHead
+from tfzoo.tasks.predictor import texts_of
 from tfzoo.tasks.task import Task
 
 LANGUAGE = re.compile(r"auto|[a-z]{2,3}([-_]\w+)*")
@@ -102,13 +103,7 @@ class Seq2Seq(Task):
         return {"token_ids": ids, "length": length}
 
     def answers(self, predictions, batches):
-        rows = [row[:length] for row, length in zip(predictions["token_ids"], predictions["length"])]
-        if any((row < 0).any() for row in rows):
-            if batches.references is None:
-                raise DataError("the model's outputs are NaN: its training diverged or its weights are damaged; use a "
-                                "different model")
-            rows = [row[:0] if (row < 0).any() else row for row in rows]  # the evaluation loss is NaN as well
-        return [{"text": text} for text in batches.tokenizer.decode(rows)]
+        return [{"text": text} for text in texts_of(predictions, batches)]
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics (see Task); given answers, BLEU, chrF, ROUGE and exact match, from 0 to 100."""

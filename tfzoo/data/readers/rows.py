@@ -43,7 +43,7 @@ def _rows(lines, ending, schema, labelled):
 
 def _records(lines, ending, schema, labelled):
     if ending == ".txt":
-        name = "text" if "text" in schema.inputs + schema.optional else schema.inputs[0]
+        name = "text" if "text" in schema.inputs + schema.optional else (schema.inputs + schema.optional)[0]
         return ((number, {name: line.removesuffix("\n").removesuffix("\r")}, "")
                 for number, line in enumerate(lines, 1))
     if ending == ".jsonl":

@@ -113,7 +113,7 @@ class Schema:
 
     def allowed(self, labelled=True):
         """Return the extensions of data files: tuple of str; any file of texts can be predicted."""
-        texts = "text" in self.inputs + self.optional
+        texts = {"text", "prompt"} & {*self.inputs, *self.optional}
         return self.endings if labelled or not texts else tuple(dict.fromkeys(self.endings + ENDINGS))
 
     def row(self, record, labelled=True):
