@@ -12,7 +12,7 @@ def make_flags():
     script.add("string", "data", None, "A file; a folder, of which the first existing split among eval, dev, valid, "
                "validation and test is used; or builtin:NAME or tfds:NAME, of which the evaluation split is "
                "used.", required=True)
-    groups.shared(script, "max_length", "document", "max_bad_rows", "allow_download")
+    groups.shared(script, "max_length", "null_threshold", "document", "max_bad_rows", "allow_download")
     for kind, name, limits in (("enum", "decoding", {"allowed": ["viterbi", "argmax"]}), ("bool", "strict", {})):
         script.add(kind, name, None, groups.FIELDS.Fields.__dataclass_fields__[name].metadata["meaning"] +
                    " Default: as in training.", **limits)
@@ -48,11 +48,8 @@ def run(values):
             if models[-1].task is None:
                 raise ConfigError(f"--{name}={path} has no task: give a model with a head, such as a finished run")
             models[-1].check_tokenizer()
-    given = {name: getattr(values, name) for name in ("decoding", "strict") if getattr(values, name) is not None}
-    if given and models[0].task.name != "tagging":
-        raise ConfigError(f"--{min(given)}={given[min(given)]} requires a model for tagging, got {models[0].task.name}")
     for loaded in models:
-        loaded.config["settings"] = {**loaded.config["settings"], **given}
+        loaded.change(decoding=values.decoding, strict=values.strict, null_threshold=values.null_threshold)
     task, other = models[0].task, models[-1].task
     if other.name != task.name:
         raise ConfigError(f"--compare={values.compare} was trained for {other.name}, but --init={values.init} for "

@@ -24,7 +24,7 @@ def make_flags():
                ".conll or .conllu file, or a .jsonl file with tokens; for question answering a .jsonl file with "
                "question and context, or SQuAD's .json. Files may be compressed (.gz). -: standard input, one text per "
                "line; -.jsonl: standard input, one JSON object per line.")
-    groups.shared(script, "max_bad_rows")
+    groups.shared(script, "null_threshold", "max_bad_rows")
     script.add("string", "output", None, "Output file, written once the output is complete; default: stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts per batch.", lower_bound=1)
@@ -88,6 +88,7 @@ def run(values):
     if values.task == "embedding" and values.xla == "on":
         raise ConfigError("--xla=on with --task=embedding: use auto or off, since embeddings are computed without XLA")
     loaded = load(values.init, POLICIES[values.precision])
+    loaded.change(null_threshold=values.null_threshold)
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0, "split": 0, "windows": 0}, time.perf_counter()
     if values.task not in ("auto", "embedding", loaded.config["task"]):
         raise ConfigError(f"--task={values.task}: the model was trained for {loaded.config['task']}; omit --task")

@@ -199,7 +199,7 @@ def test_what_an_older_run_left_undecided_is_what_it_did(older, monkeypatch):
 def test_each_newer_setting_says_what_runs_did_before_it(older):
     newer = {field.name for field in dataclasses.fields(Settings)
              if field.name not in older and field.metadata["resumed"] == SAME}
-    # schedule_power is only used with polynomial; the others belong to what no older run had: windows, contrastive.
+    # schedule_power is only used with polynomial; the others belong to what no older run had.
     assert {name for name in newer if BEFORE[name] is None} == {
-        "schedule_power", "overlap", "group_size", "min_score", "max_score"}
+        "schedule_power", "overlap", "null_threshold", "group_size", "min_score", "max_score"}
     assert not newer & MAY_CHANGE and "data" in MAY_CHANGE

@@ -40,6 +40,13 @@ class Loaded:
         labels = self.config["labels"] if kind is None or kind.labelled else None
         return task_of(self.config["task"], labels, **self.config["settings"])
 
+    def change(self, **settings):
+        """Change settings of the task, such as `null_threshold`; None keeps one. An unknown one is a ConfigError."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        if given and self.task is not None:
+            self.config = {**self.config, "settings": {**self.config["settings"], **given}}
+            self.model.task = self.task
+
     def check_answers(self):
         """Return the model's task, after checking that `predict` can be called.
 

@@ -159,6 +159,7 @@ class QuestionBatches(Derived):
             tokenizer, batch_size=batch_size, max_length=max_length, seed=seed, shuffle=training, multiple=multiple)
         super().__init__(base, self._add, [[answer["text"] for answer in answers]
                                            for answers in source.columns["answers"]] if known else None)
+        self.windows = np.bincount(self.owners, minlength=len(source))
         self.cut, self.misplaced = cut, sum(span is None for span in self._spans or ())
 
     def _span(self, example):
@@ -223,7 +224,7 @@ class QuestionBatches(Derived):
 
     def notes(self, source, max_length):
         """Return notes for the user (see Batches)."""
-        notes = [f"{source.name}: {len(source):,} questions in {len(self.owners):,} windows of up to {max_length} "
+        notes = [f"{source.name}: {(self.windows > 0).sum():,} questions in {len(self.owners):,} windows of up to {max_length} "
                  "tokens"]
         if self.cut:
             notes.append(f"{source.name}: {self.cut:,} questions were cut to "

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.data.questions import QUESTION_TOKENS, QUESTIONS, QuestionBatches, null_position, question_room
+from tfzoo.errors import ConfigError
 from tfzoo.metrics.squad import answer_metrics, cjk_share
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task, cross_entropy, smooth
@@ -140,6 +141,9 @@ class QuestionAnswering(Task):
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
         """Encode questions and contexts (see Task) of one window each, with the places of the contexts' tokens."""
+        if tokenizer.kind != "wordpiece":
+            raise ConfigError(f"a {tokenizer.kind} tokenizer gives no character offsets in a SavedModel yet; export a "
+                              "model trained with WordPiece")
         room, (before, between, _) = tokenizer.room(max_length, 2), tokenizer.around
         contexts = tf.strings.unicode_transcode(pairs, "UTF-8", "UTF-8", errors="replace")
         asked, (tokens, starts, ends) = tokenizer.encode(texts), tokenizer.encode_with_offsets(contexts)

@@ -282,18 +282,6 @@ class Tokenizer:
         """
         raise ConfigError(f"{type(self).__name__} has no offsets: use a tokenizer from tfzoo.text.load_tokenizer")
 
-    def encode_with_offsets(self, texts):
-        """Encode texts in a graph, with the character span of each token.
-
-        Args:
-            texts: tf.string [B], valid UTF-8.
-
-        Returns:
-            Three RaggedTensors, int32 [B, None]: the tokens of `encode`, and their starts and ends (see `offsets`).
-        """
-        raise ConfigError(f"a {self.kind} tokenizer gives no character offsets in a SavedModel yet; use a model "
-                          "trained with WordPiece")
-
     def __call__(self, texts, pairs=None, max_length=None):
         """Create model inputs: [start] text [end] (pair [end]), padded to the longest row.
 

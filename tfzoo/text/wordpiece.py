@@ -128,6 +128,14 @@ class WordPieceTokenizer(Tokenizer):
         return self._pieces.tokenize(self._words(self._clean(as_strings(texts))[0])).merge_dims(1, 2)
 
     def encode_with_offsets(self, texts):
+        """Encode texts, with the character span of each token, also inside a graph.
+
+        Args:
+            texts: tf.string [B], valid UTF-8.
+
+        Returns:
+            Three RaggedTensors, int32 [B, None]: the tokens of `encode`, and their starts and ends (see `offsets`).
+        """
         clean, origins = self._clean(texts)
         pieces = self._pieces.tokenize(self._words(clean))  # [B, words, pieces]
         texts = tf.where(clean.flat_values == ord(" "), tf.constant(-1, tf.int64), clean.value_rowids())

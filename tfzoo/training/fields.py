@@ -108,8 +108,8 @@ class Fields:
         lower=1)
     null_threshold: float = setting(
         None, "question_answering: answer \"\" if the score of no answer exceeds that of the best answer by more than "
-        "this. Default: if the training data have questions without answers, the threshold with the best f1 in "
-        "evaluation; otherwise never.", tasks=("question_answering",))
+        "this. Default: if the training data have questions without answers, the threshold with the best f1 in the "
+        "run's best evaluation; otherwise never.", tasks=("question_answering",))
     scoring: str = setting(
         "auto", "question_answering: rules of exact match and F1. auto: cmrc2018 if most letters of the contexts are "
         "Chinese, Japanese or Korean, otherwise squad.", before="auto", tasks=("question_answering",),
