@@ -9,6 +9,8 @@ from sklearn.metrics import average_precision_score, confusion_matrix
 
 from tfzoo.data.source import Source
 from tfzoo.errors import ConfigError
+from tfzoo.metrics.bleu import bleu_metrics
+from tfzoo.metrics.bootstrap import bootstrap
 from tfzoo.report import check_folder, numbers_of, write_report
 from tfzoo.report.page import page
 from tfzoo.tasks import task_of
@@ -156,6 +158,56 @@ def test_a_tagger_of_word_classes_has_a_confusion_matrix_of_words():
         {name: metrics[name] for name in ("accuracy", "f1", "precision", "recall")})
     assert found["confusion"]["counts"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]] and "calibration" not in found
     assert found["errors"][0]["gold"] == "VERB: runs" and found["errors"][0]["predicted"] == "NOUN: runs"
+    check_page(page(found))
+
+
+def test_extracted_answers_are_scored_at_threshold_0_and_marked_in_their_context():
+    task = task_of("question_answering", null_threshold=0.0, scoring="squad")
+    context = "x" * 5000 + " The tower is in Paris, France. " + "y" * 5000
+    place = context.index("Paris")
+    golds = [[{"text": "Paris", "answer_start": place}, {"text": "Paris, France", "answer_start": place}], [], [],
+             [{"text": "tower", "answer_start": place - 10}]]
+    source = Source("rows", {"question": ["Where?", "Why?", "When?", "What?"], "context": [context] * 4,
+                             "answers": golds})
+    best = [{"answer": "in Paris", "start": place - 3, "end": place + 5}, {"answer": "x", "start": 0, "end": 1},
+            {"answer": "x", "start": 0, "end": 1}, {"answer": "tower", "start": place - 10, "end": place - 5}]
+    answers = [{"nbest": [each], "null_odds": odds} for each, odds in zip(best, (-1.0, 2.0, -0.5, -3.0))]
+    references = [[gold["text"] for gold in each] for each in golds]
+    metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, references)
+    found = numbers_of({}, metrics, task.evidence(answers, references, source))
+    assert found["intervals"].keys() == {"exact_match", "f1", "HasAns_exact_match", "HasAns_f1", "NoAns_exact_match",
+                                         "NoAns_f1"}
+    for name, each in found["intervals"].items():
+        assert each["value"] == pytest.approx(metrics[name])
+    assert metrics["f1"] == pytest.approx(100 * (2 / 3 + 1 + 0 + 1) / 4)
+    assert [error["example"] for error in found["errors"]] == [2, 0]
+    assert found["errors"][0]["gold"] == "(no answer)" and found["errors"][1]["gold"] == "Paris | Paris, France"
+    shown = found["errors"][1]["texts"][1]
+    marked = [shown["text"][span["start"]:span["end"]] for span in shown["spans"]]
+    assert marked == ["Paris", "Paris, France", "in Paris"]
+    assert shown["before"] + len(shown["text"]) + shown["after"] == len(context)
+    check_page(page(found))
+
+
+def test_generated_texts_are_scored_as_their_corpus_is():
+    task = task_of("seq2seq", target_language="de")
+    references = [f"Der Hund {number} schläft heute im Garten hinter dem Haus ." for number in range(30)]
+    texts = [text if number % 3 else f"{BAD} ein Hund {number} im Garten hinter dem Haus ."
+             for number, text in enumerate(references)]
+    source = Source("rows", {"source": [BAD] * 30, "target": references})
+    answers = [{"text": text} for text in texts]
+    metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, references)
+    found = numbers_of({}, metrics, task.evidence(answers, references, source))
+    assert {"bleu", "chrf", "rouge1", "rougeL", "exact_match"} <= found["intervals"].keys()
+    for name, each in found["intervals"].items():
+        assert each["value"] == pytest.approx(metrics[name]) and each["low"] < each["value"] < each["high"]
+    # BLEU is not a mean, so a resample of the texts is scored again.
+    drawn = np.random.default_rng(5).integers(30, size=(20, 30))
+    draws = bootstrap(task.evidence(answers, references, source).scores, resamples=20, seed=5)
+    for number, rows in enumerate(drawn):
+        again = bleu_metrics(*([each[row] for row in rows] for each in (texts, references)), "de")
+        assert [draws[name][number] for name in ("bleu", "chrf")] == pytest.approx([again["bleu"], again["chrf"]])
+    assert found["wrong"] == 10 and len(found["errors"]) == 10
     check_page(page(found))
 
 

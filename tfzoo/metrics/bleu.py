@@ -1,6 +1,8 @@
 """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of a whole data set, computed by sacreBLEU (Post 2018)."""
 import re
 
+import numpy as np
+
 TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char"}  # sacreBLEU's own for ja and ko need MeCab; all others: 13a
 _HAN, _KANA, _HANGUL = (re.compile(f"[{span}]") for span in (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f", "\u3040-\u30ff", "\u1100-\u11ff\uac00-\ud7af"))
@@ -43,6 +45,25 @@ def bleu_metrics(answers, references, language=""):
     from sacrebleu.metrics import CHRF
     return {"bleu": _bleu(language).corpus_score(answers, [references]).score,
             "chrf": CHRF().corpus_score(answers, [references]).score}
+
+
+def bleu_statistics(answers, references, language=""):
+    """Return the counts of n-grams and words from which sacreBLEU computes `bleu` and `chrf` of any set of answers.
+
+    Args:
+        answers, references, language: see `bleu_metrics`.
+
+    Returns:
+        dict of name to (int [N, K], the counts of each answer; callable that maps their sums, [K], to the score).
+    """
+    from sacrebleu.metrics import CHRF
+
+    def statistics(metric):
+        # sacreBLEU's own significance tests use these two methods.
+        counts = np.array(metric._extract_corpus_statistics(answers, [references]))
+        return counts, lambda sums: metric._compute_score_from_stats(sums.tolist()).score
+
+    return {"bleu": statistics(_bleu(language)), "chrf": statistics(CHRF())}
 
 
 def bleu_signature(language=""):

@@ -24,21 +24,25 @@ def is_latin(texts):
     return latin >= letters / 2
 
 
-def rouge_metrics(answers, references):
-    """Compute the mean F1 of ROUGE over all answers, and exact match.
+def rouge_scores(answers, references):
+    """Compute the F1 of ROUGE of each answer, and exact match.
 
     Args:
         answers: list of N str.
         references: list of N str, one per answer.
 
     Returns:
-        dict of float from 0 to 100: `rouge1` and `rouge2` (words and word pairs), `rougeL` (longest common subsequence
-        of the texts), `rougeLsum` (of their lines, the "ROUGE-L" of most summarization papers) and `exact_match`
-        (ignoring whitespace at both ends). Words are stemmed (Porter), as in those papers.
+        dict of lists of N float from 0 to 100: `rouge1` and `rouge2` (words and word pairs), `rougeL` (longest common
+        subsequence of the texts), `rougeLsum` (of their lines, the "ROUGE-L" of most summarization papers) and
+        `exact_match` (ignoring whitespace at both ends). Words are stemmed (Porter), as in those papers.
     """
     from rouge_score.rouge_scorer import RougeScorer
     scorer = RougeScorer(NAMES, use_stemmer=True, tokenizer=None if is_latin(references) else _AnyScript())
     scores = [scorer.score(reference, answer) for reference, answer in zip(references, answers, strict=True)]
-    found = {name: 100 * sum(score[name].fmeasure for score in scores) / len(scores) for name in NAMES}
-    right = sum(answer.strip() == reference.strip() for answer, reference in zip(answers, references))
-    return {**found, "exact_match": 100 * right / len(scores)}
+    return {**{name: [100 * score[name].fmeasure for score in scores] for name in NAMES},
+            "exact_match": [100.0 * (one.strip() == other.strip()) for one, other in zip(answers, references)]}
+
+
+def rouge_metrics(answers, references):
+    """Return the means of `rouge_scores` over all answers: dict of float."""
+    return {name: sum(values) / len(values) for name, values in rouge_scores(answers, references).items()}

@@ -85,10 +85,17 @@ def _classes(evidence):
 
 
 def _shortened(example):
-    # Long texts are cut; spans beyond the cut are not marked.
-    texts = [{**each, "text": each["text"][:LONGEST], "omitted": max(0, len(each["text"]) - LONGEST),
-              "spans": [span for span in each["spans"] if span["end"] <= LONGEST]} for each in example["texts"]]
-    return {**example, "texts": texts}
+    # Of a long text, the part around its first span; spans outside it are not marked.
+    return {**example, "texts": [_part(each) for each in example["texts"]]}
+
+
+def _part(each):
+    first = min((span["start"] for span in each["spans"]), default=0)
+    begin = max(0, min(first - LONGEST // 4, len(each["text"]) - LONGEST))
+    spans = [{**span, "start": span["start"] - begin, "end": span["end"] - begin} for span in each["spans"]]
+    return {**each, "text": each["text"][begin:begin + LONGEST], "before": begin,
+            "after": max(0, len(each["text"]) - begin - LONGEST),
+            "spans": [span for span in spans if span["start"] >= 0 and span["end"] <= LONGEST]}
 
 
 def _compared(evidence, draws, other, seed):

@@ -126,10 +126,11 @@ def _marked(each):
     for start, end in zip(edges, edges[1:]):
         piece = escape(text[start:end])
         around = [span for span in spans if span["start"] <= start and end <= span["end"]]
-        types = [f"{span['of']} {span['type']}" for span in around if span["end"] == end]
+        types = [f"{span['of']} {span['type']}".strip() for span in around if span["end"] == end]
         if around:
             kinds = " ".join(sorted({span["of"] for span in around}))
             piece = f'<span class="{escape(kinds)}">{piece}</span>'
         parts.append(piece + (f'<span class="type">{escape(", ".join(types))}</span>' if types else ""))
-    more = f'<span class="note"> … {each["omitted"]:,} more characters</span>' if each["omitted"] else ""
-    return "".join(parts) + more
+    before, after = (f'<span class="note"> … {each[key]:,} more characters … </span>' if each[key] else ""
+                     for key in ("before", "after"))
+    return before + "".join(parts) + after

@@ -1,9 +1,12 @@
-"""Evidence for reports (see metrics/evidence.py) from the answers of classifiers and taggers."""
+"""Evidence for reports (see metrics/evidence.py) from the answers of each kind of task."""
 import numpy as np
 
+from tfzoo.metrics.bleu import bleu_statistics
 from tfzoo.metrics.bootstrap import Score, f1, macro, precision, recall, share
 from tfzoo.metrics.confusion import MOST_REPORTED
 from tfzoo.metrics.evidence import Evidence, one_hot_counts
+from tfzoo.metrics.rouge import rouge_scores
+from tfzoo.metrics.squad import answer_metrics
 from tfzoo.records.tags import entities
 
 _RATIOS = {"f1": f1, "precision": precision, "recall": recall}
@@ -91,3 +94,66 @@ def _marked(answers, spans):
         return {"texts": [{"name": "text", "text": text, "spans": marks}], **named}
 
     return example
+
+
+def of_questions(answers, references, source, odds=None, scoring="squad"):
+    """Return the Evidence of extracted answers, scored at threshold 0.
+
+    Args:
+        answers: list of N dict with `nbest`.
+        references: list of N lists of str, the correct answers; [] if there is none.
+        source: Questions.
+        odds: list of N float, see `answer_metrics`; None: each question is answered.
+        scoring: str, "squad" or "cmrc2018".
+    """
+    found = [{} if not answer["nbest"] or odds is not None and odds[number] > 0 else answer["nbest"][0]
+             for number, answer in enumerate(answers)]
+    pairs = [answer_metrics([golds], [answer.get("answer", "")], None, scoring)
+             for golds, answer in zip(references, found)]
+    each = {name: np.array([pair[name] for pair in pairs]) for name in ("exact_match", "f1")}
+    scores = {name: Score(values) for name, values in each.items()}
+    has = np.array([bool(golds) for golds in references])
+    if not has.all():
+        for prefix, part in (("HasAns_", has), ("NoAns_", ~has)):
+            scores |= {f"{prefix}{name}": Score(np.stack([values * part, part], 1), share)
+                       for name, values in each.items() if part.any()}
+
+    def example(number):
+        spans = [{"start": one["answer_start"], "end": one["answer_start"] + len(one["text"]), "type": "", "of": "gold"}
+                 for one in source.columns["answers"][number]]
+        if found[number]:
+            spans.append({"start": found[number]["start"], "end": found[number]["end"], "type": "", "of": "predicted"})
+        unique = {tuple(span.values()): span for span in spans}
+        texts = [{"name": name, "text": source.columns[name][number], "spans": marks} for name, marks in (
+            ("question", []), ("context", list(unique.values())))]
+        return {"texts": texts, "gold": " | ".join(dict.fromkeys(references[number])) or "(no answer)",
+                "predicted": found[number].get("answer", "") or "(no answer)"}
+
+    return Evidence(scores, 100 - each["f1"], "100 - F1", example)
+
+
+def of_texts(answers, references, source, language=""):
+    """Return the Evidence of generated texts.
+
+    Args:
+        answers: list of N dict with `text`.
+        references: list of N str.
+        source: Source with the column `source`.
+        language: str, see `bleu_metrics`.
+    """
+    texts = [answer["text"] for answer in answers]
+    statistics = bleu_statistics(texts, references, language)
+    scores = {name: Score(counts, _each_row(of)) for name, (counts, of) in statistics.items()}
+    scores |= {name: Score(np.array(values)) for name, values in rouge_scores(texts, references).items()}
+    counts, of = statistics["chrf"]
+
+    def example(number):
+        return {"texts": [{"name": "source", "text": source.columns["source"][number], "spans": []}],
+                "gold": references[number], "predicted": texts[number]}
+
+    return Evidence(scores, np.where(scores["exact_match"].values == 100, 0, 100 - _each_row(of)(counts)),
+                    "100 - chrF", example)
+
+
+def _each_row(of):
+    return lambda rows, count=None: np.array([of(row) for row in rows])

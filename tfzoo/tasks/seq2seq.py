@@ -14,6 +14,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.generation import decode_greedily
 from tfzoo.metrics.bleu import bleu_metrics, bleu_signature, language_of
 from tfzoo.metrics.rouge import is_latin, rouge_metrics
+from tfzoo.tasks.evidence import of_texts
 from tfzoo.tasks.heads import CausalLMHead
 from tfzoo.tasks.predictor import texts_of
 from tfzoo.tasks.task import Task
@@ -104,6 +105,9 @@ class Seq2Seq(Task):
 
     def answers(self, predictions, batches):
         return [{"text": text} for text in texts_of(predictions, batches)]
+
+    def evidence(self, answers, references, source):
+        return of_texts(answers, references, source, self._language(references))
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics (see Task); given answers, BLEU, chrF, ROUGE and exact match, from 0 to 100."""
