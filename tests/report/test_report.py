@@ -171,7 +171,7 @@ def test_extracted_answers_are_scored_at_threshold_0_and_marked_in_their_context
                              "answers": golds})
     best = [{"answer": "in Paris", "start": place - 3, "end": place + 5}, {"answer": "x", "start": 0, "end": 1},
             {"answer": "x", "start": 0, "end": 1}, {"answer": "tower", "start": place - 10, "end": place - 5}]
-    answers = [{"nbest": [each], "null_odds": odds} for each, odds in zip(best, (-1.0, 2.0, -0.5, -3.0))]
+    answers = [{"nbest": [each], "null_odds": odds} for each, odds in zip(best, (-1.0, 0.5, -0.5, -3.0))]
     references = [[gold["text"] for gold in each] for each in golds]
     metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, references)
     found = numbers_of({}, metrics, task.evidence(answers, references, source))
