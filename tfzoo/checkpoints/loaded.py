@@ -43,7 +43,9 @@ class Loaded:
     def change(self, **settings):
         """Change settings of the task, such as `null_threshold`; None keeps one. An unknown one is a ConfigError."""
         given = {name: value for name, value in settings.items() if value is not None}
-        if given and self.task is not None:
+        for name in given.keys() - (self.task.settings.keys() if self.task else ()):
+            raise ConfigError(f"--{name}={given[name]} does not apply to a model for {self.config['task']}: omit it")
+        if given:
             self.config = {**self.config, "settings": {**self.config["settings"], **given}}
             self.model.task = self.task
 

@@ -224,8 +224,8 @@ class QuestionBatches(Derived):
 
     def notes(self, source, max_length):
         """Return notes for the user (see Batches)."""
-        notes = [f"{source.name}: {(self.windows > 0).sum():,} questions in {len(self.owners):,} windows of up to {max_length} "
-                 "tokens"]
+        notes = [f"{source.name}: {(self.windows > 0).sum():,} questions in {len(self.owners):,} windows of up to "
+                 f"{max_length} tokens"]
         if self.cut:
             notes.append(f"{source.name}: {self.cut:,} questions were cut to "
                          f"{question_room(self.base.room)} tokens")
