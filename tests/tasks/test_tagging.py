@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 import tfzoo
-from tests.helpers import hostile_texts
+from tests.helpers import check_task, hostile_texts
 from tests.tasks.test_tasks import SMALL
 from tfzoo.checkpoints import Loaded
 from tfzoo.data.sentences import Sentences
+from tfzoo.errors import ConfigError
 from tfzoo.export import serving_function
 from tfzoo.tasks import task_of
 from tfzoo.text import learn_tokenizer, load_tokenizer
@@ -126,3 +127,94 @@ def test_a_model_of_another_scheme_is_scored_on_the_entities_of_the_data():
 
 def test_labels_of_a_stranger_s_model_are_classes_where_they_are_no_tags():
     assert json.dumps(task_of("tagging", ["LABEL_0", "LABEL_1"]).labels) and not task_of("tagging", ["X", "Y"]).entities
+
+
+def test_2000_words_in_are_2000_words_out_each_tagged_in_its_own_window(tokenizer):
+    kinds = ["Ann", "#", "\x00", "\U0001f600", "Paris", "\u200d", "", " ", "saw", "\ufeff", "New" * 30]
+    words = [kinds[number] for number in np.random.default_rng(3).integers(0, len(kinds), 2000)]
+    for kind in (tokenizer, load_tokenizer("bytes")):
+        loaded = make(kind)
+        (answer,) = loaded.predict([words])
+        assert answer["tokens"] == words and len(answer["tags"]) == 2000
+        data = loaded.task.features(loaded.task.read([{"tokens": words}]), kind, batch_size=50, max_length=20)
+        for step in range(data.batches_per_epoch):
+            batch = data.batch(step)
+            best = np.asarray(loaded.model(batch)["logits"]).argmax(-1)
+            for row, window in enumerate(data.base.rows(step)):
+                for word in np.flatnonzero(data.window == window) if window >= 0 else ():
+                    assert answer["tags"][word] == LABELS[best[row, data.place[word]]]
+        assert all(answer["tags"][word] == "O" for word in np.flatnonzero(data.window < 0))
+        assert data.windows[0] > 100 and data.tokenless > 100
+
+
+@pytest.mark.parametrize("length", [8, 13, 20])
+def test_the_window_leaves_what_is_scored_alone(length, tokenizer):
+    loaded = make(tokenizer, decoding="viterbi", overlap=2)
+    source = Sentences("s", {"tokens": SENTENCES, "tags": TAGS, "document": [1, 1, 1, 1]})
+    for context in (0, 3):
+        task = task_of("tagging", LABELS, decoding="viterbi", overlap=2, context=context)
+        data = task.features(source, tokenizer, batch_size=3, max_length=length)
+        seen = []
+        task.metrics = lambda sums, answers, references: seen.append((sums["count"], answers, references)) or {}
+        Evaluator(loaded.model, task).evaluate(data)
+        count, answers, references = seen[0]
+        assert (count, references) == (sum(map(len, SENTENCES)) - 2, TAGS)
+        assert [len(answer["tags"]) for answer in answers] == list(map(len, TAGS))
+
+
+def test_windows_keep_the_contract_of_tasks(tokenizer, tmp_path):
+    model = tfzoo.build("bert_tiny", task="tagging", labels=LABELS, **{**SMALL, "vocab_size": tokenizer.vocab_size,
+                                                                       "dropout": 0.0})
+    model.task = task_of("tagging", LABELS, overlap=3, context=2, decoding="viterbi", strict=True)
+    source = Sentences("s", {"tokens": SENTENCES, "tags": TAGS, "predicate": [3, 0, 0, 2]})
+    batch = model.task.features(source, tokenizer, batch_size=8, max_length=14).batch(0)
+    check_task(model, batch, tmp_path)
+
+
+def test_labels_with_ends_are_trained_decoded_and_scored_in_their_scheme():
+    labels = ["O", "B-PER", "I-PER", "E-PER", "S-PER", "S-LOC", "B-LOC", "I-LOC", "E-LOC"]
+    source = Sentences("s", {"tokens": [["a", "b", "c", "d"]], "tags": [["B-PER", "I-PER", "I-PER", "B-LOC"]]})
+    task = task_of("tagging", labels, decoding="viterbi", strict=True)
+    data = task.features(source, load_tokenizer("bytes"), batch_size=1, max_length=16)
+    batch = data.batch(0)
+    assert [labels[label] for label in batch["labels"][0][data.place]] == ["B-PER", "I-PER", "E-PER", "S-LOC"]
+    scores = np.log(np.eye(9)[batch["labels"]] * 0.9 + 0.01).astype(np.float32)
+    scores[0, data.place[2]] = np.log(np.eye(9)[labels.index("S-PER")] * 0.4 + np.eye(9)[3] * 0.3 + 0.01)
+    answers = task.answers({"scores": scores}, data)  # S-PER is likelier, but cannot follow I-PER
+    assert answers[0]["tags"] == ["B-PER", "I-PER", "E-PER", "S-LOC"]
+    metrics = task.metrics({"loss": 0.0, "count": 4.0, "right": 4.0}, answers, data.references)
+    assert (metrics["f1"], metrics["accuracy"]) == (1, 1)
+    broken = [{"tags": ["B-PER", "I-PER", "S-PER", "S-LOC"]}]  # conlleval reads the words 0-1, 2 and 3 as entities
+    strict, plain = (task_of("tagging", labels, strict=strict).metrics(
+        {"loss": 0.0, "count": 4.0, "right": 3.0}, broken, data.references) for strict in (True, False))
+    assert (strict["precision"], plain["precision"]) == (1 / 2, 1 / 3) and strict["accuracy"] == 3 / 4
+    with pytest.raises(ConfigError, match="strict scoring requires labels in a scheme"):
+        task_of("tagging", ["O", "I-PER"], strict=True)
+
+
+def test_entities_of_plain_text_are_found_in_code_points(tokenizer):
+    text = "\U0001f600\U0001f600  Ann\u00a0Lee, e\u0301 (New York)\U0001f468\u200d\U0001f469"
+    task = task_of("tagging", LABELS)
+    data = task.features(task.read([{"text": text}]), tokenizer, batch_size=1, max_length=200)
+    words = data.source.columns["tokens"][0]
+    tags = np.zeros((1, 200), int)
+    for word, tag in (("Ann", 3), ("Lee", 4), ("New", 1), ("York", 2)):
+        tags[0, data.place[words.index(word)]] = tag
+    (answer,) = task.answers({"tags": tags}, data)
+    assert answer["entities"] == [{"type": "PER", "start": 4, "end": 11, "text": "Ann\u00a0Lee"},
+                                  {"type": "LOC", "start": 17, "end": 25, "text": "New York"}]
+    assert text[4:11] == "Ann\u00a0Lee" and text[17:25] == "New York"
+
+
+def test_a_hugging_face_folder_of_a_tagger_has_no_settings_of_tfzoo(tokenizer, tmp_path):
+    loaded = make(tokenizer, decoding="viterbi", overlap=5, context=3, strict=True)
+    tfzoo.save(loaded, tmp_path / "theirs", "huggingface")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert config["architectures"] == ["BertForTokenClassification"] and not {"decoding", "overlap"} & {*config}
+    again = tfzoo.load(tmp_path / "theirs")
+    assert again.config["settings"] == {} and again.task.settings == task_of("tagging", LABELS).settings
+    loaded.model.task = again.task
+    assert again.predict(SENTENCES) == loaded.predict(SENTENCES)
+    loaded.config["settings"]["predicates"] = True
+    with pytest.raises(ConfigError, match="tagging:predicates has no counterpart"):
+        tfzoo.save(loaded, tmp_path / "roles", "huggingface")

@@ -1,4 +1,6 @@
 """Predict answers for rows of data, with the same features and predictions as in evaluation."""
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,6 +9,7 @@ from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.text.tokenizer import list_of
 
 MULTIPLE = 16  # padded lengths are multiples of this, so that few shapes are traced
+WINDOWS = 32  # the number of windows per batch, if a few texts have many
 
 
 class Predictor:
@@ -33,6 +36,15 @@ class Predictor:
     def _predict(self, batch):
         return self.task.predict(self.model, batch, self.model(batch, training=False))
 
+    def _batches(self, rows):
+        source, size = self.task.read(rows), min(len(rows), self.batch_size or len(rows))
+        make = functools.partial(self.task.features, source, self.tokenizer, max_length=self.max_length,
+                                 training=False, multiple=MULTIPLE)
+        data = make(batch_size=size)
+        count = 0 if data.windows is None else int(data.windows.sum())
+        more = min(self.batch_size or WINDOWS, 2 ** (count - 1).bit_length())  # a power of 2, for few shapes
+        return make(batch_size=more) if count > size and more > size else data
+
     def __call__(self, rows):
         """Return one answer per row.
 
@@ -53,9 +65,7 @@ class Predictor:
                 raise ConfigError(f"rows must be a list of dict, but contains {shown(row)}")
         if not rows:
             return []
-        data = self.task.features(self.task.read(rows), self.tokenizer,
-                                  batch_size=min(len(rows), self.batch_size or len(rows)),
-                                  max_length=self.max_length, training=False, multiple=MULTIPLE)
+        data = self._batches(rows)
         self.cut += data.cut
         if data.windows is not None:
             self.split += int((data.windows > 1).sum())
