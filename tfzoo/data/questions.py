@@ -42,7 +42,7 @@ class Questions(Source):
         return self.columns["question"], self.columns["context"]
 
     def passages(self):
-        return (text for texts in self.texts for text in dict.fromkeys(texts))
+        return (text for texts in (self.columns["question"], dict.fromkeys(self.columns["context"])) for text in texts)
 
     @property
     def unanswerable(self):
