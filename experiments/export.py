@@ -1,4 +1,4 @@
-"""Export a model and its tokenizer as a SavedModel: strings in, labels and probabilities or tags out.
+"""Export a model and its tokenizer as a SavedModel: strings in, labels and probabilities, tags or embeddings out.
 
     python -m experiments.export --init=runs/reviews --output_dir=served
 

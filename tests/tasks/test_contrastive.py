@@ -15,6 +15,7 @@ from tfzoo.export import serving_function
 from tfzoo.layers import context, initial_weights, training_step
 from tfzoo.tasks import build_for, task_of
 from tfzoo.tasks.contrastive import GROUPS, ranking_losses
+from tfzoo.tasks.embedding import PLAIN
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.training.evaluator import Evaluator
 from tfzoo.training.optimizer import WarmUp, make_optimizer
@@ -91,7 +92,8 @@ def test_a_row_has_its_texts_and_equal_texts_are_found(tokenizer):
             assert not batch["padding_mask"][row, len(expected):].any()
     assert len(set(seen.values())) == len(seen) == 7
     assert data.notes(Source("s", {"text": ["x"]}), 24) == [
-        "s: 1 hard negatives equal the text or text_pair of their row, and are left out"]
+        "s: 1 hard negatives equal the text or text_pair of their row, and are left out", "s: the loss compares fewer "
+        "rows than the --group_size=32 of training, since that does not divide --batch_size=2"]
     short = features(task_of("contrastive"), rows, tokenizer, max_length=4)
     assert "1 of 8 different texts were truncated to 4 tokens" in short.notes(Source("s", {"text": ["x"]}), 4)[0]
 
@@ -208,7 +210,7 @@ def test_evaluation_ranks_all_texts_of_the_data_once(tokenizer, capsys):
     assert "all 32 scores are equal: pearson and spearman are undefined" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["pairs", "texts"])
+@pytest.mark.parametrize("kind", ["pairs", pytest.param("texts", marks=pytest.mark.slow)])
 def test_microbatches_of_whole_groups_change_nothing(kind, tokenizer):
     rows = pairs(14, most=1) if kind == "pairs" else [{"text": row["text"]} for row in pairs(14)]
     found = []
@@ -223,6 +225,21 @@ def test_microbatches_of_whole_groups_change_nothing(kind, tokenizer):
         found.append([float(sums["loss"]), float(norm), *(arrays[path] for path in sorted(arrays) if "moment" in path)])
     assert found[1][:2] == pytest.approx(found[0][:2], rel=1e-5)
     assert all(np.abs(one - two).max() < 1e-6 for one, two in zip(found[0][2:], found[1][2:], strict=True))
+
+
+def test_the_pooling_of_the_model_to_start_from_is_kept_if_it_can_be_trained():
+    source, theirs = Source("s", {"text": ["a", "b"]}), {**PLAIN, "pooling": ["cls"], "normalize": True}
+    for pooling, expected in (("auto", theirs), ("mean", {**PLAIN, "strip": True})):
+        task = task_of("contrastive", pooling=pooling)
+        task.adapt(source, theirs)
+        assert task.embedding == expected and task_of("contrastive", **task.settings).embedding == expected
+        assert task.projected == (pooling == "auto")
+    for change, says in (({"problem": "x has Dense"}, "x has Dense; give --pooling=mean"),
+                         ({"prompts": {"q": "query: "}, "default_prompt": "q", "include_prompt": False},
+                          "the model pools without its default prompt, which cannot be trained; give --pooling=mean")):
+        with pytest.raises(ConfigError, match=says):
+            task_of("contrastive").adapt(source, {**PLAIN, **change})
+        task_of("contrastive", pooling="max").adapt(source, {**PLAIN, **change})
 
 
 def test_groups_must_divide_a_microbatch():

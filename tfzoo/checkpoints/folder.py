@@ -26,6 +26,7 @@ KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
 OPTIONAL = ("kept", "embedding", "end_ids")
 VOCABULARY_BYTES = 100_000_000
 FORMATS = ("tfzoo", "huggingface")
+OF_HEADS = ("num_labels", "next_sentence", "embedding", "projected")  # arguments of heads that tasks determine
 WEIGHTS = {"model.keras", ONE, INDEX, sentence_transformers.MODULES}
 
 
@@ -213,8 +214,7 @@ def _check(loaded, path):
     if loaded.model.task is None:  # earlier releases did not save it in model.keras
         loaded.model.task = loaded.task
     there = loaded.model.head
-    if type(there) is not type(head) or any(
-            there.config.get(key) != head.config.get(key) for key in ("num_labels", "next_sentence")):
+    if type(there) is not type(head) or any(there.config.get(key) != head.config.get(key) for key in OF_HEADS):
         raise DataError(f"{path}: task {config['task']}, settings {shown(config['settings'])} and labels "
                         f"{shown(labels)} do not match model.keras: download or copy the folder again")
 

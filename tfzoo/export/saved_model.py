@@ -39,8 +39,8 @@ def export(loaded, folder):
 
     The signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
     `text` and `text_pair`; for question answering, `serving_default` takes `question` and `context`. They return the
-    task's outputs (`label` and `probabilities`; `tags`, `starts`, `ends` and `length`; or `answer`, `start`, `end` and
-    `score`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in
+    task's outputs (`label` and `probabilities`; `tags`, `starts`, `ends` and `length`; `answer`, `start`, `end` and
+    `score`; or `embedding`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in
     order. The object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 
     Args:

@@ -261,6 +261,7 @@ class ContrastiveBatches(Derived):
     def __init__(self, base, task, scores=None, ranked=False):
         references = {"scores": scores} if scores else {"texts": base.texts} if ranked else None
         super().__init__(base, self._targets, references)
+        self._task = task
         self._scores = self._range = None
         if scores:
             low, high = task.min_score, task.max_score
@@ -281,7 +282,11 @@ class ContrastiveBatches(Derived):
         same = int((texts[:, 0] == texts[:, 1]).sum()) if self.base.fixed == 2 else 0
         counts = ((int(own.sum()), "hard negatives equal the text or text_pair of their row, and are left out"),
                   (same, "pairs have the same tokens in text and text_pair"))
+        group = self._task.group_size or GROUP
         notes += [f"{source.name}: {count:,} {what}" for count, what in counts if count]
+        if self._scores is None and self.batch_size % group:  # only in evaluation
+            notes.append(f"{source.name}: the loss compares fewer rows than the --group_size={group} of training, "
+                         f"since that does not divide --batch_size={self.batch_size}")
         if self._range:
             notes.append(f"{source.name}: the loss takes its scores from {self._range[0]:g} to {self._range[1]:g} as "
                          "cosines from 0 to 1, since the model was trained without scores")
