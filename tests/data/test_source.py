@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers import data_dir
 from tfzoo.data import builtin
-from tfzoo.data.readers import LABELLED, TEXTS
+from tfzoo.data.readers import LABELLED, TEXTS, Schema
 from tfzoo.data.source import open_source
 from tfzoo.data.tfds import read_tfds
 from tfzoo.errors import ConfigError, DataError
@@ -171,6 +171,23 @@ def test_labelled_source_is_the_code_of_some_modules_of_each_library(small_pytho
     fewer = open_source("builtin:python_source", split="train")  # another library changes no text of these
     assert fewer.texts[0] == [text for text, label in zip(train.texts[0], train.columns["label"])
                               if label != "keras_hub"]
+
+
+def test_builtin_functions_have_the_first_lines_of_their_docstrings(small_python, monkeypatch):
+    from tfzoo.data import functions
+    rows = [["stdlib/a.py", 'def f(x):\n    """Add one to x.\n\n    More.\n    """\n', "    return x + 1"],
+            ["stdlib/a.py", 'def g():\n    """Too short."""\n', "    pass"],
+            ["numpy/b.py", 'def h():\n    """Add one to x."""\n', "    return 2"],
+            *([f"numpy/{number}.py", f'def f{number}():\n    """Return the number {number}."""\n', "    pass"]
+              for number in range(40))]
+    monkeypatch.setattr(functions, "_rows", lambda: rows)
+    schema = Schema(inputs=("source",), targets=("target",))
+    train, evaluation = ([row for row in zip(*open_source("builtin:python", schema, split).columns.values())]
+                         for split in ("train", "eval"))
+    assert len(train) + len(evaluation) == 41 and not {*sum(train, ())} & {*sum(evaluation, ())}
+    assert 0 < len(evaluation) < 10 and ("def f7():\n    pass", "Return the number 7.") in train + evaluation
+    alone = [builtin.read_builtin("python_source", schema, split) for split in ("train", "eval")]
+    assert sum(alone, []) == [{"source": "def f(x):\n    return x + 1", "target": "Add one to x."}]
 
 
 def test_builtin_is_read_again_where_the_cache_cannot_be_written(tmp_path, monkeypatch, small_python):

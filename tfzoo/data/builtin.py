@@ -41,19 +41,20 @@ def modules_of(name):
                     yield library, f"{library}/{os.path.relpath(path, root)}".replace(os.sep, "/"), path
 
 
-def _number(module):
+def hash_of(module):
+    """Return the SHA-256 of a module's name as a number: int."""
     return int(hashlib.sha256(module.encode()).hexdigest(), 16)
 
 
 def is_eval(module):
     """Return whether a module, such as "keras/src/layers/layer.py", is used for evaluation."""
-    return _number(module) % EVAL_SHARE == 0
+    return hash_of(module) % EVAL_SHARE == 0
 
 
 def _some(modules):
     # The same random MODULES of each library, whichever others are installed.
     counts = collections.Counter()
-    for each in sorted(modules, key=lambda each: _number(each[1])):
+    for each in sorted(modules, key=lambda each: hash_of(each[1])):
         counts[each[0]] += 1
         if counts[each[0]] <= MODULES:
             yield each
@@ -106,12 +107,14 @@ def read_builtin(name, schema, split):
             or "python_source" (whole modules of the standard library or, if labels are requested, the code of up to
             MODULES modules of each library, without what precedes the first function or class, up to CHARACTERS
             characters; or, if tags are, the tokens of functions).
-        schema: Schema with the columns text and, optionally, label; or prompt and completion; or tokens and tags.
+        schema: Schema with the columns text and, optionally, label; or prompt and completion; or tokens and tags; or
+            source and target: a function's code, for python_source of the standard library, and the first line of its
+            docstring.
         split: str, "train" or "eval".
 
     Returns:
-        List of dict of str: `text`, and `label` if requested; or `prompt` and `completion`; or, each a list of str,
-        `tokens` and `tags`.
+        List of dict: `text`, and `label` if requested; or the columns of the schema. All are str, except for `tokens`
+        and `tags`, lists of str.
 
     Raises:
         ConfigError: if the name is unknown, or other columns are requested.
@@ -125,6 +128,9 @@ def read_builtin(name, schema, split):
         from tfzoo.data.source_tokens import read_tokens
         return read_tokens(split)
     columns = schema.columns()
+    if set(columns) == {"source", "target"}:
+        from tfzoo.data.functions import read_described
+        return read_described(split, "stdlib/" if name == "python_source" else "")
     if not {"text"} <= {*columns} <= {"text", "label"}:
         raise ConfigError(f"builtin:{name} has no {schema.required()}: expected a file ending in "
                           f"{' '.join(schema.allowed())}, optionally with .gz, or a folder of such files")

@@ -23,6 +23,8 @@ def serving_function(loaded):
         ConfigError: if the model has no such task or tokenizer.
     """
     task = loaded.check_answers()
+    if not task.exports:
+        raise ConfigError(f"a {task.name} model cannot be exported yet; use predict (experiments.predict)")
     if not loaded.tokenizer.in_graph:
         raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run in a SavedModel yet; export a model "
                           "trained with WordPiece or bytes")

@@ -80,6 +80,7 @@ class Task:
         answered: bool, whether the metrics require answers in addition to sums.
         paired: bool, whether an example may have two texts.
         embedding: dict, how the model embeds texts (see tfzoo.tasks.embedding), if the task determines it, or None.
+        exports: bool, whether a model can be exported.
         label_smoothing: float, set by training runs; the loss terms are smoothed (see `smooth`), the metrics are not.
         text_columns: (str, str or None), the columns of the first and the second text.
         truncated: str, what is reported about the number of texts that did not fit; {} is the maximum length.
@@ -88,7 +89,7 @@ class Task:
     name = script = labels = pooled = head_of = embedding = None
     schema = TEXTS
     labelled = answered = paired = False
-    label_smoothing = 0.0
+    exports, label_smoothing = True, 0.0
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")
     text_columns, truncated = ("text", "text_pair"), "texts were truncated to {} tokens"
 
