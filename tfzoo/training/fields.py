@@ -200,6 +200,9 @@ class Fields:
     ema_decay: float = setting(
         0.0, "Evaluate and save an exponential moving average of the weights with this decay; 0: the weights "
         "themselves.", before=0.0, lower=0.0, upper=0.999999)
+    average_checkpoints: int = setting(
+        0, "The final model is the mean of this many newest checkpoints, which are kept, instead of the best one; "
+        "0: no mean.", before=0, resumed=FREE, lower=0)
     clip_norm: float = setting(1.0, "Clip the gradient to this global norm; 0: no clipping.", lower=0.0)
     label_smoothing: float = setting(
         0.0, "Cross-entropy: target probability to move from the label to all other labels or words, in equal parts, "

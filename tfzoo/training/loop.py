@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tfzoo.errors import DataError, Diverged, Interrupted
 from tfzoo.progress import tell
+from tfzoo.training.averaging import average_checkpoints
 from tfzoo.training.saver import Saver
 from tfzoo.training.signals import stop_requests
 from tfzoo.training.strategy import agree
@@ -68,12 +69,14 @@ class Loop:
         eval_data: Batches, the evaluation data, or None.
         sample: callable that returns a dict of tag to text, called after each evaluation; None: no samples.
         schedule: callable that takes a step and returns its learning rate, which is logged; None: not logged.
+        average: int, the number of newest checkpoints whose mean becomes the final weights; 0: no mean.
     """
 
-    def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None):
+    def __init__(self, trainer, data, run, checkpoints, pace, eval_data=None, sample=None, schedule=None, average=0):
         self.trainer, self.data, self.run, self.checkpoints = trainer, data, run, checkpoints
         self.pace, self.eval_data, self.sample, self.schedule = pace, eval_data, sample, schedule
         self.metric, self.better = trainer.task.better
+        self.average = average
         self.state = {"evaluated": 0, "waited": 0, "best": None, "bad": 0}
         self.window = _Window()
         self.saver = Saver(checkpoints, tell)
@@ -102,10 +105,11 @@ class Loop:
                 self.checkpoints.mark_best(best["step"], self.metric, best["value"])
 
     def run_to_end(self):
-        """Train until the last step or early stopping, then load the best weights into the model.
+        """Train until the last step or early stopping, then load the best or averaged weights into the model.
 
         Returns:
-            dict with `steps`, `examples_per_second` and, if there are evaluation data, `best_step` and its metrics.
+            dict with `steps`, `examples_per_second` and, if there are evaluation data, `best_step` and its metrics; for
+            averaged weights, `averaged_steps` and their metrics.
 
         Raises:
             Interrupted: if a signal arrives; the state is saved.
@@ -122,12 +126,33 @@ class Loop:
         self._require_saved()
         best, step = self.state["best"], self.trainer.step
         results = {"steps": step, "examples_per_second": speed}
+        if self.average:
+            return {**results, **self._averaged(step)}
         if best is not None:
             results.update(best_step=best["step"], **best["metrics"])
         if self.run.writes and best is not None and best["step"] != step:
             self.trainer.restore(self.checkpoints.load(best["step"])[0])
         self.trainer.use_averages()
         return results
+
+    def _averaged(self, step):
+        if self.trainer.shared:  # wait for worker 0 to save
+            agree(self.trainer.strategy, 0)
+        arrays, steps = average_checkpoints(self.checkpoints, self.average, step)
+        self.trainer.restore(arrays)
+        results = {"averaged_steps": steps}
+        if self.eval_data is not None:
+            metrics = self.trainer.evaluator.evaluate(self.eval_data, evaluation_bar)
+            if self.run.last_step("average") != step:  # it may have been logged before the run was killed
+                self.run.log(step, "average", **metrics)
+                self.run.flush()
+            results.update(metrics)
+            self._tell("the average of the last checkpoints", metrics)
+        return results
+
+    def _tell(self, what, metrics):
+        tell(f"{what}: " + ", ".join(
+            f"{name} {metrics[name]:.4f}" for name in self.trainer.task.shown if name in metrics))
 
     def _require_saved(self):
         error = self.saver.error
@@ -266,8 +291,7 @@ class Loop:
             for tag, text in (self.sample() if self.sample else {}).items():
                 if self.run.last_step(tag) != step:
                     self.run.text(step, tag, text)
-        tell(f"step {step} evaluation: " + ", ".join(
-            f"{name} {metrics[name]:.4f}" for name in self.trainer.task.shown if name in metrics))
+        self._tell(f"step {step} evaluation", metrics)
         return is_better
 
     def _evaluation_bar(self, stopped):

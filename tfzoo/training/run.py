@@ -78,9 +78,11 @@ def train(output_dir, **settings):
             trainer = Trainer(model, task, optimizer=optimizer, seed=settings.seed, clip_norm=settings.clip_norm,
                               microbatches=settings.accumulate_steps, xla=xla, remat=settings.remat,
                               strategy=strategy, method=method)
-        checkpoints = Checkpoints(run.path / "checkpoints", keep=settings.keep, warn=tell, writes=run.writes)
+        checkpoints = Checkpoints(run.path / "checkpoints", keep=max(settings.keep, settings.average_checkpoints),
+                                  warn=tell, writes=run.writes)
         loop = Loop(trainer, data, run=run, checkpoints=checkpoints, pace=_pace_of(settings), eval_data=eval_data,
-                    schedule=schedule, sample=make_sampler(model, task, tokenizer) if run.writes else None)
+                    schedule=schedule, sample=make_sampler(model, task, tokenizer) if run.writes else None,
+                    average=settings.average_checkpoints)
         _tell_plan(settings, method, model=model, data=data,
                    devices=f"{strategy.num_replicas_in_sync} device(s), {choice}")
         if resumes:

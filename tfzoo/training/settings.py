@@ -115,6 +115,9 @@ class Settings(Fields):
                 _refuse(f"--{name}={value} requires --task={' or '.join(tasks)}, got --task={self.task}")
         if self.segmentation != "none" and not self.whole_word:
             _refuse(f"--segmentation={self.segmentation} requires --whole_word")
+        if self.average_checkpoints and self.ema_decay:
+            _refuse(f"--average_checkpoints={self.average_checkpoints} and --ema_decay={self.ema_decay}: give only one "
+                    "of them")
         if self.pack == "on" and not self._can_pack:
             _refuse("--pack=on and --next_sentence: give only one of them")
         self.overrides()
