@@ -17,8 +17,8 @@ def make_flags():
     script.add("enum", "task", "auto", "auto: the task that the model was trained for, classification (label and "
                "probabilities), tagging (tokens, tags and entities), question_answering (answer, start, end and "
                "score) or contrastive (embedding; for pairs also pair_embedding and similarity, their cosine). "
-               "embedding: one vector per text from an encoder or decoder, pooled as configured in a sentence-transformers folder "
-               "or as trained with contrastive, otherwise averaged over tokens.",
+               "embedding: one vector per text from an encoder or decoder, pooled as configured in a "
+               "sentence-transformers folder or as trained with contrastive, otherwise averaged over tokens.",
                allowed=["auto", *groups.FIELDS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file; for tagging also a "
