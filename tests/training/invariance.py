@@ -28,7 +28,7 @@ def settings():
 def run_settings(folder, devices, steps=STEPS, task="masked_lm"):
     """Train the six settings of one kind of device in one process (or two workers); write their arrays to `folder`.
 
-    For the task contrastive, it is only the setting with as many microbatches as devices, and without XLA.
+    For other tasks than masked_lm, it is only the setting with as many microbatches as devices, and without XLA.
     """
     kind = "multi_worker" if devices == "2 workers" else "mirrored" if devices != "1" else "one_device"
     command = [sys.executable, "-m", "tests.training.invariance", str(folder), devices, kind, str(steps), task]
@@ -74,7 +74,8 @@ def differences(folder, setting, reference=("1", 1, False)):
 
 
 def make_data(task):
-    """Return (Task, training data, evaluation data) for masked_lm, or contrastive with hard negatives and dropout."""
+    """Return (Task, training data, evaluation data) for masked_lm, contrastive with hard negatives and dropout, or
+    tagging with windows, context and predicates."""
     from tests.tasks.test_tasks import TOKENIZER
     from tfzoo.data.batches import TextBatches
     from tfzoo.data.encode import EncodedTexts
@@ -89,12 +90,29 @@ def make_data(task):
     if task == "masked_lm":
         return task_of(task), *(masked(TextBatches((encoded,), TOKENIZER, ROWS, 16, 3, shuffle=training), TOKENIZER, 3)
                                 for training in (True, False))
+    if task == "tagging":
+        return _make_sentences()
     made = task_of(task, group_size=4, pooling="first", projected=True, similarity_temperature=0.5)
     numbers = rng.integers(-20, 77, (77, 4))  # a fifth of the hard negatives are missing
     numbers[:, :2] = np.stack([np.arange(77), rng.permutation(77)], 1)
     return made, *(ContrastiveBatches(SeveralTexts(
         encoded, np.maximum(numbers, -1), TOKENIZER, 2, ROWS, 16, 3, shuffle=training), made)
         for training in (True, False))
+
+
+def _make_sentences():
+    from tfzoo.data.sentences import Sentences
+    from tfzoo.tasks import task_of
+    from tfzoo.text import load_tokenizer
+    labels, rng = ["O", "B-X", "I-X", "B-Y", "I-Y"], np.random.default_rng(0)
+    sizes = rng.integers(1, 9, 77)
+    source = Sentences("sentences", {
+        "tokens": [["abc"[:rng.integers(1, 4)] for _ in range(size)] for size in sizes],
+        "tags": [[labels[number] for number in rng.choice([0, 1, 3], size)] for size in sizes],
+        "document": (np.arange(77) // 5).tolist(), "predicate": [int(rng.integers(size)) for size in sizes]})
+    made = task_of("tagging", labels, overlap=3, context=4, decoding="viterbi")
+    return made, *(made.features(source, load_tokenizer("bytes"), batch_size=ROWS, max_length=16, seed=3,
+                                 training=training) for training in (True, False))
 
 
 def make_setting(strategy, parts, xla, task="masked_lm"):
@@ -108,7 +126,8 @@ def make_setting(strategy, parts, xla, task="masked_lm"):
     task, *data = make_data(task)
     with strategy.scope():
         keras.utils.set_random_seed(0)
-        model = build_for("bert_tiny", task, **{**SMALL, "dropout": 0.2, "max_length": 16, "num_layers": 1})
+        model = build_for("bert_tiny", task, **{**SMALL, "dropout": 0.2, "max_length": 16, "num_layers": 1,
+                                                "vocab_size": 300 if task.name == "tagging" else 53})
         rng = np.random.default_rng(1)
         for variable in model.trainable_variables:
             variable.assign(variable + 0.1 * rng.standard_normal(variable.shape).astype(np.float32))

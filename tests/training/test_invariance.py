@@ -27,8 +27,9 @@ def test_the_split_of_a_batch_changes_nothing_but_rounding(folder, setting):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_the_split_of_a_batch_into_whole_groups_changes_nothing_for_contrastive_learning(tmp_path):
+@pytest.mark.parametrize("task", ["contrastive", "tagging"])
+def test_the_split_of_a_batch_changes_nothing_for_groups_of_rows_and_windows_of_sentences(task, tmp_path):
     for devices in ("1", "2"):
-        invariance.run_settings(tmp_path, devices, steps=3, task="contrastive")
+        invariance.run_settings(tmp_path, devices, steps=3, task=task)
     worst = invariance.differences(tmp_path, ("2", 2, False))
     assert all(worst[kind] <= BOUNDS[kind] for kind in BOUNDS), worst
