@@ -19,6 +19,8 @@ from tfzoo.tasks import task_of
 from tfzoo.tasks.question_answering import N_BEST, NONE
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.training.evaluator import Evaluator
+from tfzoo.training.optimizer import WarmUp, make_optimizer
+from tfzoo.training.trainer import Trainer
 
 SMALL = {"num_layers": 1, "hidden_dim": 16, "num_heads": 2, "ffn_dim": 32, "vocab_size": 200, "max_length": 64}
 CONTEXTS = ["Ann  lives in Rome, \U0001f600 and Bob in Oslo. Eve left e\u0301te\u0301 for \u4e2d\u6587. " * 3,
@@ -233,3 +235,20 @@ def test_empty_texts_are_answered_and_missing_ones_refused(tokenizer):
                           "nbest": []} and answers[0]["answer"]
     with pytest.raises(DataError, match="row 1: no value for context"):
         make(tokenizer).predict(["Who?"])
+
+
+def test_an_update_does_not_depend_on_microbatches(tokenizer):
+    found = []
+    for parts in (1, 4):
+        loaded = make(tokenizer)
+        data = loaded.task.features(Questions.of_rows("x", rows()), tokenizer, batch_size=8, max_length=24,
+                                    training=True)
+        optimizer = make_optimizer("adamw", WarmUp(1e-2, 20, 1), loaded.model.trainable_variables, 0.1)
+        trainer = Trainer(loaded.model, loaded.task, optimizer, seed=0, clip_norm=0.5, microbatches=parts)
+        assert len(np.unique(data.rows(0))) < 8  # windows of an example in several microbatches
+        sums, norm, *_ = trainer.train_step(data.batch(0))
+        found.append((float(sums["loss"]), float(norm), trainer.arrays()["optimizer"]))
+    (loss, norm, arrays), other = found
+    assert other[:2] == pytest.approx((loss, norm), rel=1e-5)
+    for path in arrays:
+        assert np.abs(arrays[path] - other[2][path]).max() < 1e-6, path
