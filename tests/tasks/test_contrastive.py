@@ -8,6 +8,7 @@ import scipy.stats
 import tensorflow as tf
 
 import tfzoo
+from tests.helpers import check_task
 from tfzoo.checkpoints import Loaded
 from tfzoo.data.source import Source, read_files
 from tfzoo.errors import ConfigError, DataError
@@ -172,6 +173,17 @@ def test_scores_are_scaled_to_cosines_by_the_range_of_training(tokenizer):
         task_of("contrastive", min_score=3.0, max_score=2.0)
     task = task_of("contrastive")  # trained without scores
     assert features(task, same, tokenizer, batch_size=3).batch(0)["scores"].tolist() == [0, 0, 0]
+
+
+def test_a_model_keeps_the_contract_of_tasks(tokenizer, tmp_path):
+    rows = [{"text": "two dogs run", "text_pair": "a man", "label": label} for label in (0, 1, 3)]
+    task = task_of("contrastive", min_score=0.0, max_score=4.0)
+    model = make(tokenizer, task).model
+    batch = features(task, rows, tokenizer, batch_size=3).batch(0)
+    (loss, sums), vectors = check_task(model, batch, tmp_path), np.asarray(model(batch)["embedding"], np.float64)
+    cosines = (vectors[:, 0] * vectors[:, 1]).sum(-1) / np.linalg.norm(vectors, axis=-1).prod(-1)
+    assert float(loss["loss"]) == pytest.approx(((cosines - [0, 0.25, 0.75]) ** 2).sum(), rel=1e-5)
+    assert sums["count"] == 3
 
 
 def test_evaluation_ranks_all_texts_of_the_data_once(tokenizer, capsys):
