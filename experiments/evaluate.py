@@ -12,7 +12,8 @@ def make_flags():
     script.add("string", "data", None, "A file; a folder, of which the first existing split among eval, dev, valid, "
                "validation and test is used; or builtin:NAME or tfds:NAME, of which the evaluation split is "
                "used.", required=True)
-    groups.shared(script, "max_length", "null_threshold", "document", "max_bad_rows", "allow_download")
+    groups.shared(script, "max_length", "max_target_length", "null_threshold", "document", "max_bad_rows",
+                  "allow_download")
     for kind, name, limits in (("enum", "decoding", {"allowed": ["viterbi", "argmax"]}), ("bool", "strict", {})):
         script.add(kind, name, None, groups.FIELDS.Fields.__dataclass_fields__[name].metadata["meaning"] +
                    " Default: as in training.", **limits)
@@ -49,7 +50,8 @@ def run(values):
                 raise ConfigError(f"--{name}={path} has no task: give a model with a head, such as a finished run")
             models[-1].check_tokenizer()
     for loaded in models:
-        loaded.change(decoding=values.decoding, strict=values.strict, null_threshold=values.null_threshold)
+        loaded.change(decoding=values.decoding, strict=values.strict, null_threshold=values.null_threshold,
+                      max_target_length=values.max_target_length or None)
     task, other = models[0].task, models[-1].task
     if other.name != task.name:
         raise ConfigError(f"--compare={values.compare} was trained for {other.name}, but --init={values.init} for "

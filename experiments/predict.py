@@ -16,16 +16,18 @@ def make_flags():
     groups.loading(script)
     script.add("enum", "task", "auto", "auto: the task that the model was trained for, classification (label and "
                "probabilities), tagging (tokens, tags and entities), question_answering (answer, start, end and "
-               "score) or contrastive (embedding; for pairs also pair_embedding and similarity, their cosine). "
+               "score), contrastive (embedding; for pairs also pair_embedding and similarity, their cosine), seq2seq or "
+               "completion (text). completion also works with causal_lm models, such as another library's chat model. "
                "embedding: one vector per text from an encoder or decoder, pooled as configured in a "
                "sentence-transformers folder or as trained with contrastive, otherwise averaged over tokens.",
                allowed=["auto", *groups.FIELDS.FINETUNING, "embedding"])
     script.group("data")
     script.add("string", "data", "-", "A .txt (one text per line), .jsonl, .tsv or .csv file; for tagging also a "
                ".conll or .conllu file, or a .jsonl file with tokens; for question answering a .jsonl file with "
-               "question and context, or SQuAD's .json. Files may be compressed (.gz). -: standard input, one text per "
-               "line; -.jsonl: standard input, one JSON object per line.")
-    groups.shared(script, "null_threshold", "max_bad_rows")
+               "question and context, or SQuAD's .json; for completion one with prompt or messages. Files may be "
+               "compressed (.gz). -: standard input, one text per line; -.jsonl: standard input, one JSON object per "
+               "line.")
+    groups.shared(script, "null_threshold", "max_target_length", "max_bad_rows")
     script.add("string", "output", None, "Output file, written once the output is complete; default: stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts per batch.", lower_bound=1)
@@ -89,10 +91,10 @@ def run(values):
     if values.task == "embedding" and values.xla == "on":
         raise ConfigError("--xla=on with --task=embedding: use auto or off, since embeddings are computed without XLA")
     loaded = load(values.init, POLICIES[values.precision])
-    loaded.change(null_threshold=values.null_threshold)
+    if values.task not in ("auto", "embedding"):
+        loaded.use_as(values.task)
+    loaded.change(null_threshold=values.null_threshold, max_target_length=values.max_target_length or None)
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0, "split": 0, "windows": 0}, time.perf_counter()
-    if values.task not in ("auto", "embedding", loaded.config["task"]):
-        raise ConfigError(f"--task={values.task}: the model was trained for {loaded.config['task']}; omit --task")
     schema = TEXTS if values.task == "embedding" else loaded.check_answers().schema
     rows = read_rows(lines, schema, labelled=False, max_bad_rows=values.max_bad_rows,
                      on_bad=lambda message: tell(f"skipped: {message}"))

@@ -23,14 +23,14 @@ def write_facts(path, as_messages=False):
     return path
 
 
-@pytest.mark.parametrize("as_messages", [False, True])
+@pytest.mark.parametrize("as_messages", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path, monkeypatch):
     data = write_facts(tmp_path / "facts.jsonl", as_messages)
     code, out, err = call(
-        "finetune", "--task=completion", "--model=gpt2_tiny", "--override=num_layers=2", "--override=hidden_dim=48",
-        "--override=num_heads=4", "--override=ffn_dim=96", "--dropout=0", f"--data={data}", f"--eval_data={data}",
-        "--tokenizer=bytes", "--steps=150", "--eval_every=150", "--batch_size=2", "--max_length=64",
-        "--learning_rate=1e-2", f"--output_dir={tmp_path / 'run'}")
+        "finetune", "--task=completion", "--model=gpt2_tiny", "--override=num_layers=1", "--override=hidden_dim=48",
+        "--override=num_heads=4", "--override=ffn_dim=96", "--dropout=0", "--max_target_length=12", f"--data={data}",
+        f"--eval_data={data}", "--tokenizer=bytes", "--steps=120", "--eval_every=120", "--batch_size=2",
+        "--max_length=64", "--learning_rate=1e-2", f"--output_dir={tmp_path / 'run'}")
     assert code == 0, err
     results = json.loads(out.splitlines()[-1])
     assert results["accuracy"] == 1.0 and results["perplexity"] < 1.1, results
@@ -39,7 +39,7 @@ def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path, monkeyp
     asked = tmp_path / ("asked.jsonl" if as_messages else "asked.txt")
     asked.write_text("".join(json.dumps({"messages": [{"role": "user", "content": thing}]}) + "\n" if as_messages else
                              f"{thing}:\n" for thing in FACTS))
-    code, out, err = call("predict", f"--init={tmp_path / 'run'}", f"--data={asked}", "--batch_size=3")
+    code, out, err = call("predict", f"--init={tmp_path / 'run'}", f"--data={asked}", "--batch_size=8")
     assert code == 0 and [json.loads(line) for line in out.splitlines()] == [
         {"text": color} for color in FACTS.values()], err
     if as_messages:
@@ -57,10 +57,23 @@ def test_a_language_model_s_head_and_template_are_kept(call, tmp_path):
     config = {"model": "llama_tiny", "task": "causal_lm", "labels": None, "settings": {}, "max_length": 128}
     tfzoo.save(Loaded(model, tokenizer, config), tmp_path / "init", format="huggingface")
     data = write_facts(tmp_path / "facts.jsonl", as_messages=True)
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"messages": [{"role": "user", "content": "sky"}]}\n')
+    code, out, err = call("predict", f"--init={tmp_path / 'init'}", f"--data={asked}", "--task=completion",
+                          "--max_target_length=5")
+    assert code == 0 and json.loads(out).keys() == {"text"}, err
+    code, _, err = call("predict", f"--init={tmp_path / 'init'}", f"--data={asked}", "--task=seq2seq")
+    assert code == 1 and "the model was trained for causal_lm" in err and len(err.strip().splitlines()) == 1
     code, _, err = call("finetune", "--task=completion", f"--init={tmp_path / 'init'}", f"--data={data}", "--steps=1",
                         "--batch_size=2", "--learning_rate=0", f"--output_dir={tmp_path / 'run'}")
     assert code == 0 and "nothing newly initialized, nothing dropped" in err, err
     loaded = tfzoo.load(tmp_path / "run")
+    code, out, err = call("evaluate", f"--init={tmp_path / 'run'}", f"--data={data}", "--max_target_length=5",
+                          f"--report={tmp_path / 'report'}")
+    assert code == 0 and json.loads(out.splitlines()[-1]).keys() >= {"exact_match", "rougeL", "report"}, err
+    assert "user: sky" in (tmp_path / "report" / "report.html").read_text()
+    code, _, err = call("export", f"--init={tmp_path / 'run'}", f"--output_dir={tmp_path / 'served'}")
+    assert code == 1 and len(err.strip().splitlines()) == 1
     assert loaded.tokenizer.chat_template == entry["template"] and loaded.task.settings["pack"] is True
     assert (loaded.model.head.table.numpy() == model.head.table.numpy()).all()
     tfzoo.save(loaded, tmp_path / "out", format="huggingface")  # as a language model with its chat template

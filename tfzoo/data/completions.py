@@ -33,6 +33,12 @@ class Completions(Source):
         """Return the total number of characters in all texts."""
         return sum(map(len, self.passages()))
 
+    def questions(self):
+        """Return each example's prompt, or the messages before the last answer: list of str."""
+        return self.columns.get("prompt") or [
+            "\n".join(f"{message['role']}: {message['content']}" for message in messages[:-1])
+            for messages in self.columns["messages"]]
+
     def answers(self):
         """Return the completion, or the assistant's last message, of each example: list of str, or None if unknown."""
         if "prompt" in self.columns:

@@ -7,9 +7,11 @@ Evaluation and prediction generate greedily with a key/value cache.
 import tensorflow as tf
 
 from tfzoo.data.completions import COMPLETIONS, AnswerBatches, check_room, encode_answers
+from tfzoo.data.source import Source
 from tfzoo.generation import decode_greedily
 from tfzoo.metrics.rouge import rouge_metrics
 from tfzoo.tasks.causal_lm import CausalLM
+from tfzoo.tasks.evidence import of_texts
 from tfzoo.tasks.predictor import texts_of
 from tfzoo.text.chat import Chat
 
@@ -24,7 +26,7 @@ class Completion(CausalLM):
     """
 
     name, script, schema, head_of = "completion", "finetune", COMPLETIONS, "causal_lm"
-    answered, text_columns = True, ("prompt", None)
+    answered, exports, text_columns = True, False, ("prompt", None)
     shown = ("loss", "accuracy", "perplexity", "exact_match", "rougeL")
 
     def __init__(self, pack=True, max_target_length=0):
@@ -58,6 +60,9 @@ class Completion(CausalLM):
 
     def answers(self, predictions, batches):
         return [{"text": text} for text in texts_of(predictions, batches)]
+
+    def evidence(self, answers, references, source):
+        return of_texts(answers, references, Source(source.name, {"source": source.questions()}))
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics over the tokens of the answers (see Task); given answers, ROUGE and exact match, 0 to 100.
