@@ -14,10 +14,8 @@ from experiments import app, groups
 def make_flags():
     script = app.Flags("predict", __doc__)
     groups.loading(script)
-    script.add("enum", "task", "auto", "auto: the task that the model was trained for, classification (label and "
-               "probabilities), tagging (tokens, tags and entities), question_answering (answer, start, end and "
-               "score), contrastive (embedding; for pairs also pair_embedding and similarity, their cosine), seq2seq or "
-               "completion (text). completion also works with causal_lm models, such as another library's chat model. "
+    script.add("enum", "task", "auto", "auto: the task that the model was trained for; docs/tasks.md shows what "
+               "each task writes. completion also works with causal_lm models, such as another library's chat model. "
                "embedding: one vector per text from an encoder or decoder, pooled as configured in a "
                "sentence-transformers folder or as trained with contrastive, otherwise averaged over tokens.",
                allowed=["auto", *groups.FIELDS.FINETUNING, "embedding"])

@@ -5,7 +5,8 @@ from scipy import stats
 from sklearn.metrics import f1_score, precision_score
 
 from tfzoo.metrics import bootstrap as module
-from tfzoo.metrics.bootstrap import Score, bootstrap, f1, interval, macro, mcnemar, paired, precision, share
+from tfzoo.metrics.bootstrap import (
+    Score, bootstrap, correlation, f1, interval, macro, mcnemar, paired, precision, share)
 from tfzoo.metrics.calibration import calibration
 from tfzoo.metrics.evidence import one_hot_counts
 
@@ -51,6 +52,19 @@ def test_micro_averages_weigh_examples_by_their_counts(monkeypatch):
         assert draws["accuracy"][number] == words[rows, 0].sum() / words[rows, 1].sum()
     monkeypatch.setattr(module, "_DRAWN", 100)  # in chunks, with the same result
     assert all(np.array_equal(each, draws[name]) for name, each in bootstrap(scores, resamples=30, seed=3).items())
+
+
+@pytest.mark.parametrize("ranked, reference", [(False, stats.pearsonr), (True, stats.spearmanr)])
+def test_correlations_of_resamples_are_those_of_scipy(ranked, reference):
+    rng = np.random.default_rng(6)
+    x = rng.integers(0, 8, 30) / 2  # with ties
+    y = x + 1e6 + 2 * rng.standard_normal(30)
+    score = correlation(x, y, ranked)
+    assert score.value == pytest.approx(reference(x, y).statistic)
+    draws = bootstrap({"correlation": score}, resamples=50, seed=8)["correlation"]
+    for number, rows in enumerate(np.random.default_rng(8).integers(30, size=(50, 30))):
+        assert draws[number] == pytest.approx(reference(x[rows], y[rows]).statistic)
+    assert correlation([1, 1, 1], [1, 2, 3], ranked).value == 0
 
 
 def test_a_model_does_not_differ_from_itself():

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix, f1_score
 
 from tfzoo.data.source import Source
 from tfzoo.errors import ConfigError
@@ -14,6 +14,7 @@ from tfzoo.metrics.bootstrap import bootstrap
 from tfzoo.report import check_folder, numbers_of, write_report
 from tfzoo.report.page import page
 from tfzoo.tasks import task_of
+from tfzoo.tasks.evidence import of_choices, of_classes, of_label_sets, of_numbers
 
 BAD = "<script>alert('x')</script> & \"<b>\" \x00 \ud800"
 VOID = {"meta"}
@@ -209,6 +210,66 @@ def test_generated_texts_are_scored_as_their_corpus_is():
         assert [draws[name][number] for name in ("bleu", "chrf")] == pytest.approx([again["bleu"], again["chrf"]])
     assert found["wrong"] == 10 and len(found["errors"]) == 10
     check_page(page(found))
+
+
+def test_conversations_are_shown_up_to_their_last_answer():
+    messages = [[{"role": "user", "content": BAD}, {"role": "assistant", "content": "yes"}]] * 2
+    task = task_of("completion")
+    answers, source = [{"text": "yes"}, {"text": "no"}], Source("rows", {"messages": messages})
+    metrics = task.metrics({"loss": 1.0, "right": 0, "count": 1.0}, answers, ["yes", "yes"])
+    found = numbers_of({}, metrics, task.evidence(answers, ["yes", "yes"], source))
+    assert found["intervals"].keys() == {"rouge1", "rouge2", "rougeL", "rougeLsum", "exact_match"}
+    assert all(each["value"] == metrics[name] for name, each in found["intervals"].items())
+    error, = found["errors"]
+    assert error["texts"][0]["text"] == f"user: {BAD}" and (error["gold"], error["predicted"]) == ("yes", "no")
+    check_page(page(found))
+
+
+def test_label_sets_are_scored_as_sklearn_scores_them():
+    labels, rng = ["a", BAD, "c", "never"], np.random.default_rng(4)
+    true = (rng.random((80, 4)) < [0.6, 0.4, 0.2, 0]).astype(int)
+    probabilities = np.clip(0.3 * rng.random((80, 4)) + 0.4 * true + 0.15 * rng.random((80, 4)), 0, 1)
+    answers = [{"labels": [label for label, value in zip(labels, row) if value >= 0.5],
+                "probabilities": dict(zip(labels, row.tolist()))} for row in probabilities]
+    source = Source("rows", {"text": [BAD] * 80, "text_pair": ["b"] * 80})
+    found = numbers_of({}, {}, of_label_sets(labels, answers, true, source))
+    predicted = probabilities >= 0.5
+    for name in ("micro", "macro", "samples"):
+        assert found["intervals"][f"{name.removesuffix('s')}_f1"]["value"] == pytest.approx(
+            f1_score(true, predicted, average=name, zero_division=0))
+    assert found["intervals"]["subset_accuracy"]["value"] == (predicted == true).all(1).mean()
+    assert found["precision_recall"].keys() == set(labels[:3]) and "confusion" not in found
+    assert found["precision_recall"]["a"]["average_precision"] == pytest.approx(
+        average_precision_score(true[:, 0], probabilities[:, 0]))
+    assert sum(each["count"] for each in found["calibration"]["bins"]) == 320
+    assert found["wrong"] == (predicted != true).any(1).sum() and len(found["errors"][0]["texts"]) == 2
+    check_page(page(found))
+
+
+def test_choices_and_numbers_are_reported():
+    source = Source("rows", {"text": [BAD, "b", "c"], "choices": [["x", BAD], ["x", "y", "z"], ["x", "y"]],
+                             "choice": [1, 2, 0]})
+    answers = [{"label": 0, "probabilities": [0.75, 0.25]}, {"label": 2, "probabilities": [0.1, 0.2, 0.7]},
+               {"label": 0, "probabilities": [0.9, 0.1]}]
+    found = numbers_of({}, {}, of_choices(answers, source))
+    assert found["intervals"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert found["calibration"]["ece"] == pytest.approx((0.75 + 0.3 + 0.1) / 3)
+    error, = found["errors"]
+    assert (error["gold"], error["predicted"], error["loss"]) == (BAD, "x", pytest.approx(np.log(4)))
+    check_page(page(found))
+    found = numbers_of({}, {}, of_numbers([{"value": value} for value in (1.0, 2.0, 5.0)], [1.0, 3.0, 4.5], source))
+    assert found["intervals"]["mse"]["value"] == pytest.approx(1.25 / 3)
+    assert [error["example"] for error in found["errors"]] == [1, 2] and found["errors"][0]["gold"] == 3.0
+    check_page(page(found))
+
+
+def test_entities_whose_relation_is_asked_for_are_marked():
+    source = Source("rows", {"text": ["Ann lives in Rome"], "entities": [
+        [{"start": 0, "end": 3, "type": "PER"}, {"start": 13, "end": 17}]]})
+    answers = [{"label": "b", "probabilities": {"a": 0.2, "b": 0.8}}]
+    found = numbers_of({}, {}, of_classes(["a", "b"], answers, ["a"], source))
+    assert '<span class="gold">Ann</span><span class="type">gold PER</span> lives in <span class="gold">Rome' in page(
+        found)
 
 
 def test_a_report_replaces_only_a_report(tmp_path):

@@ -53,15 +53,48 @@ class Score:
     Attributes:
         values: [N, ...], what each example adds to the sums.
         of: callable that maps (sums [R, ...] over R data sets, their number of examples) to the scores, [R].
+        summed: bool; if False, `of` gets how often each example is drawn, [R, N], instead of sums.
     """
 
     values: np.ndarray
     of: typing.Callable = average
+    summed: bool = True
 
     @property
     def value(self):
         """Return the score of the data set itself: float."""
-        return float(self.of(np.asarray(self.values, np.float64).sum(0)[None], len(self.values))[0])
+        return float(self.on(np.ones((1, len(self.values))))[0])
+
+    def on(self, times):
+        """Return the scores [R] of data sets in which each example occurs a number of times, float64 [R, N]."""
+        if not self.summed:
+            return self.of(times, times.shape[1])
+        values = np.asarray(self.values, np.float64)
+        return self.of((times @ values.reshape(len(values), -1)).reshape(len(times), *values.shape[1:]), len(values))
+
+
+def correlation(x, y, ranked=False):
+    """Return the Score of Pearson's correlation of two sequences of N numbers, or Spearman's, if ranked.
+
+    It is 0 where either of them is constant.
+    """
+    x, y = (np.asarray(values, np.float64) for values in (x, y))
+
+    def of(times, count):
+        one, other = (_ranks(values, times) if ranked else values - values.mean() for values in (x, y))
+        one, other = (values - (values * times).sum(1, keepdims=True) / count for values in (one, other))
+        squares = (one ** 2 * times).sum(1) * (other ** 2 * times).sum(1)
+        return (one * other * times).sum(1) / np.sqrt(np.where(squares > 0, squares, np.inf))
+
+    return Score(x, of, summed=False)
+
+
+def _ranks(values, times):
+    # The ranks [R, N] in data sets in which each number occurs a number of times; equal numbers share the mean rank.
+    unique, inverse = np.unique(values, return_inverse=True)
+    firsts = np.searchsorted(values[np.argsort(values, kind="stable")], unique)
+    totals = np.add.reduceat(times[:, np.argsort(values, kind="stable")], firsts, axis=1)
+    return (np.cumsum(totals, axis=1) - (totals - 1) / 2)[:, inverse]
 
 
 def bootstrap(scores, resamples=RESAMPLES, seed=0):
@@ -80,16 +113,14 @@ def bootstrap(scores, resamples=RESAMPLES, seed=0):
         >>> draws.shape, sorted(set(draws.tolist()))
         ((1000,), [0.0, 0.25, 0.5, 0.75, 1.0])
     """
-    values = {name: np.asarray(score.values, np.float64) for name, score in scores.items()}
-    count = len(next(iter(values.values()))) if values else 0
+    count = len(next(iter(scores.values())).values) if scores else 0
     rng, found = np.random.default_rng(seed), {name: [] for name in scores}
     for first in range(0, resamples, max(1, _DRAWN // max(count, 1))):
         rows = min(max(1, _DRAWN // max(count, 1)), resamples - first)
         drawn = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
-        for name, each in values.items():
-            totals = (times @ each.reshape(count, -1)).reshape(rows, *each.shape[1:])
-            found[name].append(scores[name].of(totals, count))
+        for name, score in scores.items():
+            found[name].append(score.on(times))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 

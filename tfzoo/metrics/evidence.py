@@ -21,6 +21,8 @@ class Evidence:
         labels: list of C str, the classes of a classifier, or None.
         true, predicted: int [M], the classes of M instances (examples or words), or None.
         probabilities: float [M, C], or None.
+        positive: bool [M, C], the sets of labels that are right, for tasks without `true`, or None.
+        confidence: (float [K], bool [K]), the probabilities of K decisions and whether they are right, or None.
         right: bool [N], for tasks that are scored by accuracy, or None.
     """
 
@@ -33,6 +35,8 @@ class Evidence:
     true: np.ndarray = None
     predicted: np.ndarray = None
     probabilities: np.ndarray = None
+    positive: np.ndarray = None
+    confidence: tuple = None
     right: np.ndarray = None
 
 

@@ -34,8 +34,12 @@ def numbers_of(about, metrics, evidence, other=None, seed=0):
                            for name, score in evidence.scores.items()},
              "tables": {title: _rows(names, np.asarray(counts, int).sum(0), draws[title,])
                         for title, (names, counts) in evidence.groups.items()}}
-    if evidence.labels is not None:
+    if evidence.true is not None:
         found |= _classes(evidence)
+    if evidence.probabilities is not None:
+        found["precision_recall"] = _curves(evidence)
+    if evidence.confidence is not None:
+        found["calibration"] = calibration(*evidence.confidence)
     wrong = [number for number in np.argsort(-evidence.errors, kind="stable")[:ERRORS] if evidence.errors[number] > 0]
     found |= {"unit": evidence.unit, "wrong": int((evidence.errors > 0).sum()), "errors": [
         {"example": int(number), evidence.unit: float(evidence.errors[number]), **_shortened(evidence.example(number))}
@@ -70,18 +74,22 @@ def _classes(evidence):
     if size > len(chosen):
         names.append(f"({size - len(chosen)} others)")
     found["confusion"] = {"labels": names, "counts": matrix[:len(names), :len(names)].tolist()}
-    if evidence.probabilities is None:
-        return found
-    curves = {}
-    for number in np.argsort(-counts[:, 1], kind="stable")[:CURVES]:
-        if counts[number, 1]:
-            positive, scores = true == number, evidence.probabilities[:, number]
-            precisions, recalls, _ = precision_recall_curve(positive, scores)
+    return found
+
+
+def _curves(evidence):
+    # Precision and recall of the most frequent classes, one by one.
+    labels, true, positive, curves = evidence.labels, evidence.true, evidence.positive, {}
+    counts = np.bincount(true, minlength=len(labels)) if positive is None else positive.sum(0)
+    for number in np.argsort(-counts, kind="stable")[:CURVES]:
+        if counts[number]:
+            there = true == number if positive is None else positive[:, number]
+            scores = evidence.probabilities[:, number]
+            precisions, recalls, _ = precision_recall_curve(there, scores)
             some = np.unique(np.linspace(0, len(recalls) - 1, POINTS).round().astype(int))
-            curves[labels[number]] = {"average_precision": float(average_precision_score(positive, scores)),
+            curves[labels[number]] = {"average_precision": float(average_precision_score(there, scores)),
                                       "recall": recalls[some].tolist(), "precision": precisions[some].tolist()}
-    return {**found, "precision_recall": curves,
-            "calibration": calibration(evidence.probabilities.max(1), true == predicted)}
+    return curves
 
 
 def _shortened(example):

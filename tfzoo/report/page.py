@@ -103,7 +103,7 @@ def _calibration(found):
         [each["probability"] for each in full], [each["accuracy"] for each in full])}
     rows = [[f"{each['low']:.3f} to {each['high']:.3f}", each["count"], each["probability"], each["accuracy"]]
             for each in full]
-    return ("<h2>Calibration</h2>" + chart(line, "probability of the answer", "accuracy", diagonal=True)
+    return ("<h2>Calibration</h2>" + chart(line, "probability", "share that is right", diagonal=True)
             + _table(["probability", "examples", "mean probability", "accuracy"], rows))
 
 

@@ -7,7 +7,6 @@ Evaluation and prediction generate greedily with a key/value cache.
 import tensorflow as tf
 
 from tfzoo.data.completions import COMPLETIONS, AnswerBatches, check_room, encode_answers
-from tfzoo.data.source import Source
 from tfzoo.generation import decode_greedily
 from tfzoo.metrics.rouge import rouge_metrics
 from tfzoo.tasks.causal_lm import CausalLM
@@ -62,7 +61,7 @@ class Completion(CausalLM):
         return [{"text": text} for text in texts_of(predictions, batches)]
 
     def evidence(self, answers, references, source):
-        return of_texts(answers, references, Source(source.name, {"source": source.questions()}))
+        return of_texts(answers, references, source.questions())
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics over the tokens of the answers (see Task); given answers, ROUGE and exact match, 0 to 100.

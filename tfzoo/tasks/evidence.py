@@ -2,7 +2,7 @@
 import numpy as np
 
 from tfzoo.metrics.bleu import bleu_statistics
-from tfzoo.metrics.bootstrap import Score, f1, macro, precision, recall, share
+from tfzoo.metrics.bootstrap import Score, correlation, f1, macro, precision, recall, share
 from tfzoo.metrics.confusion import MOST_REPORTED
 from tfzoo.metrics.evidence import Evidence, one_hot_counts
 from tfzoo.metrics.rouge import rouge_scores
@@ -35,13 +35,88 @@ def of_classes(labels, answers, references, source):
         groups = {"class": (labels, counts)}
 
     def example(number):
-        texts = [{"name": name, "text": source.columns[name][number], "spans": []}
-                 for name in ("text", "text_pair") if name in source.columns]
-        return {"texts": texts, "gold": references[number], "predicted": answers[number]["label"],
+        return {"texts": _texts(source, number), "gold": references[number], "predicted": answers[number]["label"],
                 "probability": float(probabilities[number].max()), "probability of gold": float(of_gold[number])}
 
     return Evidence(scores, np.where(right, 0, losses), "loss", example, groups, labels=labels, true=true,
-                    predicted=predicted, probabilities=probabilities, right=right)
+                    predicted=predicted, probabilities=probabilities, confidence=(probabilities.max(1), right),
+                    right=right)
+
+
+def _texts(source, number):
+    # The texts of an example; entities whose relation is asked for are marked.
+    marks = source.columns["entities"][number] if "entities" in source.columns else []
+    spans = [{"start": mark["start"], "end": mark["end"], "type": str(mark.get("type", "")), "of": "gold"}
+             for mark in marks]
+    return [{"name": name, "text": source.columns[name][number], "spans": spans if name == "text" else []}
+            for name in ("text", "text_pair") if name in source.columns]
+
+
+def of_label_sets(labels, answers, references, source):
+    """Return the Evidence of a multi-label classifier.
+
+    Args:
+        labels: list of C str.
+        answers: list of N dict with `labels` and `probabilities`.
+        references: int [N, C], 1 for each label of an example.
+        source: Source of the N examples.
+    """
+    true = np.asarray(references, bool)
+    found = np.array([[label in answer["labels"] for label in labels] for answer in answers])
+    probabilities = np.array([[answer["probabilities"][label] for label in labels] for answer in answers])
+    counts, right = np.stack([true & found, true, found], -1), (true == found).all(1)
+    scores = {"micro_f1": Score(counts.sum(1), f1), "sample_f1": Score(f1(counts.sum(1))),
+              "subset_accuracy": Score(right)}
+    if len(labels) <= MOST_REPORTED:
+        scores["macro_f1"] = Score(counts, lambda totals, count: f1(totals).mean(-1))
+    of_gold = np.maximum(np.where(true, probabilities, 1 - probabilities), np.finfo(np.float32).tiny)
+
+    def example(number):
+        named = {name: ", ".join(label for label, there in zip(labels, row) if there) or "(none)"
+                 for name, row in (("gold", true[number]), ("predicted", found[number]))}
+        return {"texts": _texts(source, number), **named}
+
+    return Evidence(scores, np.where(right, 0, -np.log(of_gold).sum(1)), "loss", example,
+                    {"label": (labels, counts)} if len(labels) <= MOST_REPORTED else {}, labels=labels, positive=true,
+                    probabilities=probabilities, confidence=(probabilities.ravel(), true.ravel()), right=right)
+
+
+def of_choices(answers, source):
+    """Return the Evidence of multiple choice.
+
+    Args:
+        answers: list of N dict with `label`, an index, and `probabilities`, a list.
+        source: Source of the N examples, with `choices` and `choice`.
+    """
+    true, choices = np.array(source.columns["choice"]), source.columns["choices"]
+    right = true == np.array([answer["label"] for answer in answers])
+    of_gold = np.array([answer["probabilities"][place] for answer, place in zip(answers, true)])
+    losses = -np.log(np.maximum(of_gold, np.finfo(np.float32).tiny))
+
+    def example(number):
+        chosen = answers[number]["label"]
+        return {"texts": _texts(source, number), "gold": choices[number][true[number]],
+                "predicted": choices[number][chosen], "probability": answers[number]["probabilities"][chosen],
+                "probability of gold": float(of_gold[number])}
+
+    return Evidence({"accuracy": Score(right)}, np.where(right, 0, losses), "loss", example, right=right,
+                    confidence=(np.array([max(answer["probabilities"]) for answer in answers]), right))
+
+
+def of_numbers(answers, references, source):
+    """Return the Evidence of regression.
+
+    Args:
+        answers: list of N dict with `value`.
+        references: list of N float.
+        source: Source of the N examples.
+    """
+    values = np.array([answer["value"] for answer in answers])
+    errors = (values - references) ** 2
+    scores = {"mse": Score(errors), "pearson": correlation(values, references),
+              "spearman": correlation(values, references, ranked=True)}
+    return Evidence(scores, errors, "squared error", lambda number: {
+        "texts": _texts(source, number), "gold": float(references[number]), "predicted": float(values[number])})
 
 
 def of_tags(labels, answers, references, types=None, read=entities):
@@ -132,24 +207,23 @@ def of_questions(answers, references, source, odds=None, scoring="squad"):
     return Evidence(scores, 100 - each["f1"], "100 - F1", example)
 
 
-def of_texts(answers, references, source, language=""):
+def of_texts(answers, references, sources, language=None):
     """Return the Evidence of generated texts.
 
     Args:
         answers: list of N dict with `text`.
-        references: list of N str.
-        source: Source with the column `source`.
-        language: str, see `bleu_metrics`.
+        references, sources: list of N str, what should have been generated, and from what.
+        language: str, see `bleu_metrics`; None: neither BLEU nor chrF.
     """
     texts = [answer["text"] for answer in answers]
-    statistics = bleu_statistics(texts, references, language)
-    scores = {name: Score(counts, _each_row(of)) for name, (counts, of) in statistics.items()}
+    statistics = bleu_statistics(texts, references, language or "")
+    scores = {name: Score(counts, _each_row(of)) for name, (counts, of) in statistics.items() if language is not None}
     scores |= {name: Score(np.array(values)) for name, values in rouge_scores(texts, references).items()}
     counts, of = statistics["chrf"]
 
     def example(number):
-        return {"texts": [{"name": "source", "text": source.columns["source"][number], "spans": []}],
-                "gold": references[number], "predicted": texts[number]}
+        return {"texts": [{"name": "source", "text": sources[number], "spans": []}], "gold": references[number],
+                "predicted": texts[number]}
 
     return Evidence(scores, np.where(scores["exact_match"].values == 100, 0, 100 - _each_row(of)(counts)),
                     "100 - chrF", example)

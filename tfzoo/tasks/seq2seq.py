@@ -107,7 +107,7 @@ class Seq2Seq(Task):
         return [{"text": text} for text in texts_of(predictions, batches)]
 
     def evidence(self, answers, references, source):
-        return of_texts(answers, references, source, self._language(references))
+        return of_texts(answers, references, source.columns["source"], self._language(references))
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics (see Task); given answers, BLEU, chrF, ROUGE and exact match, from 0 to 100."""
