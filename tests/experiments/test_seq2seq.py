@@ -1,10 +1,14 @@
 """Sequence to sequence with the scripts, end to end: finetune, resume, evaluate, predict; refused files and exports."""
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import tfzoo
+from tests.helpers import CHECKOUT
 
 SMALL_MODEL = ["--override=num_layers=1", "--override=hidden_dim=64", "--override=num_heads=4",
                "--override=ffn_dim=128", "--dropout=0"]
@@ -75,3 +79,25 @@ def test_bad_data_is_one_line(call, tmp_path):
     found, _, err = call("finetune", "--model=bert_tiny", "--tokenizer=bytes", f"--output_dir={tmp_path / 'other'}",
                          data, "--source_prefix=x")
     assert found == 1 and "--source_prefix=x requires --task=seq2seq" in err
+
+
+@pytest.mark.slow
+def test_two_devices_and_microbatches_give_the_run_of_one(pairs, tmp_path):
+    words = ["--task=seq2seq", "--model=transformer_tiny", *SMALL_MODEL[:-1], f"--data={pairs}", f"--eval_data={pairs}",
+             "--tokenizer=bytes", "--steps=3", "--batch_size=8", "--max_length=24", "--max_target_length=16",
+             "--learning_rate=1e-3", "--warmup_steps=0", "--label_smoothing=0.1", "--average_checkpoints=2",
+             "--save_every=1"]
+    found = []
+    for name, more in (("one", ["--strategy=one_device"]),
+                       ("two", ["--strategy=mirrored", "--virtual_devices=2", "--accumulate_steps=2"])):
+        command = [sys.executable, "-m", "experiments.finetune", *words, *more, f"--output_dir={tmp_path / name}"]
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append((json.loads(done.stdout.splitlines()[-1]), load_file(
+            tmp_path / name / "checkpoints" / "step_00000003" / "model.safetensors")))
+    (one, weights), (two, others) = found
+    assert one["averaged_steps"] == two["averaged_steps"] == [2, 3]
+    for key in ("loss", "accuracy", "bleu", "chrf", "rougeL", "exact_match"):
+        assert one[key] == pytest.approx(two[key], rel=1e-5), key
+    for path, value in weights.items():
+        assert np.abs(value - others[path]).max() < 1e-5 * max(1, np.abs(value).max()), path

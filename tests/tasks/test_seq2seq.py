@@ -81,6 +81,23 @@ def test_batches_have_few_shapes_that_fit_both_texts_and_hold_each_pair_once(fac
         assert real / whole > 0.6  # one shape would give 0.45
 
 
+def test_batches_of_tokens_hold_about_that_many_and_each_pair_once():
+    rng = np.random.default_rng(0)
+    lengths = np.maximum(rng.poisson([[30, 9]] * 400 + [[90, 25]] * 100), 1)
+    data = batches_of(*([[5] * length for length in side] for side in lengths.T), rows=8, max_length=200,
+                      max_target_length=60, shuffle=True, answered=False, batch_tokens=2000)
+    for epoch in range(2):
+        steps = range(epoch * data.batches_per_epoch, (epoch + 1) * data.batches_per_epoch)
+        rows = np.concatenate([data.rows(step) for step in steps])
+        assert sorted(rows[rows >= 0]) == list(range(500))
+        batches = [data.batch(step) for step in steps]
+        sizes = [batch["encoder_token_ids"].size + batch["labels"].size for batch in batches]
+        assert max(sizes) <= 2000 < 2 * min(sizes)
+        counts = {len(batch["labels"]) for batch in batches}
+        assert len(counts) > 1 and all(count % 8 == 0 for count in counts)
+        assert len({batch["labels"].shape for batch in batches}) <= 4
+
+
 @pytest.mark.parametrize("family", ["t5", "t5_1.1"])
 def test_loss_gradients_and_greedy_tokens_are_those_of_transformers(family, tmp_path):
     about, golden = parity.read_case(parity.GOLDEN / f"seq2seq_{family}.npz")

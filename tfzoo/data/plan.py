@@ -63,7 +63,8 @@ class BatchPlan:
 
     Args:
         lengths: int [N], the number of tokens in each example, including special tokens.
-        batch_size: int, the number of rows per batch.
+        batch_size: int, the number of rows per batch; or a callable that takes the plan, of which only `buckets` and
+            `bucket_of` are known, and returns that number for each bucket, in descending order.
         max_length: int, the length in tokens to which longer examples are truncated.
         seed: int, the shuffle seed; None keeps the order within each bucket (evaluation).
         multiple: int, see `choose_buckets`.
@@ -73,12 +74,12 @@ class BatchPlan:
     """
 
     def __init__(self, lengths, batch_size, max_length, seed=None, multiple=8):
-        if batch_size < 1:
+        if not callable(batch_size) and batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self.buckets = choose_buckets(lengths, max_length, multiple=multiple)
-        self.batch_size = batch_size
         self.seed = seed
         self.bucket_of = np.searchsorted(self.buckets, np.minimum(lengths, self.buckets[-1]))
+        self.sizes = batch_size(self) if callable(batch_size) else [batch_size] * len(self.buckets)
         self._kept = 0, self.batches(0)
         self.batches_per_epoch = len(self._kept[1])
 
@@ -91,7 +92,7 @@ class BatchPlan:
             epoch: int, from 0.
 
         Returns:
-            List of (int, int64 [batch_size]): the padded length and the example indices. Every example occurs exactly
+            List of (int, int64 [B]): the padded length and the example indices. Every example occurs exactly
             once, and all epochs have the same number of batches. Empty rows have the index -1 and occur only in the
             last batch.
         """
@@ -101,20 +102,20 @@ class BatchPlan:
         batches, left = [], np.zeros(0, np.int64)
         for number, length in enumerate(self.buckets):
             rows = np.concatenate([left, order[self.bucket_of[order] == number]])
-            whole = len(rows) // self.batch_size * self.batch_size
-            batches += [(length, part) for part in rows[:whole].reshape(-1, self.batch_size)]
+            whole = len(rows) // self.sizes[number] * self.sizes[number]
+            batches += [(length, part) for part in rows[:whole].reshape(-1, self.sizes[number])]
             left = rows[whole:]
         if rng is not None:
             batches = [batches[number] for number in rng.permutation(len(batches))]
         if len(left):
-            batches.append((self.buckets[-1], np.pad(left, (0, self.batch_size - len(left)), constant_values=-1)))
+            batches.append((self.buckets[-1], np.pad(left, (0, self.sizes[-1] - len(left)), constant_values=-1)))
         return batches
 
     def batch(self, step):
         """Return the batch for a step. Steps are counted from 0 and continue across epochs.
 
         Returns:
-            (int, int64 [batch_size]): the padded length and the example indices.
+            (int, int64 [B]): the padded length and the example indices.
         """
         epoch, index = divmod(step, self.batches_per_epoch)
         kept = self._kept  # read only once, as other threads may request other epochs

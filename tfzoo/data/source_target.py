@@ -4,6 +4,8 @@ import numpy as np
 from tfzoo.data.batches import Batches
 from tfzoo.data.plan import BatchPlan
 
+ROWS = 8  # batches of --batch_tokens can be split over 2, 4 or 8 devices or microbatches
+
 
 class SourceTargetBatches(Batches):
     """Batch pairs of encoded texts for teacher forcing.
@@ -15,10 +17,12 @@ class SourceTargetBatches(Batches):
     Args:
         sources, targets: EncodedTexts; targets are None in prediction.
         tokenizer: Tokenizer, provides the special tokens.
-        batch_size: int, the number of rows per batch.
+        batch_size: int, the number of rows per batch, unless batch_tokens is given.
         max_length, max_target_length: int, the maximum numbers of tokens, including special tokens.
         seed, shuffle, multiple: see `TextBatches`.
         answered: bool, whether batches have `answer_ids`, for generation.
+        batch_tokens: int, the maximum number of tokens per batch, in sources and targets together, padding included;
+            the number of rows is then a multiple of ROWS, at least ROWS. 0: none.
         references: list of str, the targets.
 
     Attributes:
@@ -28,7 +32,7 @@ class SourceTargetBatches(Batches):
     """
 
     def __init__(self, sources, targets, tokenizer, *, batch_size, max_length, max_target_length, seed, shuffle,
-                 multiple, answered, references=None):
+                 multiple, answered, batch_tokens=0, references=None):
         self.sources, self.targets, self.tokenizer, self.batch_size = sources, targets, tokenizer, batch_size
         self.max_length, self.max_target_length, self.answered = max_length, max_target_length, answered
         self.references = references
@@ -39,16 +43,23 @@ class SourceTargetBatches(Batches):
         lengths = [np.clip(each, 1, most) for each, most in zip(lengths, (max_length, max_target_length))]
         unit = max(each.mean() for each in lengths)
         longer = np.ceil(np.maximum(*(each * (unit / each.mean()) for each in lengths))).astype(int)
-        self.plan = BatchPlan(longer, batch_size=batch_size, max_length=int(longer.max()),
+
+        def sizes(plan):
+            self.shapes = self._shapes(plan, lengths, multiple)
+            return [max(batch_tokens // sum(shape) // ROWS, 1) * ROWS if batch_tokens else batch_size
+                    for shape in self.shapes.values()]
+
+        self.plan = BatchPlan(longer, batch_size=sizes, max_length=int(longer.max()),
                               seed=seed if shuffle else None, multiple=multiple)
         self.batches_per_epoch = self.plan.batches_per_epoch
-        self.shapes = self._shapes(lengths, multiple)
+        if batch_tokens:
+            self.batch_size = round(len(sources) / self.batches_per_epoch)  # on average
 
-    def _shapes(self, lengths, multiple):
+    def _shapes(self, plan, lengths, multiple):
         # dict of bucket -> (S, T), ascending: the rows left over in a bucket move to the next one.
         shapes, known = {}, [1, 1]
-        for number, bucket in enumerate(self.plan.buckets):
-            rows = self.plan.bucket_of == number
+        for number, bucket in enumerate(plan.buckets):
+            rows = plan.bucket_of == number
             known = [max(before, int(each[rows].max(initial=1))) for before, each in zip(known, lengths)]
             shapes[bucket] = tuple(1 if longest == 1 else min(-(-longest // multiple) * multiple, most)
                                    for longest, most in zip(known, (self.max_length, self.max_target_length)))

@@ -55,6 +55,7 @@ class Seq2Seq(Task):
     name, script = "seq2seq", "finetune"
     schema = Schema(inputs=("source",), targets=("target",), check=_has_target)
     answered, exports, text_columns = True, False, ("source", None)
+    batch_tokens = 0  # set by training runs
     better, shown = ("chrf", max), ("loss", "bleu", "chrf", "rougeL", "exact_match")
 
     def __init__(self, max_target_length=0, source_prefix="", target_language="auto"):
@@ -90,7 +91,8 @@ class Seq2Seq(Task):
                             for texts in (sources, references))
         batches = Seq2SeqBatches(sources, targets, tokenizer, batch_size=batch_size, max_length=max_length,
                                  max_target_length=self.max_target_length or max_length, seed=seed, shuffle=training,
-                                 multiple=multiple, answered=not training, references=references)
+                                 multiple=multiple, answered=not training, references=references,
+                                 batch_tokens=self.batch_tokens if training else 0)
         batches.language = self._language(references or [])
         return batches
 

@@ -177,6 +177,10 @@ class Fields:
         before=TARGETS)
 
     batch_size: int = setting(32, "Examples per update, across all devices.", lower=1, begins="optimization")
+    batch_tokens: int = setting(
+        0, "seq2seq: up to this many tokens per update, in sources and targets together, padding included, instead of "
+        "--batch_size examples; a multiple of 8 examples. --batch_size then applies to evaluation alone. 0: none.",
+        before=0, tasks=("seq2seq",), lower=0)
     epochs: float = setting(
         None, f"Passes over the training data; default {EPOCHS:g}, unless --steps is given.", resumed=FREE, lower=1e-6)
     steps: int = setting(None, "Number of updates, instead of --epochs.", resumed=FREE, lower=1)

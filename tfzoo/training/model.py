@@ -69,7 +69,7 @@ def make_task(settings, source, init=None, recorded=None):
         labels = labels if beyond else known
     task = task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
     task.adapt(source, init and init.embedding)
-    task.label_smoothing = settings.label_smoothing
+    task.label_smoothing, task.batch_tokens = settings.label_smoothing, settings.batch_tokens
     return task
 
 

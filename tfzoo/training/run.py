@@ -183,7 +183,7 @@ def _tell_plan(settings, method, model, data, devices):
     if method.name != "full":
         tell(method.report(model))
     tell(f"{model.body.name}: {sum(math.prod(v.shape) for v in model.trainable_variables):,} trainable "
-         f"weights; {settings.steps:,} steps of {settings.batch_size} examples, {data.batches_per_epoch:,} steps per "
+         f"weights; {settings.steps:,} steps of {data.batch_size} examples, {data.batches_per_epoch:,} steps per "
          f"epoch; {devices}")
 
 
