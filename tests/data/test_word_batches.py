@@ -66,6 +66,10 @@ def test_a_word_belongs_to_the_window_with_most_context():
     assert data.window.tolist() == [0, 0, 1, 2, 2]
     assert (data.place - before).tolist() == [0, 2, 2, 2, 4]
     assert "1 of 1 sentences are longer" in data.notes(source, 8)[1]
+    source = Sentences("s", {"tokens": [["aa", "aaa", "a" * 8]], "tags": [["O"] * 3]})  # tokens 0-3, 3-7 and 7-16
+    data = WordBatches(source, tokenizer, 8, 6 + around, 0, False, 8, overlap=4)
+    # Only the window 2-8 contains all of the second word; none contains the third, so 4-10 or 6-12 by its first token.
+    assert data.window.tolist() == [0, 1, 2] and (data.place - before).tolist() == [0, 1, 3]
 
 
 def test_an_overlap_as_large_as_a_window_is_refused():
