@@ -12,7 +12,7 @@ from tests.tasks.test_tasks import SMALL
 from tfzoo.checkpoints import Loaded
 from tfzoo.data.sentences import Sentences
 from tfzoo.errors import ConfigError
-from tfzoo.export import serving_function
+from tfzoo.export import export, serving_function
 from tfzoo.tasks import task_of
 from tfzoo.text import learn_tokenizer, load_tokenizer
 from tfzoo.training.evaluator import Evaluator, in_order
@@ -218,3 +218,17 @@ def test_a_hugging_face_folder_of_a_tagger_has_no_settings_of_tfzoo(tokenizer, t
     loaded.config["settings"]["predicates"] = True
     with pytest.raises(ConfigError, match="tagging:predicates has no counterpart"):
         tfzoo.save(loaded, tmp_path / "roles", "huggingface")
+
+
+def test_a_saved_model_decodes_in_its_graph_as_prediction_does(tokenizer, tmp_path):
+    loaded = make(tokenizer, decoding="viterbi")
+    export(loaded, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    texts = ["Ann Lee saw New York", "", "# \x00 Paris", "Paris hosts Ann"]
+    outputs = {key: value.numpy() for key, value in served(text=tf.constant(texts)).items()}
+    for row, answer in enumerate(loaded.predict(texts)):
+        assert outputs["cut"][row] == 0
+        assert [tag.decode() for tag in outputs["tags"][row, :outputs["length"][row]]] == answer["tags"]
+    plain = make(tokenizer)
+    plain.model.set_weights(loaded.model.get_weights())
+    assert [answer["tags"] for answer in plain.predict(texts)] != [answer["tags"] for answer in loaded.predict(texts)]
