@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from tests.helpers import data_dir
 from tfzoo.data.questions import QUESTIONS, QuestionBatches, Questions
@@ -159,3 +160,23 @@ def test_development_data_are_read_whole():
                                              ("qa_squad2.0", "eval", 1740, 898), ("zh_qa_cmrc2018", "eval", 1611, 0)):
         source = open_source(str(data_dir() / name), QUESTIONS, split)
         assert (len(source), source.unanswerable) == (count, unanswerable)
+
+
+@pytest.mark.parametrize("splitter", [pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit()])
+def test_no_first_letter_is_lost_where_the_pre_tokenizer_adds_spaces(tmp_path, splitter):
+    # As RobBERT's tokenizer.json, whose offsets begin one character too late in `tokenizers` (EuroEval #2171).
+    context = "We live in  Amsterdam, not in \U0001f600 \u00c9vian."
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence([splitter, pre_tokenizers.ByteLevel(add_prefix_space=True)])
+    backend.train_from_iterator([context], trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False))
+    backend.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path)
+    for text in ("Amsterdam", "We", "\U0001f600", "\u00c9vian"):
+        row = {"question": "x?", "context": context, "answers": [{"text": text, "answer_start": context.index(text)}]}
+        data = batches([row], max_length=100, tokenizer=tokenizer)
+        first, last = (data.token(0, column) for column in data.batch(0)["labels"][0])
+        begin, end = data.place(0, first, last)
+        assert context[begin:end].rstrip(",.") == text

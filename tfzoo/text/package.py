@@ -33,6 +33,7 @@ class PackageTokenizer(Tokenizer):
     kind, in_graph = "package", False
 
     def __init__(self, content, config):
+        from tokenizers.processors import TemplateProcessing
         plain, state = backend_of(content), json.loads(content)
         self._around = before, between, after = template_of(plain)
         self.content, ids = content, plain.get_vocab()
@@ -62,6 +63,9 @@ class PackageTokenizer(Tokenizer):
         self._same = flags == [token["special"] for token in added]
         self._backend = plain if self._same else backend_of(json.dumps(state))
         self._backend.encode_special_tokens = True
+        # RoBERTa's post-processor trims the space that begins a token from its offsets; if the pre-tokenizer added the
+        # space, the first letter would be lost.
+        self._backend.post_processor = TemplateProcessing("$A", "$A $B", [])
         self.starts_word = self._word_starts(ids, state["model"])
         if (state.get("pre_tokenizer") or {}).get("type") == "ByteLevel":  # GPT-2's and RoBERTa's; not Llama 3's
             self.word_prefix = " "
