@@ -9,6 +9,8 @@ from safetensors.numpy import load_file
 
 import tfzoo
 from tests.helpers import CHECKOUT
+from tfzoo.checkpoints import Loaded
+from tfzoo.text import load_tokenizer
 
 SMALL_MODEL = ["--override=num_layers=1", "--override=hidden_dim=64", "--override=num_heads=4",
                "--override=ffn_dim=128", "--dropout=0"]
@@ -31,6 +33,7 @@ def pairs(tmp_path_factory):
     return write_pairs(tmp_path_factory.mktemp("pairs") / "train.tsv")
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_its_pairs_by_heart(call, pairs, tmp_path):
     words = ["--task=seq2seq", "--model=transformer_tiny", *SMALL_MODEL, f"--data={pairs}", f"--eval_data={pairs}",
              "--tokenizer=learn:bpe:300", "--steps=150", "--eval_every=150",
@@ -101,3 +104,21 @@ def test_two_devices_and_microbatches_give_the_run_of_one(pairs, tmp_path):
         assert one[key] == pytest.approx(two[key], rel=1e-5), key
     for path, value in weights.items():
         assert np.abs(value - others[path]).max() < 1e-5 * max(1, np.abs(value).max()), path
+
+
+@pytest.mark.slow
+def test_a_loaded_t5_is_fine_tuned_and_keeps_its_start_token(call, pairs, tmp_path):
+    model = tfzoo.build("t5_tiny", task="seq2seq", vocab_size=260, num_layers=1, hidden_dim=16, num_heads=2, head_dim=8,
+                        ffn_dim=32)
+    tfzoo.save(Loaded(model, load_tokenizer("bytes"), {"model": "t5_tiny", "task": "seq2seq", "labels": None,
+                                                       "settings": {}, "max_length": 24}), tmp_path / "t5")
+    code, out, err = call("finetune", "--task=seq2seq", f"--init={tmp_path / 't5'}", f"--data={pairs}",
+                          f"--eval_data={pairs}", "--steps=2", "--max_target_length=8",
+                          f"--output_dir={tmp_path / 'run'}")
+    assert code == 0 and "nothing newly initialized, nothing dropped" in err, err
+    assert "16 of 16 targets were truncated to 8 tokens" in err and json.loads(out.splitlines()[-1])["bleu"] >= 0
+    again = tfzoo.load(tmp_path / "run")
+    assert len(again.predict(["one two"])[0]["text"].encode()) <= 3 * 8
+    code, _, err = call("convert", f"--init={tmp_path / 'run'}", "--format=huggingface",
+                        f"--output_dir={tmp_path / 'theirs'}")
+    assert code == 0 and json.loads((tmp_path / "theirs" / "config.json").read_text())["decoder_start_token_id"] == 0
