@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+import tfzoo
 from tests.experiments.conftest import SMALL_MODEL
 from tests.experiments.test_contract import TRAIN, last_json
 from tests.report.test_report import check_page
@@ -29,8 +30,12 @@ def test_long_texts_are_trained_evaluated_and_reported_in_windows(call, finetune
     assert {"examples": 12, **numbers["compare"]["metrics"]} == pytest.approx(other)
     check_page((report / "report.html").read_text())
     code, out, err = call("predict", f"--init={tmp_path / 'windows'}", f"--data={reviews}/eval.jsonl")
-    answers = [json.loads(line)["label"] for line in out.splitlines()]
-    labels = [json.loads(line)["label"] for line in open(f"{reviews}/eval.jsonl")]
+    answers, rows = ([json.loads(line) for line in lines]
+                     for lines in (out.splitlines(), open(f"{reviews}/eval.jsonl")))
+    for answer, again in zip(answers, tfzoo.load(tmp_path / "windows").predict([row["text"] for row in rows])):
+        assert answer["label"] == again["label"]
+        assert answer["probabilities"] == pytest.approx(again["probabilities"], abs=1e-6)
+    answers, labels = ([row["label"] for row in each] for each in (answers, rows))
     assert code == 0 and "12 of 12 texts were split into 24 windows of up to 16 tokens" in err
     assert metrics["accuracy"] == sum(map(str.__eq__, answers, labels)) / 12 and last_json(err)["split"] == 12
 

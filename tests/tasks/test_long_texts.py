@@ -90,6 +90,14 @@ def test_texts_of_one_window_are_treated_as_without_windows_to_the_bit():
         assert one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
+def test_an_exported_model_returns_one_window_and_no_logits():
+    task = windows_task()
+    model, tokenizer = model_of(task), load_tokenizer("bytes")
+    batch = task.encode(tokenizer, tf.constant(["x" * 30, "ab"]), max_length=8)
+    served = task.serve(task.predict(model, batch, model(batch)), batch)
+    assert served.keys() == {"label", "probabilities", "cut"} and served["cut"].numpy().tolist() == [24, 0]
+
+
 def test_evaluation_counts_each_text_once_by_its_pooled_prediction():
     task = windows_task()
     model, data = model_of(task, seed=3), features(task)
