@@ -9,7 +9,7 @@ from tfzoo.data.batches import TextWindows
 from tfzoo.data.source import Source
 from tfzoo.errors import ConfigError
 from tfzoo.tasks import TaskModel, task_of
-from tfzoo.tasks.classification import labelled
+from tfzoo.tasks.text_task import labelled
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import load_tokenizer
 from tfzoo.training.evaluator import Evaluator

@@ -10,7 +10,7 @@ from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError
 from tfzoo.models import Encoder
 from tfzoo.tasks import TaskModel, task_of
-from tfzoo.tasks.classification import ClassificationHead
+from tfzoo.tasks.heads import ClassificationHead
 from tfzoo.text import load_tokenizer
 from tfzoo.training.model import open_init
 from tfzoo.training.settings import Settings

@@ -17,7 +17,7 @@ from tfzoo.data.stream import StreamBatches
 from tfzoo.errors import ConfigError
 from tfzoo.models import family_of
 from tfzoo.tasks import task_of
-from tfzoo.tasks.classification import labelled
+from tfzoo.tasks.text_task import labelled
 from tfzoo.text import learn_tokenizer
 from tfzoo.text.tokenizer import Tokenizer
 

@@ -14,7 +14,7 @@ from tfzoo.data.batches import TextBatches
 from tfzoo.data.encode import EncodedTexts
 from tfzoo.errors import ConfigError, OutOfMemory
 from tfzoo.tasks import task_of
-from tfzoo.tasks.classification import labelled
+from tfzoo.tasks.text_task import labelled
 from tfzoo.tasks.masked_lm import masked
 from tfzoo.training.checkpointing import Checkpoints
 from tfzoo.training.loop import Loop, Pace

@@ -26,7 +26,7 @@ KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
 OPTIONAL = ("kept", "embedding", "end_ids")
 VOCABULARY_BYTES = 100_000_000
 FORMATS = ("tfzoo", "huggingface")
-OF_HEADS = ("num_labels", "next_sentence", "embedding", "projected")  # arguments of heads that tasks determine
+OF_HEADS = ("num_labels", "next_sentence", "pooling", "embedding", "projected")  # arguments of heads that tasks determine
 WEIGHTS = {"model.keras", ONE, INDEX, sentence_transformers.MODULES}
 
 
@@ -271,7 +271,8 @@ def with_head(loaded, task, dtype=None, **overrides):
     body = build_body(loaded.config["model"], dtype=dtype, **config)
     body.add_adapters({path: values for path, values in loaded.body.adapters.items() if path in body.linears})
     same = loaded.task is not None and loaded.config["labels"] == task.labels and (
-        loaded.task.head_of or loaded.task.name) == (task.head_of or task.name)
+        loaded.task.head_of or loaded.task.name) == (task.head_of or task.name) and (
+        loaded.task.settings.get("pooling", "auto") == task.settings.get("pooling", "auto"))
     name = loaded.config["model"]
     rate = family_of(name).head_dropout(task.name, body.config["dropout"], overrides.get("dropout"))
     if same and "dropout" not in overrides:

@@ -296,6 +296,10 @@ def write(loaded, folder):
     if loaded.task is not None and loaded.task.embedding:  # its head only trains
         task, model = None, body
     if task is not None:
+        pooling = loaded.config["settings"].get("pooling", "auto")
+        if pooling != "auto":
+            raise ConfigError(f"{name} with pooling={pooling} has no counterpart in Hugging Face's transformers: save "
+                              "with format=\"tfzoo\"")
         task = loaded.task.head_of or ":".join([
             task, *(key for key, value in loaded.config["settings"].items()
                     if value is True and key not in ("pack", "whole_word", "strict"))])

@@ -97,12 +97,14 @@ class Loaded:
 
         Args:
             texts: list of str; for tagging, a text may be a list of words; for question answering, the questions.
-                An item may also be a dict of the task's columns, such as {"messages": [...]} for completion.
+                An item may also be a dict of the task's columns, such as {"messages": [...]} for completion or
+                {"text": ..., "choices": [...]} for multiple choice.
             pairs: list of str, the second text of each pair for tasks on text pairs, the contexts for question
                 answering, or None.
 
         Returns:
-            list of dict, one per text, with `label` and `probabilities` for classification; `tokens`, `tags` and
+            list of dict, one per text, with `label` and `probabilities` for classification and multiple choice;
+            `labels` and `probabilities` for multi_label; `value` for regression; `tokens`, `tags` and
             `entities` for tagging; `answer`, `start`, `end` and `score` for question answering; or `text` for seq2seq
             and completion (see the task).
 

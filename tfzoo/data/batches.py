@@ -93,10 +93,14 @@ class TextBatches(Batches):
         if not len(encoded[0]):
             raise DataError("no examples: at least one is required")
         lengths = np.maximum(sum(part.lengths for part in encoded) + max_length - self.room, 1)  # see row
+        lengths = self._lengths_of_rows(lengths)
         self.cut = int((lengths > max_length).sum())
         self.plan = BatchPlan(lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None,
                               multiple=multiple)
         self.batches_per_epoch = self.plan.batches_per_epoch
+
+    def _lengths_of_rows(self, lengths):
+        return lengths
 
     def rows(self, step):
         return self.plan.batch(step)[1]

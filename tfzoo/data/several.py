@@ -1,7 +1,7 @@
 """Batches of rows that have several texts each, such as an anchor, a positive and negatives."""
 import numpy as np
 
-from tfzoo.data.batches import Batches
+from tfzoo.data.batches import Batches, TextBatches
 from tfzoo.data.plan import BatchPlan
 
 
@@ -57,3 +57,34 @@ class SeveralTexts(Batches):
         """Return notes for the user (see Batches)."""
         return [f"{source.name}: {self.cut:,} of {self.count:,} different texts were truncated to {max_length} "
                 "tokens"] if self.cut else []
+
+
+class GroupedBatches(TextBatches):
+    """Batch rows that have several texts each, for example the choices of a question.
+
+    Args:
+        encoded: tuple of EncodedTexts, as for TextBatches; the texts of a row follow each other.
+        sizes: int [N], the number of texts of each row, at least 1.
+        others: see TextBatches.
+    """
+
+    def __init__(self, encoded, tokenizer, sizes, **others):
+        self.sizes = np.asarray(sizes)
+        self.first = np.cumsum(self.sizes) - self.sizes
+        super().__init__(encoded, tokenizer, **others)
+
+    def _lengths_of_rows(self, lengths):
+        return np.maximum.reduceat(lengths, self.first)
+
+    def batch(self, step):
+        """Return the model inputs for a step: dict of int32 [B, N, T]; texts that a row lacks are wholly masked."""
+        length, rows = self.plan.batch(step)
+        token_ids = np.full((len(rows), self.sizes.max(), length), self.tokenizer.pad_id, np.int32)
+        segment_ids, padding_mask = np.zeros_like(token_ids), np.zeros_like(token_ids)
+        for number, index in enumerate(rows):
+            for place in range(self.sizes[index] if index >= 0 else 0):
+                tokens, segments = self.row(self.first[index] + place)
+                token_ids[number, place, :len(tokens)] = tokens
+                segment_ids[number, place, :len(tokens)] = segments
+                padding_mask[number, place, :len(tokens)] = 1
+        return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}

@@ -19,6 +19,12 @@ SHOWN = 8  # the maximum number of file names listed in a message
 _WHOLE = re.compile(r"-?\d{1,4000}")  # within the number of digits that `int` accepts
 
 
+def sorted_labels(labels):
+    """Return the distinct ones of an iterable of labels, sorted (numerically if all are integers): list of str."""
+    found = sorted(set(labels))  # sort as text first, so that 1 and 01 have a fixed order
+    return sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else found
+
+
 class Source:
     """In-memory examples of a data set that support `len` and indexing.
 
@@ -109,8 +115,7 @@ class Source:
 
     def labels(self):
         """Return the distinct labels, sorted (numerically if all are integers): list of str."""
-        found = sorted(set(self.columns["label"]))  # sort as text first, so that 1 and 01 have a fixed order
-        return sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else found
+        return sorted_labels(self.columns["label"])
 
     def label_ids(self, labels):
         """Return the index of each example's label in a list of labels.

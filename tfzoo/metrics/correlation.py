@@ -35,13 +35,13 @@ def spearman(x, y):
         >>> spearman([1, 2, 3], [1, 10, 100]), spearman([1, 1, 1], [1, 2, 4])
         (1.0, 0.0)
     """
-    return pearson(_ranks(x), _ranks(y))
+    return 0.0 if is_constant(x) or is_constant(y) else pearson(_ranks(x), _ranks(y))
 
 
 def is_constant(values):
-    """Return whether a sequence of numbers has fewer than two different ones, so that correlation is undefined."""
-    values = np.asarray(values)
-    return not len(values) or bool((values == values[0]).all())
+    """Return whether correlation is undefined: a sequence has fewer than two different numbers, or one not finite."""
+    values = np.asarray(values, np.float64)
+    return not len(values) or not np.isfinite(values).all() or bool((values == values[0]).all())
 
 
 def _ranks(values):

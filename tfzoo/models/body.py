@@ -88,10 +88,11 @@ class DictModel(keras.Model):
         return super().__call__(inputs, **options)
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **options):
-        """Export as keras.Model does; by default, the input signature consists of `input_names`, each int32 [B, T]."""
+        """Export as keras.Model does; by default, the signature has `input_names`, int32 [B, T] or [B, N, T]."""
         if input_signature is None:
+            axes = getattr(getattr(self, "task", None), "axes", 2)
             self._called = True  # Keras exports only models that have been called
-            input_signature = [{name: keras.InputSpec(dtype="int32", shape=(None, None), name=name)
+            input_signature = [{name: keras.InputSpec(dtype="int32", shape=(None,) * axes, name=name)
                                 for name in self.input_names}]
         super().export(filepath, format=format, verbose=verbose, input_signature=input_signature, **options)
 

@@ -1,73 +1,56 @@
 """Classification of a text or a pair of texts (Devlin et al. 2018, arXiv:1810.04805, section 4.1)."""
-import keras
+import math
+
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from tfzoo.data.batches import Derived, TextBatches, TextWindows
-from tfzoo.data.encode import encode_texts
-from tfzoo.data.readers import LABELLED
+from tfzoo.data.batches import TextWindows
+from tfzoo.data.relations import RELATIONS
 from tfzoo.errors import ConfigError, shown
-from tfzoo.layers import Dropout, Linear
-from tfzoo.metrics.confusion import confusion_metrics
+from tfzoo.metrics.confusion import confusion_metrics, is_constant
+from tfzoo.progress import tell
 from tfzoo.tasks.evidence import of_classes
-from tfzoo.tasks.task import Task, cross_entropy, smooth
+from tfzoo.tasks.task import cross_entropy, smooth
+from tfzoo.tasks.text_task import TextTask, check_pooling, labelled
+
+AUTO = "auto"
 
 
-@keras.saving.register_keras_serializable(package="tfzoo")
-class ClassificationHead(keras.layers.Layer):
-    """Classify a text from the pooled vector, or from its last real token if the body has no pooler.
+def weights_of(class_weights, labels):
+    """Return a function from the weights that auto gives each label to the weights in effect, both float [C].
 
     Args:
-        num_labels, hidden_dim: int.
-        dropout: float, dropout rate before the projection.
-        use_bias: bool, whether the projection has a bias.
+        class_weights: sequence of str, LABEL=WEIGHT, or auto for all labels that are not named; the others weigh 1.
+        labels: list of str.
 
-    Call arguments: see tfzoo.tasks.heads.
-
-    Returns:
-        dict with `logits`, float32 [B, C].
+    Raises:
+        ConfigError: if a label is unknown or named twice, or a weight is not a positive number.
     """
+    given = {}
+    for text in class_weights:
+        label, equals, value = text.rpartition("=")
+        try:
+            number = float(value) if equals else math.nan
+        except ValueError:
+            number = math.nan
+        if text == AUTO and text not in labels:
+            continue
+        if not 0 < number < math.inf:
+            raise ConfigError(f"--class_weights={text}: expected auto or LABEL=WEIGHT with a positive number")
+        if label not in labels or label in given:
+            raise ConfigError(f"--class_weights={text}: {label!r} is {'given twice' if label in given else 'unknown'}; "
+                              f"the labels are {', '.join(labels[:20])}{' ...' * (len(labels) > 20)}")
+        given[label] = number
 
-    def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, **layer):
-        super().__init__(**layer)
-        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout, "use_bias": use_bias}
-        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.dense = Linear(num_labels, use_bias, name="dense", dtype=self.dtype_policy)
+    def weights(automatic):
+        return np.array([given.get(label, own if AUTO in class_weights else 1.0)
+                         for label, own in zip(labels, automatic)], np.float32)
 
-    def build(self, input_shape=None):
-        self.dropout.build()
-        self.dense.build((None, self.config["hidden_dim"]))
-        self.built = True
-
-    def reads(self, inputs, body):
-        rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)
-        if rows is None:  # the row length is known only from the body's `embedded`
-            return None
-        shape = ops.shape(rows)
-        return ops.zeros((shape[0], 1), "int32") if body.traits.pooled else self._last(inputs, shape)
-
-    def _last(self, inputs, shape):
-        # The last real position of each row, int32 [B, 1]; shape is (B, T).
-        columns, mask = ops.arange(shape[1], dtype="int32"), inputs.get("padding_mask")
-        last = columns if mask is None else columns * ops.cast(mask, "int32")
-        return tf.reduce_max(ops.broadcast_to(last, shape), axis=1, keepdims=True)  # ops.max refuses an empty batch
-
-    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
-        vector = outputs.get("pooled")
-        if vector is None and "read" in outputs:
-            vector = outputs["read"][:, 0]
-        elif vector is None:
-            last = self._last(inputs, ops.shape(outputs["sequence"])[:2])
-            vector = tf.gather(outputs["sequence"], last, axis=1, batch_dims=1)[:, 0]
-        return {"logits": ops.cast(self.dense(self.dropout(vector, training=training)), "float32")}
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}
+    return weights
 
 
-class Classification(Task):
-    """Assign one of `labels` to a text or a pair of texts.
+class Classification(TextTask):
+    """Assign one of `labels` to a text, a pair of texts, or a text with two marked entities (their relation).
 
     With windows, a row of a batch is one window, and each of the W windows of a text is trained with the label of the
     text and the weight 1 / W. Every text thus has the weight 1 in the loss, and an epoch sees each window once. A
@@ -76,56 +59,57 @@ class Classification(Task):
 
     Args:
         labels: list of str, in the order of the logits.
+        pooling: str, see ClassificationHead.
+        class_weights: sequence of str, LABEL=WEIGHT, or auto, which is inverse to the label's frequency: rows / (labels
+            x rows with the label). In training, each row has the weight of its label; the loss is the mean over
+            weights.
         long: str, what happens to texts longer than max_length: "cut" truncates them, "windows" splits them into
             windows. Pairs of texts can only be truncated.
         overlap: int, the number of tokens that consecutive windows share; None for a quarter of a window.
         long_pooling: str, "mean" or "max" of the logits of a text's windows, for each label.
 
     Raises:
-        ConfigError: if `long` or `long_pooling` is unknown.
+        ConfigError: if a setting is unknown.
     """
 
-    name, script, schema = "classification", "finetune", LABELLED
-    labelled = paired = pooled = True
+    name, script, schema, labelled = "classification", "finetune", RELATIONS, True
     better, shown = ("accuracy", max), ("loss", "accuracy", "f1")
 
-    def __init__(self, labels, long="cut", overlap=None, long_pooling="mean"):
+    def __init__(self, labels, pooling="auto", class_weights=(), long="cut", overlap=None, long_pooling="mean"):
         self.labels, self.long, self.overlap, self.long_pooling = list(labels), long, overlap, long_pooling
         for name, allowed in (("long", ("cut", "windows")), ("long_pooling", ("mean", "max"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} must be {' or '.join(allowed)}, got {shown(getattr(self, name))}")
         if overlap is not None and (type(overlap) is not int or overlap < 0):
             raise ConfigError(f"overlap must be an integer >= 0, got {shown(overlap)}")
+        self.pooling, self.class_weights = check_pooling(pooling), tuple(class_weights)
+        self._weights = weights_of(self.class_weights, self.labels)
 
     @property
     def settings(self):
-        return {"long": self.long, "overlap": self.overlap, "long_pooling": self.long_pooling}
+        return {"pooling": self.pooling, "class_weights": list(self.class_weights), "long": self.long,
+                "overlap": self.overlap, "long_pooling": self.long_pooling}
 
     @property
     def answered(self):
         """Return whether the metrics require answers: with windows, those of a text are merged in its answer."""
         return self.long == "windows"
 
-    def head(self, body, dropout):
-        # As in the reference implementation, a decoder's head has no bias.
-        return ClassificationHead(len(self.labels), body.config["hidden_dim"], dropout=dropout,
-                                  use_bias=not body.traits.causal, name="head", dtype=body.dtype_policy)
-
-    def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
-        references = source.columns.get("label")
-        known = references is not None
-        encoded = tuple(encode_texts(tokenizer, texts, label=source.name, progress=None if known else False)
-                        for texts in source.texts)
-        options = {"batch_size": batch_size, "max_length": max_length, "seed": seed, "shuffle": training,
-                   "multiple": multiple}
+    def batches(self, encoded, tokenizer, source, **options):
         if self.long == "cut":
-            batches = TextBatches(encoded, tokenizer, **options)
-            return labelled(batches, source.label_ids(self.labels), references=references) if known else batches
+            return super().batches(encoded, tokenizer, source, **options)
         if len(encoded) > 1:
             raise ConfigError(f"--long=windows: {source.name} has pairs of texts, which cannot be split into windows; "
                               "use --long=cut")
-        batches = TextWindows(*encoded, tokenizer, **options, overlap=self.overlap)
-        return labelled(batches, source.label_ids(self.labels), 1 / batches.windows, references) if known else batches
+        return TextWindows(*encoded, tokenizer, **options, overlap=self.overlap)
+
+    def with_targets(self, batches, source, training):
+        labels = source.label_ids(self.labels)
+        weights = 1 / batches.windows if self.long == "windows" else np.ones(len(labels))
+        if training:
+            counts = np.bincount(labels, minlength=len(self.labels))
+            weights = weights * self._weights(len(labels) / (len(counts) * np.maximum(counts, 1)))[labels]
+        return labelled(batches, labels, weights, references=source.columns["label"])
 
     def objective(self, forward, batch):
         logits, count = forward(batch)["logits"], len(self.labels)
@@ -174,24 +158,8 @@ class Classification(Task):
             true, found = (np.array([index[label] for label in each]) for each in (
                 references, [answer["label"] for answer in answers]))
             counts = [np.bincount(each, minlength=len(self.labels)) for each in (true[true == found], true, found)]
+        if references is not None:  # not in training, where constant predictions are common at first
+            for each, what in zip(counts[1:], ("labels", "predictions")):
+                if is_constant(each):
+                    tell(f"mcc is undefined, since all {what} are the same: it is reported as 0")
         return {"loss": super().metrics(sums)["loss"], **confusion_metrics(counts, self.labels)}
-
-
-def labelled(batches, labels, weights=None, references=None):
-    """Add one label per row to Batches.
-
-    Args:
-        batches: Batches.
-        labels: int [N], the label id of each example.
-        weights: float [N], the weight of each row of an example; None for 1.
-        references: see `Batches`.
-
-    Returns:
-        Batches with `labels`, int32 [B], and `weights`, float32 [B] (0 for padding rows).
-    """
-    def add(batch, step, rows):
-        real = rows >= 0
-        return {"labels": np.where(real, labels[rows], 0).astype(np.int32),
-                "weights": (real if weights is None else np.where(real, weights[rows], 0)).astype(np.float32)}
-
-    return Derived(batches, add, references)

@@ -14,6 +14,7 @@ from tfzoo.layers import Dropout, Linear
 from tfzoo.layers.cross_entropy import projected_cross_entropy
 from tfzoo.layers.embeddings import project
 from tfzoo.layers.initializers import truncated_normal
+from tfzoo.tasks.embedding import pool, pooled_by
 
 
 def score_words(hidden, inputs, table, bias, only_read, training):
@@ -111,6 +112,72 @@ class PositionHead(keras.layers.Layer):
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         return {"logits": ops.cast(self.dense(self.dropout(outputs["sequence"], training=training)), "float32")}
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class ClassificationHead(keras.layers.Layer):
+    """Score labels from one vector for each text.
+
+    Args:
+        num_labels, hidden_dim: int.
+        dropout: float, dropout rate before the projection.
+        use_bias: bool, whether the projection has a bias.
+        pooling: str, the vector of a text: "auto", the body's pooled vector, or the last real token if the body has no
+            pooler; "first", the first token; "mean" or "max", the mean or the maximum over all real tokens, special
+            tokens included.
+
+    Call arguments: see the module docstring.
+
+    Returns:
+        dict with `logits`, float32 [B, C].
+    """
+
+    def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, pooling="auto", **layer):
+        super().__init__(**layer)
+        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout, "use_bias": use_bias,
+                       "pooling": pooling}
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.dense = Linear(num_labels, use_bias, name="dense", dtype=self.dtype_policy)
+
+    def build(self, input_shape=None):
+        self.dropout.build()
+        self.dense.build((None, self.config["hidden_dim"]))
+        self.built = True
+
+    def reads(self, inputs, body):
+        rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)
+        if rows is None or self.config["pooling"] in ("mean", "max"):
+            return None  # without rows, the row length is known only from the body's `embedded`
+        shape = ops.shape(rows)
+        first = self.config["pooling"] == "first" or body.traits.pooled
+        return ops.zeros((shape[0], 1), "int32") if first else self._last(inputs, shape)
+
+    def _last(self, inputs, shape):
+        # The last real position of each row, int32 [B, 1]; shape is (B, T).
+        columns, mask = ops.arange(shape[1], dtype="int32"), inputs.get("padding_mask")
+        last = columns if mask is None else columns * ops.cast(mask, "int32")
+        return tf.reduce_max(ops.broadcast_to(last, shape), axis=1, keepdims=True)  # ops.max refuses an empty batch
+
+    def _vector(self, outputs, inputs):
+        pooling = self.config["pooling"]
+        if pooling == "auto" and outputs.get("pooled") is not None:
+            return outputs["pooled"]
+        if "read" in outputs:
+            return outputs["read"][:, 0]
+        sequence = outputs["sequence"]
+        if pooling == "auto":
+            last = self._last(inputs, ops.shape(sequence)[:2])
+            return tf.gather(sequence, last, axis=1, batch_dims=1)[:, 0]
+        mask = inputs.get("padding_mask")
+        mask = tf.ones(tf.shape(sequence)[:2], tf.int32) if mask is None else mask
+        return tf.cast(pool(sequence, mask, pooled_by(pooling)), sequence.dtype)
+
+    def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
+        vector = self.dropout(self._vector(outputs, inputs), training=training)
+        return {"logits": ops.cast(self.dense(vector), "float32")}
 
     def get_config(self):
         return {**super().get_config(), **self.config}

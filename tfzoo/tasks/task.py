@@ -79,6 +79,7 @@ class Task:
         pooled: bool, whether the body has a pooler; None keeps the body's default.
         answered: bool, whether the metrics require answers in addition to sums.
         paired: bool, whether an example may have two texts.
+        axes: int, the number of axes of the inputs: 2 for [B, T], or 3 for [B, N, T], several texts per row.
         embedding: dict, how the model embeds texts (see tfzoo.tasks.embedding), if the task determines it, or None.
         exports: bool, whether a model can be exported.
         label_smoothing: float, set by training runs; the loss terms are smoothed (see `smooth`), the metrics are not.
@@ -87,7 +88,7 @@ class Task:
     """
 
     name = script = labels = pooled = head_of = embedding = None
-    schema = TEXTS
+    schema, axes = TEXTS, 2
     labelled = answered = paired = False
     exports, label_smoothing = True, 0.0
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")

@@ -26,10 +26,14 @@ def _declared(package):
 
 
 TASKS, METHODS = _declared("tasks"), _declared("methods")  # adding a file is enough
+# The tasks that take an argument of this name.
+POOLED, WEIGHTED = (tuple(name for name, facts in TASKS.items() if argument in facts["arguments"])
+                    for argument in ("pooling", "class_weights"))
 PRETRAINING, FINETUNING = (
     tuple(name for name, facts in TASKS.items() if script in (facts.get("script") or "").split())
     for script in ("pretrain", "finetune"))
-SMOOTHED = ("causal_lm", "masked_lm", "classification", "tagging", "question_answering", "seq2seq", "completion")
+SMOOTHED = ("causal_lm", "masked_lm", "classification", "tagging", "question_answering", "seq2seq", "completion",
+            "multiple_choice")
 POLICIES = {"auto": None, "float32": "float32", "bfloat16": "mixed_bfloat16"}  # dtype policy of a --precision
 RATE_FROM_INIT, RATE_FROM_SCRATCH, SEEDS = 5e-5, 5e-4, 2 ** 64 - 1  # SEEDS: the largest seed of NumPy's Philox
 TARGETS, NO_DECAY = r"attention/(query|value)$", r"(bias|norm/gamma|norm/beta)$"
@@ -149,9 +153,14 @@ class Fields:
         tasks=("masked_lm", "completion"))
 
     pooling: str = setting(
-        "auto", "contrastive: the vector of a text is the first token's hidden state, or the mean or maximum over all "
-        "tokens. auto: as in the sentence-transformers folder or contrastive model given as --init, otherwise mean.",
-        allowed=("auto", "first", "mean", "max"), before="auto", tasks=("contrastive",))
+        "auto", f"{', '.join(POOLED)}: the vector of a text is the first token's hidden state, or the mean or maximum "
+        "over all tokens. auto: the pooler's vector, or in decoders the last token's; for contrastive, as in the "
+        "sentence-transformers folder or contrastive model given as --init, otherwise mean.",
+        allowed=("auto", "first", "mean", "max"), before="auto", tasks=POOLED)
+    class_weights: tuple = setting(
+        (), f"{', '.join(WEIGHTED)}: LABEL=WEIGHT, the weight in training of rows with this label (multi_label: of the "
+        "label in these rows), or auto: inverse to the label's frequency; may be repeated. The loss is the mean over "
+        "weights, so only their ratios matter.", before=(), tasks=WEIGHTED)
     similarity_temperature: float = setting(
         0.05, "contrastive: cosine similarities are divided by this.", before=0.05, tasks=("contrastive",), lower=1e-4)
     group_size: int = setting(
@@ -207,6 +216,11 @@ class Fields:
     average_checkpoints: int = setting(
         0, "The final model is the mean of this many newest checkpoints, which are kept, instead of the best one; "
         "0: no mean.", before=0, resumed=FREE, lower=0)
+    l1: tuple = setting(
+        (), "PATTERN=COEFFICIENT: add the coefficient x the sum of absolute values to the loss that is minimized, but "
+        "not to the one reported, for trained weights whose path contains a match of this regular expression; may be "
+        "repeated.", before=())
+    l2: tuple = setting((), "The same with the sum of squares, for example head/=0.01.", before=())
     clip_norm: float = setting(1.0, "Clip the gradient to this global norm; 0: no clipping.", lower=0.0)
     label_smoothing: float = setting(
         0.0, "Cross-entropy: target probability to move from the label to all other labels or words, in equal parts, "

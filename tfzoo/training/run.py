@@ -77,7 +77,7 @@ def train(output_dir, **settings):
             xla, choice = choose_xla(settings.xla)
             trainer = Trainer(model, task, optimizer=optimizer, seed=settings.seed, clip_norm=settings.clip_norm,
                               microbatches=settings.accumulate_steps, xla=xla, remat=settings.remat,
-                              strategy=strategy, method=method)
+                              strategy=strategy, method=method, penalties=settings.penalties())
         checkpoints = Checkpoints(run.path / "checkpoints", keep=max(settings.keep, settings.average_checkpoints),
                                   warn=tell, writes=run.writes)
         loop = Loop(trainer, data, run=run, checkpoints=checkpoints, pace=_pace_of(settings), eval_data=eval_data,

@@ -10,6 +10,7 @@ import difflib
 import math
 import numbers
 import os
+import re
 
 from tfzoo.training.fields import (ANEW, EPOCHS, GROUP, LENGTH, METHODS, POWER, RATE_FROM_INIT, RATE_FROM_SCRATCH, SAME,
                                    WARMUP_PART, Fields)
@@ -65,7 +66,7 @@ class Settings(Fields):
     @classmethod
     def _kept(cls, given, there):
         # The recorded settings that a resumed run keeps: all that were not given a different value.
-        there = {**there, "override": tuple(there.get("override", ()))}
+        there = {name: tuple(value) if isinstance(value, list) else value for name, value in there.items()}
 
         def meaning(name, value):  # the same for all spellings of a value
             if name == "override":
@@ -121,6 +122,7 @@ class Settings(Fields):
         if self.pack == "on" and not self._can_pack:
             _refuse("--pack=on and --next_sentence: give only one of them")
         self.overrides()
+        self.penalties()
 
     @property
     def _can_pack(self):
@@ -178,6 +180,22 @@ class Settings(Fields):
                 overrides[name] = value
         return overrides if self.dropout is None else {**overrides, "dropout": self.dropout}
 
+    def penalties(self):
+        """Return --l1 and --l2 parsed: dict of name -> list of (regular expression, coefficient)."""
+        found = {}
+        for name in ("l1", "l2"):
+            for text in getattr(self, name):
+                pattern, _, value = text.rpartition("=")
+                try:
+                    coefficient, regex = float(value), re.compile(pattern)
+                except (ValueError, re.error):
+                    coefficient = -1.0
+                if not pattern or not 0 <= coefficient < math.inf:
+                    _refuse(f"--{name}={text} must have the form PATTERN=COEFFICIENT, a regular expression and a "
+                            "number of at least 0, for example head/=0.01")
+                found.setdefault(name, []).append((regex, coefficient))
+        return found
+
     def of(self, facts):
         """Return the arguments for a task or method, given its entry in TASKS or METHODS: dict, with on/off as bool."""
         values = {name: getattr(self, name) for name in facts["arguments"] if name in vars(self)}
@@ -185,8 +203,9 @@ class Settings(Fields):
 
     def config(self):
         """Return the settings to record in config.json: dict of JSON values."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-                if field.name != "allow_download"}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["allow_download"]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def flags(self):
         """Return the settings that apply to the task as lines of a --flagfile; undecided ones are left undecided."""

@@ -16,6 +16,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.layers import context, training_step
 from tfzoo.methods import Method, hash_base
 from tfzoo.training.evaluator import Evaluator, within_memory
+from tfzoo.training.penalties import coefficients_of, penalized
 from tfzoo.training.strategy import check_batch, is_multi_worker, local_value, place
 
 
@@ -35,6 +36,7 @@ class Trainer:
         remat: bool, rematerialize: store only block inputs, and recompute activations in the backward pass.
         strategy: tf.distribute.Strategy; None: TensorFlow's default.
         method: Method, which prepared the model before the optimizer was built; None: train all weights.
+        penalties: dict, from `Settings.penalties`; None: no penalties.
 
     Raises:
         ConfigError: if microbatches is less than 1.
@@ -42,7 +44,7 @@ class Trainer:
     """
 
     def __init__(self, model, task, optimizer, seed=0, clip_norm=1.0, microbatches=1, xla=False, remat=False,
-                 strategy=None, method=None):
+                 strategy=None, method=None, penalties=None):
         if microbatches < 1:
             raise ConfigError(f"microbatches must be at least 1, got {microbatches}")
         trained = [id(variable) for variable in model.trainable_variables]
@@ -50,6 +52,7 @@ class Trainer:
             raise ValueError("the optimizer was built for variables other than the trainable ones: let the method "
                              "prepare the model first, then build the optimizer for model.trainable_variables")
         self.method = method or Method()
+        self.penalties = coefficients_of(penalties or {}, model.trainable_variables)
         self._objective = self.method.objective(task.objective)
         self.model, self.task, self.optimizer, self.seed = model, task, optimizer, seed
         self.clip_norm, self.microbatches, self.remat = clip_norm, microbatches, remat
@@ -103,6 +106,7 @@ class Trainer:
         gradients, sums = self._accumulate(batch, step, first_row=first_row, counts=counts)
         sums["stop"] = tf.identity(stop)  # on this replica's device
         gradients, sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
+        gradients = penalized(gradients, self.model.trainable_variables, self.penalties)
         gradients, stop = self.method.after_gradients(gradients, step), sums.pop("stop")
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(norm) & tf.math.is_finite(sums["loss"])
