@@ -26,7 +26,7 @@ KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
 OPTIONAL = ("kept", "embedding", "end_ids")
 VOCABULARY_BYTES = 100_000_000
 FORMATS = ("tfzoo", "huggingface")
-OF_HEADS = ("num_labels", "next_sentence", "pooling", "embedding", "projected")  # arguments of heads that tasks determine
+OF_HEADS = ("num_labels", "next_sentence", "pooling", "embedding", "projected")  # arguments that tasks determine
 WEIGHTS = {"model.keras", ONE, INDEX, sentence_transformers.MODULES}
 
 

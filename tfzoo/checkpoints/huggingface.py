@@ -17,7 +17,7 @@ from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
 from tfzoo.models import FAMILIES, build_body, config_of, family_of
-from tfzoo.models.reference import name_in
+from tfzoo.models.reference import PROBLEMS, name_in
 from tfzoo.tasks import task_of, tasks
 from tfzoo.tasks.build import put_head
 
@@ -100,10 +100,7 @@ def _task_of(reference, config, path):
     raise DataError(f"{path}: the architecture is {shown(named[0])}, but must be one of {allowed}")
 
 
-def _labels_of(config, task, path):
-    if task == "classification" and config.get("problem_type") not in (None, "single_label_classification"):
-        raise DataError(f"{path}: problem_type is {shown(config['problem_type'])}, but must be "
-                        "single_label_classification (one label per text)")
+def _labels_of(config, path):
     names, count = config.get("id2label"), config.get("num_labels")
     if names is None:  # transformers reads num_labels only in this case, and never reads the names from label2id
         count = checked(f"{path}: num_labels", 2 if count is None else count, ours="num_labels", reference=None)
@@ -115,9 +112,20 @@ def _labels_of(config, task, path):
             raise ValueError("names must be unique and numbered from 0")
     except (ValueError, TypeError, LookupError) as error:
         raise DataError(f"{path}: id2label is damaged ({reason_of(error, 80)})") from None
-    if len(labels) < 2:
-        raise DataError(f"{path}: {len(labels)} label (a regression), but at least two labels are required")
     return labels
+
+
+def _problem_of(config, task, labels, path):
+    # Returns the task of a model, given that of its class and its labels.
+    if task == "classification":
+        kind = config.get("problem_type") or PROBLEMS["regression" if len(labels) == 1 else task]
+        task = next((ours for ours, theirs in PROBLEMS.items() if kind == theirs), None)
+        if task is None:
+            raise DataError(f"{path}: problem_type is {shown(kind)}, but must be {' or '.join(PROBLEMS.values())}")
+    if len(labels) != 1 if task == "regression" else len(labels) < 2:
+        raise DataError(f"{path}: {task} with {len(labels)} label(s), but a regression has one, and other tasks have "
+                        "at least two")
+    return task
 
 
 def _family_of(config, path):
@@ -151,7 +159,9 @@ def read(folder, dtype=None, bare=False):
     reference = family.reference
     arguments = arguments_of(family, config, path)
     task, head = (None, None) if bare else _task_of(reference, config, path)
-    labels = _labels_of(config, task, path) if task in tasks() and tasks()[task].labelled else None
+    labels = _labels_of(config, path) if task in tasks() and tasks()[task].labelled else None
+    task = _problem_of(config, task, labels, path) if labels is not None else task
+    labels = None if task == "regression" else labels
     if head and head.activation not in (None, arguments["activation"]):
         raise DataError(f"{path}: the activation is {arguments['activation']}, but the head of {head.architecture} "
                         f"always uses {head.activation}, and tfzoo requires the same activation in body and head")
@@ -213,7 +223,7 @@ def _with_head(body, name, task, labels, rate):
 
 def _rate_of(reference, task, config, arguments, path):
     # Returns the dropout rate to use before the projection in a task's head.
-    word, default = reference.head_dropouts.get(task, (None, 0.0))
+    word, default = reference.dropout_of(task)
     given = [rate for rate in (config.get(word), default) if rate is not None]
     return checked(f"{path}: {word}", given[0], ours="dropout", reference=reference) if given else arguments["dropout"]
 
@@ -303,14 +313,14 @@ def write(loaded, folder):
         task = loaded.task.head_of or ":".join([
             task, *(key for key, value in loaded.config["settings"].items()
                     if value is True and key not in ("pack", "whole_word", "strict"))])
-        head = reference.heads.get(task)
+        head = reference.head_of(task)
         if head is None:
             raise ConfigError(f"{name} with {task} has no counterpart in Hugging Face's transformers: save with "
                               "format=\"tfzoo\"")
     if head and head.activation not in (None, body.config["activation"]):
         raise ConfigError(f"{name}: the activation is {body.config['activation']}, but the head of Hugging Face's "
                           f"{head.architecture} always uses {head.activation}: save with format=\"tfzoo\"")
-    if task == "classification" and loaded.tokenizer is not None and body.traits.causal and \
+    if task in PROBLEMS and loaded.tokenizer is not None and body.traits.causal and \
             loaded.tokenizer.pad_id in loaded.tokenizer.around[2]:
         raise ConfigError(f"{name}: the class is predicted at the end-of-text token, which Hugging Face's "
                           f"{head.architecture} treats as padding: save with format=\"tfzoo\", or fine-tune the model "

@@ -2,6 +2,7 @@
 from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
+from tfzoo.models.reference import PROBLEMS
 
 LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # more than any published model has; others: 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
@@ -233,7 +234,7 @@ def words_of(family, body, head, loaded):
         config[theirs] = value
     config.update({key: allowed[0] for key, allowed in reference.fixed.items()})
     config.update({key: body["dropout"] for key in reference.dropouts})
-    word = reference.head_dropouts.get(loaded.config["task"], (None,))[0]
+    word = reference.dropout_of(loaded.config["task"])[0]
     if word is not None and word not in reference.dropouts:
         config[word] = loaded.model.head.config["dropout"]
     config.update(loaded.config.get("kept", {}))
@@ -243,7 +244,10 @@ def words_of(family, body, head, loaded):
             ends = list(loaded.end_ids)
             ids.update(bos_token_id=loaded.tokenizer.start_id, eos_token_id=ends if len(ends) > 1 else ends[0])
         config.update({key: value for key, value in ids.items() if value is not None})
-    if loaded.config["labels"]:
-        config["id2label"] = {str(number): label for number, label in enumerate(loaded.config["labels"])}
-        config["label2id"] = {label: number for number, label in enumerate(loaded.config["labels"])}
+    labels = ["LABEL_0"] if loaded.config["task"] == "regression" else loaded.config["labels"]
+    if labels:
+        config["id2label"] = {str(number): label for number, label in enumerate(labels)}
+        config["label2id"] = {label: number for number, label in enumerate(labels)}
+    if loaded.config["task"] in PROBLEMS:
+        config["problem_type"] = PROBLEMS[loaded.config["task"]]
     return {**config, "torch_dtype": "float32"}

@@ -45,8 +45,7 @@ class Family:
         Returns:
             float; 0 if the head has no dropout in the reference, even if `given` is set.
         """
-        rates = self.reference.head_dropouts if self.reference else {}
-        own = rates[task][1] if task in rates else 0.0
+        own = self.reference.dropout_of(task)[1] if self.reference else 0.0
         return own if own == 0.0 else next(one for one in (given, own, rate) if one is not None)
 
     def origin_of(self, name):

@@ -12,6 +12,9 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "
                "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours; the first match is used for writing
 GATE_ACTIVATIONS = {theirs: gated for theirs, ours in ACTIVATIONS.items() for gated, of_gate in GATED.items()
                     if of_gate == ours}
+# Tasks whose models have the same class in transformers, and the problem_type that tells them apart.
+PROBLEMS = {"classification": "single_label_classification", "regression": "regression",
+            "multi_label": "multi_label_classification"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Reference:
             of two names gives one for models with gated feed-forward layers and one for all others. A layer's kernel is
             its tensor "weight". Paths with the same name share one tensor; for example, GPT-2 stores query, key and
             value as the columns of one kernel.
-        heads: dict of task -> Head.
+        heads: dict of task -> Head; "classification" stands for all tasks in PROBLEMS.
         dropouts: tuple of the keys that set the body's single dropout rate; the first is read, and all are written.
         head_dropouts: dict of task -> (key for the dropout rate before the head's projection, rate to use if
             config.json omits the key). A rate of None means the body's rate. Heads for other tasks have no dropout.
@@ -74,10 +77,18 @@ class Reference:
     activations: dict = dataclasses.field(default_factory=lambda: ACTIVATIONS)
     dropouts: tuple = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     head_dropouts: dict = dataclasses.field(default_factory=lambda: {
-        task: ("classifier_dropout", None) for task in ("classification", "tagging")})
+        task: ("classifier_dropout", None) for task in ("classification", "tagging", "multiple_choice")})
     transposed: bool = True
     projected: bool = True
     known: tuple = ()
+
+    def head_of(self, task):
+        """Return the Head for a task, or None."""
+        return self.heads.get("classification" if task in PROBLEMS else task)
+
+    def dropout_of(self, task):
+        """Return the entry for a task in `head_dropouts`, by default (None, 0.0)."""
+        return self.head_dropouts.get("classification" if task in PROBLEMS else task, (None, 0.0))
 
 
 def name_in(names, path):

@@ -51,6 +51,7 @@ class MultipleChoice(TextTask):
     name, script, axes, width, paired = "multiple_choice", "finetune", 3, 1, False
     schema = Schema(inputs=("text", "choices"), targets=("choice",), endings=(".jsonl",), check=_check)
     better, shown = ("accuracy", max), ("loss", "accuracy")
+    exports, text_columns = False, ("text", None)
 
     def __init__(self, pooling="auto"):
         self.pooling = check_pooling(pooling)

@@ -37,10 +37,11 @@ REFERENCE = Reference(
                                            {**WORDS_HEAD, "head/pair": "sop_classifier.classifier"}, pooler=True,
                                            tied=TIED),
            "classification": Head("AlbertForSequenceClassification", {"head/dense": "classifier"}, True),
+           "multiple_choice": Head("AlbertForMultipleChoice", {"head/dense": "classifier"}, True),
            "tagging": Head("AlbertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("AlbertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=bert.REFERENCE.known,
-    head_dropouts={task: ("classifier_dropout_prob", 0.1) for task in ("classification", "tagging")})
+    head_dropouts={task: ("classifier_dropout_prob", 0.1) for task in ("classification", "tagging", "multiple_choice")})
 PRESET = preset_of("AlbertBackbone", layer="group_0_inner_layer_0",
                    names={**bert.PRESET_NAMES, "projection": "embedding_projection"})
 FAMILY = Family("albert", SIZES, Encoder, reference=REFERENCE, preset=PRESET, origins=ORIGINS)

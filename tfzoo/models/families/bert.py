@@ -46,6 +46,7 @@ REFERENCE = Reference(
            "masked_lm:next_sentence": Head("BertForPreTraining", {**WORDS_HEAD, "head/pair": "cls.seq_relationship"},
                                            pooler=True, tied=TIED),
            "classification": Head("BertForSequenceClassification", {"head/dense": "classifier"}, True),
+           "multiple_choice": Head("BertForMultipleChoice", {"head/dense": "classifier"}, True),
            "tagging": Head("BertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("BertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     known=(r"embeddings\.position_ids",))

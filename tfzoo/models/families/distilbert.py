@@ -34,10 +34,13 @@ REFERENCE = Reference(
                              tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}),
            "classification": Head("DistilBertForSequenceClassification",
                                   {"pooler": "pre_classifier", "head/dense": "classifier"}, True),
+           "multiple_choice": Head("DistilBertForMultipleChoice",
+                                   {"pooler": "pre_classifier", "head/dense": "classifier"}, True),
            "tagging": Head("DistilBertForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("DistilBertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
     dropouts=("dropout", "attention_dropout"),
     head_dropouts={"classification": ("seq_classif_dropout", 0.2), "tagging": ("dropout", None),
+                   "multiple_choice": ("seq_classif_dropout", 0.2),
                    "question_answering": ("qa_dropout", 0.1)},
     known=(r"embeddings\.position_ids",))
 PRESET = preset_of("DistilBertBackbone", names={

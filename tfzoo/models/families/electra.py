@@ -35,8 +35,11 @@ REFERENCE = Reference(
                "head/score": "discriminator_predictions.dense_prediction"}, False),
            "classification": Head("ElectraForSequenceClassification", {"pooler": "classifier.dense",
                                                                        "head/dense": "classifier.out_proj"}, True),
+           "multiple_choice": Head("ElectraForMultipleChoice", {"pooler": "sequence_summary.summary",
+                                                                "head/dense": "classifier"}, True),
            "tagging": Head("ElectraForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("ElectraForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+    head_dropouts={**bert.REFERENCE.head_dropouts, "multiple_choice": ("summary_last_dropout", 0.1)},
     projected=False, known=bert.REFERENCE.known)
 PRESET = preset_of("ElectraBackbone", names={**bert.PRESET_NAMES, "projection": "embeddings_projection"}, pooler=True,
                    pooler_activation="tanh", activation="gelu_tanh")

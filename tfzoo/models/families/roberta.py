@@ -24,8 +24,10 @@ REFERENCE = Reference(
                              activation="gelu"),
            "classification": Head("RobertaForSequenceClassification", {"pooler": "classifier.dense",
                                                                        "head/dense": "classifier.out_proj"}, True),
+           "multiple_choice": Head("RobertaForMultipleChoice", {"head/dense": "classifier"}, True),
            "tagging": Head("RobertaForTokenClassification", {"head/dense": "classifier"}, False),
            "question_answering": Head("RobertaForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+    head_dropouts={**bert.REFERENCE.head_dropouts, "multiple_choice": ("hidden_dropout_prob", None)},
     known=bert.REFERENCE.known)
 # keras-nlp's model has no segment table, and its position table lacks the two rows before the first position.
 PRESET = preset_of("RobertaBackbone", position_offset=0, num_segments=0, pooler=False, names={
