@@ -10,6 +10,7 @@ from tests.helpers import check_task, fill
 from tests.tasks.test_tasks import SMALL
 from tfzoo.data.source import open_source
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.export import serving_function
 from tfzoo.tasks import task_of, tasks
 from tfzoo.tasks.build import build_for
 from tfzoo.text import load_tokenizer
@@ -203,3 +204,53 @@ def test_class_weights_multiply_the_weights_of_training_rows_only(tmp_path):
 def test_bad_class_weights_are_refused(given, says):
     with pytest.raises(ConfigError, match=f"--class_weights={given}: .*{says}"):
         task_of("classification", LABELS, class_weights=[given])
+
+
+@pytest.mark.parametrize("task", ["regression", "multi_label"])
+def test_a_served_model_answers_as_predict_does(task):
+    model = make(task)
+    loaded = tfzoo.checkpoints.Loaded(model, TOKENIZER, {
+        "model": "bert_tiny", "task": task, "labels": model.task.labels, "settings": {}, "max_length": 20})
+    texts, pairs = ["one", "", "three words here and more"], ["a", "b", ""]
+    for given in ((texts, None), (texts, pairs)):
+        live = loaded.predict(*given)
+        served = serving_function(loaded)(*(one and tf.constant(one) for one in given))
+        assert (served["cut"].numpy() > 0).tolist() == [False, False, True]
+        for row, answer in enumerate(live):
+            if task == "regression":
+                assert float(served["value"][row]) == pytest.approx(answer["value"], abs=1e-5)
+            else:
+                assert [label.decode() for label in served["labels"][row].numpy() if label] == answer["labels"]
+                assert served["probabilities"][row].numpy() == pytest.approx(
+                    [answer["probabilities"][label] for label in LABELS], abs=1e-5)
+
+
+def test_what_cannot_be_exported_is_refused():
+    loaded = tfzoo.checkpoints.Loaded(make("multiple_choice"), TOKENIZER, {
+        "model": "bert_tiny", "task": "multiple_choice", "labels": None, "settings": {}, "max_length": 20})
+    with pytest.raises(ConfigError, match="a multiple_choice model cannot be exported yet; use predict"):
+        serving_function(loaded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", list(ROWS))
+def test_a_run_learns_and_its_model_predicts(task, tmp_path):
+    rows = {"regression": [{"text": "good" if odd else "bad", "label": odd} for odd in (0, 1)],
+            "multi_label": [{"text": "good" if odd else "bad", "labels": ["x"] * odd} for odd in (0, 1)] + [
+                {"text": "both good and bad", "labels": ["x", "y"]}],
+            "multiple_choice": [{"text": "q", "choices": ["good", "bad"][::1 - 2 * odd], "label": odd}
+                                for odd in (0, 1)]}
+    open_rows(tmp_path, task, rows[task] * 12)
+    results = tfzoo.train(
+        tmp_path / "run", task=task, model="bert_tiny", tokenizer="bytes", data=str(tmp_path / f"{task}.jsonl"),
+        eval_data=str(tmp_path / f"{task}.jsonl"), steps=60, batch_size=8, max_length=24, learning_rate=3e-3,
+        override=["num_layers=1", "hidden_dim=16", "num_heads=2", "ffn_dim=32"], dropout=0.0, eval_every=60)
+    metric = {"regression": "spearman", "multi_label": "subset_accuracy", "multiple_choice": "accuracy"}[task]
+    assert results[metric] > 0.9
+    answers = tfzoo.load(results["model"]).predict([{key: value for key, value in row.items() if "label" not in key}
+                                                    for row in rows[task]])
+    for row, answer in zip(rows[task], answers):
+        if task == "regression":
+            assert abs(answer["value"] - row["label"]) < 0.5
+        else:
+            assert answer.get("labels", answer.get("label")) == row.get("labels", row.get("label"))

@@ -1,6 +1,9 @@
 """The reader for the rows of any data file, one by one, in constant memory."""
+import functools
+
 from tfzoo.data.readers.conll import sentences_of
 from tfzoo.data.readers.conllu import conllu_sentences
+from tfzoo.data.readers.glue import names_for, renamed
 from tfzoo.data.readers.lines import ending_of, json_objects, skip_bad
 from tfzoo.data.readers.schema import COLUMNS, LABELLED
 from tfzoo.data.readers.squad import questions_of
@@ -21,7 +24,8 @@ def read_rows(lines, schema=LABELLED, labelled=True, max_bad_rows=0, on_bad=None
         on_bad: callable that receives a message (str) for each skipped row, or None.
 
     Yields:
-        dict of column to value. Integer labels are converted to str. Blank lines are skipped, except in .txt files.
+        dict of column to value; the columns of GLUE and CLUE (see glue.py) get tfzoo's names. Integer labels are
+        converted to str. Blank lines are skipped, except in .txt files.
 
     Raises:
         ConfigError: if the file extension is not supported, or a .txt file would have to contain labels.
@@ -46,8 +50,11 @@ def _records(lines, ending, schema, labelled):
         name = "text" if "text" in schema.inputs + schema.optional else (schema.inputs + schema.optional)[0]
         return ((number, {name: line.removesuffix("\n").removesuffix("\r")}, "")
                 for number, line in enumerate(lines, 1))
+    scored = "value" in schema.targets + schema.optional_targets
+    glue = functools.partial(names_for, regression=scored) if "text" in schema.inputs else None
     if ending == ".jsonl":
-        return json_objects(lines)
+        return ((number, renamed(record, glue) if glue and record else record, reason)
+                for number, record, reason in json_objects(lines))
     if ending == ".conll":
         return sentences_of(lines, labelled)
     if ending == ".json":
@@ -56,4 +63,4 @@ def _records(lines, ending, schema, labelled):
         return conllu_sentences(lines, labelled)
     needed = [COLUMNS[name][0] for name in schema.columns(labelled)]
     return table_rows(lines, ending, needed, known=[*needed, *(COLUMNS[name][0] for name in (
-        *schema.optional, *(schema.optional_targets if labelled else ())))])
+        *schema.optional, *(schema.optional_targets if labelled else ())))], glue=glue)

@@ -6,8 +6,10 @@ rows individually but together form a row with as many fields as the header. Bla
 """
 import collections
 import csv
+import itertools
 import re
 
+from tfzoo.data.readers.glue import COLA, NO_LABEL, is_cola
 from tfzoo.errors import DataError, shown
 
 AHEAD = 1000  # the maximum number of lines that one row in a .tsv file may span
@@ -15,7 +17,7 @@ _LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
-def table_rows(lines, ending, needed, known):
+def table_rows(lines, ending, needed, known, glue=None):
     """Read a table with a header.
 
     Args:
@@ -23,6 +25,7 @@ def table_rows(lines, ending, needed, known):
         ending: ".csv" or ".tsv".
         needed: tuple of str, the columns that the header must contain.
         known: tuple of str, the columns that must not occur more than once in the header.
+        glue: callable, `glue.names_for` of a task that may read files of GLUE, or None.
 
     Yields:
         (int, dict, str): the number of the row's first line; a dict of column to str, or None if the row is bad; and
@@ -34,6 +37,12 @@ def table_rows(lines, ending, needed, known):
     """
     rows = (_csv_rows if ending == ".csv" else _tsv_rows)(lines.path, _divide(lines))
     number, header, reason = next(rows, (1, (), ""))
+    names = {}
+    if glue and header:
+        if ending == ".tsv" and is_cola(header):
+            rows, header = itertools.chain([(number, header, "")], rows), COLA
+        names = glue(tuple(header))
+        header = [names.get(name, f"({name})" if name in names.values() else name) for name in header]
     wrong = [f"no column is named {name}" for name in needed if header is not None and name not in header]
     wrong += [f"{header.count(name)} columns are named {name}" for name in known if header and header.count(name) > 1]
     if reason or header and wrong:
@@ -42,7 +51,10 @@ def table_rows(lines, ending, needed, known):
     for number, row, reason in rows:
         if row is not None and len(row) != len(header):
             row, reason = None, f"{len(row)} columns, but the header has {len(header)}"
-        yield number, None if row is None else dict(zip(header, row)), reason
+        record = None if row is None else dict(zip(header, row))
+        if names and record and record.get("label") == NO_LABEL:
+            del record["label"]
+        yield number, record, reason
 
 
 def _divide(lines):
