@@ -31,11 +31,10 @@ def make_flags():
 
 
 def run(values):
+    from experiments.report import REPORTED, check_folder, numbers_of, write_report
     from tfzoo.checkpoints import load
     from tfzoo.data.source import open_source
     from tfzoo.errors import ConfigError, DataError
-    from tfzoo.report import check_folder, numbers_of, write_report
-    from tfzoo.tasks import Task
     from tfzoo.training.fields import POLICIES
     from tfzoo.training.settings import document_of
     from tfzoo.training.sources import tell_counts
@@ -56,8 +55,8 @@ def run(values):
     if other.name != task.name:
         raise ConfigError(f"--compare={values.compare} was trained for {other.name}, but --init={values.init} for "
                           f"{task.name}: compare models of one task")
-    if folder and type(task).evidence is Task.evidence:
-        raise ConfigError(f"--report is not available for {task.name}")
+    if folder and task.name not in REPORTED:
+        raise ConfigError(f"--report is not available for {task.name}, only for {', '.join(REPORTED)}")
     source = open_source(values.data, task.schema, "eval", document_of(task.name, values.document),
                          values.max_bad_rows, values.allow_download)
     if source is None:
@@ -75,6 +74,7 @@ def run(values):
 
 def _evaluated(values, loaded, source, keep):
     # The metrics of a model and, if they are kept for a report, the Evidence of its answers.
+    from experiments.report import evidence_of
     from tfzoo.training.evaluator import Evaluator
     from tfzoo.training.loop import evaluation_bar
     from tfzoo.training.sources import length_of, tell_notes
@@ -85,7 +85,7 @@ def _evaluated(values, loaded, source, keep):
     tell_notes(source, data, length)
     evaluator = Evaluator(loaded.model, loaded.task, choose_xla(values.xla)[0], keep=keep)
     metrics = evaluator.evaluate(data, evaluation_bar)
-    return metrics, loaded.task.evidence(evaluator.answers, data.references, source) if keep else None
+    return metrics, evidence_of(loaded.task, evaluator.answers, data.references, source) if keep else None
 
 
 if __name__ == "__main__":

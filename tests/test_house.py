@@ -19,10 +19,10 @@ from tfzoo.training.settings import Settings
 from tfzoo.training.strategy import STRATEGIES
 
 # Each package may import the ones before it.
-ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training", "report",
+ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training",
          "export")
 # These import no other package; each maps to the packages that may import it.
-ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks", "report")}
+ALONE = {"records": ("data", "tasks", "checkpoints", "export"), "metrics": ("tasks",)}
 FOR_ALL = {"backend", "errors", "files", "folders", "progress"}
 
 

@@ -6,7 +6,7 @@ import pytest
 import tfzoo
 from tests.experiments.conftest import SMALL_MODEL
 from tests.experiments.test_contract import TRAIN, last_json
-from tests.report.test_report import check_page
+from tests.experiments.test_report_numbers import check_page
 
 
 def test_long_texts_are_trained_evaluated_and_reported_in_windows(call, finetuned, reviews, tmp_path):

@@ -128,7 +128,8 @@ def test_loss_gradients_and_greedy_tokens_are_those_of_transformers(family, tmp_
         assert row[:end].tolist() == expected[:end].tolist()
 
 
-@pytest.mark.parametrize("name, xla", [("transformer_tiny", False), ("t5_tiny", True)])
+@pytest.mark.parametrize("name, xla", [("transformer_tiny", False),
+                                       pytest.param("t5_tiny", True, marks=pytest.mark.slow)])
 def test_generation_in_the_graph_is_that_of_the_generator_and_of_full_passes(name, xla):
     model = small_model(name, 0.3 if name == "transformer_tiny" else 0.05)
     data = features(model.task, [{"source": row["source"]} for row in ROWS[:3]])
@@ -176,6 +177,7 @@ def test_evaluation_is_the_same_for_any_batch_size_and_a_saved_model(tmp_path):
     assert shown["answer_ids"].shape[1] == 6
 
 
+@pytest.mark.slow
 def test_the_update_does_not_depend_on_microbatches_and_smoothing_leaves_the_reported_loss():
     model = small_model(num_layers=1)
     data, before, found = features(model.task, ROWS, training=True), model.get_weights(), []

@@ -9,7 +9,6 @@ from tfzoo.data.relations import RELATIONS
 from tfzoo.errors import ConfigError, shown
 from tfzoo.metrics.confusion import confusion_metrics, is_constant
 from tfzoo.progress import tell
-from tfzoo.tasks.evidence import of_classes
 from tfzoo.tasks.task import cross_entropy, smooth
 from tfzoo.tasks.text_task import TextTask, check_pooling, labelled
 
@@ -147,9 +146,6 @@ class Classification(TextTask):
         best = tf.argmax(predictions["probabilities"], -1)
         return {"label": tf.gather(tf.constant(self.labels), best),
                 **super().serve({"probabilities": predictions["probabilities"]}, batch)}
-
-    def evidence(self, answers, references, source):
-        return of_classes(self.labels, answers, references, source)
 
     def metrics(self, sums, answers=None, references=None):
         counts = sums["labels"]

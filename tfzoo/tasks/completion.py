@@ -10,7 +10,6 @@ from tfzoo.data.completions import COMPLETIONS, AnswerBatches, check_room, encod
 from tfzoo.generation import decode_greedily
 from tfzoo.metrics.rouge import rouge_metrics
 from tfzoo.tasks.causal_lm import CausalLM
-from tfzoo.tasks.evidence import of_texts
 from tfzoo.tasks.predictor import texts_of
 from tfzoo.text.chat import Chat
 
@@ -59,9 +58,6 @@ class Completion(CausalLM):
 
     def answers(self, predictions, batches):
         return [{"text": text} for text in texts_of(predictions, batches)]
-
-    def evidence(self, answers, references, source):
-        return of_texts(answers, references, source.questions())
 
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics over the tokens of the answers (see Task); given answers, ROUGE and exact match, 0 to 100.

@@ -10,7 +10,6 @@ import tensorflow as tf
 from tfzoo.data.questions import QUESTION_TOKENS, QUESTIONS, QuestionBatches, null_position, question_room
 from tfzoo.errors import ConfigError
 from tfzoo.metrics.squad import answer_metrics, cjk_share
-from tfzoo.tasks.evidence import of_questions
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task, cross_entropy, smooth
 
@@ -135,17 +134,14 @@ class QuestionAnswering(Task):
         if answers is None:
             return {"loss": base["loss"], "accuracy": base["accuracy"]}
         best = [answer["nbest"][0]["answer"] if answer["nbest"] else "" for answer in answers]
-        odds, scoring = self._rules(answers, references)
+        odds, scoring = self.rules(answers, references)
         return {"loss": base["loss"], **answer_metrics(references, best, odds, scoring, self.null_threshold or None)}
 
-    def _rules(self, answers, references):
-        # How to score: (the odds of no answer, or None; the name of the rules).
+    def rules(self, answers, references):
+        """Return how to score: (the `null_odds` of the answers, or None; the name of the rules)."""
         odds = None if self.null_threshold is None else [answer["null_odds"] for answer in answers]
         golds = [gold for golds in references for gold in golds]
         return odds, _scoring_of(golds) if self.scoring == "auto" else self.scoring
-
-    def evidence(self, answers, references, source):
-        return of_questions(answers, references, source, *self._rules(answers, references))
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
         """Encode questions and contexts (see Task) of one window each, with the places of the contexts' tokens."""

@@ -14,7 +14,6 @@ from tfzoo.errors import ConfigError
 from tfzoo.generation import decode_greedily
 from tfzoo.metrics.bleu import bleu_metrics, bleu_signature, language_of
 from tfzoo.metrics.rouge import is_latin, rouge_metrics
-from tfzoo.tasks.evidence import of_texts
 from tfzoo.tasks.heads import CausalLMHead
 from tfzoo.tasks.predictor import texts_of
 from tfzoo.tasks.task import Task
@@ -79,7 +78,8 @@ class Seq2Seq(Task):
                             initializer_range=config["initializer_range"] or width ** -0.5, name="head",
                             dtype=body.dtype_policy)
 
-    def _language(self, references):
+    def language(self, references):
+        """Return the language code of target texts: str."""
         code = self.target_language
         return language_of(references) if code == "auto" else re.split("[-_]", code)[0]
 
@@ -93,7 +93,7 @@ class Seq2Seq(Task):
                                  max_target_length=self.max_target_length or max_length, seed=seed, shuffle=training,
                                  multiple=multiple, answered=not training, references=references,
                                  batch_tokens=self.batch_tokens if training else 0)
-        batches.language = self._language(references or [])
+        batches.language = self.language(references or [])
         return batches
 
     def predict(self, model, batch, outputs):
@@ -108,14 +108,11 @@ class Seq2Seq(Task):
     def answers(self, predictions, batches):
         return [{"text": text} for text in texts_of(predictions, batches)]
 
-    def evidence(self, answers, references, source):
-        return of_texts(answers, references, source.columns["source"], self._language(references))
-
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics (see Task); given answers, BLEU, chrF, ROUGE and exact match, from 0 to 100."""
         metrics = super().metrics(sums)
         if answers is None:
             return metrics
         texts = [answer["text"] for answer in answers]
-        return {**metrics, **bleu_metrics(texts, references, self._language(references)),
+        return {**metrics, **bleu_metrics(texts, references, self.language(references)),
                 **rouge_metrics(texts, references)}

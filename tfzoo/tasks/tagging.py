@@ -14,7 +14,6 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.metrics.entities import class_metrics, entity_metrics, word_accuracy
 from tfzoo.records.tags import (OUTSIDE, are_entities, entities, has_ends, is_io, strict_entities, to_scheme,
                                 transitions, types_of)
-from tfzoo.tasks.evidence import of_tags
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task
 from tfzoo.tasks.viterbi import FORBIDDEN, decode, penalties, viterbi
@@ -91,14 +90,14 @@ class Tagging(Task):
             raise ConfigError(f"--context={self.context}: {source.name} does not mark documents (with -DOCSTART-, "
                               "# newdoc or a column named document): omit --context")
         if "tags" in source.columns:
-            tags = self._in_scheme(source.columns["tags"])
+            tags = self.in_scheme(source.columns["tags"])
             targets = Sentences(source.name, {**source.columns, "tags": tags}).label_ids(self.labels)
         return WordBatches(source, tokenizer, batch_size=batch_size, max_length=max_length, seed=seed,
                            shuffle=training, multiple=multiple, overlap=self.overlap, context=self.context,
                            predicates=self.predicates, targets=targets, outside=self.outside)
 
-    def _in_scheme(self, sentences):
-        # The tags of a data set that uses a different scheme from the labels are converted.
+    def in_scheme(self, sentences):
+        """Convert the tags of sentences to the scheme of the labels: list of lists of str."""
         if not self.entities or not are_entities({tag for tags in sentences for tag in tags}):
             return sentences
         return [to_scheme(tags, self.labels) for tags in sentences]
@@ -134,12 +133,8 @@ class Tagging(Task):
                 {"type": kind, "start": start, "end": end, "text": text[start:end]} for kind, start, end in spans]})
         return found
 
-    def evidence(self, answers, references, source):
-        references = self._in_scheme(references)
-        return of_tags(self.labels, answers, references, types_of(self.labels) if self.entities else None,
-                       self._entities)
-
-    def _entities(self, tags):
+    def read_entities(self, tags):
+        """Return the entities in predicted tags (see `records.tags.entities`), read strictly if the task is strict."""
         return strict_entities(tags, has_ends(self.labels)) if self.strict else entities(tags)
 
     def metrics(self, sums, answers=None, references=None):
@@ -151,8 +146,8 @@ class Tagging(Task):
         if not self.entities:
             return {"loss": base["loss"], **class_metrics(references, tags, self.labels)}
         true = [entities(each) for each in references]
-        found = list(map(self._entities, tags))
-        return {"loss": base["loss"], "accuracy": word_accuracy(self._in_scheme(references), tags),
+        found = list(map(self.read_entities, tags))
+        return {"loss": base["loss"], "accuracy": word_accuracy(self.in_scheme(references), tags),
                 **entity_metrics(true, found, types_of(self.labels))}
 
     def encode(self, tokenizer, texts, max_length, pairs=None):

@@ -254,19 +254,6 @@ class Task:
         """
         raise ConfigError(f"{self.name} has no answers")
 
-    def evidence(self, answers, references, source):
-        """Compare answers with references one by one, for a report.
-
-        Args:
-            answers: list of dict, from `answers`.
-            references: the `references` of the Batches.
-            source: Source that the Batches were made from.
-
-        Returns:
-            Evidence (see tfzoo.metrics.evidence).
-        """
-        raise ConfigError(f"there is no report for {self.name}")
-
     def metrics(self, sums, answers=None, references=None):
         """Compute metrics from sums over an entire data set, and from answers.
 

@@ -2,8 +2,8 @@
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from tfzoo.metrics.bootstrap import RESAMPLES, Score, bootstrap, f1, interval, mcnemar, paired, precision, recall
-from tfzoo.metrics.calibration import calibration
+from experiments.report.bootstrap import RESAMPLES, Score, bootstrap, f1, interval, mcnemar, paired, precision, recall
+from experiments.report.calibration import calibration
 
 FORMAT_VERSION = 1
 CLASSES, IN_TABLE, CURVES, POINTS, ERRORS = 30, 100, 10, 101, 50  # limits
@@ -16,7 +16,7 @@ def numbers_of(about, metrics, evidence, other=None, seed=0):
     Args:
         about: dict of str to JSON values, shown at the top, such as the model and the data.
         metrics: dict of float, from `Evaluator.evaluate`.
-        evidence: Evidence of the same answers (see tfzoo.metrics.evidence).
+        evidence: Evidence of the same answers (see experiments.report.evidence).
         other: (name, metrics, Evidence) of another model's answers for the same examples, to compare with; or None.
         seed: int, determines the resamples.
 

@@ -2,7 +2,7 @@
 import json
 
 from tfzoo import files, folders
-from tfzoo.report.page import page
+from experiments.report.page import page
 
 NAMES = ("report.html", "report.json")
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, confusion_matrix, f1_score
 
+from experiments.report import check_folder, evidence_of, numbers_of, write_report
+from experiments.report.bootstrap import bootstrap
+from experiments.report.evidence import of_choices, of_classes, of_label_sets, of_numbers
+from experiments.report.page import page
+from tfzoo.data.completions import Completions
 from tfzoo.data.source import Source
 from tfzoo.errors import ConfigError
 from tfzoo.metrics.bleu import bleu_metrics
-from tfzoo.metrics.bootstrap import bootstrap
-from tfzoo.report import check_folder, numbers_of, write_report
-from tfzoo.report.page import page
 from tfzoo.tasks import task_of
-from tfzoo.tasks.evidence import of_choices, of_classes, of_label_sets, of_numbers
 
 BAD = "<script>alert('x')</script> & \"<b>\" \x00 \ud800"
 VOID = {"meta"}
@@ -67,7 +68,7 @@ def classified(labels, count=200, seed=0):
     best = probabilities.argmax(1)
     counts = [np.bincount(each, minlength=len(labels)) for each in (true[true == best], true, best)]
     metrics = task.metrics({"loss": 1.0, "right": 0, "count": 1.0, "labels": counts})
-    return metrics, task.evidence(answers, source.columns["label"], source), probabilities, true
+    return metrics, evidence_of(task, answers, source.columns["label"], source), probabilities, true
 
 
 def test_a_classifier_s_numbers_are_those_of_its_metrics_and_of_sklearn():
@@ -130,7 +131,7 @@ def test_a_tagger_s_entities_are_counted_by_type_and_marked():
     task = task_of("tagging", ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"])
     answers = [{"tokens": tokens, "tags": tags} for tokens, tags in zip(TOKENS, FOUND)]
     metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, GOLD)
-    found = numbers_of({}, metrics, task.evidence(answers, GOLD, None))
+    found = numbers_of({}, metrics, evidence_of(task, answers, GOLD, None))
     assert {name: each["value"] for name, each in found["intervals"].items()} == pytest.approx(
         {name: metrics[name] for name in ("accuracy", "f1", "precision", "recall")})
     rows = {row["name"]: row for row in found["tables"]["entity type"]}
@@ -154,7 +155,7 @@ def test_a_tagger_of_word_classes_has_a_confusion_matrix_of_words():
     answers = [{"tokens": ["the", "dog", "runs"], "tags": ["DET", "NOUN", "NOUN"]},
                {"tokens": ["run"], "tags": ["VERB"]}, {"tokens": [], "tags": []}]
     metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, gold)
-    found = numbers_of({}, metrics, task.evidence(answers, gold, None))
+    found = numbers_of({}, metrics, evidence_of(task, answers, gold, None))
     assert {name: each["value"] for name, each in found["intervals"].items()} == pytest.approx(
         {name: metrics[name] for name in ("accuracy", "f1", "precision", "recall")})
     assert found["confusion"]["counts"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]] and "calibration" not in found
@@ -175,7 +176,7 @@ def test_extracted_answers_are_scored_at_threshold_0_and_marked_in_their_context
     answers = [{"nbest": [each], "null_odds": odds} for each, odds in zip(best, (-1.0, 0.5, -0.5, -3.0))]
     references = [[gold["text"] for gold in each] for each in golds]
     metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, references)
-    found = numbers_of({}, metrics, task.evidence(answers, references, source))
+    found = numbers_of({}, metrics, evidence_of(task, answers, references, source))
     assert found["intervals"].keys() == {"exact_match", "f1", "HasAns_exact_match", "HasAns_f1", "NoAns_exact_match",
                                          "NoAns_f1"}
     for name, each in found["intervals"].items():
@@ -198,13 +199,13 @@ def test_generated_texts_are_scored_as_their_corpus_is():
     source = Source("rows", {"source": [BAD] * 30, "target": references})
     answers = [{"text": text} for text in texts]
     metrics = task.metrics({"loss": 0.0, "right": 0, "count": 1.0}, answers, references)
-    found = numbers_of({}, metrics, task.evidence(answers, references, source))
+    found = numbers_of({}, metrics, evidence_of(task, answers, references, source))
     assert {"bleu", "chrf", "rouge1", "rougeL", "exact_match"} <= found["intervals"].keys()
     for name, each in found["intervals"].items():
         assert each["value"] == pytest.approx(metrics[name]) and each["low"] < each["value"] < each["high"]
     # BLEU is not a mean, so a resample of the texts is scored again.
     drawn = np.random.default_rng(5).integers(30, size=(20, 30))
-    draws = bootstrap(task.evidence(answers, references, source).scores, resamples=20, seed=5)
+    draws = bootstrap(evidence_of(task, answers, references, source).scores, resamples=20, seed=5)
     for number, rows in enumerate(drawn):
         again = bleu_metrics(*([each[row] for row in rows] for each in (texts, references)), "de")
         assert [draws[name][number] for name in ("bleu", "chrf")] == pytest.approx([again["bleu"], again["chrf"]])
@@ -215,9 +216,9 @@ def test_generated_texts_are_scored_as_their_corpus_is():
 def test_conversations_are_shown_up_to_their_last_answer():
     messages = [[{"role": "user", "content": BAD}, {"role": "assistant", "content": "yes"}]] * 2
     task = task_of("completion")
-    answers, source = [{"text": "yes"}, {"text": "no"}], Source("rows", {"messages": messages})
+    answers, source = [{"text": "yes"}, {"text": "no"}], Completions("rows", {"messages": messages})
     metrics = task.metrics({"loss": 1.0, "right": 0, "count": 1.0}, answers, ["yes", "yes"])
-    found = numbers_of({}, metrics, task.evidence(answers, ["yes", "yes"], source))
+    found = numbers_of({}, metrics, evidence_of(task, answers, ["yes", "yes"], source))
     assert found["intervals"].keys() == {"rouge1", "rouge2", "rougeL", "rougeLsum", "exact_match"}
     assert all(each["value"] == metrics[name] for name, each in found["intervals"].items())
     error, = found["errors"]

@@ -4,11 +4,11 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, precision_score
 
-from tfzoo.metrics import bootstrap as module
-from tfzoo.metrics.bootstrap import (
+from experiments.report import bootstrap as module
+from experiments.report.bootstrap import (
     Score, bootstrap, correlation, f1, interval, macro, mcnemar, paired, precision, share)
-from tfzoo.metrics.calibration import calibration
-from tfzoo.metrics.evidence import one_hot_counts
+from experiments.report.calibration import calibration
+from experiments.report.evidence import one_hot_counts
 
 
 @pytest.mark.parametrize("count, right", [(50, 40), (400, 30), (1000, 999)])

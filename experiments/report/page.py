@@ -2,7 +2,7 @@
 import re
 from html import escape
 
-from tfzoo.report.svg import chart
+from experiments.report.svg import chart
 
 STYLE = """body{font:14px/1.5 sans-serif;margin:2em auto;max-width:75em;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:.5em 0}th,td{padding:.15em .7em;text-align:right;border-bottom:1px solid #ddd}

@@ -1,13 +1,63 @@
-"""Evidence for reports (see metrics/evidence.py) from the answers of each kind of task."""
+"""What a report shows about the answers of each kind of task, compared with the references example by example."""
+import dataclasses
+import typing
+
 import numpy as np
 
+from experiments.report.bootstrap import Score, correlation, f1, macro, precision, recall, share
 from tfzoo.metrics.bleu import bleu_statistics
-from tfzoo.metrics.bootstrap import Score, correlation, f1, macro, precision, recall, share
 from tfzoo.metrics.confusion import MOST_REPORTED
-from tfzoo.metrics.evidence import Evidence, one_hot_counts
 from tfzoo.metrics.rouge import rouge_scores
 from tfzoo.metrics.squad import answer_metrics
-from tfzoo.records.tags import entities
+from tfzoo.records.tags import entities, types_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The answers of a task compared with the references, example by example.
+
+    Attributes:
+        scores: dict of name to bootstrap.Score; those that `Task.metrics` returns too have the same name and value.
+        errors: float [N], how bad each answer is, for example its loss; 0 for right answers.
+        unit: str, what `errors` is.
+        example: callable that maps the index of an example to a dict: `texts`, list of dict with `name`, `text` and
+            `spans` (list of dict with `start`, `end`, in code points, `type` and `of`, "gold" or "predicted"); `gold`
+            and `predicted`, str; and other entries, str or numbers.
+        groups: dict of title to (names of G groups, counts int [N, G, 3]): how many right, true and predicted instances
+            of each group, such as an entity type, an example has.
+        labels: list of C str, the classes of a classifier, or None.
+        true, predicted: int [M], the classes of M instances (examples or words), or None.
+        probabilities: float [M, C], or None.
+        positive: bool [M, C], the sets of labels that are right, for tasks without `true`, or None.
+        confidence: (float [K], bool [K]), the probabilities of K decisions and whether they are right, or None.
+        right: bool [N], for tasks that are scored by accuracy, or None.
+    """
+
+    scores: dict
+    errors: np.ndarray
+    unit: str
+    example: typing.Callable
+    groups: dict = dataclasses.field(default_factory=dict)
+    labels: list = None
+    true: np.ndarray = None
+    predicted: np.ndarray = None
+    probabilities: np.ndarray = None
+    positive: np.ndarray = None
+    confidence: tuple = None
+    right: np.ndarray = None
+
+
+def one_hot_counts(true, predicted, count):
+    """Return how many right, true and predicted instances of each class each example has: uint8 [N, C, 3].
+
+    Args:
+        true, predicted: int [N].
+        count: int, C.
+    """
+    classes = np.arange(count)
+    is_true, is_predicted = true[:, None] == classes, predicted[:, None] == classes
+    return np.stack([is_true & is_predicted, is_true, is_predicted], -1).astype(np.uint8)
+
 
 _RATIOS = {"f1": f1, "precision": precision, "recall": recall}
 
@@ -231,3 +281,34 @@ def of_texts(answers, references, sources, language=None):
 
 def _each_row(of):
     return lambda rows, count=None: np.array([of(row) for row in rows])
+
+
+def _of_tagging(task, answers, references, source):
+    return of_tags(task.labels, answers, task.in_scheme(references), types_of(task.labels) if task.entities else None,
+                   task.read_entities)
+
+
+_EVIDENCE = {
+    "classification": lambda task, answers, references, source: of_classes(task.labels, answers, references, source),
+    "multi_label": lambda task, answers, references, source: of_label_sets(task.labels, answers, references, source),
+    "multiple_choice": lambda task, answers, references, source: of_choices(answers, source),
+    "regression": lambda task, answers, references, source: of_numbers(answers, references, source),
+    "tagging": _of_tagging,
+    "question_answering": lambda task, answers, references, source: of_questions(
+        answers, references, source, *task.rules(answers, references)),
+    "seq2seq": lambda task, answers, references, source: of_texts(
+        answers, references, source.columns["source"], task.language(references)),
+    "completion": lambda task, answers, references, source: of_texts(answers, references, source.questions())}
+REPORTED = tuple(_EVIDENCE)  # the tasks that have reports
+
+
+def evidence_of(task, answers, references, source):
+    """Return the Evidence of a task's answers.
+
+    Args:
+        task: Task, one of REPORTED.
+        answers: list of dict, from `Task.answers`.
+        references: the `references` of the Batches.
+        source: Source that the Batches were made from.
+    """
+    return _EVIDENCE[task.name](task, answers, references, source)
