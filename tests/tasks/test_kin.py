@@ -234,23 +234,15 @@ def test_what_cannot_be_exported_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", list(ROWS))
-def test_a_run_learns_and_its_model_predicts(task, tmp_path):
-    rows = {"regression": [{"text": "good" if odd else "bad", "label": odd} for odd in (0, 1)],
-            "multi_label": [{"text": "good" if odd else "bad", "labels": ["x"] * odd} for odd in (0, 1)] + [
-                {"text": "both good and bad", "labels": ["x", "y"]}],
-            "multiple_choice": [{"text": "q", "choices": ["good", "bad"][::1 - 2 * odd], "label": odd}
-                                for odd in (0, 1)]}
-    open_rows(tmp_path, task, rows[task] * 12)
+def test_a_run_s_model_is_loaded_and_predicts(task, tmp_path):
+    open_rows(tmp_path, task, ROWS[task] * 4)
     results = tfzoo.train(
         tmp_path / "run", task=task, model="bert_tiny", tokenizer="bytes", data=str(tmp_path / f"{task}.jsonl"),
-        eval_data=str(tmp_path / f"{task}.jsonl"), steps=60, batch_size=8, max_length=24, learning_rate=3e-3,
-        override=["num_layers=1", "hidden_dim=16", "num_heads=2", "ffn_dim=32"], dropout=0.0, eval_every=60)
-    metric = {"regression": "spearman", "multi_label": "subset_accuracy", "multiple_choice": "accuracy"}[task]
-    assert results[metric] > 0.9
+        eval_fraction=0.25, steps=2, batch_size=4, max_length=24, pooling="mean",
+        override=["num_layers=1", "hidden_dim=16", "num_heads=2", "ffn_dim=32"])
+    assert np.isfinite(results["loss"]) and tasks()[task].better[0] in results
     answers = tfzoo.load(results["model"]).predict([{key: value for key, value in row.items() if "label" not in key}
-                                                    for row in rows[task]])
-    for row, answer in zip(rows[task], answers):
-        if task == "regression":
-            assert abs(answer["value"] - row["label"]) < 0.5
-        else:
-            assert answer.get("labels", answer.get("label")) == row.get("labels", row.get("label"))
+                                                    for row in ROWS[task]])
+    keys = {"regression": {"value"}, "multi_label": {"labels", "probabilities"},
+            "multiple_choice": {"label", "probabilities"}}[task]
+    assert [answer.keys() for answer in answers] == [keys] * 3
