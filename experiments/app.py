@@ -95,9 +95,10 @@ class Flags:
                 default = self.values[name].default
                 shown = "--[no]" + name if kind == "bool" else f"--{name}"
                 if kind == "enum":
-                    shown += "=" + "|".join(self.values[name].parser.enum_values)
+                    shown += "=" + "| ".join(self.values[name].parser.enum_values)  # the spaces are where lines may end
                 note = " (required)" if required else "" if default in (None, "", []) else f" (default: {default})"
-                lines.append(f"  {shown}")
+                lines += (line.replace("| ", "|") for line in textwrap.wrap(
+                    shown, 106, initial_indent="  ", subsequent_indent="      "))
                 lines += textwrap.wrap(text + note, 100, initial_indent="      ", subsequent_indent="      ")
         return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Export a model and its tokenizer as a SavedModel: strings in, labels and probabilities, tags or embeddings out.
+"""Export a model and its tokenizer as a SavedModel that takes strings and returns labels, tags or vectors.
 
     python -m experiments.export --init=runs/reviews --output_dir=served
 

@@ -3,7 +3,7 @@
     python -m experiments.generate --init=runs/gpt --prompt="Once upon a time" --temperature=0.8 --top_p=0.95
     python -m experiments.generate --init=runs/dialogue --chat
 
-With --chat, each line of standard input is a message, which the model answers with the conversation so far in view.
+With --chat, each line of standard input is a message, which the model answers given the conversation so far.
 """
 import io
 import sys

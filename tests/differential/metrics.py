@@ -39,6 +39,7 @@ def _scores(true, predicted, names):
     scores = {name: getattr(sklearn_metrics, f"{name}_score")(true, predicted, average="macro", zero_division=0)
               for name in ("f1", "precision", "recall")}
     scores["accuracy"] = sklearn_metrics.accuracy_score(true, predicted)
+    scores["mcc"] = sklearn_metrics.matthews_corrcoef(true, predicted)
     if len(names) <= 100:
         present = np.union1d(true, predicted)
         each = sklearn_metrics.f1_score(true, predicted, average=None, labels=present, zero_division=0)

@@ -57,9 +57,9 @@ CONTROLS["the best so far"] = "after step 49 was saved"  # from step 45
 
 
 def words_of(folder, data, *more):
-    """Return the arguments of a run that uses all stateful features, on data whose file has the name of its task."""
-    task = pathlib.Path(data).stem
-    more = [f"--task={task}", *(["--group_size=2"] if task == "contrastive" else []), *more]
+    """Return the arguments of a run that uses all stateful features; the task is contrastive on contrastive.jsonl."""
+    if pathlib.Path(data).stem == "contrastive":
+        more = ["--task=contrastive", "--group_size=2", *more]
     return ["--model=bert_tiny", *SMALL_MODEL, f"--data={data}", "--tokenizer=bytes", f"--steps={STEPS}",
             "--batch_size=8", "--max_length=32", "--eval_every=15", "--save_every=7", "--log_every=5",
             "--deterministic", "--eval_fraction=0.2", "--dropout=0.2", "--accumulate_steps=2", "--ema_decay=0.9",

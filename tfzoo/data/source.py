@@ -82,8 +82,8 @@ class Source:
 
     def passages(self):
         """Return an iterator over the texts (str) from which to learn a vocabulary."""
-        named = ("text", "text_pair", "source", "target")
-        return (text for key in named if key in self.columns for text in self.columns[key])
+        texts = self.texts or [self.columns[key] for key in ("source", "target") if key in self.columns]
+        return (text for column in texts for text in column)
 
     def all_pieces(self):
         """Return an iterator that yields (text, True) for each text, in the format of `TextFiles.all_pieces`."""

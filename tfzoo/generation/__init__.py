@@ -1,5 +1,5 @@
 """Text generation with a key/value cache."""
-from tfzoo.generation.decode import Generator, decode_greedily
+from tfzoo.generation.decode import Generator
 from tfzoo.generation.sampling import Sampling
 
-__all__ = ["Generator", "Sampling", "decode_greedily"]
+__all__ = ["Generator", "Sampling"]

@@ -7,7 +7,7 @@ Evaluation and prediction generate greedily with a key/value cache.
 import tensorflow as tf
 
 from tfzoo.data.completions import COMPLETIONS, AnswerBatches, check_room, encode_answers
-from tfzoo.generation import decode_greedily
+from tfzoo.generation.decode import decode_greedily
 from tfzoo.metrics.rouge import rouge_metrics
 from tfzoo.tasks.causal_lm import CausalLM
 from tfzoo.tasks.predictor import texts_of

@@ -134,14 +134,17 @@ class Settings(Fields):
 
     def _decided(self):
         rate, epochs, power, pack = self.learning_rate, self.epochs, self.schedule_power, self.pack
-        return dataclasses.replace(
-            self, document=document_of(self.task, self.document),
-            pack=pack if pack != "auto" else "on" if self._can_pack else "off",
-            learning_rate=rate if rate is not None else self._own_rate,
-            epochs=EPOCHS if epochs is None and self.steps is None else epochs,
-            group_size=self.group_size or (min(GROUP, self.batch_size) if self.task in FIELDS["group_size"].metadata[
-                "tasks"] else None),
-            schedule_power=POWER if power is None and self.schedule == "polynomial" else power)
+        # What does not apply to the task is recorded as older releases recorded or meant it, whatever its default is.
+        elsewhere = {name: field.metadata["before"] for name, field in FIELDS.items() if field.metadata["tasks"]
+                     and self.task not in field.metadata["tasks"] and field.metadata["before"] is not None}
+        return dataclasses.replace(self, **{
+            "document": document_of(self.task, self.document),
+            "pack": pack if pack != "auto" else "on" if self._can_pack else "off",
+            "learning_rate": rate if rate is not None else self._own_rate,
+            "epochs": EPOCHS if epochs is None and self.steps is None else epochs,
+            "group_size": self.group_size or (min(GROUP, self.batch_size) if self.task == "contrastive" else None),
+            "schedule_power": POWER if power is None and self.schedule == "polynomial" else power,
+            **elsewhere})
 
     def with_length(self, positions, trained=None):
         """Return Settings with max_length decided.
