@@ -10,6 +10,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.layers import kernels
 from tfzoo.layers.blockwise import attend_in_blocks, is_large
 from tfzoo.layers.cache import Keys
+from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.linear import Linear, project_heads
 from tfzoo.layers.products import multiply
@@ -17,7 +18,7 @@ from tfzoo.layers.taps import NO_TAPS
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class Attention(keras.layers.Layer):
+class Attention(Configured):
     """Attend from each position in a text to the positions in the same text or another one.
 
     Args:
@@ -58,9 +59,7 @@ class Attention(keras.layers.Layer):
             raise ConfigError(f"hidden_dim must be divisible by num_heads ({num_heads}), got {hidden_dim}")
         if num_kv_heads and num_heads % num_kv_heads:
             raise ConfigError(f"num_heads must be divisible by num_kv_heads ({num_kv_heads}), got {num_heads}")
-        self.config = {"num_heads": num_heads, "hidden_dim": hidden_dim, "dropout": dropout, "use_bias": use_bias,
-                       "initializer_range": initializer_range, "num_kv_heads": num_kv_heads, "head_dim": head_dim,
-                       "scaled": scaled, "qkv_bias": qkv_bias}
+        self.config = arguments(locals())
         self.num_heads, self.hidden_dim, self.head_dim = num_heads, hidden_dim, head_dim or hidden_dim // num_heads
         self.num_kv_heads = num_kv_heads or num_heads
         self.scale = self.head_dim ** -0.5 if scaled else 1.0
@@ -162,6 +161,3 @@ class Attention(keras.layers.Layer):
 
     def _bias_of(self, projection):
         return tf.reshape(ops.cast(projection.bias, self.compute_dtype), (self.num_heads, self.head_dim))
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}

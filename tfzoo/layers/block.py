@@ -11,6 +11,7 @@ from keras import ops
 
 from tfzoo.layers import kernels
 from tfzoo.layers.attention import Attention
+from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.feed_forward import FeedForward
 from tfzoo.layers.norm import make_norm
@@ -27,7 +28,7 @@ def _rows_of(tensor, positions):
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class Block(keras.layers.Layer):
+class Block(Configured):
     """Apply attention, then a feed-forward layer, each with dropout, a residual connection and a norm.
 
     Args:
@@ -60,11 +61,7 @@ class Block(keras.layers.Layer):
                  epsilon=1e-12, use_bias=True, initializer_range=0.02, cross_attention=False, num_kv_heads=0,
                  head_dim=0, norm="layer", scaled=True, qkv_bias=False, **layer):
         super().__init__(**layer)
-        self.config = {"num_heads": num_heads, "hidden_dim": hidden_dim, "ffn_dim": ffn_dim, "activation": activation,
-                       "norm_first": norm_first, "dropout": dropout, "epsilon": epsilon, "use_bias": use_bias,
-                       "initializer_range": initializer_range, "cross_attention": cross_attention,
-                       "num_kv_heads": num_kv_heads, "head_dim": head_dim, "norm": norm, "scaled": scaled,
-                       "qkv_bias": qkv_bias}
+        self.config = arguments(locals())
         policy = self.dtype_policy
         self.norm_first = norm_first
 
@@ -130,6 +127,3 @@ class Block(keras.layers.Layer):
         if self.norm_first:
             return kernels.add(hidden, result, bias=last.bias, drop=drop)
         return norm.add(hidden, result, bias=last.bias, drop=drop)
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}

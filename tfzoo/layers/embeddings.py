@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfzoo.errors import ConfigError
+from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.initializers import truncated_normal
 from tfzoo.layers.norm import LayerNorm
@@ -34,7 +35,7 @@ def project(hidden, table, bias=None):
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class Embeddings(keras.layers.Layer):
+class Embeddings(Configured):
     """Sum token, position and segment embeddings, then normalize and apply dropout.
 
     Args:
@@ -65,10 +66,7 @@ class Embeddings(keras.layers.Layer):
         super().__init__(**layer)
         if positions not in POSITIONS:
             raise ConfigError(f"positions must be one of {', '.join(POSITIONS)}, got {positions!r}")
-        self.config = {"vocab_size": vocab_size, "hidden_dim": hidden_dim, "max_length": max_length,
-                       "num_segments": num_segments, "positions": positions, "normalize": normalize, "scale": scale,
-                       "dropout": dropout, "epsilon": epsilon, "initializer_range": initializer_range,
-                       "position_range": position_range}
+        self.config = arguments(locals())
         self.hidden_dim = hidden_dim
         self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=self.dtype_policy) \
             if normalize else None
@@ -115,6 +113,3 @@ class Embeddings(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.hidden_dim)
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}

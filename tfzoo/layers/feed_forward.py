@@ -6,6 +6,7 @@ from keras import ops
 
 from tfzoo.errors import ConfigError
 from tfzoo.layers import kernels
+from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.linear import Linear
 
 
@@ -33,7 +34,7 @@ def activation_of(name):
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class FeedForward(keras.layers.Layer):
+class FeedForward(Configured):
     """Project up, apply an activation or an activated gate (Shazeer 2020, arXiv:2002.05202), and project down.
 
     Args:
@@ -53,8 +54,7 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, ffn_dim, hidden_dim, activation="gelu", initializer_range=0.02, use_bias=True, **layer):
         super().__init__(**layer)
-        self.config = {"ffn_dim": ffn_dim, "hidden_dim": hidden_dim, "activation": activation,
-                       "initializer_range": initializer_range, "use_bias": use_bias}
+        self.config = arguments(locals())
         self.activation = activation_of(GATED.get(activation, activation))
         self.gate = Linear(ffn_dim, use_bias, initializer_range, name="gate", dtype=self.dtype_policy) \
             if activation in GATED else None
@@ -78,6 +78,3 @@ class FeedForward(keras.layers.Layer):
             return kernels.activate(values, self.up.bias, self.activation)
         return kernels.gate(self.gate.product(inputs, training), self.gate.bias, values=values, bias=self.up.bias,
                             activation=self.activation)
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}

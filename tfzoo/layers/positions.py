@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from tfzoo.errors import ConfigError, shown
+from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.initializers import truncated_normal
 
 SCALINGS = {  # rope_type -> required settings
@@ -108,7 +109,7 @@ def rotary_table(positions, width, theta, scaling=None):
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class RelativePositions(keras.layers.Layer):
+class RelativePositions(Configured):
     """Look up relative position biases: for each head, one learned value per bucket of query-key distances.
 
     In each direction, half of the buckets cover a single distance each, and the rest cover increasingly wide ranges of
@@ -131,8 +132,7 @@ class RelativePositions(keras.layers.Layer):
 
     def __init__(self, num_heads, bidirectional, buckets=32, max_distance=128, initializer_range=0.02, **layer):
         super().__init__(**layer)
-        self.config = {"num_heads": num_heads, "bidirectional": bidirectional, "buckets": buckets,
-                       "max_distance": max_distance, "initializer_range": initializer_range}
+        self.config = arguments(locals())
 
     def build(self, input_shape=None):
         config = self.config
@@ -158,6 +158,3 @@ class RelativePositions(keras.layers.Layer):
     def call(self, rows, columns):
         buckets = self.buckets_of(columns[None, :] - rows[:, None])
         return ops.transpose(ops.take(self.table, buckets, axis=0), (2, 0, 1))[None]
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}

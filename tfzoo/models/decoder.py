@@ -3,7 +3,7 @@ import keras
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings
+from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings, arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import check_scaling, rotary_table
 from tfzoo.models.body import Body, Traits, check_columns, kept, open_taps
@@ -36,13 +36,7 @@ class Decoder(Body):
                  positions="learned", rope_theta=10000.0, rope_scaling=None, num_kv_heads=0, head_dim=0,
                  qkv_bias=False, use_bias=True, norm="layer", window=0, tied=True, **model):
         super().__init__(**model)
-        self.config = {"vocab_size": vocab_size, "num_layers": num_layers, "hidden_dim": hidden_dim,
-                       "num_heads": num_heads, "ffn_dim": ffn_dim, "max_length": max_length, "activation": activation,
-                       "dropout": dropout, "epsilon": epsilon, "initializer_range": initializer_range,
-                       "position_range": position_range, "norm_first": norm_first, "positions": positions,
-                       "rope_theta": rope_theta, "rope_scaling": rope_scaling, "num_kv_heads": num_kv_heads,
-                       "head_dim": head_dim, "qkv_bias": qkv_bias, "use_bias": use_bias, "norm": norm,
-                       "window": window, "tied": tied}
+        self.config = arguments(locals())
         if positions not in ("learned", "rotary"):
             raise ConfigError(f"positions must be learned or rotary, got {positions!r}")
         check_scaling(rope_scaling)

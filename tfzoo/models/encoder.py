@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Block, Dropout, Embeddings, LayerNorm, Linear
+from tfzoo.layers import Block, Dropout, Embeddings, LayerNorm, Linear, arguments
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.models.body import Body, Traits, kept, open_taps
 from tfzoo.models.masks import visible
@@ -40,14 +40,7 @@ class Encoder(Body):
                  norm_first=False, normalize_embeddings=True, pooler=True, pooler_activation="tanh",
                  pooler_dropout=False, embedding_dim=0, shared_block=False, position_offset=0, **model):
         super().__init__(**model)
-        self.config = {"vocab_size": vocab_size, "num_layers": num_layers, "hidden_dim": hidden_dim,
-                       "num_heads": num_heads, "ffn_dim": ffn_dim, "max_length": max_length,
-                       "num_segments": num_segments, "activation": activation, "dropout": dropout, "epsilon": epsilon,
-                       "initializer_range": initializer_range, "positions": positions, "norm_first": norm_first,
-                       "normalize_embeddings": normalize_embeddings, "pooler": pooler,
-                       "pooler_activation": pooler_activation, "pooler_dropout": pooler_dropout,
-                       "embedding_dim": embedding_dim, "shared_block": shared_block,
-                       "position_offset": position_offset}
+        self.config = arguments(locals())
         policy = self.dtype_policy
         width = embedding_dim or hidden_dim
         self.embeddings = Embeddings(

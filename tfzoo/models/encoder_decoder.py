@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings
+from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings, arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import RelativePositions
 from tfzoo.models.body import Body, Traits, check_columns, kept, open_taps
@@ -37,13 +37,7 @@ class EncoderDecoder(Body):
                  norm="layer", use_bias=True, head_dim=0, scaled=True, scale_embeddings=True, buckets=32,
                  max_distance=128, tied=True, scaled_logits=False, **model):
         super().__init__(**model)
-        self.config = {"vocab_size": vocab_size, "num_layers": num_layers, "hidden_dim": hidden_dim,
-                       "num_heads": num_heads, "ffn_dim": ffn_dim, "max_length": max_length, "activation": activation,
-                       "dropout": dropout, "epsilon": epsilon, "initializer_range": initializer_range,
-                       "positions": positions, "norm_first": norm_first, "norm": norm, "use_bias": use_bias,
-                       "head_dim": head_dim, "scaled": scaled, "scale_embeddings": scale_embeddings,
-                       "buckets": buckets, "max_distance": max_distance, "tied": tied,
-                       "scaled_logits": scaled_logits}
+        self.config = arguments(locals())
         policy, relative = self.dtype_policy, positions == "relative"
         self.embeddings = Embeddings(
             vocab_size, hidden_dim, max_length, positions="none" if relative else positions, scale=scale_embeddings,

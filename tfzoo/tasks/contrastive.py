@@ -15,7 +15,7 @@ from tfzoo.data.encode import encode_texts
 from tfzoo.data.readers.schema import Schema
 from tfzoo.data.several import SeveralTexts
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.layers import Linear
+from tfzoo.layers import Configured, Linear, arguments
 from tfzoo.metrics.correlation import is_constant, pearson, spearman
 from tfzoo.metrics.retrieval import cosines, retrieval_metrics
 from tfzoo.progress import tell
@@ -48,7 +48,7 @@ GROUPS = Schema(optional=("text_pair",), optional_targets=("negatives", "value")
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class EmbeddingHead(keras.layers.Layer):
+class EmbeddingHead(Configured):
     """Pool the hidden states of a text.
 
     Args:
@@ -64,7 +64,7 @@ class EmbeddingHead(keras.layers.Layer):
 
     def __init__(self, hidden_dim, embedding, projected=False, **layer):
         super().__init__(**layer)
-        self.config = {"hidden_dim": hidden_dim, "embedding": embedding, "projected": projected}
+        self.config = arguments(locals())
         self.dense = Linear(hidden_dim, name="dense", dtype=self.dtype_policy) if projected else None
 
     def build(self, input_shape=None):
@@ -85,9 +85,6 @@ class EmbeddingHead(keras.layers.Layer):
         if self.dense is not None and training:
             vectors = ops.cast(ops.tanh(self.dense(vectors)), "float32")
         return {"embedding": vectors}
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}
 
 
 class Contrastive(Task):

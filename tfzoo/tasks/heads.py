@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.layers import Dropout, Linear
+from tfzoo.layers import Configured, Dropout, Linear, arguments
 from tfzoo.layers.cross_entropy import projected_cross_entropy
 from tfzoo.layers.embeddings import project
 from tfzoo.layers.initializers import truncated_normal
@@ -44,7 +44,7 @@ def score_words(hidden, inputs, table, bias, only_read, training):
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class CausalLMHead(keras.layers.Layer):
+class CausalLMHead(Configured):
     """Predict each next token with the body's token table (tied), or with the head's own table.
 
     Args:
@@ -61,8 +61,7 @@ class CausalLMHead(keras.layers.Layer):
 
     def __init__(self, vocab_size=0, hidden_dim=0, scale=1.0, initializer_range=0.02, **layer):
         super().__init__(autocast=False, **layer)  # weights stay float32
-        self.config = {"vocab_size": vocab_size, "hidden_dim": hidden_dim, "scale": scale,
-                       "initializer_range": initializer_range}
+        self.config = arguments(locals())
 
     def build(self, input_shape=None):
         shape = (self.config["vocab_size"], self.config["hidden_dim"])
@@ -78,12 +77,9 @@ class CausalLMHead(keras.layers.Layer):
         hidden = hidden if self.config["scale"] == 1 else hidden * self.config["scale"]
         return score_words(hidden, inputs, table=table, bias=None, only_read=only_read, training=training)
 
-    def get_config(self):
-        return {**super().get_config(), **self.config}
-
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class PositionHead(keras.layers.Layer):
+class PositionHead(Configured):
     """Score each label at each position: tags, or the start and end of an answer.
 
     Args:
@@ -98,7 +94,7 @@ class PositionHead(keras.layers.Layer):
 
     def __init__(self, num_labels, hidden_dim, dropout=0.0, **layer):
         super().__init__(**layer)
-        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout}
+        self.config = arguments(locals())
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
         self.dense = Linear(num_labels, name="dense", dtype=self.dtype_policy)
 
@@ -113,12 +109,9 @@ class PositionHead(keras.layers.Layer):
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         return {"logits": ops.cast(self.dense(self.dropout(outputs["sequence"], training=training)), "float32")}
 
-    def get_config(self):
-        return {**super().get_config(), **self.config}
-
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class ClassificationHead(keras.layers.Layer):
+class ClassificationHead(Configured):
     """Score labels from one vector for each text.
 
     Args:
@@ -137,8 +130,7 @@ class ClassificationHead(keras.layers.Layer):
 
     def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, pooling="auto", **layer):
         super().__init__(**layer)
-        self.config = {"num_labels": num_labels, "hidden_dim": hidden_dim, "dropout": dropout, "use_bias": use_bias,
-                       "pooling": pooling}
+        self.config = arguments(locals())
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
         self.dense = Linear(num_labels, use_bias, name="dense", dtype=self.dtype_policy)
 
@@ -178,6 +170,3 @@ class ClassificationHead(keras.layers.Layer):
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         vector = self.dropout(self._vector(outputs, inputs), training=training)
         return {"logits": ops.cast(self.dense(vector), "float32")}
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}

@@ -10,7 +10,7 @@ from tfzoo.data.encode import sentence_pairs, split_long
 from tfzoo.data.masking import mask_tokens, step_generator
 from tfzoo.data.packing import PackedBatches
 from tfzoo.errors import ConfigError
-from tfzoo.layers import LayerNorm, Linear, kernels
+from tfzoo.layers import Configured, LayerNorm, Linear, arguments, kernels
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.tasks.heads import score_words
 from tfzoo.tasks.task import Task, cross_entropy, smooth
@@ -18,7 +18,7 @@ from tfzoo.text.segmented import SegmentedTokenizer
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class MaskedLMHead(keras.layers.Layer):
+class MaskedLMHead(Configured):
     """Predict masked tokens as in BERT: dense layer, activation, norm, then the tied token table and a bias.
 
     If the inputs have `masked_positions`, only these positions are computed.
@@ -41,8 +41,7 @@ class MaskedLMHead(keras.layers.Layer):
     def __init__(self, hidden_dim, vocab_size, activation="gelu", epsilon=1e-12, next_sentence=False,
                  embedding_dim=0, **layer):
         super().__init__(autocast=False, **layer)  # weights stay float32
-        self.config = {"hidden_dim": hidden_dim, "vocab_size": vocab_size, "activation": activation,
-                       "epsilon": epsilon, "next_sentence": next_sentence, "embedding_dim": embedding_dim}
+        self.config = arguments(locals())
         self.pair = Linear(2, name="pair", dtype=self.dtype_policy) if next_sentence else None
         self.activation = activation_of(activation)
         self.dense = Linear(embedding_dim or hidden_dim, name="dense", dtype=self.dtype_policy)
@@ -78,9 +77,6 @@ class MaskedLMHead(keras.layers.Layer):
         if self.pair:
             result["pair_logits"] = ops.cast(self.pair(outputs["pooled"]), "float32")
         return result
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}
 
 
 def masked(batches, tokenizer, seed, whole_word=False, pair_labels=None, segmented=None):

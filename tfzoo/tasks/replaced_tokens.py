@@ -3,13 +3,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.layers import Linear, kernels
+from tfzoo.layers import Configured, Linear, arguments, kernels
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.tasks.task import Task
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class ReplacedTokensHead(keras.layers.Layer):
+class ReplacedTokensHead(Configured):
     """Predict whether the token at each position was replaced.
 
     Args:
@@ -24,7 +24,7 @@ class ReplacedTokensHead(keras.layers.Layer):
 
     def __init__(self, hidden_dim, activation="gelu", **layer):
         super().__init__(**layer)
-        self.config = {"hidden_dim": hidden_dim, "activation": activation}
+        self.config = arguments(locals())
         self.activation = activation_of(activation)
         self.dense = Linear(hidden_dim, name="dense", dtype=self.dtype_policy)
         self.score = Linear(1, name="score", dtype=self.dtype_policy)
@@ -40,9 +40,6 @@ class ReplacedTokensHead(keras.layers.Layer):
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         hidden = kernels.activate(self.dense.product(outputs["sequence"], training), self.dense.bias, self.activation)
         return {"logits": ops.cast(self.score(hidden), "float32")[..., 0]}
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}
 
 
 class ReplacedTokens(Task):
