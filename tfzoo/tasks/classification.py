@@ -81,13 +81,8 @@ class Classification(TextTask):
                 raise ConfigError(f"{name} must be {' or '.join(allowed)}, got {shown(getattr(self, name))}")
         if overlap is not None and (type(overlap) is not int or overlap < 0):
             raise ConfigError(f"overlap must be an integer >= 0, got {shown(overlap)}")
-        self.pooling, self.class_weights = check_pooling(pooling), tuple(class_weights)
+        self.pooling, self.class_weights = check_pooling(pooling), list(class_weights)
         self._weights = weights_of(self.class_weights, self.labels)
-
-    @property
-    def settings(self):
-        return {"pooling": self.pooling, "class_weights": list(self.class_weights), "long": self.long,
-                "overlap": self.overlap, "long_pooling": self.long_pooling}
 
     @property
     def answered(self):

@@ -30,10 +30,6 @@ class Completion(CausalLM):
     def __init__(self, pack=True, max_target_length=0):
         self.pack, self.max_target_length = pack, max_target_length
 
-    @property
-    def settings(self):
-        return {"pack": self.pack, "max_target_length": self.max_target_length}
-
     def answer_length(self, max_length):
         """Return the maximum number of tokens to generate for rows of up to `max_length` tokens: int."""
         return self.max_target_length or max_length // 2

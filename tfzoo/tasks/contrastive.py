@@ -121,12 +121,6 @@ class Contrastive(Task):
         self.better = "loss", min
 
     @property
-    def settings(self):
-        return {"pooling": self.pooling, "similarity_temperature": self.similarity_temperature,
-                "group_size": self.group_size, "min_score": self.min_score, "max_score": self.max_score,
-                "embedding": self.embedding, "projected": self.projected}
-
-    @property
     def prompt(self):
         """Return the text that is put before each text: str."""
         return self.embedding["prompts"].get(self.embedding["default_prompt"], "")

@@ -136,11 +136,6 @@ class MaskedLM(Task):
         self.segmentation = segmentation
         self.pooled = next_sentence
 
-    @property
-    def settings(self):
-        return {"next_sentence": self.next_sentence, "whole_word": self.whole_word, "segmentation": self.segmentation,
-                "pack": self.pack}
-
     def suits(self, traits):
         return not traits.causal
 

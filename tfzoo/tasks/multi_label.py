@@ -33,12 +33,8 @@ class MultiLabel(TextTask):
     better, shown = ("micro_f1", max), ("loss", "micro_f1", "best_micro_f1")
 
     def __init__(self, labels, pooling="auto", class_weights=()):
-        self.labels, self.pooling, self.class_weights = list(labels), check_pooling(pooling), tuple(class_weights)
+        self.labels, self.pooling, self.class_weights = list(labels), check_pooling(pooling), list(class_weights)
         self._weights = weights_of(self.class_weights, self.labels)
-
-    @property
-    def settings(self):
-        return {"pooling": self.pooling, "class_weights": list(self.class_weights)}
 
     @staticmethod
     def labels_in(source):

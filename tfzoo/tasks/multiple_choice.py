@@ -56,10 +56,6 @@ class MultipleChoice(TextTask):
     def __init__(self, pooling="auto"):
         self.pooling = check_pooling(pooling)
 
-    @property
-    def settings(self):
-        return {"pooling": self.pooling}
-
     def head(self, body, dropout):
         return super().head(body, dropout, ChoiceHead)
 

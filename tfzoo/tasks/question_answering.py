@@ -39,11 +39,6 @@ class QuestionAnswering(Task):
         self.overlap, self.max_answer, self.null_threshold, self.scoring = overlap, max_answer, null_threshold, scoring
         self._searches = False
 
-    @property
-    def settings(self):
-        return {"overlap": self.overlap, "max_answer": self.max_answer, "null_threshold": self.null_threshold,
-                "scoring": self.scoring}
-
     def adapt(self, source, embedding=None):
         if self.scoring == "auto":
             self.scoring = _scoring_of(dict.fromkeys(source.columns["context"]))

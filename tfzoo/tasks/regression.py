@@ -26,10 +26,6 @@ class Regression(TextTask):
     def __init__(self, pooling="auto"):
         self.pooling = check_pooling(pooling)
 
-    @property
-    def settings(self):
-        return {"pooling": self.pooling}
-
     def with_targets(self, batches, source, training):
         return labelled(batches, np.float32(source.columns["value"]), references=source.columns["value"])
 

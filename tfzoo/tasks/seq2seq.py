@@ -63,11 +63,6 @@ class Seq2Seq(Task):
         self.max_target_length, self.source_prefix = max_target_length, source_prefix
         self.target_language = target_language
 
-    @property
-    def settings(self):
-        return {"max_target_length": self.max_target_length, "source_prefix": self.source_prefix,
-                "target_language": self.target_language}
-
     def suits(self, traits):
         return traits.source
 

@@ -57,10 +57,6 @@ class Tagging(Task):
         self._searches = not all(part.all() for part in self._allowed)
 
     @property
-    def settings(self):
-        return {name: getattr(self, name) for name in ("overlap", "context", "decoding", "strict", "predicates")}
-
-    @property
     def better(self):
         return ("f1" if self.entities else "accuracy"), max
 

@@ -3,6 +3,7 @@
 Tasks do not depend on model families. Each loss term of a batch is a sum over targets; the trainer divides it by the
 number of targets in the global batch, so that the update is the same however the batch is split.
 """
+import inspect
 import math
 
 import tensorflow as tf
@@ -96,8 +97,11 @@ class Task:
 
     @property
     def settings(self):
-        """Return the arguments, except labels, with which `task_of` recreates the task: dict of plain values."""
-        return {}
+        """Return the arguments, except labels, with which `task_of` recreates the task: dict of plain values.
+
+        Each argument of `__init__` is an attribute.
+        """
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if name != "labels"}
 
     @staticmethod
     def labels_in(source):
