@@ -50,10 +50,12 @@ class Derived(Batches):
         add: callable that maps (batch, step, rows) to a dict of arrays to add to the batch. An array replaces an entry
             with the same key.
         references: see `Batches`.
+        owners: int array, the example of each row of the original batches, if these are windows; None: they are
+            examples.
     """
 
-    def __init__(self, base, add, references=None):
-        self.base, self.add, self.references = base, add, references
+    def __init__(self, base, add, references=None, owners=None):
+        self.base, self.add, self.references, self.owners = base, add, references, owners
         self.batch_size, self.batches_per_epoch, self.cut = base.batch_size, base.batches_per_epoch, base.cut
         self.windows = base.windows
 
@@ -62,7 +64,8 @@ class Derived(Batches):
         return {**batch, **self.add(batch, step, self.base.rows(step))}
 
     def rows(self, step):
-        return self.base.rows(step)
+        rows = self.base.rows(step)
+        return rows if self.owners is None else np.where(rows < 0, -1, self.owners[rows])
 
     def examples(self, step):
         return self.base.examples(step)
@@ -71,7 +74,46 @@ class Derived(Batches):
         return self.base.notes(source, max_length)
 
 
-class TextBatches(Batches):
+class Planned(Batches):
+    """Base class of Batches in which each row is an example and the rows of a batch have similar lengths.
+
+    Args:
+        lengths: int [N], the number of tokens in each example.
+        batch_size: int, the number of rows per batch.
+        max_length, seed, shuffle, multiple: see `TextBatches`.
+    """
+
+    def __init__(self, lengths, batch_size, max_length, seed, shuffle, multiple=8):
+        self.batch_size = batch_size
+        self.plan = BatchPlan(lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None,
+                              multiple=multiple)
+        self.batches_per_epoch = self.plan.batches_per_epoch
+
+    def rows(self, step):
+        return self.plan.batch(step)[1]
+
+
+def filled(shape, rows, pad_id):
+    """Return model inputs.
+
+    Args:
+        shape: tuple of int, [..., T].
+        rows: iterable of (place, (token ids, segment ids)), one for each row of tokens; all others are masked.
+        pad_id: int.
+
+    Returns:
+        dict of int32 [..., T]: `token_ids`, `padding_mask` and `segment_ids`.
+    """
+    token_ids = np.full(shape, pad_id, np.int32)
+    segment_ids, padding_mask = np.zeros_like(token_ids), np.zeros_like(token_ids)
+    for place, (tokens, segments) in rows:
+        token_ids[place][:len(tokens)] = tokens
+        segment_ids[place][:len(tokens)] = segments
+        padding_mask[place][:len(tokens)] = 1
+    return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}
+
+
+class TextBatches(Planned):
     """Batch encoded texts with their special tokens, padding each batch to one of a few lengths.
 
     Args:
@@ -88,22 +130,17 @@ class TextBatches(Batches):
     """
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle, multiple=8):
-        self.encoded, self.tokenizer, self.batch_size = encoded, tokenizer, batch_size
-        self.max_length, self.room = max_length, tokenizer.room(max_length, len(encoded))
+        self.encoded, self.tokenizer, self.max_length = encoded, tokenizer, max_length
+        self.room = tokenizer.room(max_length, len(encoded))
         if not len(encoded[0]):
             raise DataError("no examples: at least one is required")
         lengths = np.maximum(sum(part.lengths for part in encoded) + max_length - self.room, 1)  # see row
         lengths = self._lengths_of_rows(lengths)
         self.cut = int((lengths > max_length).sum())
-        self.plan = BatchPlan(lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None,
-                              multiple=multiple)
-        self.batches_per_epoch = self.plan.batches_per_epoch
+        super().__init__(lengths, batch_size, max_length, seed, shuffle, multiple)
 
     def _lengths_of_rows(self, lengths):
         return lengths
-
-    def rows(self, step):
-        return self.plan.batch(step)[1]
 
     def examples(self, step):
         rows = super().examples(step)
@@ -123,15 +160,8 @@ class TextBatches(Batches):
     def batch(self, step):
         """Return the model inputs for a step: dict of int32 [B, T]."""
         length, rows = self.plan.batch(step)
-        token_ids = np.full((len(rows), length), self.tokenizer.pad_id, np.int32)
-        segment_ids, padding_mask = np.zeros_like(token_ids), np.zeros_like(token_ids)
-        for number, index in enumerate(rows):
-            if index >= 0:
-                tokens, segments = self.row(index)
-                token_ids[number, :len(tokens)] = tokens
-                segment_ids[number, :len(tokens)] = segments
-                padding_mask[number, :len(tokens)] = 1
-        return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}
+        return filled((len(rows), length), ((number, self.row(index)) for number, index in enumerate(rows)
+                                            if index >= 0), self.tokenizer.pad_id)
 
 
 class TextWindows(TextBatches):

@@ -149,17 +149,16 @@ class QuestionBatches(Derived):
         for example in kept:
             space = room - int(lengths[example])
             cuts.append(cut_windows(len(contexts[example]), space, space // 4 if overlap is None else overlap))
-        self.owners, self._windows = np.repeat(kept, [len(part) for part in cuts]), np.concatenate(cuts)
-        self._lengths = lengths[self.owners]
-        starts, begins = (part.starts[numbers] for part, numbers in (
-            (questions, self.owners), (contexts.encoded, contexts.numbers[self.owners])))
+        owners, self._windows = np.repeat(kept, [len(part) for part in cuts]), np.concatenate(cuts)
+        self._lengths, context = lengths[owners], contexts.numbers[owners]
+        starts, begins = questions.starts[owners], contexts.encoded.starts[context]
         base = TextBatches(
-            (EncodedTexts(questions.tokens, starts, starts + self._lengths),
+            (EncodedTexts(questions.tokens, starts, starts + self._lengths, owners),
              EncodedTexts(contexts.encoded.tokens, begins + self._windows[:, 0], begins + self._windows[:, 1])),
             tokenizer, batch_size=batch_size, max_length=max_length, seed=seed, shuffle=training, multiple=multiple)
-        super().__init__(base, self._add, [[answer["text"] for answer in answers]
-                                           for answers in source.columns["answers"]] if known else None)
-        self.windows = np.bincount(self.owners, minlength=len(source))
+        golds = [[answer["text"] for answer in answers] for answers in source.columns.get("answers", ())]
+        super().__init__(base, self._add, golds if known else None, owners)
+        self.windows = np.bincount(owners, minlength=len(source))
         self.cut, self.misplaced = cut, sum(span is None for span in self._spans or ())
 
     def _span(self, example):
@@ -172,13 +171,6 @@ class QuestionBatches(Derived):
         start, places = answers[0]["answer_start"], self._contexts[example]
         inside = np.flatnonzero((places[:, 0] < start + len(answers[0]["text"])) & (places[:, 1] > start))
         return (int(inside[0]), int(inside[-1])) if len(inside) else None
-
-    def rows(self, step):
-        windows = self.base.rows(step)
-        return np.where(windows >= 0, self.owners[windows], -1)
-
-    def examples(self, step):
-        return np.unique([row for row in self.rows(step) if row >= 0])
 
     def token(self, window, column):
         """Return the index in its context of the token in a column of a window: int."""

@@ -1,13 +1,12 @@
 """Batches of sources and targets for encoder-decoders, padded to a few pairs of lengths."""
 import numpy as np
 
-from tfzoo.data.batches import Batches
-from tfzoo.data.plan import BatchPlan
+from tfzoo.data.batches import Planned
 
 ROWS = 8  # batches of --batch_tokens can be split over 2, 4 or 8 devices or microbatches
 
 
-class SourceTargetBatches(Batches):
+class SourceTargetBatches(Planned):
     """Batch pairs of encoded texts for teacher forcing.
 
     The decoder's input is the padding token, as in T5, followed by the target. Its labels are the target followed by
@@ -33,9 +32,8 @@ class SourceTargetBatches(Batches):
 
     def __init__(self, sources, targets, tokenizer, *, batch_size, max_length, max_target_length, seed, shuffle,
                  multiple, answered, batch_tokens=0, references=None):
-        self.sources, self.targets, self.tokenizer, self.batch_size = sources, targets, tokenizer, batch_size
+        self.sources, self.targets, self.tokenizer, self.references = sources, targets, tokenizer, references
         self.max_length, self.max_target_length, self.answered = max_length, max_target_length, answered
-        self.references = references
         around = max_length - tokenizer.room(max_length, 1)
         lengths = [sources.lengths + around, np.zeros(len(sources), int) if targets is None else targets.lengths + 1]
         self.cut, self.targets_cut = (int((each > most).sum())
@@ -49,11 +47,8 @@ class SourceTargetBatches(Batches):
             return [max(batch_tokens // sum(shape) // ROWS, 1) * ROWS if batch_tokens else batch_size
                     for shape in self.shapes.values()]
 
-        self.plan = BatchPlan(longer, batch_size=sizes, max_length=int(longer.max()),
-                              seed=seed if shuffle else None, multiple=multiple)
-        self.batches_per_epoch = self.plan.batches_per_epoch
-        if batch_tokens:
-            self.batch_size = round(len(sources) / self.batches_per_epoch)  # on average
+        super().__init__(longer, sizes, int(longer.max()), seed, shuffle, multiple)
+        self.batch_size = round(len(sources) / self.batches_per_epoch) if batch_tokens else batch_size  # on average
 
     def _shapes(self, plan, lengths, multiple):
         # dict of bucket -> (S, T), ascending: the rows left over in a bucket move to the next one.
@@ -64,9 +59,6 @@ class SourceTargetBatches(Batches):
             shapes[bucket] = tuple(1 if longest == 1 else min(-(-longest // multiple) * multiple, most)
                                    for longest, most in zip(known, (self.max_length, self.max_target_length)))
         return shapes
-
-    def rows(self, step):
-        return self.plan.batch(step)[1]
 
     def batch(self, step):
         """Return a batch: dict of arrays.

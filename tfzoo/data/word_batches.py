@@ -74,7 +74,7 @@ class WordBatches(Derived):
         self._edges = np.searchsorted(self.window[self._order], np.arange(len(begins) + 1))
         self._targets = None if targets is None else np.concatenate([np.zeros(0, np.int32), *targets])
         self._predicates = predicates
-        super().__init__(base, self._added, source.columns.get("tags"))
+        super().__init__(base, self._added, source.columns.get("tags"), self._sentence)
         self.windows = np.bincount(self._sentence, minlength=len(lengths))
 
     def _extended(self, begins, ends, rooms, encoded):
@@ -94,14 +94,8 @@ class WordBatches(Derived):
         left = np.minimum(left, np.maximum(free - right, free // 2))
         return begins - left, ends + np.minimum(right, free - left)
 
-    def rows(self, step):
-        return self._sentences_of(self.base.rows(step))
-
-    def _sentences_of(self, rows):
-        return np.where(rows >= 0, self._sentence[rows], -1)
-
     def _added(self, batch, step, rows):
-        rows, added = self.base.rows(step), {}
+        added = {}
         if self._targets is not None:
             labels, weights = np.zeros_like(batch["token_ids"]), np.zeros(batch["token_ids"].shape, np.float32)
             for number, row in enumerate(rows):
