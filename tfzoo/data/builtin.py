@@ -22,7 +22,7 @@ NAMES = ("python", "python_source")
 SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib"}
 MODULES, CHARACTERS = 250, 8000  # limits on labelled source code: modules per library, and characters per module
 EVAL_SHARE = 10  # one out of EVAL_SHARE modules is used for evaluation
-FORMAT = 1
+FORMAT = 2
 
 
 def modules_of(name):
@@ -69,34 +69,47 @@ def _code(source):
             return
 
 
-def _docstrings(tree):
-    for node in ast.walk(tree):
+def _docstrings(source):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node)
             if text and text.strip():
                 yield text.strip()
 
 
-def _read(name, modules):
-    rows, seen = [], set()
-    for library, module, path in modules:
-        try:
-            source = pathlib.Path(path).read_text(encoding="utf-8")
-            texts = [source] if name == "python_source" else _code(source) if name == "python_code" else \
-                _docstrings(ast.parse(source))
-            for text in texts:
-                if text.strip() and text not in seen:
-                    seen.add(text)
-                    rows.append({"module": module, "library": library, "text": text})
-        except (OSError, ValueError, SyntaxError, RecursionError):
-            continue  # skip templates and other files that are not valid in this version of Python
-    return rows
+def collect(name, settings, modules, extract, identity=lambda item: item):
+    """Extract items from the source code of modules; the result is cached until a module changes.
 
+    Args:
+        name: str, the name in the cache.
+        settings: list, whatever else determines the items.
+        modules: iterable of (library, module, path), see `modules_of`.
+        extract: callable that maps source code to an iterable of items.
+        identity: callable that maps an item to what makes two items equal; only the first of them is kept.
 
-def _cached(name):
-    modules = list(_some(modules_of(name)) if name == "python_code" else modules_of(name))
+    Returns:
+        List of (library, module, item).
+    """
+    modules = list(modules)
+
+    def read():
+        found = {}
+        for library, module, path in modules:
+            try:
+                for item in list(extract(pathlib.Path(path).read_text(encoding="utf-8"))):
+                    found.setdefault(identity(item), (library, module, item))
+            except (OSError, ValueError, SyntaxError, RecursionError):
+                continue  # skip templates and other files that are not valid in this version of Python
+        return list(found.values())
+
     state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
-    return remember(f"builtin_{name}", [FORMAT, name, state], lambda: _read(name, modules))
+    return remember(f"builtin_{name}", [*settings, state], read)
+
+
+def _texts(name):
+    extract = {"python": _docstrings, "python_source": lambda source: [source], "python_code": _code}[name]
+    modules = _some(modules_of(name)) if name == "python_code" else modules_of(name)
+    return collect(name, [FORMAT, name], modules, lambda source: filter(str.strip, extract(source)))
 
 
 def read_builtin(name, schema, split):
@@ -134,17 +147,17 @@ def read_builtin(name, schema, split):
     if not {"text"} <= {*columns} <= {"text", "label"}:
         raise ConfigError(f"builtin:{name} has no {schema.required()}: expected a file ending in "
                           f"{' '.join(schema.allowed())}, optionally with .gz, or a folder of such files")
-    everything = _cached("python_code" if name == "python_source" and "label" in columns else name)
-    rows = [row for row in everything if is_eval(row["module"]) == (split == "eval")]
+    everything = _texts("python_code" if name == "python_source" and "label" in columns else name)
+    rows = [(library, text) for library, module, text in everything if is_eval(module) == (split == "eval")]
     if "label" not in columns:
-        return [{"text": row["text"]} for row in rows]
+        return [{"text": text} for _, text in rows]
     if name == "python_source":
-        return [{"text": row["text"], "label": row["library"]} for row in rows]
+        return [{"text": text, "label": library} for library, text in rows]
     # Use first paragraphs only: whole docstrings mention their library too often, which makes the task trivial.
-    other = {" ".join(row["text"].split("\n\n")[0].split()) for row in everything if is_eval(row["module"])}
+    other = {" ".join(text.split("\n\n")[0].split()) for _, module, text in everything if is_eval(module)}
     labelled = {}
-    for row in rows:
-        text = " ".join(row["text"].split("\n\n")[0].split())
+    for library, text in rows:
+        text = " ".join(text.split("\n\n")[0].split())
         if split == "eval" or text not in other:
-            labelled.setdefault(text, row["library"])
+            labelled.setdefault(text, library)
     return [{"text": text, "label": label} for text, label in labelled.items()]

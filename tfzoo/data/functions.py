@@ -5,14 +5,11 @@ As in `builtin`, modules are assigned to training or evaluation by a hash of the
 function in common.
 """
 import ast
-import os
-import pathlib
 import textwrap
 
-from tfzoo.data.builtin import hash_of, is_eval, modules_of
-from tfzoo.data.cache import remember
+from tfzoo.data.builtin import collect, hash_of, is_eval, modules_of
 
-FORMAT = 1
+FORMAT = 2
 LONGEST = 1000  # characters of a function; most are shorter
 MOST = 20_000  # functions with the first lines of their docstrings
 
@@ -36,25 +33,10 @@ def _is_valid(source):
         return False
 
 
-def _read(modules):
-    rows, seen = [], set()
-    for _, module, path in modules:
-        try:
-            found = list(_functions(pathlib.Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, SyntaxError, RecursionError):
-            continue  # as in `builtin`
-        for pair in found:
-            if pair not in seen:
-                seen.add(pair)
-                rows.append([module, *pair])
-    return rows
-
-
 def _rows():
-    # Lists of (module, prompt, completion).
-    modules = list(modules_of("python"))
-    state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
-    return remember("builtin_functions", [FORMAT, LONGEST, state], lambda: _read(modules))
+    # List of (module, prompt, completion).
+    return [(module, *pair) for _, module, pair in collect(
+        "functions", [FORMAT, LONGEST], modules_of("python"), _functions)]
 
 
 def read_functions(split):

@@ -3,14 +3,11 @@ import ast
 import io
 import itertools
 import keyword
-import os
-import pathlib
 import tokenize
 
-from tfzoo.data.builtin import is_eval, modules_of
-from tfzoo.data.cache import remember
+from tfzoo.data.builtin import collect, is_eval, modules_of
 
-FORMAT = 1
+FORMAT = 2
 FUNCTIONS, SHORTEST, LONGEST, WIDEST = 12, 8, 120, 60  # per module; tokens per function; characters per token
 _KINDS = {tokenize.NUMBER: "number", tokenize.STRING: "string", tokenize.OP: "operator"}
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -57,22 +54,9 @@ def read_tokens(split):
     Returns:
         List of dict of lists of str: `tokens` and `tags` (see `tagged_functions`).
     """
-    modules = [(module, path) for _, module, path in modules_of("python_source")]
-    state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for module, path in modules]
-    return [{key: row[key] for key in ("tokens", "tags")}
-            for row in remember("builtin_tokens", [FORMAT, state], lambda: _read(modules))
-            if is_eval(row["module"]) == (split == "eval")]
-
-
-def _read(modules):
-    rows = {}
-    for module, path in modules:
-        try:
-            for tokens, tags in tagged_functions(pathlib.Path(path).read_text(encoding="utf-8")):
-                rows.setdefault(" ".join(tokens), {"module": module, "tokens": tokens, "tags": tags})
-        except (OSError, ValueError, SyntaxError, RecursionError):
-            continue  # skip templates and other files that are not valid in this version of Python
-    return list(rows.values())
+    found = collect("tokens", [FORMAT], modules_of("python_source"), tagged_functions, lambda pair: " ".join(pair[0]))
+    return [{"tokens": tokens, "tags": tags} for _, module, (tokens, tags) in found
+            if is_eval(module) == (split == "eval")]
 
 
 def _tagged(function, lines):
