@@ -1,12 +1,11 @@
 """Indexed sources of sentences that are split into words, with a tag for each word."""
-import collections
 import itertools
 import sys
 
 import numpy as np
 
 from tfzoo.data.readers import Schema
-from tfzoo.data.source import Source
+from tfzoo.data.source import Source, index_of
 from tfzoo.errors import DataError, shown
 from tfzoo.records.tags import are_entities, labels_of, tags_of, to_scheme
 from tfzoo.text import split_words
@@ -56,19 +55,6 @@ class Sentences(Source):
     def passages(self):
         return iter(self.texts[0])
 
-    def all_pieces(self):
-        return ((text, True) for text in self.texts[0])
-
-    @property
-    def characters(self):
-        """Return the total number of characters of the words."""
-        return sum(len(token) for tokens in self.columns["tokens"] for token in tokens)
-
-    @property
-    def words(self):
-        """Return the total number of words of the sentences."""
-        return sum(map(len, self.columns["tokens"]))
-
     def labels(self):
         """Return the labels for training: list of str, see `records.tags.labels_of`."""
         return labels_of(_tags_in(self.columns))
@@ -85,13 +71,8 @@ class Sentences(Source):
         Raises:
             DataError: if a tag is not in `labels`.
         """
-        index = {label: number for number, label in enumerate(labels)}
-        unknown = collections.Counter(tag for tags in self.columns["tags"] for tag in tags if tag not in index)
-        if unknown:
-            tag, count = unknown.most_common(1)[0]
-            row = next(number for number, tags in enumerate(self.columns["tags"], 1) if tag in tags)
-            raise DataError(f"{self.name}: unknown tag {tag!r} on {count} words (first: sentence {row}); "
-                            f"expected one of {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
+        index = index_of(labels, self.columns["tags"], self.name,
+                         "unknown tag {!r} on {} words (first: sentence {}); expected one of")
         return [np.array([index[tag] for tag in tags], np.int32) for tags in self.columns["tags"]]
 
 

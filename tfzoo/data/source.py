@@ -25,6 +25,28 @@ def sorted_labels(labels):
     return sorted(found, key=int) if all(_WHOLE.fullmatch(label) for label in found) else found
 
 
+def index_of(labels, rows, name, message="unknown label {!r} in {} examples (first: example {}); expected one of"):
+    """Return the index of each label: dict of str to int.
+
+    Args:
+        labels: list of str.
+        rows: list of collections of str, the labels that each row has.
+        name: str, the name of the data.
+        message: str, about an unknown label, the number of its occurrences, and the number of the first such row.
+
+    Raises:
+        DataError: if a row has a label that is not in `labels`.
+    """
+    index = {label: number for number, label in enumerate(labels)}
+    unknown = collections.Counter(label for row in rows for label in row if label not in index)
+    if unknown:
+        label, count = unknown.most_common(1)[0]
+        first = next(number for number, row in enumerate(rows, 1) if label in row)
+        raise DataError(f"{name}: {message.format(label, count, first)} {', '.join(labels[:20])}"
+                        f"{' ...' if len(labels) > 20 else ''}")
+    return index
+
+
 class Source:
     """In-memory examples of a data set that support `len` and indexing.
 
@@ -59,8 +81,6 @@ class Source:
         Raises:
             DataError: if there are no rows, or only some of them have a column.
         """
-        if not rows:
-            raise DataError(f"{name}: no examples; at least one is required")
         keys = dict.fromkeys(key for row in rows for key in row)
         for key in keys:
             bare = next((number for number, row in enumerate(rows, 1) if key not in row), None)
@@ -70,7 +90,7 @@ class Source:
         return cls(name, {key: [row.get(key, 0) for row in rows] for key in keys}, **counts)
 
     def __len__(self):
-        return len(next(iter(self.columns.values())))
+        return len(next(iter(self.columns.values()), ()))
 
     def __getitem__(self, index):
         return {key: values[index] for key, values in self.columns.items()}
@@ -129,13 +149,7 @@ class Source:
         Raises:
             DataError: if a label is not in `labels`.
         """
-        index = {label: number for number, label in enumerate(labels)}
-        unknown = collections.Counter(label for label in self.columns["label"] if label not in index)
-        if unknown:
-            label, count = unknown.most_common(1)[0]
-            row = self.columns["label"].index(label)
-            raise DataError(f"{self.name}: unknown label {label!r} in {count} examples (first: example {row + 1}); "
-                            f"expected one of {', '.join(labels[:20])}{' ...' if len(labels) > 20 else ''}")
+        index = index_of(labels, list(zip(self.columns["label"])), self.name)
         return np.array([index[label] for label in self.columns["label"]], np.int32)
 
     def take(self, rows, name=None):

@@ -1,12 +1,9 @@
 """Multi-label classification: any number of labels for a text or a pair of texts, each decided by its own sigmoid."""
-import collections
-
 import numpy as np
 import tensorflow as tf
 
 from tfzoo.data.readers import Schema
-from tfzoo.data.source import sorted_labels
-from tfzoo.errors import DataError
+from tfzoo.data.source import index_of, sorted_labels
 from tfzoo.metrics.multi_label import THRESHOLD, label_set_metrics
 from tfzoo.tasks.classification import weights_of
 from tfzoo.tasks.text_task import TextTask, check_pooling, labelled
@@ -41,13 +38,9 @@ class MultiLabel(TextTask):
         return sorted_labels(label for labels in source.columns["labels"] for label in labels)
 
     def with_targets(self, batches, source, training):
-        index, rows = {label: number for number, label in enumerate(self.labels)}, source.columns["labels"]
-        unknown = collections.Counter(label for labels in rows for label in labels if label not in index)
-        if unknown:
-            label, count = unknown.most_common(1)[0]
-            first = next(number for number, labels in enumerate(rows, 1) if label in labels)
-            raise DataError(f"{source.name}: unknown label {label!r} in {count} examples (first: example {first}); "
-                            f"expected some of {', '.join(self.labels[:20])}{' ...' * (len(self.labels) > 20)}")
+        rows = source.columns["labels"]
+        index = index_of(self.labels, rows, source.name,
+                         "unknown label {!r} in {} examples (first: example {}); expected some of")
         targets = np.zeros((len(rows), len(self.labels)), np.int32)
         for number, labels in enumerate(rows):
             targets[number, [index[label] for label in labels]] = 1
