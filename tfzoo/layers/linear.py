@@ -42,9 +42,7 @@ class Linear(keras.layers.Layer):
 
     def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0, **layer):
         super().__init__(**layer)
-        self.units = units
-        self.use_bias = use_bias
-        self.initializer_range = initializer_range
+        self.units, self.use_bias, self.initializer_range = units, use_bias, initializer_range
         self.rank, self.alpha, self.adapter_dropout = rank, alpha, adapter_dropout
         self.lora_a = self.lora_b = self.dropout = None
 

@@ -6,10 +6,11 @@ import keras
 
 from tfzoo.errors import ConfigError
 from tfzoo.layers import kernels
+from tfzoo.layers.configured import Configured, arguments
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class LayerNorm(keras.layers.Layer):
+class LayerNorm(Configured):
     """Normalize the last axis, then scale by gamma and shift by beta.
 
     Args:
@@ -24,7 +25,7 @@ class LayerNorm(keras.layers.Layer):
 
     def __init__(self, epsilon=1e-12, **layer):
         super().__init__(**layer)
-        self.epsilon = epsilon
+        self.config = arguments(locals())
 
     def build(self, input_shape):
         # As in Keras' own norm, the weights are not cast to the compute dtype.
@@ -33,19 +34,16 @@ class LayerNorm(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        return kernels.normalize(inputs, gamma=self.gamma, beta=self.beta, epsilon=self.epsilon)
+        return kernels.normalize(inputs, gamma=self.gamma, beta=self.beta, epsilon=self.config["epsilon"])
 
     def add(self, hidden, result, bias, drop):
         """Normalize hidden + dropout(result + bias) (see `kernels.add` for the arguments)."""
         return kernels.add_normalize(hidden, result, bias=bias, drop=drop, gamma=self.gamma, beta=self.beta,
-                                     epsilon=self.epsilon)
-
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
+                                     epsilon=self.config["epsilon"])
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class RMSNorm(keras.layers.Layer):
+class RMSNorm(Configured):
     """Divide by the root mean square of the last axis, then scale by gamma.
 
     Args:
@@ -56,21 +54,18 @@ class RMSNorm(keras.layers.Layer):
 
     def __init__(self, epsilon=1e-6, **layer):
         super().__init__(**layer)
-        self.epsilon = epsilon
+        self.config = arguments(locals())
 
     def build(self, input_shape):
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
         self.built = True
 
     def call(self, inputs):
-        return kernels.rms_normalize(inputs, self.gamma, self.epsilon)
+        return kernels.rms_normalize(inputs, self.gamma, self.config["epsilon"])
 
     def add(self, hidden, result, bias, drop):
         """Normalize hidden + dropout(result + bias) (see `kernels.add` for the arguments)."""
         return self.call(kernels.add(hidden, result, bias=bias, drop=drop))
-
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 NORMS = {"layer": LayerNorm, "rms": RMSNorm}

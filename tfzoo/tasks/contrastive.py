@@ -15,11 +15,12 @@ from tfzoo.data.encode import encode_texts
 from tfzoo.data.readers.schema import Schema
 from tfzoo.data.several import SeveralTexts
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.layers import Configured, Linear, arguments
+from tfzoo.layers import Linear, arguments
 from tfzoo.metrics.correlation import is_constant, pearson, spearman
 from tfzoo.metrics.retrieval import cosines, retrieval_metrics
 from tfzoo.progress import tell
 from tfzoo.tasks.embedding import NAMES, checked, pool, pooled_by, prepared, prepared_in_graph, unit
+from tfzoo.tasks.heads import Head
 from tfzoo.tasks.task import Task
 
 GROUP = 32  # rows
@@ -48,7 +49,7 @@ GROUPS = Schema(optional=("text_pair",), optional_targets=("negatives", "value")
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class EmbeddingHead(Configured):
+class EmbeddingHead(Head):
     """Pool the hidden states of a text.
 
     Args:
@@ -118,7 +119,6 @@ class Contrastive(Task):
         # Texts are stripped because sentence-transformers does.
         self.embedding = checked(embedding, "embedding") if embedding else {
             **pooled_by("mean" if pooling == "auto" else pooling), "strip": True}
-        self.better = "loss", min
 
     @property
     def prompt(self):

@@ -43,8 +43,21 @@ def score_words(hidden, inputs, table, bias, only_read, training):
     return {"loss": loss, "right": right, **({} if smoothing is None else {"smoothed": smoothed})}
 
 
+class Head(Configured):
+    """Base class of heads, by default with the children `dropout` and `dense`, and reading all positions."""
+
+    def build(self, input_shape=None):
+        self.dropout.build()
+        self.dense.build((None, self.config["hidden_dim"]))
+        self.built = True
+
+    def reads(self, inputs, body):
+        """Return the positions that the head needs, int32 [B, P], or None for all."""
+        return None
+
+
 @keras.saving.register_keras_serializable(package="tfzoo")
-class CausalLMHead(Configured):
+class CausalLMHead(Head):
     """Predict each next token with the body's token table (tied), or with the head's own table.
 
     Args:
@@ -69,9 +82,6 @@ class CausalLMHead(Configured):
             self.config["initializer_range"], "table")) if shape[0] else None
         self.built = True
 
-    def reads(self, inputs, body):
-        return None
-
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         hidden, table = outputs["sequence"], body.embeddings.token if self.table is None else self.table
         hidden = hidden if self.config["scale"] == 1 else hidden * self.config["scale"]
@@ -79,7 +89,7 @@ class CausalLMHead(Configured):
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class PositionHead(Configured):
+class PositionHead(Head):
     """Score each label at each position: tags, or the start and end of an answer.
 
     Args:
@@ -98,20 +108,12 @@ class PositionHead(Configured):
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
         self.dense = Linear(num_labels, name="dense", dtype=self.dtype_policy)
 
-    def build(self, input_shape=None):
-        self.dropout.build()
-        self.dense.build((None, self.config["hidden_dim"]))
-        self.built = True
-
-    def reads(self, inputs, body):
-        return None
-
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         return {"logits": ops.cast(self.dense(self.dropout(outputs["sequence"], training=training)), "float32")}
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class ClassificationHead(Configured):
+class ClassificationHead(Head):
     """Score labels from one vector for each text.
 
     Args:
@@ -133,11 +135,6 @@ class ClassificationHead(Configured):
         self.config = arguments(locals())
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
         self.dense = Linear(num_labels, use_bias, name="dense", dtype=self.dtype_policy)
-
-    def build(self, input_shape=None):
-        self.dropout.build()
-        self.dense.build((None, self.config["hidden_dim"]))
-        self.built = True
 
     def reads(self, inputs, body):
         rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)

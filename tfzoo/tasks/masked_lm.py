@@ -10,15 +10,15 @@ from tfzoo.data.encode import sentence_pairs, split_long
 from tfzoo.data.masking import mask_tokens, step_generator
 from tfzoo.data.packing import PackedBatches
 from tfzoo.errors import ConfigError
-from tfzoo.layers import Configured, LayerNorm, Linear, arguments, kernels
+from tfzoo.layers import LayerNorm, Linear, arguments, kernels
 from tfzoo.layers.feed_forward import activation_of
-from tfzoo.tasks.heads import score_words
+from tfzoo.tasks.heads import Head, score_words
 from tfzoo.tasks.task import Task, cross_entropy, smooth
 from tfzoo.text.segmented import SegmentedTokenizer
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class MaskedLMHead(Configured):
+class MaskedLMHead(Head):
     """Predict masked tokens as in BERT: dense layer, activation, norm, then the tied token table and a bias.
 
     If the inputs have `masked_positions`, only these positions are computed.
@@ -57,7 +57,6 @@ class MaskedLMHead(Configured):
         self.built = True
 
     def reads(self, inputs, body):
-        """Return the positions that the head needs, int32 [B, P], or None for all."""
         positions = inputs.get("masked_positions")
         if positions is None or self.pair is None:
             return positions

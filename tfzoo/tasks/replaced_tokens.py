@@ -3,13 +3,14 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.layers import Configured, Linear, arguments, kernels
+from tfzoo.layers import Linear, arguments, kernels
 from tfzoo.layers.feed_forward import activation_of
+from tfzoo.tasks.heads import Head
 from tfzoo.tasks.task import Task
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class ReplacedTokensHead(Configured):
+class ReplacedTokensHead(Head):
     """Predict whether the token at each position was replaced.
 
     Args:
@@ -33,9 +34,6 @@ class ReplacedTokensHead(Configured):
         for child in (self.dense, self.score):
             child.build((None, None, self.config["hidden_dim"]))
         self.built = True
-
-    def reads(self, inputs, body):
-        return None
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
         hidden = kernels.activate(self.dense.product(outputs["sequence"], training), self.dense.bias, self.activation)
