@@ -1,4 +1,5 @@
 """Atomic file writes: to a temporary file in the same folder, which is synced to disk and then renamed."""
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -195,7 +196,8 @@ def write_atomic_chunks(path, chunks):
         write_chunks(temporary, chunks)
         os.replace(temporary, path)
     except BaseException:
-        _remove_quietly(temporary)
+        with contextlib.suppress(OSError):  # the error being handled is more important
+            os.unlink(temporary)
         raise
     sync_folder(path.parent)
 
@@ -227,7 +229,8 @@ def append_line(path, line):
             while data:  # an unbuffered write may be partial if the disk is nearly full
                 data = data[file.write(data):]
         except BaseException:
-            _truncate_quietly(file, size)
+            with contextlib.suppress(OSError):  # readers ignore an incomplete last line
+                file.truncate(size)
             raise
 
 
@@ -256,17 +259,3 @@ def once(pairs):
             raise ValueError(f"duplicate key {shown(key)}")
         found[key] = value
     return found
-
-
-def _remove_quietly(path):
-    try:
-        os.unlink(path)
-    except OSError:
-        return  # the error being handled is more important
-
-
-def _truncate_quietly(file, size):
-    try:
-        file.truncate(size)
-    except OSError:
-        return  # readers ignore an incomplete last line

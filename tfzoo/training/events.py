@@ -1,4 +1,5 @@
 """TensorBoard event files of a run, rewritten from scratch whenever the run starts or resumes."""
+import contextlib
 import re
 
 import tensorflow as tf
@@ -52,13 +53,13 @@ class Events:
             OSError: if the events cannot be written.
         """
         if self._writer is not None:
-            with _OsErrors(self._folder):
+            with _os_errors(self._folder):
                 self._writer.close()
 
     def _write(self, write, records):
         if not records:
             return
-        with _OsErrors(self._folder):
+        with _os_errors(self._folder):
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(str(self._folder))
             with self._writer.as_default():
@@ -80,16 +81,11 @@ def _write_text(record):
     tf.summary.text(record["tag"], record["text"], step=record["step"])
 
 
-class _OsErrors:
+@contextlib.contextmanager
+def _os_errors(folder):
     # Turns TensorFlow's write errors into a one-line OSError.
-
-    def __init__(self, folder):
-        self._folder = folder
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, tf.errors.OpError):
-            reason = re.sub(r"\{\{.*?\}\} ", "", error.message.splitlines()[0])
-            raise OSError(f"cannot write TensorBoard events in {self._folder}: {reason}") from error
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = re.sub(r"\{\{.*?\}\} ", "", error.message.splitlines()[0])
+        raise OSError(f"cannot write TensorBoard events in {folder}: {reason}") from error
