@@ -181,7 +181,7 @@ class TextWindows(TextBatches):
         if overlap is not None and overlap >= room:
             raise ConfigError(f"--overlap={overlap} must be less than {room}, the number of text tokens in a window "
                               f"with --max_length={max_length}")
-        parts = [cut_windows(length, room, room // 4 if overlap is None else overlap) for length in encoded.lengths]
+        parts = [cut_windows(length, room, overlap) for length in encoded.lengths]
         self.windows = np.array([len(each) for each in parts], np.int64)
         origin = np.repeat(np.arange(len(parts)), self.windows)
         edges = np.concatenate([*parts, np.zeros((0, 2), np.int64)]) + encoded.starts[origin, None]

@@ -28,11 +28,6 @@ class Completions(Source):
         for messages in self.columns.get("messages", ()):
             yield from (message["content"] for message in messages)
 
-    @property
-    def characters(self):
-        """Return the total number of characters in all texts."""
-        return sum(map(len, self.passages()))
-
     def questions(self):
         """Return each example's prompt, or the messages before the last answer: list of str."""
         return self.columns.get("prompt") or [
@@ -231,17 +226,12 @@ class AnswerBatches(Batches):
         if not self.pack:
             length, rows = self.plan.batch(step)
             return length, [rows[number:number + 1][rows[number:number + 1] >= 0] for number in range(len(rows))]
-        epoch, index = divmod(step, self.batches_per_epoch)
-        return self.max_length, [
-            self.plan.row(epoch, number) if number < self.plan.rows else np.zeros(0, int)
-            for number in range(index * self.batch_size, (index + 1) * self.batch_size)]
+        rows = self.plan.batch(step, self.batch_size)
+        return self.max_length, rows + [np.zeros(0, int)] * (self.batch_size - len(rows))
 
     def rows(self, step):
         """Return each row's example, or, if packed, its index within the epoch: int64 [B]; -1 for padding rows."""
-        if not self.pack:
-            return self.plan.batch(step)[1]
-        numbers = step % self.batches_per_epoch * self.batch_size + np.arange(self.batch_size)
-        return np.where(numbers < self.plan.rows, numbers, -1)
+        return self.plan.numbers(step, self.batch_size) if self.pack else self.plan.batch(step)[1]
 
     def examples(self, step):
         return np.sort(np.concatenate(self._plan(step)[1]))

@@ -110,6 +110,17 @@ class PackPlan:
         group = int(np.searchsorted(self._edges, row, side="right")) - 1
         return texts[self._places[group] + (row - self._edges[group])]
 
+    def numbers(self, step, batch_size):
+        """Return the index within its epoch of each row of a batch, int64 [batch_size]; -1 for padding rows."""
+        first = step % -(-self.rows // batch_size) * batch_size
+        numbers = np.arange(first, first + batch_size)
+        return np.where(numbers < self.rows, numbers, -1)
+
+    def batch(self, step, batch_size):
+        """Return the indices of the texts in each row of a batch, without padding rows: list of int arrays."""
+        epoch = step // -(-self.rows // batch_size)
+        return [self.row(epoch, number) for number in self.numbers(step, batch_size) if number >= 0]
+
 
 class PackedBatches(Batches):
     """Batch packed rows, in which each text has its own special tokens and attends only to itself.
@@ -142,17 +153,9 @@ class PackedBatches(Batches):
         self.padding = self.plan.padding
         self.batches_per_epoch = -(-self.plan.rows // batch_size)
 
-    def _pieces(self, step):
-        # The indices of the text pieces in each row: list of at most B int arrays.
-        epoch, index = divmod(step, self.batches_per_epoch)
-        numbers = range(index * self.batch_size, min((index + 1) * self.batch_size, self.plan.rows))
-        return [self.plan.row(epoch, number) for number in numbers]
-
     def rows(self, step):
         """Return the index of each row within the epoch, int64 [B]; -1 for padding rows."""
-        first = step % self.batches_per_epoch * self.batch_size
-        numbers = np.arange(first, first + self.batch_size)
-        return np.where(numbers < self.plan.rows, numbers, -1)
+        return self.plan.numbers(step, self.batch_size)
 
     def notes(self, source, max_length):
         return [f"{source.name}: packed into {self.plan.rows:,} rows of {max_length} tokens, "
@@ -160,7 +163,7 @@ class PackedBatches(Batches):
 
     def examples(self, step):
         """Return the indices (from 0) of the texts in a step's batch, ascending, int64."""
-        starts = self.starts[np.concatenate(self._pieces(step))]
+        starts = self.starts[np.concatenate(self.plan.batch(step, self.batch_size))]
         return np.unique(np.searchsorted(self.texts, starts, side="right") - 1)
 
     def batch(self, step):
@@ -170,7 +173,7 @@ class PackedBatches(Batches):
             dict of int32 [B, T]: `token_ids`; `padding_mask`; `document_ids`, which number the texts in each row from 1
             (0 for padding); and `position_ids`, which restart at 0 in each text.
         """
-        rows = self._pieces(step)
+        rows = self.plan.batch(step, self.batch_size)
         pieces, counts = np.concatenate(rows), np.array([len(row) for row in rows])
         lengths = self.plan.lengths[pieces].astype(np.int64)
         row, first = np.repeat(np.arange(len(rows)), counts), np.cumsum(counts) - counts

@@ -9,6 +9,7 @@ from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.records.windows import cut_windows
 
 QUESTION_TOKENS = 64  # longer questions are cut, as in BERT's and transformers' scripts
+UNKNOWN = -2  # the token of an answer that is not where its answer_start says, or has no token
 AT_ONCE = 256  # contexts per call of the tokenizer's `offsets`
 
 
@@ -141,14 +142,15 @@ class QuestionBatches(Derived):
         questions = encode_texts(tokenizer, [text.lstrip() for text in source.columns["question"]], "questions", bar)
         self._contexts = contexts = _Contexts(tokenizer, source.columns["context"], source.name, bar)
         cut = int((questions.lengths > limit).sum())
-        self._spans = [self._span(example) for example in range(len(source))] if known else None
-        kept = [example for example in range(len(source)) if not training or self._spans[example] is not None]
-        if not kept:
+        self._spans = np.array([self._span(example) for example in range(len(source))]) if known else None
+        self._unknown = np.flatnonzero(self._spans[:, 0] == UNKNOWN) if known else ()
+        kept = np.setdiff1d(np.arange(len(source)), self._unknown if training else ())
+        if not len(kept):
             raise DataError(f"{source.name}: no answer is where its answer_start says: fix the data")
         lengths, cuts = np.minimum(questions.lengths, limit), []
         for example in kept:
             space = room - int(lengths[example])
-            cuts.append(cut_windows(len(contexts[example]), space, space // 4 if overlap is None else overlap))
+            cuts.append(cut_windows(len(contexts[example]), space, overlap))
         owners, self._windows = np.repeat(kept, [len(part) for part in cuts]), np.concatenate(cuts)
         self._lengths, context = lengths[owners], contexts.numbers[owners]
         starts, begins = questions.starts[owners], contexts.encoded.starts[context]
@@ -159,22 +161,22 @@ class QuestionBatches(Derived):
         golds = [[answer["text"] for answer in answers] for answers in source.columns.get("answers", ())]
         super().__init__(base, self._add, golds if known else None, owners)
         self.windows = np.bincount(owners, minlength=len(source))
-        self.cut, self.misplaced = cut, sum(span is None for span in self._spans or ())
+        self.cut, self.misplaced = cut, len(self._unknown)
 
     def _span(self, example):
-        # The first and the last token of the first answer; (-1, -1) without an answer; None if it cannot be learned.
+        # The first and the last token of the first answer; -1 without an answer; UNKNOWN if it cannot be learned.
         answers = self.source.columns["answers"][example]
         if not answers:
             return -1, -1
         if not is_placed(self.source.columns["context"][example], answers[0]):
-            return None
+            return UNKNOWN, UNKNOWN
         start, places = answers[0]["answer_start"], self._contexts[example]
         inside = np.flatnonzero((places[:, 0] < start + len(answers[0]["text"])) & (places[:, 1] > start))
-        return (int(inside[0]), int(inside[-1])) if len(inside) else None
+        return (inside[0], inside[-1]) if len(inside) else (UNKNOWN, UNKNOWN)
 
     def token(self, window, column):
         """Return the index in its context of the token in a column of a window: int."""
-        return int(column) + int(self._windows[window, 0]) - self._first_column(window)
+        return int(column + self._windows[window, 0] - self._first_column(window))
 
     def place(self, example, first, last):
         """Return where an answer stands in its context, without whitespace around it.
@@ -194,25 +196,25 @@ class QuestionBatches(Derived):
 
     def _first_column(self, window):
         # The column of the first token of the context.
-        return len(self._around[0]) + int(self._lengths[window]) + len(self._around[1])
+        return len(self._around[0]) + self._lengths[window] + len(self._around[1])
+
+    def _contains(self, windows):
+        # Whether each window contains the whole first answer to its question.
+        (starts, ends), (first, last) = self._windows[windows].T, self._spans[self.owners[windows]].T
+        return (starts <= first) & (last < ends) & (first >= 0)
 
     def _add(self, batch, step, windows):
-        mask, real = np.zeros_like(batch["token_ids"]), windows >= 0
-        null, labels = np.zeros(len(windows), np.int32), np.zeros((len(windows), 2), np.int32)
-        weights = np.zeros(len(windows), np.float32)
-        for row, window in enumerate(windows):
-            if window < 0:
-                continue
-            column, (start, end) = self._first_column(window), self._windows[window]
-            mask[row, column:column + end - start] = 1
-            null[row] = null_position(self._around, int(self._lengths[window]), int(end - start))
-            span = self._spans[self.owners[window]] if self._spans else None
-            if span is not None:
-                inside = start <= span[0] and span[1] < end
-                labels[row] = np.array(span) - start + column if inside else null[row]
-                weights[row] = 1
-        added = {"context_mask": mask, "null_position": null, "window": np.where(real, windows, 0).astype(np.int32)}
-        return {**added, "labels": labels, "weights": weights} if self._spans else added
+        real, columns = (windows >= 0)[:, None], np.arange(batch["token_ids"].shape[1])
+        first, (starts, ends) = self._first_column(windows)[:, None], self._windows[windows].T[:, :, None]
+        null = real * null_position(self._around, self._lengths[windows][:, None], ends - starts)
+        added = {"context_mask": real & (columns >= first) & (columns < first + ends - starts),
+                 "null_position": null[:, 0], "window": np.maximum(windows, 0)}
+        if self._spans is not None:
+            spans = self._spans[self.owners[windows]]
+            learned = real & (spans > UNKNOWN)
+            labels = np.where(self._contains(windows)[:, None], spans - starts + first, null)
+            added |= {"labels": labels * learned, "weights": learned[:, 0]}
+        return {key: value.astype(np.float32 if key == "weights" else np.int32) for key, value in added.items()}
 
     def notes(self, source, max_length):
         """Return notes for the user (see Batches)."""
@@ -222,19 +224,17 @@ class QuestionBatches(Derived):
             notes.append(f"{source.name}: {self.cut:,} questions were cut to "
                          f"{question_room(self.base.room)} tokens")
         if self.misplaced:
-            number = self._spans.index(None)
+            number = self._unknown[0]
             notes.append(f"{source.name}: {self.misplaced:,} questions whose first answer is not in the context at its "
                          f"answer_start, or has no token (first: question {number + 1}"
                          f"{', ' + source.columns['id'][number] if 'id' in source.columns else ''}), are not trained "
                          "on; their texts are scored")
-        beyond = sum(span is not None and span[0] >= 0 and not self._is_whole(example, span)
-                     for example, span in enumerate(self._spans or ()))
+        beyond = 0
+        if self._spans is not None:
+            whole = self.owners[self._contains(np.arange(len(self.owners)))]
+            beyond = len(np.setdiff1d(np.flatnonzero(self._spans[:, 0] >= 0), whole))
         return notes + ([f"{source.name}: {beyond:,} answers are not wholly inside any window: raise --max_length or "
                          "--overlap"] if beyond else [])
-
-    def _is_whole(self, example, span):
-        windows = self._windows[np.searchsorted(self.owners, example):np.searchsorted(self.owners, example, "right")]
-        return bool(((windows[:, 0] <= span[0]) & (span[1] < windows[:, 1])).any())
 
 
 def null_position(around, question, context):

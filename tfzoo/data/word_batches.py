@@ -164,8 +164,7 @@ def _windows(lengths, rooms, overlap, sentence, first, end):
     Returns:
         (int [R], int [R], int [R], int [W]): the sentence, start and end of each window, and each word's window, or -1.
     """
-    cuts = {number: cut_windows(int(lengths[number]), int(rooms[number]),
-                                int(rooms[number]) // 4 if overlap is None else overlap)
+    cuts = {number: cut_windows(int(lengths[number]), int(rooms[number]), overlap)
             for number in np.flatnonzero(lengths > rooms)}
     counts = np.ones(len(lengths), np.int64)
     counts[list(cuts)] = [len(windows) for windows in cuts.values()]

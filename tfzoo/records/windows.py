@@ -2,14 +2,14 @@
 import numpy as np
 
 
-def cut_windows(length, room, overlap):
+def cut_windows(length, room, overlap=None):
     """Cut a text into windows.
 
     Args:
         length: int, the number of tokens in the text.
         room: int, the maximum number of tokens per window, at least 1.
-        overlap: int, the number of tokens that consecutive windows share, less than `room`. The last window ends with
-            the text; only it may be shorter than `room`.
+        overlap: int, the number of tokens that consecutive windows share, less than `room`; None for a quarter of it.
+            The last window ends with the text; only it may be shorter than `room`.
 
     Returns:
         int64 [W, 2], the start and end (exclusive) of each window; one window for a text of up to `room` tokens.
@@ -21,6 +21,7 @@ def cut_windows(length, room, overlap):
         >>> cut_windows(10, 4, 1).tolist()
         [[0, 4], [3, 7], [6, 10]]
     """
+    overlap = room // 4 if overlap is None else overlap
     if not 0 <= overlap < room:
         raise ValueError(f"overlap must be at least 0 and below {room}, the room of a window; got {overlap}")
     step = room - overlap
