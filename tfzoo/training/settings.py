@@ -91,8 +91,9 @@ class Settings(Fields):
         if bool(self.model) == bool(self.init):
             _refuse(f"--model={self.model} and --init={self.init}: give exactly one, a model name to train from "
                     "scratch or a folder to start from")
-        if self.eval_data and self.eval_fraction:
-            _refuse(f"--eval_data={self.eval_data} and --eval_fraction={self.eval_fraction}: give only one of them")
+        for one, other in (("eval_data", "eval_fraction"), ("average_checkpoints", "ema_decay")):
+            if getattr(self, one) and getattr(self, other):
+                _refuse(f"--{one}={getattr(self, one)} and --{other}={getattr(self, other)}: give only one of them")
         if self.init and (self.tokenizer or self.lowercase != "auto"):
             _refuse("--init comes with its own tokenizer: omit --tokenizer and --lowercase")
         if self.model and not self.tokenizer:
@@ -116,9 +117,6 @@ class Settings(Fields):
                 _refuse(f"--{name}={value} requires --task={' or '.join(tasks)}, got --task={self.task}")
         if self.segmentation != "none" and not self.whole_word:
             _refuse(f"--segmentation={self.segmentation} requires --whole_word")
-        if self.average_checkpoints and self.ema_decay:
-            _refuse(f"--average_checkpoints={self.average_checkpoints} and --ema_decay={self.ema_decay}: give only one "
-                    "of them")
         if self.pack == "on" and not self._can_pack:
             _refuse("--pack=on and --next_sentence: give only one of them")
         self.overrides()
