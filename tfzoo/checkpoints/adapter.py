@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from tfzoo import files, folders
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.checkpoints.loaded import Loaded
-from tfzoo.checkpoints.tensors import TensorFile, read_json
+from tfzoo.checkpoints.tensors import TensorFile, check_keys, read_json
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.methods import hash_base, method_of
 from tfzoo.methods.method import split
@@ -78,12 +78,7 @@ def read_adapter(base, folder, dtype=None):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: pass the adapter/ folder of a finished run")
     config = read_json(folder / CONFIG)
-    if config.get("format_version") != FORMAT_VERSION:
-        raise DataError(f"{folder} has format version {shown(config.get('format_version'))}, but this version of tfzoo "
-                        f"reads {FORMAT_VERSION}")
-    missing = [key for key in KEYS if key not in config]
-    if missing:
-        raise DataError(f"{folder / CONFIG} is damaged (no {missing[0]}): download or copy the folder again")
+    check_keys(config, folder / CONFIG, FORMAT_VERSION, KEYS)
     if config["model"] != base.config["model"]:
         raise DataError(f"{folder} was trained on {shown(config['model'])}, but the base model is "
                         f"{base.config['model']}: pass the model that the adapter was trained on")

@@ -11,7 +11,7 @@ from tfzoo.checkpoints import huggingface, keras_nlp, sentence_transformers
 from tfzoo.checkpoints.archive import read_archive
 from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.loaded import Loaded
-from tfzoo.checkpoints.tensors import INDEX, ONE, files_of_ours, read_json
+from tfzoo.checkpoints.tensors import INDEX, ONE, check_keys, files_of_ours, read_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
 from tfzoo.models import Body, build_body, family_of
@@ -166,13 +166,7 @@ def _read(source, dtype):
             config["embedding"], config["max_length"] = sentence_transformers.read(outer, model)
         return Loaded(model, tokenizer, config={"format_version": FORMAT_VERSION, **config}, dropped=dropped,
                       tokenizer_problem=problem)
-    version = config.get("format_version")
-    if version != FORMAT_VERSION:
-        raise DataError(f"{folder} has format version {shown(version)}, but this version of tfzoo reads "
-                        f"{FORMAT_VERSION}")
-    missing = [key for key in KEYS if key not in config]
-    if missing:
-        raise DataError(f"{folder / 'config.json'} is damaged (no {missing[0]}): download or copy the folder again")
+    check_keys(config, folder / "config.json", FORMAT_VERSION, KEYS)
     model = read_archive(folder / "model.keras")
     loaded = Loaded(model, None, {key: config[key] for key in (*KEYS, *OPTIONAL) if key in config})
     _check(loaded, folder / "config.json")

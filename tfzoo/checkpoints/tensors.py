@@ -43,6 +43,16 @@ def read_json(path, kind=dict):
     return parse_json(path.read_bytes(), path, kind)
 
 
+def check_keys(config, path, version, keys):
+    """Raise DataError unless a config read from a file (path) has this format version and these keys."""
+    if config.get("format_version") != version:
+        raise DataError(f"{path.parent} has format version {shown(config.get('format_version'))}, but this version of "
+                        f"tfzoo reads {version}")
+    missing = [key for key in keys if key not in config]
+    if missing:
+        raise DataError(f"{path} is damaged (no {missing[0]}): download or copy the folder again")
+
+
 def parse_json(content, path, kind=dict):
     """Parse the content of a JSON file.
 
