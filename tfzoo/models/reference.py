@@ -12,6 +12,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "
                "silu": "silu", "swish": "silu", "tanh": "tanh"}  # theirs -> ours; the first match is used for writing
 GATE_ACTIVATIONS = {theirs: gated for theirs, ours in ACTIVATIONS.items() for gated, of_gate in GATED.items()
                     if of_gate == ours}
+CLASSIFIER = {"head/dense": "classifier"}
 # Tasks whose models have the same class in transformers, and the problem_type that tells them apart.
 PROBLEMS = {"classification": "single_label_classification", "regression": "regression",
             "multi_label": "multi_label_classification"}
@@ -117,6 +118,19 @@ def below(ours, theirs, layers):
     """Prefix each path in `layers`, a dict of path -> one or two names, with `ours`, and each name with `theirs`."""
     return {f"{ours}/{path}": f"{theirs}.{name}" if isinstance(name, str) else tuple(f"{theirs}.{one}" for one in name)
             for path, name in layers.items()}
+
+
+def heads_of(name, classification=CLASSIFIER, multiple_choice=CLASSIFIER):
+    """Return the heads that transformers has for encoders: dict of task -> Head.
+
+    Args:
+        name: str, with which the names of the classes begin, such as "Bert".
+        classification, multiple_choice: dict, the `names` of these two heads.
+    """
+    return {"classification": Head(f"{name}ForSequenceClassification", classification, True),
+            "multiple_choice": Head(f"{name}ForMultipleChoice", multiple_choice, True),
+            "tagging": Head(f"{name}ForTokenClassification", CLASSIFIER, False),
+            "question_answering": Head(f"{name}ForQuestionAnswering", {"head/dense": "qa_outputs"}, False)}
 
 
 KERAS_NLP_BLOCK = {

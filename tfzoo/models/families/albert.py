@@ -6,7 +6,7 @@ prediction, but no data pipeline for it or for n-gram masking (up to three conse
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert
 from tfzoo.models.family import Family
-from tfzoo.models.reference import Head, Reference, below, preset_of
+from tfzoo.models.reference import Head, Reference, below, heads_of, preset_of
 
 SHAPES = {"tiny": (2, 128, 2), "base": (12, 768, 12), "large": (24, 1024, 16), "xlarge": (24, 2048, 16),
           "xxlarge": (12, 4096, 64)}
@@ -36,10 +36,7 @@ REFERENCE = Reference(
            "masked_lm:next_sentence": Head("AlbertForPreTraining",
                                            {**WORDS_HEAD, "head/pair": "sop_classifier.classifier"}, pooler=True,
                                            tied=TIED),
-           "classification": Head("AlbertForSequenceClassification", {"head/dense": "classifier"}, True),
-           "multiple_choice": Head("AlbertForMultipleChoice", {"head/dense": "classifier"}, True),
-           "tagging": Head("AlbertForTokenClassification", {"head/dense": "classifier"}, False),
-           "question_answering": Head("AlbertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+           **heads_of("Albert")},
     known=bert.REFERENCE.known,
     head_dropouts={task: ("classifier_dropout_prob", 0.1) for task in ("classification", "tagging", "multiple_choice")})
 PRESET = preset_of("AlbertBackbone", layer="group_0_inner_layer_0",

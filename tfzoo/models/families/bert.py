@@ -4,7 +4,7 @@ GELU is exact by default, as in Hugging Face; Google's code uses the tanh approx
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.family import Family
-from tfzoo.models.reference import Head, Reference, below, preset_of
+from tfzoo.models.reference import Head, Reference, below, heads_of, preset_of
 
 WORDS = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768),
          "large": (24, 1024)}
@@ -45,10 +45,7 @@ REFERENCE = Reference(
     heads={"masked_lm": Head("BertForMaskedLM", WORDS_HEAD, pooler=False, tied=TIED),
            "masked_lm:next_sentence": Head("BertForPreTraining", {**WORDS_HEAD, "head/pair": "cls.seq_relationship"},
                                            pooler=True, tied=TIED),
-           "classification": Head("BertForSequenceClassification", {"head/dense": "classifier"}, True),
-           "multiple_choice": Head("BertForMultipleChoice", {"head/dense": "classifier"}, True),
-           "tagging": Head("BertForTokenClassification", {"head/dense": "classifier"}, False),
-           "question_answering": Head("BertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+           **heads_of("Bert")},
     known=(r"embeddings\.position_ids",))
 PRESET_NAMES = {"embeddings/token": "token_embedding/embeddings",
                 "embeddings/position": "position_embedding/embeddings",

@@ -5,7 +5,7 @@ output; the reference applies it only to the output of the feed-forward layer.
 """
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.family import Family
-from tfzoo.models.reference import Head, Reference, below, preset_of
+from tfzoo.models.reference import CLASSIFIER, Head, Reference, below, heads_of, preset_of
 
 SIZES = {f"distilbert_{size}": {"vocab_size": 30522, "num_layers": layers, "hidden_dim": width,
                                 "num_heads": width // 64, "ffn_dim": 4 * width, "max_length": 512, "num_segments": 0,
@@ -32,12 +32,7 @@ REFERENCE = Reference(
                              {"head/dense": "vocab_transform", "head/norm": "vocab_layer_norm",
                               "head/bias": "vocab_projector.bias"}, pooler=False,
                              tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}),
-           "classification": Head("DistilBertForSequenceClassification",
-                                  {"pooler": "pre_classifier", "head/dense": "classifier"}, True),
-           "multiple_choice": Head("DistilBertForMultipleChoice",
-                                   {"pooler": "pre_classifier", "head/dense": "classifier"}, True),
-           "tagging": Head("DistilBertForTokenClassification", {"head/dense": "classifier"}, False),
-           "question_answering": Head("DistilBertForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+           **heads_of("DistilBert", *[{"pooler": "pre_classifier", **CLASSIFIER}] * 2)},
     dropouts=("dropout", "attention_dropout"),
     head_dropouts={"classification": ("seq_classif_dropout", 0.2), "tagging": ("dropout", None),
                    "multiple_choice": ("seq_classif_dropout", 0.2),

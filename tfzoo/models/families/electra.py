@@ -6,7 +6,7 @@ width. The classifier has its own GELU layer in place of BERT's pooler.
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert
 from tfzoo.models.family import Family
-from tfzoo.models.reference import Head, Reference, preset_of
+from tfzoo.models.reference import CLASSIFIER, Head, Reference, heads_of, preset_of
 
 # Layers, width, heads, feed-forward width, embedding width (0: as wide as the blocks).
 SHAPES = {"tiny": (2, 128, 2, 512, 64), "small": (12, 256, 4, 1024, 128), "base": (12, 768, 12, 3072, 0),
@@ -33,12 +33,8 @@ REFERENCE = Reference(
            "replaced_tokens": Head("ElectraForPreTraining", {
                "head/dense": "discriminator_predictions.dense",
                "head/score": "discriminator_predictions.dense_prediction"}, False),
-           "classification": Head("ElectraForSequenceClassification", {"pooler": "classifier.dense",
-                                                                       "head/dense": "classifier.out_proj"}, True),
-           "multiple_choice": Head("ElectraForMultipleChoice", {"pooler": "sequence_summary.summary",
-                                                                "head/dense": "classifier"}, True),
-           "tagging": Head("ElectraForTokenClassification", {"head/dense": "classifier"}, False),
-           "question_answering": Head("ElectraForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+           **heads_of("Electra", {"pooler": "classifier.dense", "head/dense": "classifier.out_proj"},
+                      {"pooler": "sequence_summary.summary", **CLASSIFIER})},
     head_dropouts={**bert.REFERENCE.head_dropouts, "multiple_choice": ("summary_last_dropout", 0.1)},
     projected=False, known=bert.REFERENCE.known)
 PRESET = preset_of("ElectraBackbone", names={**bert.PRESET_NAMES, "projection": "embeddings_projection"}, pooler=True,

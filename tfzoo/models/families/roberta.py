@@ -6,7 +6,7 @@ segment, as in Hugging Face's implementation.
 from tfzoo.models.encoder import Encoder
 from tfzoo.models.families import bert
 from tfzoo.models.family import Family
-from tfzoo.models.reference import Head, Reference, preset_of
+from tfzoo.models.reference import Head, Reference, heads_of, preset_of
 
 SIZES = {f"roberta_{size}": {"vocab_size": 50265, "num_layers": layers, "hidden_dim": width, "num_heads": width // 64,
                              "ffn_dim": 4 * width, "max_length": 512, "num_segments": 1, "epsilon": 1e-5,
@@ -22,11 +22,7 @@ REFERENCE = Reference(
     heads={"masked_lm": Head("RobertaForMaskedLM", {"head/dense": "lm_head.dense", "head/norm": "lm_head.layer_norm",
                                                     "head/bias": "lm_head.bias"}, pooler=False, tied=TIED,
                              activation="gelu"),
-           "classification": Head("RobertaForSequenceClassification", {"pooler": "classifier.dense",
-                                                                       "head/dense": "classifier.out_proj"}, True),
-           "multiple_choice": Head("RobertaForMultipleChoice", {"head/dense": "classifier"}, True),
-           "tagging": Head("RobertaForTokenClassification", {"head/dense": "classifier"}, False),
-           "question_answering": Head("RobertaForQuestionAnswering", {"head/dense": "qa_outputs"}, False)},
+           **heads_of("Roberta", {"pooler": "classifier.dense", "head/dense": "classifier.out_proj"})},
     head_dropouts={**bert.REFERENCE.head_dropouts, "multiple_choice": ("hidden_dropout_prob", None)},
     known=bert.REFERENCE.known)
 # keras-nlp's model has no segment table, and its position table lacks the two rows before the first position.
