@@ -5,7 +5,7 @@ import typing
 import numpy as np
 
 from experiments.report.bootstrap import Score, correlation, f1, macro, precision, recall, share
-from tfzoo.metrics.bleu import bleu_statistics
+from tfzoo.metrics.bleu import bleu_of
 from tfzoo.metrics.confusion import MOST_REPORTED
 from tfzoo.metrics.rouge import rouge_scores
 from tfzoo.metrics.squad import answer_metrics
@@ -257,6 +257,19 @@ def of_questions(answers, references, source, odds=None, scoring="squad"):
     return Evidence(scores, 100 - each["f1"], "100 - F1", example)
 
 
+def _bleu_statistics(answers, references, language):
+    # What sacreBLEU computes `bleu` and `chrf` of any set of answers from: dict of name to (int [N, K], the counts of
+    # n-grams and words of each answer; callable that maps their sums, [K], to the score).
+    from sacrebleu.metrics import CHRF
+
+    def statistics(metric):
+        # sacreBLEU's own significance tests use these two methods.
+        counts = np.array(metric._extract_corpus_statistics(answers, [references]))
+        return counts, lambda sums: metric._compute_score_from_stats(sums.tolist()).score
+
+    return {"bleu": statistics(bleu_of(language)), "chrf": statistics(CHRF())}
+
+
 def of_texts(answers, references, sources, language=None):
     """Return the Evidence of generated texts.
 
@@ -266,7 +279,7 @@ def of_texts(answers, references, sources, language=None):
         language: str, see `bleu_metrics`; None: neither BLEU nor chrF.
     """
     texts = [answer["text"] for answer in answers]
-    statistics = bleu_statistics(texts, references, language or "")
+    statistics = _bleu_statistics(texts, references, language or "")
     scores = {name: Score(counts, _each_row(of)) for name, (counts, of) in statistics.items() if language is not None}
     scores |= {name: Score(np.array(values)) for name, values in rouge_scores(texts, references).items()}
     counts, of = statistics["chrf"]

@@ -1,8 +1,6 @@
 """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of a whole data set, computed by sacreBLEU (Post 2018)."""
 import re
 
-import numpy as np
-
 TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char"}  # sacreBLEU's own for ja and ko need MeCab; all others: 13a
 _HAN, _KANA, _HANGUL = (re.compile(f"[{span}]") for span in (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f", "\u3040-\u30ff", "\u1100-\u11ff\uac00-\ud7af"))
@@ -26,7 +24,8 @@ def language_of(texts):
     return "ko" if hangul > han + kana else "ja" if kana > KANA_SHARE * letters else "zh"
 
 
-def _bleu(language):
+def bleu_of(language):
+    """Return sacreBLEU's metric BLEU for a language, such as "zh" (see TOKENIZERS)."""
     from sacrebleu.metrics import BLEU
     return BLEU(tokenize=TOKENIZERS.get(language, "13a"))
 
@@ -43,31 +42,12 @@ def bleu_metrics(answers, references, language=""):
         dict of float from 0 to 100: `bleu`, `chrf`; 0 if no n-gram matches.
     """
     from sacrebleu.metrics import CHRF
-    return {"bleu": _bleu(language).corpus_score(answers, [references]).score,
+    return {"bleu": bleu_of(language).corpus_score(answers, [references]).score,
             "chrf": CHRF().corpus_score(answers, [references]).score}
-
-
-def bleu_statistics(answers, references, language=""):
-    """Return the counts of n-grams and words from which sacreBLEU computes `bleu` and `chrf` of any set of answers.
-
-    Args:
-        answers, references, language: see `bleu_metrics`.
-
-    Returns:
-        dict of name to (int [N, K], the counts of each answer; callable that maps their sums, [K], to the score).
-    """
-    from sacrebleu.metrics import CHRF
-
-    def statistics(metric):
-        # sacreBLEU's own significance tests use these two methods.
-        counts = np.array(metric._extract_corpus_statistics(answers, [references]))
-        return counts, lambda sums: metric._compute_score_from_stats(sums.tolist()).score
-
-    return {"bleu": statistics(_bleu(language)), "chrf": statistics(CHRF())}
 
 
 def bleu_signature(language=""):
     """Return sacreBLEU's signature of `bleu`, which states how it is computed: str."""
-    bleu = _bleu(language)
+    bleu = bleu_of(language)
     bleu.corpus_score(["a"], [["a"]])  # the signature has the number of references
     return str(bleu.get_signature())
