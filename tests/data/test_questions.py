@@ -125,7 +125,7 @@ def test_windows_and_labels_by_hand():
     assert rows_of(data)[0] == (0, "[CLS]abcd[SEP]abcde[SEP]", "abcde", [0, 0], 1) and data.cut == 1
     assert data.references == [[]] and any("1 questions were cut to 4 tokens" in note
                                            for note in data.notes(data.source, 12))
-    with pytest.raises(ConfigError, match="--overlap=5 must be below 5"):
+    with pytest.raises(ConfigError, match="--overlap=5 must be less than 5"):
         batches([row], overlap=5)
 
 

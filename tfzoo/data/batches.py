@@ -164,6 +164,13 @@ class TextBatches(Planned):
                                             if index >= 0), self.tokenizer.pad_id)
 
 
+def check_overlap(overlap, room, max_length):
+    """Raise ConfigError unless windows with room for this many tokens of a text exceed the overlap (int or None)."""
+    if overlap is not None and overlap >= room:
+        raise ConfigError(f"--overlap={overlap} must be less than {room}, the number of text tokens in a window with "
+                          f"--max_length={max_length}: lower it, or raise --max_length")
+
+
 class TextWindows(TextBatches):
     """Batch texts of any length, each split into overlapping windows; a row is one window.
 
@@ -178,9 +185,7 @@ class TextWindows(TextBatches):
 
     def __init__(self, encoded, tokenizer, batch_size, max_length, seed, shuffle, multiple=8, overlap=None):
         room = tokenizer.room(max_length, 1)
-        if overlap is not None and overlap >= room:
-            raise ConfigError(f"--overlap={overlap} must be less than {room}, the number of text tokens in a window "
-                              f"with --max_length={max_length}")
+        check_overlap(overlap, room, max_length)
         parts = [cut_windows(length, room, overlap) for length in encoded.lengths]
         self.windows = np.array([len(each) for each in parts], np.int64)
         origin = np.repeat(np.arange(len(parts)), self.windows)

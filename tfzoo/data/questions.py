@@ -1,7 +1,7 @@
 """Questions about a context, whose answers are parts of it: indexed sources, and batches of overlapping windows."""
 import numpy as np
 
-from tfzoo.data.batches import Derived, TextBatches
+from tfzoo.data.batches import Derived, TextBatches, check_overlap
 from tfzoo.data.encode import EncodedTexts, encode_texts
 from tfzoo.data.readers import Schema
 from tfzoo.data.source import Source
@@ -136,9 +136,7 @@ class QuestionBatches(Derived):
         self.source, known = source, "answers" in source.columns
         room, self._around = tokenizer.room(max_length, 2), tokenizer.around
         limit, bar = question_room(room), None if known else False
-        if overlap is not None and overlap >= room - limit:
-            raise ConfigError(f"--overlap={overlap} must be below {room - limit}, the tokens of a context in a row of "
-                              f"{max_length}: lower it, or raise --max_length")
+        check_overlap(overlap, room - limit, max_length)
         questions = encode_texts(tokenizer, [text.lstrip() for text in source.columns["question"]], "questions", bar)
         self._contexts = contexts = _Contexts(tokenizer, source.columns["context"], source.name, bar)
         cut = int((questions.lengths > limit).sum())

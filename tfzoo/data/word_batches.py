@@ -1,9 +1,8 @@
 """Batches of sentences that are split into words; long sentences are cut into overlapping windows."""
 import numpy as np
 
-from tfzoo.data.batches import Derived, TextBatches
+from tfzoo.data.batches import Derived, TextBatches, check_overlap
 from tfzoo.data.encode import EncodedTexts
-from tfzoo.errors import ConfigError
 from tfzoo.records.windows import cut_windows, window_of
 
 CHUNK = 512  # words whose windows are chosen at once
@@ -52,7 +51,7 @@ class WordBatches(Derived):
             self._chosen = first_word + np.array(source.columns["predicate"], np.int64)
             kept = np.minimum(sizes[self._chosen], np.minimum(np.maximum(rooms // 4, 1), rooms - 1))
             rooms = rooms - kept
-        _check_overlap(overlap, rooms.min(), max_length)
+        check_overlap(overlap, rooms.min(), max_length)
         self._sentence, begins, ends, self.window = _windows(
             lengths, rooms, overlap, sentence=sentence, first=encoded.first, end=encoded.first + sizes)
         begins, ends = begins + encoded.starts[self._sentence], ends + encoded.starts[self._sentence]
@@ -143,12 +142,6 @@ class WordBatches(Derived):
             notes.append(f"{source.name}: {sum(source.columns['widened']):,} entities did not end at the edges of "
                          "words and were widened to whole words")
         return notes
-
-
-def _check_overlap(overlap, room, max_length):
-    if overlap is not None and overlap >= room:
-        raise ConfigError(f"overlap={overlap}: with max_length={max_length}, a window has room for {room} tokens, and "
-                          f"the overlap must be less; lower it or increase max_length")
 
 
 def _windows(lengths, rooms, overlap, sentence, first, end):
