@@ -68,8 +68,7 @@ class Embeddings(Configured):
             raise ConfigError(f"positions must be one of {', '.join(POSITIONS)}, got {positions!r}")
         self.config = arguments(locals())
         self.hidden_dim = hidden_dim
-        self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=self.dtype_policy) \
-            if normalize else None
+        self.norm = LayerNorm(epsilon=epsilon, name="norm", dtype=self.dtype_policy) if normalize else None
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):

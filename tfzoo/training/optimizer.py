@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfzoo.errors import ConfigError
+from tfzoo.methods.method import compiled
 from tfzoo.training.fields import NO_DECAY
 
 SCHEDULES = ("linear", "cosine", "polynomial", "inverse_sqrt", "constant")
@@ -216,10 +217,8 @@ def make_optimizer(name, schedule, variables, weight_decay=0.01, beta_2=0.999, e
     """
     if name not in OPTIMIZERS:
         raise ConfigError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
-    try:
-        fixed = [v for v in variables if no_decay and re.search(no_decay, v.path)]
-    except re.error as error:
-        raise ConfigError(f"no_decay must be a regular expression, got {no_decay!r} ({error})") from None
+    pattern = compiled("no_decay", no_decay)
+    fixed = [v for v in variables if no_decay and pattern.search(v.path)]
     own = {} if name == "adafactor" else {"beta_2": beta_2, "epsilon": epsilon}
     if ema_decay:
         own.update(use_ema=True, ema_momentum=ema_decay)
