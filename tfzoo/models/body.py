@@ -3,6 +3,7 @@ import dataclasses
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import Linear, Taps
@@ -18,6 +19,37 @@ def check_columns(column, count, length):
     elif int(column) + count > length:
         raise ConfigError(f"got {int(column) + count} columns, but start reserved only {length}; call start with a "
                           "larger length")
+
+
+def begun(token_ids, mask, length):
+    """Return what a body needs to `start` decoding.
+
+    Args:
+        token_ids: int32 [B, T], the prompts.
+        mask: int [B, T], 1 for real tokens, or None.
+        length: int, the number of columns to reserve.
+
+    Returns:
+        (int32 [B, T], dict, dict): the mask; the `position_ids` and the last column to `read` of the prompts; and the
+        state after them, to which the body adds `keys`.
+
+    Raises:
+        ConfigError: if the prompts have more columns.
+    """
+    batch, columns = ops.shape(token_ids)
+    check_columns(0, columns, length)
+    real = ops.ones_like(token_ids) if mask is None else ops.cast(mask, "int32")
+    prompt = {"position_ids": ops.maximum(ops.cumsum(real, axis=1) - 1, 0),
+              "read": ops.full((batch, 1), columns - 1, dtype="int32")}
+    after = ops.ones((batch, length - columns), dtype="int32")
+    return real, prompt, {"real": ops.concatenate([real, after], axis=1), "position": ops.sum(real, axis=1),
+                          "column": ops.convert_to_tensor(columns, "int32")}
+
+
+def advanced(state, caches, count):
+    """Return the state of decoding after `count` more columns, given the Caches that hold their keys."""
+    return {**state, "keys": [cache.keys for cache in caches], "column": state["column"] + count,
+            "position": state["position"] + count}
 
 
 @dataclasses.dataclass(frozen=True)

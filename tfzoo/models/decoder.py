@@ -6,7 +6,7 @@ from tfzoo.errors import ConfigError
 from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings, arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import check_scaling, rotary_table
-from tfzoo.models.body import Body, Traits, check_columns, kept, open_taps
+from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps
 from tfzoo.models.masks import in_order, visible
 from tfzoo.models.stack import Stack
 
@@ -83,18 +83,11 @@ class Decoder(Body):
 
     def start(self, inputs, length):
         token_ids, caches = inputs["token_ids"], [Cache(length) for _ in self.blocks]
-        batch, columns = ops.shape(token_ids)
-        check_columns(0, columns, length)
-        real = inputs.get("padding_mask")
-        real = ops.ones_like(token_ids) if real is None else ops.cast(real, "int32")
+        real, prompt, state = begun(token_ids, inputs.get("padding_mask"), length)
         hidden = self._decode(
             token_ids, visible=visible({**inputs, "padding_mask": real}, causal=True, window=self.config["window"]),
-            position_ids=ops.maximum(ops.cumsum(real, axis=1) - 1, 0), caches=caches,
-            read=ops.full((batch, 1), columns - 1, dtype="int32"), taps=NO_TAPS)
-        after = ops.ones((batch, length - columns), dtype="int32")
-        return {"sequence": hidden}, {
-            "keys": [cache.keys for cache in caches], "real": ops.concatenate([real, after], axis=1),
-            "column": ops.convert_to_tensor(columns, "int32"), "position": ops.sum(real, axis=1)}
+            caches=caches, taps=NO_TAPS, **prompt)
+        return {"sequence": hidden}, advanced(state, caches, 0)
 
     def step(self, token_ids, state):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
@@ -104,6 +97,4 @@ class Decoder(Body):
         hidden = self._decode(
             token_ids, visible=order & ops.cast(state["real"], "bool")[:, None, None, :],
             position_ids=state["position"][:, None] + ops.arange(count)[None], caches=caches, taps=NO_TAPS)
-        return {"sequence": hidden}, {
-            **state, "keys": [cache.keys for cache in caches], "column": state["column"] + count,
-            "position": state["position"] + count}
+        return {"sequence": hidden}, advanced(state, caches, count)

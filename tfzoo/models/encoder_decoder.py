@@ -5,7 +5,7 @@ from keras import ops
 from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings, arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import RelativePositions
-from tfzoo.models.body import Body, Traits, check_columns, kept, open_taps
+from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps
 from tfzoo.models.masks import in_order, visible
 from tfzoo.models.stack import Stack
 
@@ -114,20 +114,13 @@ class EncoderDecoder(Body):
         """Encode the source, then decode `decoder_token_ids`, a start token or a longer prompt. See `Body.start`."""
         token_ids, caches = inputs["decoder_token_ids"], [Cache(length) for _ in self.decoder_blocks]
         encoded, mask = self._encode(inputs), inputs.get("encoder_padding_mask")
-        batch, count = ops.shape(token_ids)
-        check_columns(0, count, length)
-        real = inputs.get("decoder_padding_mask")
-        real = ops.ones_like(token_ids) if real is None else ops.cast(real, "int32")
-        state = {"source": [block.cross_attention.project_source(encoded) for block in self.decoder_blocks],
-                 "source_mask": ops.ones(ops.shape(encoded)[:2], "int32") if mask is None else mask,
-                 "real": ops.concatenate([real, ops.ones((batch, length - count), dtype="int32")], axis=1)}
-        hidden = self._decode(token_ids, rows=ops.arange(count), columns=ops.arange(count), padding_mask=real,
-                              position_ids=ops.maximum(ops.cumsum(real, axis=1) - 1, 0), source=state["source"],
-                              source_mask=state["source_mask"], caches=caches,
-                              read=ops.full((batch, 1), count - 1, dtype="int32"))
-        return {"sequence": hidden}, {
-            **state, "keys": [cache.keys for cache in caches], "column": ops.convert_to_tensor(count, "int32"),
-            "position": ops.sum(real, axis=1)}
+        real, prompt, state = begun(token_ids, inputs.get("decoder_padding_mask"), length)
+        source = {"source": [block.cross_attention.project_source(encoded) for block in self.decoder_blocks],
+                  "source_mask": ops.ones(ops.shape(encoded)[:2], "int32") if mask is None else mask}
+        columns = ops.arange(ops.shape(token_ids)[1])
+        hidden = self._decode(token_ids, rows=columns, columns=columns, padding_mask=real, caches=caches, **prompt,
+                              **source)
+        return {"sequence": hidden}, advanced({**state, **source}, caches, 0)
 
     def step(self, token_ids, state):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
@@ -137,9 +130,7 @@ class EncoderDecoder(Body):
                               position_ids=state["position"][:, None] + ops.arange(count)[None],
                               padding_mask=state["real"], source=state["source"], source_mask=state["source_mask"],
                               caches=caches)
-        return {"sequence": hidden}, {
-            **state, "keys": [cache.keys for cache in caches], "column": state["column"] + count,
-            "position": state["position"] + count}
+        return {"sequence": hidden}, advanced(state, caches, count)
 
 
 def _padding(mask):
