@@ -301,6 +301,13 @@ def _of_tagging(task, answers, references, source):
                    task.read_entities)
 
 
+def _of_completion(task, answers, references, source):
+    prompts = source.columns.get("prompt") or [
+        "\n".join(f"{message['role']}: {message['content']}" for message in messages[:-1])
+        for messages in source.columns["messages"]]
+    return of_texts(answers, references, prompts)
+
+
 _EVIDENCE = {
     "classification": lambda task, answers, references, source: of_classes(task.labels, answers, references, source),
     "multi_label": lambda task, answers, references, source: of_label_sets(task.labels, answers, references, source),
@@ -311,7 +318,7 @@ _EVIDENCE = {
         answers, references, source, *task.rules(answers, references)),
     "seq2seq": lambda task, answers, references, source: of_texts(
         answers, references, source.columns["source"], task.language(references)),
-    "completion": lambda task, answers, references, source: of_texts(answers, references, source.questions())}
+    "completion": _of_completion}
 REPORTED = tuple(_EVIDENCE)  # the tasks that have reports
 
 

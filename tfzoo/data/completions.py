@@ -28,12 +28,6 @@ class Completions(Source):
         for messages in self.columns.get("messages", ()):
             yield from (message["content"] for message in messages)
 
-    def questions(self):
-        """Return each example's prompt, or the messages before the last answer: list of str."""
-        return self.columns.get("prompt") or [
-            "\n".join(f"{message['role']}: {message['content']}" for message in messages[:-1])
-            for messages in self.columns["messages"]]
-
     def answers(self):
         """Return the completion, or the assistant's last message, of each example: list of str, or None if unknown."""
         if "prompt" in self.columns:
