@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.checkpoints import sentence_transformers
-from tfzoo.checkpoints.huggingface_config import (
-    arguments_of, canonical, checked, end_ids_of, kept_words, words_of)
+from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, end_ids_of, kept_words, words_of
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
@@ -28,8 +27,7 @@ PIECE = 2 ** 22  # elements per assignment
 
 def family_of_type(model_type):
     """Return the Family for a config.json's model_type, or None if it is unknown."""
-    return next((family for family in FAMILIES
-                 if family.reference and family.reference.model_type == model_type), None)
+    return next((family for family in FAMILIES if family.reference and family.reference.model_type == model_type), None)
 
 
 def prefix_of(reference, head):
@@ -175,10 +173,13 @@ def read(folder, dtype=None, bare=False):
         arguments.update(family.body.pooled_arguments(pooled))
     rate = _rate_of(reference, task, config=config, arguments=arguments, path=path)
 
+    kind, _, setting = (task or "").partition(":")
+    settings = {setting: True} if setting else {}
+
     def make():
         with blank_weights():
             body = build_body(family.name, dtype=dtype, **arguments)
-            return _with_head(body, family.name, task=task, labels=labels, rate=rate)
+            return put_head(body, family.name, task_of(kind, labels, **settings), rate) if kind else body
 
     names = Names(reference, head, prefix)
     try:
@@ -194,11 +195,10 @@ def read(folder, dtype=None, bare=False):
         value = value.T if turned else value
         for variable, part in zip(variables, np.split(value, len(variables), axis=-1)):
             _fill(variable, part)
-    name, _, setting = (task or "").partition(":")
     cached = getattr(model, "body", model).traits.cached
     ends = {"end_ids": end_ids_of(folder, config, arguments["vocab_size"])} if cached else {}
-    return model, {**ends, "model": _size_of(family, model), "task": name or None, "labels": labels,
-                   "settings": {setting: True} if setting else {}, "max_length": arguments["max_length"],
+    return model, {**ends, "model": _size_of(family, model), "task": kind or None, "labels": labels,
+                   "settings": settings, "max_length": arguments["max_length"],
                    "kept": kept_words(config)}, dropped
 
 
@@ -212,13 +212,6 @@ def _fill(variable, value):
         variable.value[first:first + rows].assign(np.array(value[first:first + rows], np.float32))
     # After a sliced assignment, TensorFlow copies the whole variable on every read unless this is disabled.
     tf.raw_ops.DisableCopyOnRead(resource=variable.value.handle)
-
-
-def _with_head(body, name, task, labels, rate):
-    if task is None:
-        return body
-    task, _, setting = task.partition(":")
-    return put_head(body, name, task=task_of(task, labels, **({setting: True} if setting else {})), rate=rate)
 
 
 def _rate_of(reference, task, config, arguments, path):

@@ -110,10 +110,8 @@ def located(row):
 
 
 def _check(row, tagged):
-    if tagged and "entities" in row and "tokens" not in row and "text" in row:
-        reason = _tag(row)
-        if reason:
-            return reason
+    if tagged and "entities" in row and "tokens" not in row and "text" in row and (reason := _tag(row)):
+        return reason
     if tagged:
         for name in ("text", "offsets", "entities"):
             row.pop(name, None)
@@ -164,9 +162,7 @@ def _tag(row):
     for (_, _, before), (_, first, _) in itertools.pairwise(found):
         if first < before:
             return f"entities overlap at the word {shown(words[first])} (an entity consists of whole words)"
-    row.update(tokens=words, tags=tags_of(found, len(words)), widened=widened)
-    if not widened:
-        row.pop("widened")
+    row.update(tokens=words, tags=tags_of(found, len(words)), **({"widened": widened} if widened else {}))
     return ""
 
 

@@ -14,8 +14,7 @@ def put_head(body, name, task, rate):
         task: Task.
         rate: float, dropout rate before the head's projection.
     """
-    head = task.head(body, rate)
-    return TaskModel(body, head, task, name=f"{name}_{task.name}")
+    return TaskModel(body, task.head(body, rate), task, name=f"{name}_{task.name}")
 
 
 def build_for(name, task, dtype=None, **overrides):

@@ -96,12 +96,9 @@ class BytePairTokenizer(Tokenizer):
         (folder / "vocab.json").write_text(json.dumps(self.ids, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = "".join(f"{one} {two}\n" for one, two in self.merges)
         (folder / "merges.txt").write_text("#version: 0.2\n" + lines, encoding="utf-8")
-        special = SPECIALS[self.style]
-        words = {"start": ("bos_token", "cls_token"), "end": ("eos_token", "sep_token"), "pad": ("pad_token",),
-                 "unk": ("unk_token",), "mask": ("mask_token",)}
         config = {"tokenizer_class": self.style, "bare": self.bare}
-        if "mask" in special:
-            config.update({word: special[name] for name, them in words.items() for word in them})
+        if self.style == "RobertaTokenizer":
+            config.update({f"{role}_token": token for role, token in self.tokens.items()})
         write_settings(folder, config, self.chat_template)
 
 

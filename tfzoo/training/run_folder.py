@@ -84,7 +84,8 @@ class RunFolder:
         self._open_folder()
         try:
             state = self._decide(config, resume, may_change=may_change, defaults=defaults or {})
-            self._write_settings(flags_text, config)
+            self.update(config)
+            files.write_atomic(self.path / "flags.txt", flags_text.rstrip("\n") + "\n")
             if state == "fresh":
                 self._restart(records=[], samples=[])
         except BaseException:
@@ -191,9 +192,8 @@ class RunFolder:
         Raises:
             OSError: if it cannot be written.
         """
-        if not self._may_write():
-            return
-        files.write_atomic(self.path / "results.json", _dump(_plain(results)))
+        if self._may_write():
+            files.write_atomic(self.path / "results.json", _dump(_plain(results)))
 
     def results(self):
         """Return the results written by `finish`: dict, or None if the run is not finished.
@@ -215,8 +215,7 @@ class RunFolder:
                 self._lock = None
 
     def _open_folder(self):
-        others = [name for name in ("config.json", "flags.txt", "tensorboard")
-                  if os.path.lexists(self.path / name)]
+        others = [name for name in ("config.json", "flags.txt", "tensorboard") if os.path.lexists(self.path / name)]
         if others and not os.path.lexists(self.path / "lock") and not self._made():  # a run creates its lock first
             raise ConfigError(f"--output_dir={self.path} contains {others[0]} but no run: choose an empty folder")
         try:
@@ -281,10 +280,6 @@ class RunFolder:
             if path.is_dir() and any(not child.startswith(files.TEMPORARY) for child in os.listdir(path)):
                 return name
         return None
-
-    def _write_settings(self, flags_text, config):
-        files.write_atomic(self.path / "config.json", _dump(_versioned(config)))
-        files.write_atomic(self.path / "flags.txt", flags_text.rstrip("\n") + "\n")
 
     def _restart(self, records, samples):
         # Rewrites both files, and the TensorBoard events to match.
