@@ -231,8 +231,7 @@ def write_tensors(folder, tensors):
     names = [ONE] if len(shards) == 1 else [f"model-{number:05d}-of-{len(shards):05d}.safetensors"
                                             for number in range(1, len(shards) + 1)]
     index = [INDEX] if len(shards) > 1 else []
-    metadata = {"format": "pt", "writer": WRITER,
-                "files": json.dumps(sorted([*names_in(folder), *names, *index]))}
+    metadata = {"format": "pt", "writer": WRITER, "files": json.dumps(sorted([*names_in(folder), *names, *index]))}
     for file, shard in zip(names, shards):
         save_file({name: np.ascontiguousarray(get()) for name, _, get in shard}, folder / file, metadata)
         _sort_metadata(folder / file)

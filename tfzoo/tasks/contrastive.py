@@ -183,7 +183,8 @@ class Contrastive(Task):
     def objective(self, forward, batch):
         vectors, texts, weights = forward(batch)["embedding"], batch["texts"], batch["weights"]
         if "scores" in batch:
-            losses = (_cosines(vectors[:, 0], vectors[:, 1]) - batch["scores"]) ** 2
+            vectors = unit(vectors)
+            losses = (tf.reduce_sum(vectors[:, 0] * vectors[:, 1], -1) - batch["scores"]) ** 2
             right = tf.zeros_like(losses)
         else:
             if texts.shape[1] == 1:
@@ -191,8 +192,7 @@ class Contrastive(Task):
                 texts = tf.concat([texts, texts], 1)
             losses, right = ranking_losses(vectors, texts, self.group_size or GROUP, self.similarity_temperature)
         loss = tf.reduce_sum(losses * weights)
-        return {"loss": loss}, {"loss": loss, "right": tf.reduce_sum(right * weights),
-                                "count": tf.reduce_sum(weights)}
+        return {"loss": loss}, {"loss": loss, "right": tf.reduce_sum(right * weights), "count": tf.reduce_sum(weights)}
 
     def encode(self, tokenizer, texts, max_length, pairs=None):
         tokens = tokenizer.encode(prepared_in_graph(texts, self.embedding, self.prompt))
@@ -317,10 +317,6 @@ def ranking_losses(vectors, texts, group, temperature):
     losses = tf.reduce_logsumexp(tf.concat([mine[..., None], wrong], -1), -1) - mine
     right = tf.cast(mine > tf.reduce_max(wrong, -1), tf.float32)
     return tf.reshape(losses, (-1,))[:rows], tf.reshape(right, (-1,))[:rows]
-
-
-def _cosines(one, other):
-    return tf.reduce_sum(unit(one) * unit(other), -1)
 
 
 def _retrieval(answers, texts):

@@ -51,8 +51,7 @@ class TaskModel(DictModel):
             given = {key: value for key, value in inputs.items() if key != "token_ids"}
         read = self.head.reads(given, self.body) if only_read else None
         outputs = self.body(inputs, read=read, embedded=embedded, keep=keep, training=training)
-        return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, only_read=only_read,
-                                       training=training)}
+        return {**outputs, **self.head(outputs, inputs=inputs, body=self.body, only_read=only_read, training=training)}
 
     def _call_several(self, inputs, **options):
         # Each text becomes a row of its own, numbered through the global batch: dropout masks depend on that number.

@@ -7,8 +7,7 @@ from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.files import local_path
 from tfzoo.progress import tell
 from tfzoo.text.added import FILES as SETTINGS
-from tfzoo.text.added import (DEFAULTS, LARGEST, LONGEST_WORD, WORDPIECES, class_of, is_plain, read_json,
-                              settings_of)
+from tfzoo.text.added import DEFAULTS, LARGEST, LONGEST_WORD, WORDPIECES, class_of, is_plain, read_json, settings_of
 from tfzoo.text.bpe import SPECIALS as BYTE_SPECIALS
 from tfzoo.text.bpe import BytePairTokenizer, learn_merges, read_merges
 from tfzoo.text.byte import ByteTokenizer

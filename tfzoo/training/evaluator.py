@@ -97,8 +97,7 @@ class Evaluator:
         steps = range(data.batches_per_epoch)
         batches = (batch for batch, _ in prefetch(data.batch, steps))
         for step, batch in zip(steps, batches if progress is None else progress(batches, len(steps))):
-            with within_memory(self.model, batch, strategy=self.strategy,
-                               advice="lower --batch_size or --max_length"):
+            with within_memory(self.model, batch, strategy=self.strategy, advice="lower --batch_size or --max_length"):
                 sums, predictions = local_value(self.strategy, self._run(place(self.strategy, batch)))
             for key, value in sums.items():
                 totals[key] = totals.get(key, 0.0) + value.numpy().astype(np.float64)
