@@ -2,7 +2,6 @@
 from tfzoo.layers.attention import Attention
 from tfzoo.layers.block import Block
 from tfzoo.layers.cache import Cache, Keys
-from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.context import blank_weights, initial_weights, training_step
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.embeddings import Embeddings
@@ -12,5 +11,5 @@ from tfzoo.layers.linear import Linear
 from tfzoo.layers.norm import LayerNorm
 from tfzoo.layers.taps import NO_TAPS, Taps
 
-__all__ = ["Attention", "Block", "Cache", "Configured", "Dropout", "Embeddings", "FeedForward", "Keys", "LayerNorm",
-           "Linear", "NO_TAPS", "Taps", "arguments", "blank_weights", "initial_weights", "shapes_only", "training_step"]
+__all__ = ["Attention", "Block", "Cache", "Dropout", "Embeddings", "FeedForward", "Keys", "LayerNorm", "Linear",
+           "NO_TAPS", "Taps", "blank_weights", "initial_weights", "shapes_only", "training_step"]

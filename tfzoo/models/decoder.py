@@ -3,7 +3,8 @@ import keras
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings, arguments
+from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings
+from tfzoo.layers.configured import arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import check_scaling, rotary_table
 from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps

@@ -2,7 +2,8 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import Block, Dropout, Embeddings, LayerNorm, Linear, arguments
+from tfzoo.layers import Block, Dropout, Embeddings, LayerNorm, Linear
+from tfzoo.layers.configured import arguments
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.models.body import Body, Traits, kept, open_taps
 from tfzoo.models.masks import visible

@@ -2,7 +2,8 @@
 import keras
 from keras import ops
 
-from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings, arguments
+from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings
+from tfzoo.layers.configured import arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import RelativePositions
 from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps

@@ -15,7 +15,8 @@ from tfzoo.data.encode import encode_texts
 from tfzoo.data.readers.schema import Schema
 from tfzoo.data.several import SeveralTexts
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.layers import Linear, arguments
+from tfzoo.layers import Linear
+from tfzoo.layers.configured import arguments
 from tfzoo.metrics.correlation import is_constant, pearson, spearman
 from tfzoo.metrics.retrieval import cosines, retrieval_metrics
 from tfzoo.progress import tell

@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.layers import Configured, Dropout, Linear, arguments
+from tfzoo.layers import Dropout, Linear
+from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.cross_entropy import projected_cross_entropy
 from tfzoo.layers.embeddings import project
 from tfzoo.layers.initializers import truncated_normal

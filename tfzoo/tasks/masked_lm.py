@@ -10,7 +10,8 @@ from tfzoo.data.encode import sentence_pairs, split_long
 from tfzoo.data.masking import mask_tokens, step_generator
 from tfzoo.data.packing import PackedBatches
 from tfzoo.errors import ConfigError
-from tfzoo.layers import LayerNorm, Linear, arguments, kernels
+from tfzoo.layers import LayerNorm, Linear, kernels
+from tfzoo.layers.configured import arguments
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.tasks.heads import Head, score_words
 from tfzoo.tasks.task import Task, cross_entropy, smooth

@@ -3,7 +3,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfzoo.layers import Linear, arguments, kernels
+from tfzoo.layers import Linear, kernels
+from tfzoo.layers.configured import arguments
 from tfzoo.layers.feed_forward import activation_of
 from tfzoo.tasks.heads import Head
 from tfzoo.tasks.task import Task
