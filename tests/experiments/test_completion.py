@@ -48,6 +48,7 @@ def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path, monkeyp
         assert code == 0 and out.splitlines()[0] == "black" and json.loads(err.splitlines()[-1])["answers"] == 2
 
 
+@pytest.mark.slow
 def test_a_language_model_s_head_and_template_are_kept(call, tmp_path):
     entry = GOLDEN["templates"]["qwen2"]
     tokenizer = write(tmp_path / "tokenizer", "bytelevel", entry["template"], None, "<|im_end|>")

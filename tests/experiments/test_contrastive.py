@@ -15,6 +15,7 @@ def results_of(out):
     return json.loads(out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_texts_are_pretrained_and_scored_on_pairs(call, tmp_path):
     (tmp_path / "texts.txt").write_text("".join(f"text number {number}\n" for number in range(40)))
     scored = [{"text": f"text {number}", "text_pair": f"number {number % 5}", "label": number % 4}

@@ -69,7 +69,7 @@ def test_bad_questions_and_settings_are_refused_in_one_line(call, tmp_path, revi
     words = ["--task=question_answering", "--model=bert_tiny", "--tokenizer=bytes", f"--output_dir={tmp_path / 'run'}"]
     data = f"--data={tmp_path / 'train.json'}"
     for more, code, says in (([f"--data={reviews}"], 65, "line 1: no value for question, context, answers"),
-                             ([data, "--overlap=200", "--max_length=64"], 1, "--overlap=200 must be below"),
+                             ([data, "--overlap=200", "--max_length=64"], 1, "--overlap=200 must be less than 31"),
                              ([data, "--max_length=1"], 1, "max_length must be at least")):
         found, _, err = call("finetune", *words, *more)
         assert found == code and says in err.splitlines()[-1] and "Traceback" not in err, err

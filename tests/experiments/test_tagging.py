@@ -54,6 +54,7 @@ def test_finetune_evaluate_predict_export(call, folder, tmp_path):
     assert served["length"].numpy().tolist() == [4] and served["starts"].numpy().tolist() == [[0, 4, 6, 10]]
 
 
+@pytest.mark.slow
 def test_context_spans_and_settings_reach_the_model(call, tmp_path):
     rows = []
     for number in range(40):
@@ -111,7 +112,7 @@ def test_settings_of_tagging_are_refused_elsewhere(call, folder, finetuned, revi
     for more, says in (([f"--data={reviews}", "--context=3"], "--context=3 requires --task=tagging"),
                        ([f"--data={folder}", "--task=tagging", "--context=3"], "does not mark documents"),
                        ([f"--data={folder}", "--task=tagging", "--strict"], "strict scoring requires labels"),
-                       ([f"--data={folder}", "--task=tagging", "--overlap=16"], "overlap=16: with max_length=16")):
+                       ([f"--data={folder}", "--task=tagging", "--overlap=16"], "--overlap=16 must be less than 14")):
         code, _, err = call("finetune", *words, *more)
         assert code == 1 and says in err.splitlines()[-1] and "Traceback" not in err, err
 

@@ -237,6 +237,7 @@ def test_empty_texts_are_answered_and_missing_ones_refused(tokenizer):
         make(tokenizer).predict(["Who?"])
 
 
+@pytest.mark.slow
 def test_an_update_does_not_depend_on_microbatches(tokenizer):
     found = []
     for parts in (1, 4):

@@ -23,6 +23,7 @@ def momenta(tmp_path, parts=1, **penalties):
     return loss, found, weights
 
 
+@pytest.mark.slow
 def test_gradients_are_those_by_hand_and_the_loss_is_reported_without_them(tmp_path):
     loss, plain, weights = momenta(tmp_path)
     for parts in (1, 2):
