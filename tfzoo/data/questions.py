@@ -113,7 +113,7 @@ class QuestionBatches(Derived):
         tokenizer: Tokenizer.
         batch_size, max_length, seed, multiple: see `TextBatches`.
         training: bool. If True, the windows are shuffled, and questions whose answer cannot be learned are left out.
-        overlap: int, the number of tokens that neighbouring windows of a context share; None: a quarter of the context
+        overlap: int, the number of tokens that neighboring windows of a context share; None: a quarter of the context
             tokens of a window.
 
     In addition to the entries of TextBatches, a batch has `context_mask`, int32 [B, T], 1 for tokens of the context;

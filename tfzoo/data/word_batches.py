@@ -12,7 +12,7 @@ class WordBatches(Derived):
     """Batches of sentences that are split into words. A row is a window; each word is scored in one window only.
 
     A word belongs to the window that `records.windows.window_of` chooses for its tokens or, if no window contains them
-    all, for its first token. Windows at the edges of a sentence are extended by tokens of the neighbouring sentences of
+    all, for its first token. Windows at the edges of a sentence are extended by tokens of the neighboring sentences of
     the same document. With predicates, each row is a pair: the predicate and the window; where the predicate is in the
     window, its tokens have the segment of the first text.
 
@@ -21,7 +21,7 @@ class WordBatches(Derived):
         tokenizer: Tokenizer.
         batch_size, max_length, seed, shuffle, multiple: see `TextBatches`.
         overlap: int, the number of tokens that consecutive windows share; None for a quarter of a window.
-        context: int, the maximum number of tokens of neighbouring sentences on each side.
+        context: int, the maximum number of tokens of neighboring sentences on each side.
         predicates: bool, whether to mark the predicate of each sentence.
         targets: list of int [words], the label ids of the words of each sentence; None without tags.
         outside: str, the tag of words without tokens, for the notes.
@@ -77,7 +77,7 @@ class WordBatches(Derived):
         self.windows = np.bincount(self._sentence, minlength=len(lengths))
 
     def _extended(self, begins, ends, rooms, encoded):
-        # The rows with the tokens of neighbouring sentences of the same document, as far as they fit.
+        # The rows with the tokens of neighboring sentences of the same document, as far as they fit.
         if not self.context:
             return begins, ends
         documents = np.array(self.source.columns.get("document", np.zeros(len(rooms))))

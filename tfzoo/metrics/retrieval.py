@@ -14,7 +14,7 @@ def cosines(x, y):
 def retrieval_metrics(queries, candidates, relevant, ignored=None):
     """Rank all candidates for each query by cosine similarity.
 
-    A tie never favours a relevant candidate: it is ranked after all others that are equally similar.
+    A tie never favors a relevant candidate: it is ranked after all others that are equally similar.
 
     Args:
         queries: float [Q, D]; candidates: float [C, D].

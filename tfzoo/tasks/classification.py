@@ -129,7 +129,7 @@ class Classification(TextTask):
                 for row in rows]
 
     def _pooled(self, probabilities, logits, counts):
-        # The probabilities of each text, from the logits of its windows, which are neighbours.
+        # The probabilities of each text, from the logits of its windows, which are neighbors.
         firsts, logits = np.cumsum(counts) - counts, logits.astype(np.float64)
         pooled = np.maximum.reduceat(logits, firsts) if self.long_pooling == "max" else \
             np.add.reduceat(logits, firsts) / counts[:, None]

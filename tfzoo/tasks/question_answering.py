@@ -21,7 +21,7 @@ class QuestionAnswering(Task):
     """Predict where the answer to a question starts and ends in a context.
 
     Args:
-        overlap: int, the number of tokens that neighbouring windows share; None: a quarter of a window's context.
+        overlap: int, the number of tokens that neighboring windows share; None: a quarter of a window's context.
         max_answer: int, the maximum number of tokens of an answer.
         null_threshold: float, answer "" if the score of no answer exceeds that of the best answer by more; None: never
             answer "".

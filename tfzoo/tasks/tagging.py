@@ -26,7 +26,7 @@ class Tagging(Task):
     Args:
         labels: list of str, in the order of the logits: O, B-TYPE and I-TYPE for entities, or plain classes.
         overlap: int, the number of tokens that the windows of a long sentence share; None for a quarter of a window.
-        context: int, the maximum number of tokens from neighbouring sentences of the document, on each side.
+        context: int, the maximum number of tokens from neighboring sentences of the document, on each side.
         decoding: str, "argmax", the best label of each word; or "viterbi", the best sequence that `records.tags.
             transitions` allows.
         strict: bool, whether to score only entities that are encoded without error (see `strict_entities`).

@@ -119,7 +119,7 @@ class Fields:
         "Chinese, Japanese or Korean, otherwise squad.", before="auto", tasks=("question_answering",),
         allowed=("auto", "squad", "cmrc2018"))
     context: int = setting(
-        0, "tagging: add up to this many tokens of the neighbouring sentences of a document on each side.", before=0,
+        0, "tagging: add up to this many tokens of the neighboring sentences of a document on each side.", before=0,
         tasks=("tagging",), lower=0)
     max_bad_rows: int = setting(0, "Skip up to this many unreadable rows.", lower=0)
     allow_download: bool = setting(False, "Allow tfds:NAME to download data.", resumed=ANEW)
