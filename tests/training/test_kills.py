@@ -78,6 +78,6 @@ def test_kills_leave_no_trace_in_contrastive_learning(tmp_path):
     command = [sys.executable, "-m", "tests.training.kills", str(tmp_path), "--random=1", "--task=contrastive"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=dict(os.environ), timeout=2700)
     assert done.returncode == 0, done.stderr[-3000:]
-    whole, cut = map(json.loads, done.stdout.splitlines())
-    assert whole["codes"] == [0] and cut["codes"] == [-9, 0], cut
-    assert not whole["different"] and not cut["different"], (whole, cut)
+    whole, *cut = map(json.loads, done.stdout.splitlines())  # several, if the run ended before it was killed
+    assert whole["codes"] == [0] and cut[-1]["codes"] == [-9, 0], cut
+    assert not any(report["different"] for report in (whole, *cut)), (whole, cut)
