@@ -54,7 +54,6 @@ class Seq2Seq(Task):
     name, script = "seq2seq", "finetune"
     schema = Schema(inputs=("source",), targets=("target",), check=_has_target)
     answered, exports, text_columns = True, False, ("source", None)
-    batch_tokens = 0  # set by training runs
     better, shown = ("chrf", max), ("loss", "bleu", "chrf", "rougeL", "exact_match")
 
     def __init__(self, max_target_length=0, source_prefix="", target_language="auto"):

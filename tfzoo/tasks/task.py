@@ -84,6 +84,8 @@ class Task:
         embedding: dict, how the model embeds texts (see tfzoo.tasks.embedding), if the task determines it, or None.
         exports: bool, whether a model can be exported.
         label_smoothing: float, set by training runs; the loss terms are smoothed (see `smooth`), the metrics are not.
+        batch_tokens: int, set by training runs; batches of tasks that support it have about this many tokens (0: a
+            fixed number of rows).
         text_columns: (str, str or None), the columns of the first and the second text.
         truncated: str, what is reported about the number of texts that did not fit; {} is the maximum length.
     """
@@ -91,7 +93,7 @@ class Task:
     name = script = labels = pooled = head_of = embedding = None
     schema, axes = TEXTS, 2
     labelled = answered = paired = False
-    exports, label_smoothing = True, 0.0
+    exports, label_smoothing, batch_tokens = True, 0.0, 0
     better, shown = ("loss", min), ("loss", "accuracy", "perplexity", "bits_per_byte")
     text_columns, truncated = ("text", "text_pair"), "texts were truncated to {} tokens"
 

@@ -13,11 +13,11 @@ from tfzoo.progress import tell
 from tfzoo.text import load_tokenizer
 from tfzoo.training.checkpointing import Checkpoints
 from tfzoo.training.differences import in_effect
+from tfzoo.training.fields import POWER
 from tfzoo.training.loop import Loop, Pace
 from tfzoo.training.model import build_model, get_tokenizer, make_method, make_sampler, make_task, open_init
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.run_folder import RunFolder
-from tfzoo.training.fields import POWER
 from tfzoo.training.settings import BEFORE, Settings, checked
 from tfzoo.training.sources import length_of, make_batches, open_sources
 from tfzoo.training.strategy import (
