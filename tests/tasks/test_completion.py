@@ -136,6 +136,17 @@ def test_old_questions_and_answers_leave_first_and_the_system_message_stays():
     assert data.notes(source, 40)[0].startswith("rows: 1 of 2 histories were cut from the front")
 
 
+def test_a_prompt_may_be_longer_than_its_row_whose_history_was_shortened():
+    question, answer = ({"role": role, "content": "x" * 30} for role in ("user", "assistant"))
+    asked = [question, answer, {"role": "user", "content": "y"}]
+    data, source = batches([{"messages": [*asked, {"role": "assistant", "content": "z" * 60}]}], length=150, size=1,
+                           max_target_length=20)
+    batch = data.batch(0)
+    assert batch["prompt_ids"][batch["prompt_mask"] > 0].tolist() == Chat(BYTES).prompts([asked])[0]
+    assert targets_of(batch, 0) == [*ids("z" * 60), END] and batch["padding_mask"].sum() < batch["prompt_mask"].sum()
+    assert data.notes(source, 150) == ["rows: 1 of 1 histories were cut from the front to fit 150 tokens"]
+
+
 @pytest.mark.parametrize("row, says", [
     ({"prompt": "a"}, "no value for completion"), ({"completion": "a"}, "no value for prompt"),
     ({"prompt": "a", "completion": " \n"}, "an empty completion"), ({"prompt": 1, "completion": "a"}, "not a string"),

@@ -208,8 +208,9 @@ class AnswerBatches(Batches):
         self.encoded, self.tokenizer, self.batch_size = answers, tokenizer, batch_size
         self.max_length, self.answer_length, self.end_ids = max_length, answer_length, end_ids
         self.references, self.cut = source.answers(), answers.histories
-        # The last token of a row is only a label.
-        lengths = answers.prompts.lengths if answers.rows is None else answers.rows.lengths - 1
+        # The last token of a row is only a label. A prompt is longer than its row if only the latter was shortened.
+        lengths = np.max([part.lengths - (part is answers.rows) for part in (answers.rows, answers.prompts)
+                          if part is not None], axis=0)
         self.pack = pack
         self.plan = PackPlan(lengths, max_length, seed if shuffle else None) if pack else BatchPlan(
             lengths, batch_size=batch_size, max_length=max_length, seed=seed if shuffle else None, multiple=multiple)
