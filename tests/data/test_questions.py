@@ -54,7 +54,8 @@ def test_every_form_gives_the_same_rows(tmp_path):
     (question(answers="Rome"), "answers is 'Rome', not a list of objects"),
     (question(answers=["Rome"]), "answers is ['Rome'], not a list of objects"),
     ({"id": "1", "question": "where?"}, "no value for answers"),
-    (question(question=" \n"), "an empty question"), (question(question=5), "question is 5, not a string"),
+    (question(question=" \n"), "an empty question"), (question(id=" "), "an empty id"),
+    (question(question=5), "question is 5, not a string"),
     (question(is_impossible=True), "is_impossible, but there are answers"),
     (question(is_impossible="no"), "is_impossible is 'no', not true or false"), ("x", "not a JSON object")])
 def test_a_bad_question_is_named_with_its_file_and_number(tmp_path, bad, says):

@@ -133,6 +133,8 @@ def test_a_real_tsv_with_quotes_is_read_whole_and_unchanged(name, rows):
     ("a.csv", b'text,label\na,x\n"b,x\nc,x\n', "line 3: a quote that opens in this row is never closed"),
     ("a.csv", b'text,label\n"a" b,x\n', "line 2: not CSV"), ("a.csv", b"text,label\na,x,\n", "line 2: 3 columns"),
     ("a.csv", b"text,label\na\n", "line 2: 1 columns"), ("a.csv", b"text,label\na,\n", "line 2: an empty label"),
+    ("a.tsv", b"sentence\tclass\n", "no column is named label; the header is ['sentence', 'class']"),
+    ("a.tsv", b"sentence\tsentence\tlabel\n", "2 columns are named sentence; the header is ['sentence', 'sentence',"),
     ("a.csv", "text,label\na,x\n".encode("utf-16"), "is UTF-16"), ("a.txt", "a".encode("utf-16"), "is UTF-16"),
     ("a.csv", "text,label\na,x\n".encode("utf-16-le"), "no column is named text; the header is ['t"),
     ("a.jsonl", b'{"text": "a", "text": "b", "label": "x"}', "line 1: bad JSON (duplicate key 'text')"),

@@ -117,7 +117,7 @@ def test_tfds_reads_what_is_prepared_locally(tmp_path, monkeypatch):
     assert sorted(zip(*train.columns.values())) == [("p0", "h0", "no"), ("p1", "h1", "yes"), ("p2", "h2", "no")]
     assert len(open_source("tfds:tiny:1.0.0", split="eval")) == 1
     # A row without a label (-1) does not belong to the last class, which ClassLabel.int2str(-1) would return.
-    with pytest.raises(DataError, match=r"tfds:tiny line \d: no label \(-1\); required: text and label"):
+    with pytest.raises(DataError, match=r"tfds:tiny example \d: no label \(-1\); required: text and label"):
         read_tfds("tiny", LABELLED, ("test",))
     assert len(read_tfds("tiny", LABELLED, ("test",), max_bad_rows=1)) == 3
     assert len(read_tfds("tiny", TEXTS, ("test",))) == 4

@@ -118,6 +118,7 @@ def test_choices_are_pairs_and_a_row_has_as_many_probabilities_as_choices(tmp_pa
     ("multiple_choice", {"choices": ["a", "b"], "label": -1}, "label is -1, not an index"),
     ("multiple_choice", {"choices": ["a"], "label": 0}, "choices has 1 items, but must have at least two"),
     ("multiple_choice", {"choices": [1, 2], "label": 0}, "choices is .* not a list of strings"),
+    ("multiple_choice", {"choices": ["a", "b"], "label": "1" * 5000}, "label is '1+.*, not an index"),
     ("multiple_choice", {"choices": ["a", "b"], "label": "first"}, "label is 'first', not an index")])
 def test_bad_rows_are_named(task, row, says, tmp_path):
     with pytest.raises(DataError, match=f"{task}.jsonl line 2: {says}"):

@@ -79,7 +79,7 @@ class Planned(Batches):
 
     Args:
         lengths: int [N], the number of tokens in each example.
-        batch_size: int, the number of rows per batch.
+        batch_size: int, the number of rows per batch, or a callable (see `BatchPlan`).
         max_length, seed, shuffle, multiple: see `TextBatches`.
     """
 

@@ -1,10 +1,10 @@
-"""A data set built from the local Python installation, so nothing needs to be downloaded or bundled.
+"""Data sets built from the local Python installation, so nothing needs to be downloaded or bundled.
 
 The texts are either docstrings from the standard library and some of tfzoo's dependencies, excluding tests, or the
 source code of the standard library. For classification, each text is the first paragraph of a docstring, or the code
 of a module of one of these libraries from its first function or class on, and its label is the library that it comes
-from. Modules are assigned to training or evaluation by a hash of their name, and duplicate
-texts are dropped, so the two parts have neither modules nor texts in common.
+from. Modules are assigned to training or evaluation by a hash of their name, and duplicate texts are dropped, so the
+two parts have neither modules nor texts in common.
 """
 import ast
 import collections
@@ -61,7 +61,7 @@ def _some(modules):
 
 
 def _code(source):
-    # The lines from the first function or class on: licences and imports would give the library away.
+    # The lines from the first function or class on: licenses and imports would give the library away.
     for node in ast.parse(source).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])

@@ -94,4 +94,4 @@ def read_tfds(name, schema, splits, allow_download=False, max_bad_rows=0, on_bad
                 row["value"] = float(example["label"])
             yield number, row, "no label (-1)" if missing else ""
 
-    return list(skip_bad(f"tfds:{name}", found(), schema.required(), max_bad_rows, on_bad))
+    return list(skip_bad(f"tfds:{name}", found(), schema.required(), max_bad_rows, on_bad, unit="example"))

@@ -26,20 +26,19 @@ def conllu_sentences(lines, tagged=True):
         tokens and SpaceAfter=No, and `offsets`, the start and end of each token in it; and, if the file marks
         documents, `document`, the number of `# newdoc` lines before the sentence.
     """
-    rows, document, bad, number, begun = [], 0, None, 0, False
+    rows, document, bad, number = [], 0, None, 0
     for number, line in enumerate(lines, 1):
         if line.startswith("#"):
             document += line[1:].split()[:1] == ["newdoc"]
         elif line.strip():
-            begun = True
             cells = line.rstrip("\r\n").split("\t")
             reason = "" if bad else _wrong(cells, tagged)
             bad = (number, reason) if reason else bad
             rows.append(cells)
-        elif begun:
+        elif rows:
             yield _sentence(rows, tagged=tagged, document=document, bad=bad, number=number)
-            rows, bad, begun = [], None, False
-    if begun:
+            rows, bad = [], None
+    if rows:
         yield _sentence(rows, tagged=tagged, document=document, bad=bad, number=number)
 
 

@@ -15,7 +15,7 @@ def _label(value):
     value = str(value) if isinstance(value, int) else value
     if not isinstance(value, str):
         return value, "not a string or whole number"
-    return value, "" if value.strip() else "an empty label"
+    return value, "" if value.strip() else "empty"
 
 
 def _number(value):
@@ -27,7 +27,8 @@ def _number(value):
 
 
 def _index(value):
-    whole = isinstance(value, int) and not isinstance(value, bool) or isinstance(value, str) and value.isdecimal()
+    whole = isinstance(value, int) and not isinstance(value, bool) or \
+        isinstance(value, str) and value.isdecimal() and len(value) < 20  # `int` refuses thousands of digits
     return (int(value), "") if whole and 0 <= int(value) < 2 ** 31 else (value, "not an index, a whole number from 0")
 
 
@@ -133,7 +134,7 @@ class Schema:
                 continue
             row[name], reason = read(record[key])
             if reason:
-                return row, reason if reason.startswith("an empty") else f"{key} is {shown(record[key])}, {reason}"
+                return row, f"an empty {key}" if reason == "empty" else f"{key} is {shown(record[key])}, {reason}"
         missing = [COLUMNS[name][0] for name in self.columns(labelled) if name not in row]
         if missing:
             return row, f"no value for {', '.join(missing)}"

@@ -37,16 +37,17 @@ def table_rows(lines, ending, needed, known, glue=None):
     """
     rows = (_csv_rows if ending == ".csv" else _tsv_rows)(lines.path, _divide(lines))
     number, header, reason = next(rows, (1, (), ""))
-    names = {}
+    names, given = {}, header
     if glue and header:
         if ending == ".tsv" and is_cola(header):
             rows, header = itertools.chain([(number, header, "")], rows), COLA
         names = glue(tuple(header))
         header = [names.get(name, f"({name})" if name in names.values() else name) for name in header]
     wrong = [f"no column is named {name}" for name in needed if header is not None and name not in header]
-    wrong += [f"{header.count(name)} columns are named {name}" for name in known if header and header.count(name) > 1]
+    wrong += [f"{count} columns are named {given[header.index(name)]}" for name in known
+              if (count := list(header or ()).count(name)) > 1]
     if reason or header and wrong:
-        raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(header)}, but must "
+        raise DataError(f"{lines.path} line {number}: {reason or wrong[0]}; the header is {shown(given)}, but must "
                         f"contain {' and '.join(needed)}, separated by {'commas' if ending == '.csv' else 'tabs'}")
     for number, row, reason in rows:
         if row is not None and len(row) != len(header):
