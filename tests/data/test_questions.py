@@ -144,7 +144,8 @@ def test_an_answer_that_is_not_where_it_says_is_counted_left_out_of_training_and
         batches(wrong, training=True)
 
 
-@pytest.mark.parametrize("text", ["\U0001f468\u200d\U0001f469 ok", "e\u0301te\u0301 \ufb03", "\u4e2d\u6587 \u65e5"])
+@pytest.mark.parametrize("text", ["\U0001f468\u200d\U0001f469 ok", "e\u0301te\u0301 \ufb03", "cafe\u0301\u0323",
+                                  "\u4e2d\u6587 \u65e5"])
 @pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
 def test_answers_are_cut_from_the_text_as_it_was_given(kind, text):
     context, start = f"pre  {text}\tpost", 5

@@ -1,5 +1,6 @@
 """Question answering: gold spans through windows, the best answers by brute force, thresholds, serving and saving."""
 import json
+import unicodedata
 
 import keras
 import numpy as np
@@ -206,6 +207,8 @@ def test_served_and_live_give_the_same_answers(tokenizer):
                 continue
             assert (served["answer"][row].decode(), served["start"][row], served["end"][row]) == (
                 answer["answer"], answer["start"], answer["end"]), context
+            following = context[answer["end"]:][:1] if answer["answer"] else ""
+            assert unicodedata.category(following or " ") != "Mn", context  # accents stay with their letters
             assert served["score"][row] == pytest.approx(answer["score"], abs=1e-4)
         assert served["cut"].max() > 0 and (served["cut"] == 0).sum() > 20
     with pytest.raises(ConfigError, match="a bytes tokenizer gives no character offsets"):

@@ -1,4 +1,6 @@
 """Questions about a context, whose answers are parts of it: indexed sources, and batches of overlapping windows."""
+import unicodedata
+
 import numpy as np
 
 from tfzoo.data.batches import Derived, TextBatches, check_overlap
@@ -177,7 +179,7 @@ class QuestionBatches(Derived):
         return int(column + self._windows[window, 0] - self._first_column(window))
 
     def place(self, example, first, last):
-        """Return where an answer stands in its context, without whitespace around it.
+        """Return where an answer stands in its context, with all accents of its last letter, without outer whitespace.
 
         Args:
             example: int.
@@ -188,6 +190,8 @@ class QuestionBatches(Derived):
         """
         places, context = self._contexts[example], self.source.columns["context"][example]
         start, end = int(places[first, 0]), int(places[last, 1])
+        while end < len(context) and unicodedata.category(context[end]) == "Mn":  # accents that the tokenizer dropped
+            end += 1
         text = context[start:end]
         lead = len(text) - len(text.lstrip())
         return (start + lead, start + len(text.rstrip())) if lead < len(text) else (start, end)

@@ -167,6 +167,11 @@ class QuestionAnswering(Task):
         start, end = (tf.where(chosen, tf.gather(tf.pad(batch[key], [[0, 0], [0, 1]]), tf.where(
             chosen, predictions[column][:, :1] - batch["column"], 0), batch_dims=1), 0)[:, 0]
             for key, column in (("starts", "firsts"), ("ends", "lasts")))
+        rest = tf.strings.substr(tf.strings.join([batch["context"], " "]), end,
+                                 tf.strings.length(batch["context"], unit="UTF8_CHAR") + 1 - end, unit="UTF8_CHAR")
+        accents = (tf.strings.length(each, unit="UTF8_CHAR")
+                   for each in (rest, tf.strings.regex_replace(rest, r"^\p{Mn}+", "")))
+        end += tf.where(chosen[:, 0], tf.subtract(*accents), 0)  # see QuestionBatches.place
         score = tf.where(chosen, shares[:, :1], tf.zeros_like(null) if answerable else shares[:, -1:])[:, 0]
         answer = tf.strings.substr(batch["context"], start, end - start, unit="UTF8_CHAR")
         return {"answer": answer, "start": start, "end": end, "score": score, "cut": batch["cut"]}
