@@ -111,5 +111,18 @@ def test_rouge_by_hand(answer, reference, expected):
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("answer, reference, words, right", [
+    # google/adk-python#3111 and huggingface/evaluate#256 with other words, and the vowel signs of openai/tiktoken#292.
+    ("पूर्व प्रधानमन्त्री", "पूर्व प्रधानमन्त्री शिंजो", 5, 2),  # Nepali
+    ("कि की", "के का", 4, 0),  # Hindi; all are equal without their vowel signs
+    ("হব মনে", "হব মন", 4, 1), ("தமிழ்", "தமிழ் மொழி", 3, 1),  # Bengali, Tamil
+    ("כָּתַב סֵפֶר", "כָּתַב ספר", 4, 1),  # Hebrew, with and without points
+    ("مُحَمَّد رَسُول", "مُحَمَّد رَسُول", 4, 2), ("می\u200cخواهم", "می خواهم", 3, 0),  # Arabic, Persian
+    ("สวัสดี", "สวัสดิ์", 8, 3),  # Thai, by character: ส วั ส ดี and ส วั ส ดิ์
+    ("が・ぎ", "か\u3099ぎ", 4, 1)])  # Japanese; the marks of decomposed characters are not dropped
+def test_rouge_keeps_the_marks_of_letters(answer, reference, words, right):
+    assert rouge_metrics([answer], [reference])["rouge1"] == pytest.approx(200 * right / words)
+
+
 def test_texts_are_latin_by_their_letters():
     assert is_latin(["Grüße aus Köln", "123"]) and is_latin([""]) and not is_latin(["Привет"]) and not is_latin(["中文a"])

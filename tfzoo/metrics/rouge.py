@@ -1,21 +1,32 @@
 """ROUGE (Lin 2004), computed by Google's rouge-score, and exact match.
 
 rouge-score keeps only the letters a to z and digits, so that Chinese or Russian texts would score 0. Texts of which
-less than half of the letters are Latin are split into words of any script instead, without stemming, and Chinese,
-Japanese and Korean words into characters.
+less than half of the letters are Latin are split into words of any script instead, without stemming, and in scripts
+that put no spaces between words (Chinese, Japanese, Thai ...) and in Korean into characters. A letter keeps its marks:
+without their vowel signs, different words of Hindi or Arabic would be equal.
 """
+import functools
 import re
+import unicodedata
 
 NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _LATIN, _LETTER = re.compile("[A-Za-z\u00c0-\u024f]"), re.compile(r"[^\W\d_]")
-_WORD = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-                   "\U00020000-\U0003134f]|[^\\W\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-                   "\uf900-\ufaff\U00020000-\U0003134f]+")
+# Thai and Lao, Myanmar, Khmer; then Chinese, Japanese and Korean.
+_SINGLE = ("\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+           "\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f")
+
+
+@functools.cache
+def _words():
+    # \w has no marks, nor the joiners inside words of Persian or Hindi.
+    marks = "\u200c\u200d" + "".join(
+        chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code))[0] == "M")
+    return re.compile(f"(?=\\w)[{_SINGLE}][{marks}]*|(?:[^\\W{_SINGLE}][{marks}]*)+")
 
 
 class _AnyScript:
     def tokenize(self, text):
-        return _WORD.findall(text.lower())
+        return _words().findall(text.lower())
 
 
 def is_latin(texts):
