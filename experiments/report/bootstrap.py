@@ -84,9 +84,16 @@ def correlation(x, y, ranked=False):
         one, other = (_ranks(values, times) if ranked else values - values.mean() for values in (x, y))
         one, other = (values - (values * times).sum(1, keepdims=True) / count for values in (one, other))
         squares = (one ** 2 * times).sum(1) * (other ** 2 * times).sum(1)
-        return (one * other * times).sum(1) / np.sqrt(np.where(squares > 0, squares, np.inf))
+        undefined = (squares == 0) | _is_constant(x, times) | _is_constant(y, times)
+        return (one * other * times).sum(1) / np.sqrt(np.where(undefined, np.inf, squares))
 
     return Score(x, of, summed=False)
+
+
+def _is_constant(values, times):
+    # Whether all numbers drawn are equal, [R]; their distances from their mean need not be 0, because it is rounded.
+    lowest, highest = (np.where(times > 0, values, limit) for limit in (np.inf, -np.inf))
+    return lowest.min(1) == highest.max(1)
 
 
 def _ranks(values, times):

@@ -1,4 +1,6 @@
 """Intervals and tests by resampling against exact distributions, scipy, and resamples scored one by one."""
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -65,6 +67,16 @@ def test_correlations_of_resamples_are_those_of_scipy(ranked, reference):
     for number, rows in enumerate(np.random.default_rng(8).integers(30, size=(50, 30))):
         assert draws[number] == pytest.approx(reference(x[rows], y[rows]).statistic)
     assert correlation([1, 1, 1], [1, 2, 3], ranked).value == 0
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_the_correlation_of_a_constant_resample_is_0(ranked):
+    # Constant numbers differ from their rounded mean: numpy/numpy#32446, pola-rs/polars#29344.
+    x, y = np.array([0.1, 0.3, 0.3, 0.3, 0.3, 0.3]), np.array([5.0, 0.1, 0.7, 1.1, 2.3, 0.2])
+    times = np.array(list(itertools.product(range(4), repeat=5)), np.float64)[1:]
+    times = np.concatenate([np.zeros((len(times), 1)), times], 1)  # without the one that differs
+    for one, other in ((x, y), (y, x)):
+        assert not correlation(one, other, ranked).on(times).any()
 
 
 def test_a_model_does_not_differ_from_itself():
