@@ -102,7 +102,8 @@ def test_entities_that_no_tags_can_spell_are_refused(found):
         tags_of(found, 3)
 
 
-@pytest.mark.parametrize("tags", [["O", "PER-B", "PER-I"], ["O", "B_PER", "I_PER"], ["o", "b-per"], ["O", "LOC_S"]])
+@pytest.mark.parametrize("tags", [["O", "PER-B", "PER-I"], ["O", "B_PER", "I_PER"], ["o", "b-per"], ["O", "LOC_S"],
+                                  ["O", "B-", "I-"], ["o", "b-", "i-"]])  # the last as in explosion/spaCy#4385
 def test_tags_of_entities_in_another_spelling_are_refused(tags):
     with pytest.raises(DataError, match="looks like a misspelled entity tag: expected O, or one of B E I"):
         are_entities(tags)

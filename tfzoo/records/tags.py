@@ -16,7 +16,7 @@ OUTSIDE = "O"
 BEGINS, INSIDE, ENDS = frozenset("BSU"), frozenset("IM"), frozenset("ELSU")
 MARKS = BEGINS | INSIDE | ENDS
 _TYPED = re.compile(rf"[{''.join(sorted(MARKS))}]-.", re.DOTALL)
-_MISSPELLED = re.compile(r".+[-_][BIMELSU]|[BIMELSU]_.+|[bimelsu][-_].+", re.DOTALL)  # PER-B, B_PER, b-per
+_MISSPELLED = re.compile(r".+[-_][BIMELSU]|[BIMELSU](_.+|[-_])|[bimelsu][-_].*", re.DOTALL)  # PER-B, B_PER, B-, b-per
 
 
 def are_entities(found):
