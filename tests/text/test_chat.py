@@ -125,6 +125,37 @@ def test_a_template_that_hides_the_assistant_s_tokens_is_refused(tmp_path):
         chat_of(tmp_path / "one", several[:1])
 
 
+@pytest.mark.parametrize("block", [
+    "{% generation %}{{ m.content + eos_token + '\n' }}{% endgeneration %}",  # huggingface/trl#5526
+    "{% generation %}{{ m.content + eos_token + '  ' }}{% endgeneration %}",  # huggingface/transformers#47325
+    "{% generation %}{{ m.content + eos_token }}{% endgeneration %}{{ '\n' }}", "{{ m.content + eos_token + '\n' }}"])
+def test_an_answer_ends_at_the_special_token_not_at_the_whitespace_after_it(block, tmp_path):
+    begin = "{% for m in messages %}{{ m.role + ': ' }}{% if m.role == 'assistant' %}"
+    template = f"{begin}{block}{{% else %}}{{{{ m.content + '\n' }}}}{{% endif %}}{{% endfor %}}" \
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    chat = chat_of(tmp_path / "one", template)
+    assert chat.end_ids == (chat.tokenizer.end_id,)
+    (ids, targets), = chat.encode([[*HELLO, *HELLO]])
+    answers = np.flatnonzero(np.diff([0, *targets, 0])).reshape(-1, 2)
+    texts = chat.tokenizer.decode([ids[first:end] for first, end in answers])
+    assert [text.strip() for text in texts] == ["Hi.", "Hi."]
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_special_token_in_an_answer_does_not_end_it(marked, tmp_path):
+    # Otherwise, "Sure" would silently not be learned. </think> is an added token in Qwen3 and DeepSeek-R1.
+    answer = "{% generation %}{{ m.content }}{% endgeneration %}" if marked else "{{ m.content }}"
+    template = "{% for m in messages %}{{ m.role + ': ' }}{% if m.role == 'assistant' %}" + answer + \
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    messages = [HELLO[0], {"role": "assistant", "content": "Well.</s> Sure"}]
+    with pytest.raises(DataError, match="no special token after the assistant's messages"):
+        chat_of(tmp_path / "one", template).encode([messages])
+    chat = chat_of(tmp_path / "two", template.replace(answer, answer.replace("m.content", "m.content + eos_token")))
+    (ids, targets), = chat.encode([messages])
+    end = chat.tokenizer.end_id
+    assert np.array(ids)[targets].tolist().count(end) == 2 and targets[-1] and ids[-1] == end
+
+
 @pytest.mark.parametrize("messages, answered, says", [
     (HELLO, True, ""), (HELLO[:1], False, ""), ([{"role": "system", "content": ""}, *HELLO, *HELLO], True, ""),
     ([], True, "0 messages"), (HELLO[:1], True, "the last of 1 messages must be the assistant's, but is the user's"),

@@ -141,11 +141,13 @@ class Chat:
     @functools.cached_property
     def end_ids(self):
         """Return the id of the token that ends an answer: tuple of one int, or () if the template has no such token."""
+        if self.template is None:
+            return (self.tokenizer.end_id,)
         try:
             (ids, targets), = self.encode([[{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]])
         except DataError:  # the model can still generate, up to the end token or a number of tokens
             return ()
-        return (int(ids[np.flatnonzero(targets)[-1]]),)
+        return (int(np.array(ids)[targets & np.isin(ids, self._stops)][-1]),)  # the block may go on with a line break
 
     def render(self, messages, prompt=False):
         """Render the tokenizer's template.
@@ -199,8 +201,8 @@ class Chat:
         if self.template is None:
             return self._plain(conversations)
         rendered = [self._with_spans(messages) for messages in conversations]
-        return [(ids, self._targets(np.array(ids), np.array(offsets, int).reshape(-1, 2), spans))
-                for (ids, offsets), (_, spans) in zip(self._encode([text for text, _ in rendered]), rendered)]
+        return [(ids, self._targets(np.array(ids), np.array(offsets, int).reshape(-1, 2), text, spans))
+                for (ids, offsets), (text, spans) in zip(self._encode([text for text, _ in rendered]), rendered)]
 
     def _with_spans(self, messages):
         text, spans = self.render(messages)
@@ -216,12 +218,12 @@ class Chat:
                 spans.append((len(before), len(whole)))
         return text, spans
 
-    def _targets(self, ids, offsets, spans):
+    def _targets(self, ids, offsets, text, spans):
         targets = np.zeros(len(ids), bool)
         for begin, end in spans:
             inside = np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > begin))
             ends = inside[np.isin(ids[inside], self._stops)]
-            if not len(ends):
+            if not len(ends) or text[offsets[ends[-1], 1]:end].strip():  # such as </think>, inside an answer
                 raise DataError("the chat template puts no special token after the assistant's messages"
                                 f"{' in its {% generation %} blocks' if self._marked else ''}, so a model could not "
                                 "learn to end them: add eos_token there")
