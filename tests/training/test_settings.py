@@ -12,7 +12,7 @@ from tests.helpers import CHECKOUT
 from tfzoo.errors import ConfigError
 from tfzoo.training import settings as module
 from tfzoo.training.differences import in_effect
-from tfzoo.training.fields import SAME
+from tfzoo.training.fields import SAME, TASKS
 from tfzoo.training.settings import BEFORE, MAY_CHANGE, Settings, checked
 
 FINETUNE = {"task": "classification", "model": "bert_tiny", "tokenizer": "bytes", "data": "x", "output_dir": "y"}
@@ -168,6 +168,14 @@ def test_flags_replay(given, script, tmp_path):
     assert resolve(words) == settings
     again = resolve(words, record_of(given)).with_epoch(100)
     assert again.config() == record_of(given)
+
+
+def test_on_and_off_are_switches_only_where_nothing_else_is_allowed():
+    given = {**FINETUNE, "task": "seq2seq", "model": "t5_small", "source_prefix": "on", "target_language": "off"}
+    assert resolve(given).of(TASKS["seq2seq"]) == {
+        "max_target_length": 0, "source_prefix": "on", "target_language": "off"}
+    for pack, packs in (("on", True), ("off", False), ("auto", True)):
+        assert resolve({**FINETUNE, "task": "completion", "pack": pack}).of(TASKS["completion"])["pack"] is packs
 
 
 def test_only_flags_that_were_given_are_settings():

@@ -200,7 +200,8 @@ class Settings(Fields):
     def of(self, facts):
         """Return the arguments for a task or method, given its entry in TASKS or METHODS: dict, with on/off as bool."""
         values = {name: getattr(self, name) for name in facts["arguments"] if name in vars(self)}
-        return {name: {"on": True, "off": False}.get(value, value) for name, value in values.items()}
+        return {name: value == "on" if "on" in FIELDS[name].metadata.get("allowed", ()) else value
+                for name, value in values.items()}
 
     def config(self):
         """Return the settings to record in config.json: dict of JSON values."""
