@@ -61,5 +61,6 @@ class Completion(CausalLM):
         In a conversation, only the last answer is generated, from the true messages before it.
         """
         metrics = super().metrics(sums)
-        texts = answers and [answer["text"] for answer in answers]
-        return metrics if answers is None else {**metrics, **rouge_metrics(texts, references)}
+        if answers is None:
+            return metrics
+        return {**metrics, **rouge_metrics([answer["text"] for answer in answers], references)}

@@ -20,9 +20,10 @@ from tfzoo.layers.configured import arguments
 from tfzoo.metrics.correlation import is_constant, pearson, spearman
 from tfzoo.metrics.retrieval import cosines, retrieval_metrics
 from tfzoo.progress import tell
-from tfzoo.tasks.embedding import NAMES, checked, pool, pooled_by, prepared, prepared_in_graph, unit
+from tfzoo.tasks.embedding import checked, pool, pooled_by, prepared, prepared_in_graph, unit
 from tfzoo.tasks.heads import Head
 from tfzoo.tasks.task import Task
+from tfzoo.tasks.text_task import check_pooling
 
 GROUP = 32  # rows
 NEVER = -1e9  # the logit of a text that is not a negative
@@ -111,11 +112,10 @@ class Contrastive(Task):
 
     def __init__(self, pooling="auto", similarity_temperature=0.05, group_size=None, min_score=None, max_score=None,
                  embedding=None, projected=False):
-        if pooling != "auto" and pooling not in NAMES:
-            raise ConfigError(f"pooling is {pooling!r}, but must be one of auto, {', '.join(NAMES)}")
         if min_score is not None and max_score is not None and not min_score < max_score:
             raise ConfigError(f"--min_score={min_score:g} must be less than --max_score={max_score:g}")
-        self.pooling, self.similarity_temperature, self.group_size = pooling, similarity_temperature, group_size
+        self.pooling, self.group_size = check_pooling(pooling), group_size
+        self.similarity_temperature = similarity_temperature
         self.min_score, self.max_score, self.projected = min_score, max_score, projected
         # Texts are stripped because sentence-transformers does.
         self.embedding = checked(embedding, "embedding") if embedding else {
