@@ -239,6 +239,13 @@ def test_evaluation_and_prediction_generate_what_the_generator_does(name):
     assert metrics.keys() >= {"loss", "perplexity", "accuracy", "exact_match", "rougeL"}
 
 
+def test_a_changed_setting_counts_from_the_next_prediction():
+    loaded = make(BYTES)
+    whole = loaded.predict(["ab"])[0]["text"]
+    loaded.change(max_target_length=1)
+    assert len(whole) > 1 and loaded.predict(["ab"]) == [{"text": whole[0]}]
+
+
 def test_nan_outputs_are_an_error_in_prediction():
     loaded = make(BYTES)
     loaded.model.body.norm.weights[0].assign(np.full(24, np.nan))

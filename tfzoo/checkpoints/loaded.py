@@ -48,7 +48,7 @@ class Loaded:
             raise ConfigError(f"--{name}={given[name]} does not apply to a model for {self.config['task']}: omit it")
         if given:
             self.config = {**self.config, "settings": {**self.config["settings"], **given}}
-            self.model.task = self.task
+            self.model.task, self._predictor = self.task, None
 
     def use_as(self, name):
         """Use the model for another task that has the same head, such as a language model for completion.
