@@ -140,7 +140,7 @@ def test_an_answer_that_is_not_where_it_says_is_counted_left_out_of_training_and
                for note in data.notes(data.source, 12))
     trained = batches([wrong[0], good, *wrong[1:]], training=True)
     assert [each[0] for each in rows_of(trained)] == [1] and list(trained.examples(0)) == [1]
-    with pytest.raises(DataError, match="no answer is where its answer_start says"):
+    with pytest.raises(DataError, match=r"no answer is where its answer_start says \(question 1: 'b' at 0\)"):
         batches(wrong, training=True)
 
 

@@ -146,7 +146,9 @@ class QuestionBatches(Derived):
         self._unknown = np.flatnonzero(self._spans[:, 0] == UNKNOWN) if known else ()
         kept = np.setdiff1d(np.arange(len(source)), self._unknown if training else ())
         if not len(kept):
-            raise DataError(f"{source.name}: no answer is where its answer_start says: fix the data")
+            answer = source.columns["answers"][0][0]
+            raise DataError(f"{source.name}: no answer is where its answer_start says (question 1: "
+                            f"{shown(answer['text'])} at {answer['answer_start']}): fix the data")
         lengths, cuts = np.minimum(questions.lengths, limit), []
         for example in kept:
             space = room - int(lengths[example])
