@@ -184,7 +184,8 @@ def bad_cases(folder):
         ("finetune", other(data=folder / "columns.jsonl"), 65, "line 1: no value for text"),
         ("finetune", other(data=folder / "broken.jsonl"), 65, "line 2: bad JSON"),
         ("finetune", other(data=folder / "empty.jsonl"), 65, "no examples"),
-        ("finetune", other(data=folder / "one.jsonl"), 1, "at least two different names"),
+        ("finetune", other(data=folder / "one.jsonl"), 65, "one.jsonl: classification requires at least two different "
+         "labels, but the data have only 'x'"),
         ("finetune", other(data=folder), 65, "broken.jsonl line 2"),
         ("finetune", [*train, f"--eval_data={folder / 'labels.jsonl'}"], 65, "'unheard'"),
         ("finetune", other(model="bert_gigantic"), 1, "unknown model"),

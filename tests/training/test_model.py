@@ -7,6 +7,7 @@ from tests.models.test_models import SMALL
 from tfzoo.checkpoints import Loaded
 from tfzoo.data.sentences import Sentences
 from tfzoo.data.source import Source
+from tfzoo.errors import DataError
 from tfzoo.text import load_tokenizer
 from tfzoo.training.model import build_model, make_task
 from tfzoo.training.settings import Settings
@@ -52,6 +53,19 @@ def test_labels_beyond_those_of_init_make_a_fresh_head_and_are_reported(task, th
     err = capsys.readouterr().err
     assert made.labels == source.labels() and "head newly initialized" in err
     assert "not known to --init=theirs: the head is newly initialized" in err
+
+
+@pytest.mark.parametrize("task, column, values, found", [
+    ("classification", "label", ["pos", "pos"], "only 'pos'"), ("tagging", "tags", [["O"], ["O"]], "only 'O'"),
+    ("multi_label", "labels", [["a"], []], "only 'a'"), ("multi_label", "labels", [[], []], "none")])
+def test_data_of_one_label_are_refused_by_name(task, column, values, found):
+    texts = {"tokens": [["a"], ["b"]]} if task == "tagging" else {"text": ["a", "b"]}
+    source = (Sentences if task == "tagging" else Source)("rows.jsonl", {**texts, column: values})
+    settings = Settings.resolve({"task": task, "model": "bert_tiny", "tokenizer": "bytes", "data": "rows.jsonl",
+                                 "output_dir": "run"})
+    with pytest.raises(DataError, match=f"^rows.jsonl: {task} requires at least two different labels, but the data "
+                                        f"have {found}$"):
+        make_task(settings, source)
 
 
 def test_a_run_that_goes_on_keeps_the_labels_it_began_with():

@@ -2,7 +2,7 @@
 from tfzoo import folders
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
-from tfzoo.errors import ConfigError, DataError
+from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.generation import Generator, Sampling
 from tfzoo.methods import method_of
 from tfzoo.models import family_of
@@ -53,6 +53,9 @@ def make_task(settings, source, init=None, recorded=None):
 
     Returns:
         Task.
+
+    Raises:
+        DataError: if the data and --init have fewer than two labels.
     """
     kind = tasks()[settings.task]
     labels = kind.labels_in(source) if kind.labelled else None
@@ -67,6 +70,9 @@ def make_task(settings, source, init=None, recorded=None):
         elif missing and recorded is None:
             tell(f"{source.name} lacks {_some(missing)} known to --init={settings.init}: the head is kept unchanged")
         labels = labels if beyond else known
+    if labels is not None and len(labels) < 2:
+        raise DataError(f"{source.name}: {settings.task} requires at least two different labels, but the data have "
+                        f"{f'only {shown(labels[0])}' if labels else 'none'}")
     task = task_of(settings.task, labels, **settings.of(TASKS[settings.task]))
     task.adapt(source, init and init.embedding)
     task.label_smoothing, task.batch_tokens = settings.label_smoothing, settings.batch_tokens
