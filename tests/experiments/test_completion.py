@@ -59,10 +59,12 @@ def test_a_language_model_s_head_and_template_are_kept(call, tmp_path):
     tfzoo.save(Loaded(model, tokenizer, config), tmp_path / "init", format="huggingface")
     data = write_facts(tmp_path / "facts.jsonl", as_messages=True)
     asked = tmp_path / "asked.jsonl"
-    asked.write_text('{"messages": [{"role": "user", "content": "sky"}]}\n')
+    asked.write_text("".join(json.dumps({"messages": [{"role": "user", "content": text}]}) + "\n"
+                             for text in ("sky", "sky " * 500)))
     code, out, err = call("predict", f"--init={tmp_path / 'init'}", f"--data={asked}", "--task=completion",
                           "--max_target_length=5")
-    assert code == 0 and json.loads(out).keys() == {"text"}, err
+    assert code == 0 and [json.loads(line).keys() for line in out.splitlines()] == [{"text"}] * 2, err
+    assert "1 of 2 prompts or histories were cut from the front to fit" in err
     code, _, err = call("predict", f"--init={tmp_path / 'init'}", f"--data={asked}", "--task=seq2seq")
     assert code == 1 and "the model was trained for causal_lm" in err and len(err.strip().splitlines()) == 1
     code, _, err = call("finetune", "--task=completion", f"--init={tmp_path / 'init'}", f"--data={data}", "--steps=1",

@@ -26,6 +26,7 @@ class Completion(CausalLM):
     name, script, schema, head_of = "completion", "finetune", COMPLETIONS, "causal_lm"
     answered, exports, text_columns = True, False, ("prompt", None)
     shown = ("loss", "accuracy", "perplexity", "exact_match", "rougeL")
+    truncated = "prompts or histories were cut from the front to fit {} tokens with their answers"
 
     def __init__(self, pack=True, max_target_length=0):
         self.pack, self.max_target_length = pack, max_target_length
