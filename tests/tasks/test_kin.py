@@ -1,6 +1,7 @@
 """Regression, multi-label classification, multiple choice, poolings and class weights."""
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -68,6 +69,15 @@ def test_each_task_keeps_the_contract_and_its_loss_is_the_one_in_numpy(task, nam
         losses = np.append(losses - logits[np.arange(3), [1, 0, 1]], 0)
     assert weights[3].sum() == 0 and float(sums["count"]) == weights.sum() == 3 * (3 if task == "multi_label" else 1)
     assert float(terms["loss"]) == pytest.approx((losses * weights).sum(), rel=1e-5)
+
+
+def test_a_new_regression_head_predicts_about_the_mean_of_the_training_labels(tmp_path):
+    task, rows = tasks()["regression"](), [{"text": "a", "label": 100}, {"text": "b", "label": 104}]
+    task.adapt(open_rows(tmp_path, "regression", rows))
+    model = build_for("bert_tiny", task, **{**SMALL, "vocab_size": TOKENIZER.vocab_size})
+    assert model.head.dense.bias.numpy().tolist() == [102]
+    kept = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model.head.dense))
+    assert kept.bias.numpy().tolist() == [102]
 
 
 @pytest.mark.parametrize("task", [pytest.param("regression", marks=pytest.mark.slow),

@@ -23,6 +23,7 @@ class Linear(keras.layers.Layer):
     Args:
         units: int, width of the output.
         use_bias: bool, add a bias.
+        initial_bias: float, what the bias is initialized to.
         initializer_range: float, standard deviation of the truncated normal initializer; 0 to use 1 / sqrt(D).
         rank: int, r of the adapter; 0 for no adapter.
         alpha: float, numerator of the adapter's scale alpha / rank.
@@ -40,9 +41,11 @@ class Linear(keras.layers.Layer):
             not in [0, 1).
     """
 
-    def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0, **layer):
+    def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0,
+                 initial_bias=0.0, **layer):
         super().__init__(**layer)
         self.units, self.use_bias, self.initializer_range = units, use_bias, initializer_range
+        self.initial_bias = initial_bias
         self.rank, self.alpha, self.adapter_dropout = rank, alpha, adapter_dropout
         self.lora_a = self.lora_b = self.dropout = None
 
@@ -50,7 +53,8 @@ class Linear(keras.layers.Layer):
         spread = self.initializer_range or input_shape[-1] ** -0.5
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units),
                                       initializer=truncated_normal(spread, "kernel"))
-        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros") if self.use_bias else None
+        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer=keras.initializers.Constant(
+            self.initial_bias)) if self.use_bias else None
         self.built = True
         if self.rank:
             self.add_adapter(**self.adapter)
@@ -137,7 +141,7 @@ class Linear(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "use_bias": self.use_bias,
-                "initializer_range": self.initializer_range, **self.adapter}
+                "initializer_range": self.initializer_range, "initial_bias": self.initial_bias, **self.adapter}
 
 
 def _is_number(value):

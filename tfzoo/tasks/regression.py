@@ -22,9 +22,17 @@ class Regression(TextTask):
     schema = Schema(targets=("value",), optional=("text_pair",), needs=("text", "text and label, a number"))
     answered, width = True, 1
     better, shown = ("spearman", max), ("loss", "spearman", "pearson")
+    mean = 0.0
 
     def __init__(self, pooling="auto"):
         self.pooling = check_pooling(pooling)
+
+    def adapt(self, source, embedding=None):
+        """Let a new head predict the mean label of the training data, as learning an offset takes many steps."""
+        self.mean = float(np.mean(source.columns["value"]))
+
+    def head(self, body, dropout):
+        return super().head(body, dropout, initial_bias=self.mean)
 
     def with_targets(self, batches, source, training):
         return labelled(batches, np.float32(source.columns["value"]), references=source.columns["value"])
