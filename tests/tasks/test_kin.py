@@ -11,7 +11,7 @@ from tests.helpers import check_task, fill
 from tests.tasks.test_tasks import SMALL
 from tfzoo.data.source import open_source
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.export import serving_function
+from tfzoo.export import export, serving_function
 from tfzoo.tasks import task_of, tasks
 from tfzoo.tasks.build import build_for
 from tfzoo.text import load_tokenizer
@@ -236,11 +236,18 @@ def test_a_served_model_answers_as_predict_does(task):
                     [answer["probabilities"][label] for label in LABELS], abs=1e-5)
 
 
-def test_what_cannot_be_exported_is_refused():
+def test_a_served_model_chooses_as_predict_does(tmp_path):
     loaded = tfzoo.checkpoints.Loaded(make("multiple_choice"), TOKENIZER, {
         "model": "bert_tiny", "task": "multiple_choice", "labels": None, "settings": {}, "max_length": 20})
-    with pytest.raises(ConfigError, match="a multiple_choice model cannot be exported yet; use predict"):
-        serving_function(loaded)
+    rows = [{"text": "one", "choices": ["a", "bb", "cccc"]}, {"text": "two", "choices": ["b", "a much longer choice"]}]
+    export(loaded, tmp_path / "served")
+    served = tf.saved_model.load(tmp_path / "served").signatures["serving_default"](
+        text=tf.constant(["one", "two"]), choices=tf.constant([rows[0]["choices"], [*rows[1]["choices"], ""]]))
+    assert served["cut"].numpy().tolist() == [0, len("two" + "a much longer choice") + 3 - 20]
+    for row, answer in enumerate(loaded.predict(rows)):
+        assert int(served["label"][row]) == answer["label"]
+        assert served["probabilities"][row].numpy() == pytest.approx(
+            [*answer["probabilities"], 0.0][:3], abs=1e-5)
 
 
 @pytest.mark.slow

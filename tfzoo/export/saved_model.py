@@ -40,10 +40,11 @@ def export(loaded, folder):
     """Write a SavedModel atomically: either completely or not at all.
 
     The signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
-    `text` and `text_pair`; for question answering, `serving_default` takes `question` and `context`. They return the
-    task's outputs (`label` and `probabilities`; `tags`, `starts`, `ends` and `length`; `answer`, `start`, `end` and
-    `score`; or `embedding`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in
-    order. The object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
+    `text` and `text_pair`; for question answering, `serving_default` takes `question` and `context`, and for multiple
+    choice `text` and `choices` (strings [B, N], where an empty string is no choice). They return the task's outputs
+    (`label` and `probabilities`; `tags`, `starts`, `ends` and `length`; `answer`, `start`, `end` and `score`; or
+    `embedding`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in order. The
+    object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
 
     Args:
         loaded: Loaded, as for `serving_function`.
@@ -55,9 +56,12 @@ def export(loaded, folder):
     """
     folder, _ = folders.target_folder(files.local_path(folder, "folder"), lambda _: None)
     serve = serving_function(loaded)
-    task, (text, pair) = loaded.task, (tf.TensorSpec([None], tf.string, name=name) for name in loaded.task.text_columns)
-    both = _traced(lambda text, text_pair: serve(text, text_pair), text, pair) if task.paired else None
-    if task.text_columns[1] in task.schema.inputs:
+    task = loaded.task
+    text, pair = (tf.TensorSpec([None] * (task.axes - 1 if first else 1), tf.string, name=name)
+                  for first, name in enumerate(task.text_columns))
+    required = task.text_columns[1] in task.schema.inputs
+    both = _traced(lambda text, text_pair: serve(text, text_pair), text, pair) if task.paired or required else None
+    if required:
         signatures = {"serving_default": both}
     else:
         signatures = {"serving_default": _traced(lambda text: serve(text), text), **({"pair": both} if both else {})}

@@ -56,7 +56,7 @@ class TaskModel(DictModel):
     def _call_several(self, inputs, **options):
         # Each text becomes a row of its own, numbered through the global batch: dropout masks depend on that number.
         rows, texts = ops.shape(inputs["token_ids"])[:2]
-        flat = {key: ops.reshape(value, (-1, value.shape[-1])) if len(value.shape) == 3 else value
+        flat = {key: ops.reshape(value, (-1, ops.shape(value)[-1])) if len(value.shape) == 3 else value
                 for key, value in inputs.items()}
         with context.changed(first_row=context.current().first_row * texts):
             outputs = self.call(flat, **options)

@@ -51,7 +51,7 @@ class MultipleChoice(TextTask):
     name, script, axes, width, paired = "multiple_choice", "finetune", 3, 1, False
     schema = Schema(inputs=("text", "choices"), targets=("choice",), endings=(".jsonl",), check=_check)
     better, shown = ("accuracy", max), ("loss", "accuracy")
-    exports, text_columns = False, ("text", None)
+    text_columns = ("text", "choices")
 
     def __init__(self, pooling="auto"):
         self.pooling = check_pooling(pooling)
@@ -72,6 +72,29 @@ class MultipleChoice(TextTask):
 
     def predict(self, model, batch, outputs):
         return {"probabilities": tf.nn.softmax(outputs["logits"])}
+
+    def encode(self, tokenizer, texts, max_length, pairs=None):
+        """Encode texts and their choices in a TensorFlow graph (see Task).
+
+        Args:
+            tokenizer, max_length: see Task.
+            texts: tf.string [B].
+            pairs: tf.string [B, N], the choices; an empty string is none.
+
+        Returns:
+            dict of tensors [B, N, T], and `cut`, int32 [B].
+        """
+        rows, texts_per_row = tf.unstack(tf.shape(pairs))
+        batch = super().encode(tokenizer, tf.repeat(texts, texts_per_row), max_length, tf.reshape(pairs, (-1,)))
+        given = tf.cast(pairs != "", tf.int32)
+        batch = {key: tf.reshape(value, (rows, texts_per_row, *tf.unstack(tf.shape(value)[1:])))
+                 for key, value in batch.items()}
+        return {**batch, "padding_mask": batch["padding_mask"] * given[..., None],
+                "cut": tf.reduce_sum(batch["cut"] * given, 1)}
+
+    def serve(self, predictions, batch):
+        return {"label": tf.argmax(predictions["probabilities"], -1, output_type=tf.int32),
+                **super().serve(predictions, batch)}
 
     def answers(self, predictions, batches):
         sizes = getattr(batches, "base", batches).sizes
