@@ -1,12 +1,15 @@
 """BLEU, chrF and ROUGE against the papers' formulas, computed with counters, and against cases by hand."""
 import collections
+import json
 import math
 
 import pytest
 
+from tests.helpers import CHECKOUT
 from tfzoo.metrics.bleu import bleu_metrics, bleu_signature, language_of
 from tfzoo.metrics.rouge import is_latin, rouge_metrics
 
+OFFICIAL = json.loads((CHECKOUT / "tests" / "golden" / "rouge.json").read_text())
 ANSWERS = ["the cat sat on the mat", "a small dog barks at the old tree", "no match here", "the the the the",
            "two men ride a red bicycle down the street"]
 REFERENCES = ["the cat is on the mat", "a small dog barks at a tree", "entirely different words", "the cat",
@@ -93,6 +96,13 @@ def test_rouge_equals_the_paper_s_formulas():
         assert found[name] == pytest.approx(sum(expected) / 4)
     assert found["rougeL"] == pytest.approx(sum(f1(lcs(a, r), len(a), len(r)) for a, r in pairs) / 4)
     assert found["rougeLsum"] == found["rougeL"] and found["exact_match"] == 0
+
+
+@pytest.mark.parametrize("case", OFFICIAL, ids=lambda case: case["answer"][:20])
+def test_rouge_equals_the_official_script(case):
+    found = rouge_metrics([case["answer"]], [case["reference"]])
+    assert {name: found[name] for name in ("rouge1", "rouge2", "rougeLsum")} == pytest.approx(
+        {name: 100 * case[name] for name in ("rouge1", "rouge2", "rougeLsum")}, abs=6e-4)
 
 
 @pytest.mark.parametrize("answer, reference, expected", [
