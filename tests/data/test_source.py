@@ -1,4 +1,5 @@
 """Sources from files, folders, TFDS and the installed Python: their content, and the data they reject."""
+import ast
 import json
 import shutil
 
@@ -140,6 +141,18 @@ def small_python():
 
 
 @pytest.mark.slow
+def test_docstrings_are_found_wherever_there_are_statements_in_the_order_of_ast_walk():
+    code = "\n".join(["'module'", "if x:", "    def one(): 'one'", "else:", "    try: pass", "    except E:",
+                      "        class Two:", "            'two'", "            async def three(): 'three'",
+                      "    finally:", "        def four(f=lambda: 0): 'four'", "match x:", "    case 1:",
+                      "        with y:", "            def five():", "                'five'",
+                      "                while z:", "                    def six(): 'six'"])
+    tree = ast.walk(ast.parse(code))
+    expected = [ast.get_docstring(node) for node in tree if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef,
+                                                                              ast.AsyncFunctionDef))]
+    assert list(builtin._docstrings(code)) == expected and len(expected) == 7
+
+
 def test_builtin_parts_share_no_text_and_no_module(small_python):
     train, evaluation = (open_source("builtin:python", split=split) for split in ("train", "eval"))
     assert train.labels() == evaluation.labels() == ["keras_hub", "numpy", "stdlib"]

@@ -8,6 +8,7 @@ two parts have neither modules nor texts in common.
 """
 import ast
 import collections
+import gc
 import hashlib
 import importlib.util
 import os
@@ -69,8 +70,18 @@ def _code(source):
             return
 
 
+def _statements(tree):
+    # Like ast.walk, in its order, but without expressions, which are most nodes and have no docstrings.
+    todo = collections.deque([tree])
+    while todo:
+        node = todo.popleft()
+        yield node
+        todo.extend(child for child in ast.iter_child_nodes(node)
+                    if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)))
+
+
 def _docstrings(source):
-    for node in ast.walk(ast.parse(source)):
+    for node in _statements(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(node)
             if text and text.strip():
@@ -93,13 +104,18 @@ def collect(name, settings, modules, extract, identity=lambda item: item):
     modules = list(modules)
 
     def read():
-        found = {}
-        for library, module, path in modules:
-            try:
-                for item in list(extract(pathlib.Path(path).read_text(encoding="utf-8"))):
-                    found.setdefault(identity(item), (library, module, item))
-            except (OSError, ValueError, SyntaxError, RecursionError):
-                continue  # skip templates and other files that are not valid in this version of Python
+        found, collects = {}, gc.isenabled()
+        gc.disable()  # half of the time of parsing is a search for cycles in syntax trees, which have none
+        try:
+            for library, module, path in modules:
+                try:
+                    for item in list(extract(pathlib.Path(path).read_text(encoding="utf-8"))):
+                        found.setdefault(identity(item), (library, module, item))
+                except (OSError, ValueError, SyntaxError, RecursionError):
+                    continue  # skip templates and other files that are not valid in this version of Python
+        finally:
+            if collects:
+                gc.enable()
         return list(found.values())
 
     state = [(module, os.stat(path).st_size, os.stat(path).st_mtime_ns) for _, module, path in modules]
