@@ -135,6 +135,16 @@ def test_bad_rows_are_named(task, row, says, tmp_path):
         open_rows(tmp_path, task, [{**ROWS[task][0], "text_pair": None}, {"text": "x", **row}])
 
 
+def test_undefined_scores_are_0_and_reported(capsys):
+    sums = {"loss": 1.0, "count": 2.0}
+    found = task_of("multi_label", ["a", "b"]).metrics(
+        sums, [{"probabilities": {"a": 0.1, "b": 0.2}}] * 2, np.zeros((2, 2), bool))
+    assert found["micro_f1"] == 0 and "f1 is undefined, since no row of the data has a label" in capsys.readouterr().err
+    answers = [{"value": 3.0}, {"value": 3.0}]
+    assert task_of("regression").metrics(sums, answers, [1.0, 2.0])["pearson"] == 0
+    assert "undefined, since all predictions are equal" in capsys.readouterr().err
+
+
 def test_unknown_labels_of_evaluation_data_are_named(tmp_path):
     with pytest.raises(DataError, match="unknown label 'z' in 2 examples .first: example 2.; expected some of a, b, c"):
         batch_of(make("multi_label"), open_rows(tmp_path, "multi_label", [

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfzoo.data.readers import Schema
 from tfzoo.data.source import index_of, sorted_labels
 from tfzoo.metrics.multi_label import THRESHOLD, label_set_metrics
+from tfzoo.progress import tell
 from tfzoo.tasks.classification import weights_of
 from tfzoo.tasks.text_task import TextTask, check_pooling, labelled
 
@@ -73,4 +74,6 @@ class MultiLabel(TextTask):
         if answers is None:
             return loss
         found = np.array([list(answer["probabilities"].values()) for answer in answers], np.float32)
+        if not np.any(references):
+            tell("f1 is undefined, since no row of the data has a label: it is reported as 0")
         return {**loss, **label_set_metrics(references, found, self.labels)}

@@ -12,6 +12,7 @@ from tfzoo.data.sentences import SENTENCES, Sentences, located
 from tfzoo.data.word_batches import WordBatches
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.metrics.entities import class_metrics, entity_metrics, word_accuracy
+from tfzoo.progress import tell
 from tfzoo.records.tags import (OUTSIDE, are_entities, entities, has_ends, is_io, strict_entities, to_scheme,
                                 transitions, types_of)
 from tfzoo.tasks.heads import PositionHead
@@ -143,6 +144,8 @@ class Tagging(Task):
             return {"loss": base["loss"], **class_metrics(references, tags, self.labels)}
         true = [entities(each) for each in references]
         found = list(map(self.read_entities, tags))
+        if not any(true):
+            tell("f1 and recall are undefined, since there are no entities in the data: they are reported as 0")
         return {"loss": base["loss"], "accuracy": word_accuracy(self.in_scheme(references), tags),
                 **entity_metrics(true, found, types_of(self.labels))}
 
