@@ -31,10 +31,11 @@ class Seq2SeqBatches(SourceTargetBatches):
     language = ""
 
     def notes(self, source, max_length):
-        scored = [f"{source.name}: BLEU is {bleu_signature(self.language)}; ROUGE counts "
-                  f"{'words' if is_latin(self.references) else 'words of any script and CJK characters'}"] \
-            if self.answered and self.references else []
-        return super().notes(source, max_length) + scored
+        notes = super().notes(source, max_length)
+        if not self.answered or not self.references:
+            return notes
+        units = "words" if is_latin(self.references) else "words, or characters in scripts without spaces"
+        return [*notes, f"{source.name}: BLEU is {bleu_signature(self.language)}; ROUGE counts {units}"]
 
 
 class Seq2Seq(Task):
