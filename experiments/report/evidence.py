@@ -5,11 +5,13 @@ import typing
 import numpy as np
 
 from experiments.report.bootstrap import Score, correlation, f1, macro, precision, recall, share
+from tfzoo.errors import DataError
 from tfzoo.metrics.bleu import bleu_of
 from tfzoo.metrics.confusion import MOST_REPORTED
 from tfzoo.metrics.rouge import rouge_scores
 from tfzoo.metrics.squad import answer_metrics
 from tfzoo.records.tags import entities, types_of
+from tfzoo.tasks.contrastive import query_scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +171,41 @@ def of_numbers(answers, references, source):
         "texts": _texts(source, number), "gold": float(references[number]), "predicted": float(values[number])})
 
 
+def of_similarities(answers, scores, targets, source):
+    """Return the Evidence of embeddings of pairs with scores.
+
+    Args:
+        answers: list of N dict with `similarity`.
+        scores: list of N float.
+        targets: float [N], the cosines that correspond to the scores.
+        source: Source of the N examples.
+    """
+    cosines = np.array([answer["similarity"] for answer in answers])
+    return Evidence({"pearson": correlation(cosines, scores), "spearman": correlation(cosines, scores, ranked=True)},
+                    (cosines - targets) ** 2, "squared error of the cosine", lambda number: {
+                        "texts": _texts(source, number), "gold": float(scores[number]),
+                        "predicted": float(cosines[number])})
+
+
+def of_rankings(answers, texts, source):
+    """Return the Evidence of embeddings of pairs without scores, by the ranks of the second texts.
+
+    Args:
+        answers: list of N dict, from `Contrastive.answers`.
+        texts: int [N, K], see `query_scores`.
+        source: Source of the N examples.
+    """
+    anchors, scored = query_scores(answers, texts)
+    place = {anchor: number for number, anchor in enumerate(anchors)}
+    rows = np.array([place[anchor] for anchor in texts[:, 0].tolist()])
+    weights = 1 / np.bincount(rows)[rows]  # an anchor is one query, however many examples have it
+    scores = {name: Score(np.stack([values[rows] * weights, weights], 1), share) for name, values in scored.items()}
+    return Evidence(scores, 1 - scored["mrr"][rows], "1 - reciprocal rank", lambda number: {
+        "texts": _texts(source, number), "gold": source.columns["text_pair"][number],
+        "predicted": f"similarity {answers[number]['similarity']:.3f}",
+        "reciprocal rank": float(scored["mrr"][rows[number]])})
+
+
 def of_tags(labels, answers, references, types=None, read=entities):
     """Return the Evidence of a tagger.
 
@@ -308,6 +345,14 @@ def _of_completion(task, answers, references, source):
     return of_texts(answers, references, prompts)
 
 
+def _of_pairs(task, answers, references, source):
+    if not references:
+        raise DataError(f"{source.name}: --report requires pairs of texts (text and text_pair)")
+    if "scores" in references:
+        return of_similarities(answers, references["scores"], task.targets(references["scores"]), source)
+    return of_rankings(answers, references["texts"], source)
+
+
 _EVIDENCE = {
     "classification": lambda task, answers, references, source: of_classes(task.labels, answers, references, source),
     "multi_label": lambda task, answers, references, source: of_label_sets(task.labels, answers, references, source),
@@ -318,7 +363,7 @@ _EVIDENCE = {
         answers, references, source, *task.rules(answers, references)),
     "seq2seq": lambda task, answers, references, source: of_texts(
         answers, references, source.columns["source"], task.language(references)),
-    "completion": _of_completion}
+    "completion": _of_completion, "contrastive": _of_pairs}
 REPORTED = tuple(_EVIDENCE)  # the tasks that have reports
 
 

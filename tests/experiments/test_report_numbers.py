@@ -13,7 +13,7 @@ from experiments.report.evidence import of_choices, of_classes, of_label_sets, o
 from experiments.report.page import page
 from tfzoo.data.completions import Completions
 from tfzoo.data.source import Source
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.metrics.bleu import bleu_metrics
 from tfzoo.tasks import task_of
 
@@ -283,3 +283,25 @@ def test_a_report_replaces_only_a_report(tmp_path):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(ConfigError, match="which tfzoo did not write"):
         check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["scores", "texts"])
+def test_a_report_on_vectors_has_the_numbers_of_its_metrics(kind):
+    rng, task = np.random.default_rng(0), task_of("contrastive", min_score=1, max_score=5)
+    texts = np.array([[0, 1, 2], [0, 3, -1], [4, 5, -1], [6, 7, 8], [6, 9, -1], [6, 1, -1]])
+    vectors = rng.standard_normal((10, 4))[texts]  # the last is unused
+    answers = task.answers({"embedding": vectors}, None)
+    references = {"texts": texts} if kind == "texts" else {"scores": [1.0, 5.0, 2.0, 3.0, 4.0, 2.5]}
+    source = Source("rows", {"text": [BAD] * 6, "text_pair": list("abcdef")})
+    metrics = task.metrics({"loss": 1.0, "right": 0.0, "count": 1.0}, answers, references)
+    evidence = evidence_of(task, answers, references, source)
+    found = numbers_of({}, metrics, evidence)
+    names = ("pearson", "spearman") if kind == "scores" else ("recall@1", "recall@5", "recall@10", "mrr")
+    assert {name: each["value"] for name, each in found["intervals"].items()} == pytest.approx(
+        {name: metrics[name] for name in names})
+    if kind == "scores":
+        assert evidence.errors == pytest.approx(
+            (np.array([answer["similarity"] for answer in answers]) - [0, 1, 0.25, 0.5, 0.75, 0.375]) ** 2)
+    check_page(page(found))
+    with pytest.raises(DataError, match="rows: --report requires pairs of texts"):
+        evidence_of(task, answers, None, source)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tfzoo.metrics import retrieval
-from tfzoo.metrics.retrieval import cosines, retrieval_metrics
+from tfzoo.metrics.retrieval import cosines, retrieval_scores
 
 
 def slow_ranks(query, candidates, relevant, ignored):
@@ -24,7 +24,7 @@ def test_metrics_are_those_of_a_full_sort(monkeypatch):
     relevant = [list(map(int, rng.choice(40, rng.integers(1, 4), replace=False))) for _ in queries]
     ignored = [list(map(int, rng.choice(40, 2))) for _ in queries]
     ranks = [slow_ranks(*each) for each in zip(queries, [candidates] * 30, relevant, ignored)]
-    found = retrieval_metrics(queries, candidates, relevant, ignored)
+    found = {name: values.mean() for name, values in retrieval_scores(queries, candidates, relevant, ignored).items()}
     for k in (1, 5, 10):
         assert found[f"recall@{k}"] == pytest.approx(np.mean([np.mean(np.array(each) <= k) for each in ranks]))
     assert found["mrr"] == pytest.approx(np.mean([1 / min(each) if min(each) <= 10 else 0 for each in ranks]))
@@ -33,9 +33,10 @@ def test_metrics_are_those_of_a_full_sort(monkeypatch):
 
 def test_equal_vectors_find_nothing():
     same = np.ones((20, 4), np.float32)
-    assert retrieval_metrics(same[:3], same * 3, [[0], [1], [19]]) == {
-        "recall@1": 0, "recall@5": 0, "recall@10": 0, "mrr": 0}
-    assert retrieval_metrics(same[:1], same[:1], [[0]])["mrr"] == 1
+    found = retrieval_scores(same[:3], same * 3, [[0], [1], [19]])
+    assert {name: values.tolist() for name, values in found.items()} == dict.fromkeys(
+        ("recall@1", "recall@5", "recall@10", "mrr"), [0, 0, 0])
+    assert retrieval_scores(same[:1], same[:1], [[0]])["mrr"] == [1]
 
 
 def test_cosines_of_zero_vectors_are_zero():

@@ -11,7 +11,7 @@ def cosines(x, y):
     return (_unit(x) * _unit(y)).sum(-1)
 
 
-def retrieval_metrics(queries, candidates, relevant, ignored=None):
+def retrieval_scores(queries, candidates, relevant, ignored=None):
     """Rank all candidates for each query by cosine similarity.
 
     A tie never favors a relevant candidate: it is ranked after all others that are equally similar.
@@ -22,15 +22,15 @@ def retrieval_metrics(queries, candidates, relevant, ignored=None):
         ignored: list of Q sequences of int, candidates that are left out of a query's ranking unless relevant.
 
     Returns:
-        dict of float: `recall@1`, `recall@5` and `recall@10`, the mean fraction of the relevant candidates among the
-        first k; and `mrr`, the mean of 1 / rank of the first relevant candidate, 0 if it is not among the first 10.
+        dict of float64 [Q]: `recall@1`, `recall@5` and `recall@10`, the fraction of the relevant candidates among the
+        first k; and `mrr`, 1 / rank of the first relevant candidate, 0 if it is not among the first 10.
 
     Example:
-        >>> retrieval_metrics([[1, 0], [0, 1]], [[1, 0], [1, 1], [0, 2]], [[0], [1]])["mrr"]
-        0.75
+        >>> retrieval_scores([[1, 0], [0, 1]], [[1, 0], [1, 1], [0, 2]], [[0], [1]])["mrr"].tolist()
+        [1.0, 0.5]
     """
     queries, candidates = _unit(queries), _unit(candidates)
-    recall, reciprocal = {k: 0.0 for k in CUTOFFS}, 0.0
+    scored = {name: np.zeros(len(queries)) for name in (*(f"recall@{k}" for k in CUTOFFS), "mrr")}
     block = max(1, BLOCK // len(candidates))
     for first in range(0, len(queries), block):
         for number, scores in enumerate(queries[first:first + block] @ candidates.T, first):
@@ -40,11 +40,10 @@ def retrieval_metrics(queries, candidates, relevant, ignored=None):
             wrong[list(ignored[number]) if ignored else []] = False
             rivals = np.sort(scores[wrong])
             ranks = np.arange(1, len(found) + 1) + len(rivals) - np.searchsorted(rivals, found - TIE)
-            reciprocal += 1 / ranks[0] if ranks[0] <= LAST else 0.0
+            scored["mrr"][number] = 1 / ranks[0] if ranks[0] <= LAST else 0.0
             for k in CUTOFFS:
-                recall[k] += (ranks <= k).mean()
-    count = len(queries)
-    return {**{f"recall@{k}": float(value / count) for k, value in recall.items()}, "mrr": float(reciprocal / count)}
+                scored[f"recall@{k}"][number] = (ranks <= k).mean()
+    return scored
 
 
 def _unit(vectors):

@@ -18,7 +18,7 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.layers import Linear
 from tfzoo.layers.configured import arguments
 from tfzoo.metrics.correlation import is_constant, pearson, spearman
-from tfzoo.metrics.retrieval import cosines, retrieval_metrics
+from tfzoo.metrics.retrieval import cosines, retrieval_scores
 from tfzoo.progress import tell
 from tfzoo.tasks.embedding import checked, pool, pooled_by, prepared, prepared_in_graph, unit
 from tfzoo.tasks.heads import Head
@@ -147,8 +147,7 @@ class Contrastive(Task):
             self._fit_scores(source.name, scores)
 
     def _fit_scores(self, name, scores):
-        low, high = (limit if limit is not None else choose(scores) for limit, choose in (
-            (self.min_score, min), (self.max_score, max)))
+        low, high = self.limits(scores)
         if not low < high:
             raise DataError(f"{name}: all {len(scores):,} scores (label) are {low:g}, so they have no range: give "
                             "--min_score and --max_score")
@@ -158,6 +157,16 @@ class Contrastive(Task):
                             f"--min_score={low:g} to --max_score={high:g}")
         self.min_score, self.max_score = float(low), float(high)
         tell(f"{name}: scores from {low:g} to {high:g} are learned as cosines from 0 to 1")
+
+    def limits(self, scores):
+        """Return the scores that mean the cosines 0 and 1, by default the least and the greatest: (low, high)."""
+        return tuple(fixed if fixed is not None else choose(scores) for fixed, choose in (
+            (self.min_score, min), (self.max_score, max)))
+
+    def targets(self, scores):
+        """Return the cosines that correspond to scores: float64 array [N]."""
+        low, high = self.limits(scores)
+        return (np.asarray(scores) - low) / ((high - low) or 1.0)
 
     def head(self, body, dropout):
         return EmbeddingHead(body.config["hidden_dim"], self.embedding, self.projected, name="head",
@@ -237,7 +246,8 @@ class Contrastive(Task):
                 tell(f"all {len(scores):,} {'scores' if is_constant(scores) else 'cosines'} are equal: pearson and "
                      "spearman are undefined and reported as 0")
             return {**found, "pearson": pearson(values, scores), "spearman": spearman(values, scores)}
-        return {**found, **_retrieval(answers, references["texts"])}
+        return {**found, **{name: float(values.mean()) for name, values in query_scores(
+            answers, references["texts"])[1].items()}}
 
 
 class ContrastiveBatches(Derived):
@@ -253,13 +263,9 @@ class ContrastiveBatches(Derived):
     def __init__(self, base, task, scores=None, ranked=False):
         references = {"scores": scores} if scores else {"texts": base.texts} if ranked else None
         super().__init__(base, self._targets, references)
-        self._task = task
-        self._scores = self._range = None
-        if scores:
-            low, high = task.min_score, task.max_score
-            if low is None or high is None:  # the model was trained without scores
-                low, high = self._range = min(scores), max(scores)
-            self._scores = (np.asarray(scores) - low) / ((high - low) or 1.0)
+        self._task, self._scores = task, task.targets(scores) if scores else None
+        known = not scores or None not in (task.min_score, task.max_score)
+        self._range = None if known else task.limits(scores)  # the model was trained without scores
 
     def _targets(self, batch, step, rows):
         found = {"weights": (rows >= 0).astype(np.float32)}
@@ -320,8 +326,16 @@ def ranking_losses(vectors, texts, group, temperature):
     return tf.reshape(losses, (-1,))[:rows], tf.reshape(right, (-1,))[:rows]
 
 
-def _retrieval(answers, texts):
-    # Each different anchor is a query; the candidates are all different positives and hard negatives.
+def query_scores(answers, texts):
+    """Score the ranking of the texts for each different anchor, among all different positives and hard negatives.
+
+    Args:
+        answers: list of dict, from `Contrastive.answers`.
+        texts: int [N, K], equal for equal texts: anchor, positive and hard negatives; -1 for none.
+
+    Returns:
+        (list of Q int, dict of float64 [Q]): the anchors, and their scores (see `retrieval_scores`).
+    """
     vectors, relevant = {}, {}
     for answer, row in zip(answers, texts.tolist()):
         for text, vector in zip(row[1:], (answer["pair_embedding"], *answer.get("negative_embeddings", ()))):
@@ -329,6 +343,7 @@ def _retrieval(answers, texts):
         relevant.setdefault(row[0], (answer["embedding"], []))[1].append(row[1])
     vectors.pop(-1, None)
     place = {text: number for number, text in enumerate(vectors)}
-    return retrieval_metrics([vector for vector, _ in relevant.values()], list(vectors.values()),
-                             relevant=[[place[text] for text in right] for _, right in relevant.values()],
-                             ignored=[[place[text]] if text in place else [] for text in relevant])
+    return list(relevant), retrieval_scores(
+        [vector for vector, _ in relevant.values()], list(vectors.values()),
+        relevant=[[place[text] for text in right] for _, right in relevant.values()],
+        ignored=[[place[text]] if text in place else [] for text in relevant])
