@@ -9,7 +9,7 @@ import traceback
 from absl import flags
 
 # Flags whose values may be paths.
-PATHS = ("init", "tokenizer", "data", "eval_data", "output_dir", "output", "report", "compare")
+PATHS = ("init", "tokenizer", "data", "eval_data", "test_data", "output_dir", "output", "report", "compare")
 EXIT_FLAGS, EXIT_DATA, EXIT_MISSING, EXIT_INTERNAL, EXIT_WRITE, EXIT_INTERRUPTED = 1, 65, 66, 70, 74, 75
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 

@@ -188,6 +188,8 @@ def bad_cases(folder):
          "labels, but the data have only 'x'"),
         ("finetune", other(data=folder), 65, "broken.jsonl line 2"),
         ("finetune", [*train, f"--eval_data={folder / 'labels.jsonl'}"], 65, "'unheard'"),
+        ("finetune", [*train, "--test_data=builtin:python"], 65, "--test_data=builtin:python has no test split"),
+        ("finetune", [*train, f"--test_data={folder / 'none'}"], 66, "no data at"),
         ("finetune", other(model="bert_gigantic"), 1, "unknown model"),
         ("finetune", other(model=None), 1, "give exactly one"),
         ("finetune", [*train, "--init=x"], 1, "give exactly one"),
@@ -228,10 +230,10 @@ def bad_cases(folder):
         ("export", ["--init=/none", out], 66, "no model folder")]
 
 
-@pytest.mark.parametrize("number", range(44))
+@pytest.mark.parametrize("number", range(46))
 def test_each_mistake_is_one_line_with_its_exit_code(number, call, tmp_path):
     cases = bad_cases(tmp_path)
-    assert len(cases) == 44
+    assert len(cases) == 46
     name, words, wanted, says = cases[number]
     code, out, err = call(name, *words)
     assert (code, out) == (wanted, ""), err

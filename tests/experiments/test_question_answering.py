@@ -28,11 +28,12 @@ def write_squad(path, count, seed, unanswerable):
 def test_finetune_evaluate_predict_export(call, tmp_path, unanswerable):
     write_squad(tmp_path / "train.json", 60, 0, unanswerable)
     write_squad(tmp_path / "dev.json", 12, 1, unanswerable)
+    write_squad(tmp_path / "test.json", 8, 2, unanswerable)
     run = tmp_path / "run"
     code, out, err = call(
         "finetune", "--task=question_answering", "--model=bert_tiny", *SMALL_MODEL, f"--data={tmp_path}",
         "--tokenizer=learn:wordpiece:100", "--steps=60", "--batch_size=16", "--max_length=12", "--dropout=0",
-        "--learning_rate=1e-2", "--eval_every=30", "--overlap=2", f"--output_dir={run}")
+        "--learning_rate=1e-2", "--eval_every=30", "--overlap=2", f"--output_dir={run}", f"--test_data={tmp_path}")
     assert code == 0, err
     results = json.loads(out.splitlines()[-1])
     assert results["exact_match"] == results["f1"] == 100 and "windows of up to 12 tokens" in err
@@ -43,6 +44,10 @@ def test_finetune_evaluate_predict_export(call, tmp_path, unanswerable):
     found = json.loads(out.splitlines()[-1])
     assert code == 0 and found["f1"] == 100 and found["examples"] == 12, err
     assert not unanswerable or found["f1_at_threshold"] == 100
+    code, out, err = call("evaluate", f"--init={run}", f"--data={tmp_path / 'test.json'}")
+    found = json.loads(out.splitlines()[-1])
+    assert found.pop("examples") == 8 and {name: results[f"test_{name}"] for name in found} == pytest.approx(found)
+    assert ("test_f1_at_threshold" in results) == unanswerable
 
     rows = [{"question": "where ?", "context": context} for context in (
         "yes Eve lives in Oslo \U0001f600 yes", "Eve lives in no yes yes",

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfzoo.data.plan import split_rows
 from tfzoo.data.readers import LABELLED, Lines, read_rows
-from tfzoo.data.splits import EVAL, TRAIN, files_of
+from tfzoo.data.splits import EVAL, TEST, TRAIN, files_of
 from tfzoo.data.text_files import TextFiles
 from tfzoo.errors import DataError
 from tfzoo.files import local_path
@@ -208,22 +208,24 @@ def open_source(spec, schema=LABELLED, split="train", document="paragraph", max_
         spec: str or path: a file, a folder (see `splits.files_of`), tfds:NAME or builtin:NAME. Files in the folder that
             are ignored are reported.
         schema: Schema, the columns to read.
-        split: str, "train" or "eval".
+        split: str, "train", "eval" (a test part if there is no other) or "test".
         document, max_bad_rows: see `TextFiles`.
         allow_download: bool, whether tfds:NAME may be downloaded.
 
     Returns:
         TextFiles if the schema is streamed and `spec` is a file or folder; otherwise Source, or the schema's own class.
-        None if `split` is "eval" and the folder or tfds:NAME has no evaluation part. A single file is read in full for
-        either split.
+        None if `split` is not "train" and the folder or tfds:NAME has no such part; builtin:NAME has no test part. A
+        single file is read in full for any split.
 
     Raises:
         FileNotFoundError: if the data does not exist.
         ConfigError, DataError: if a reader raises it.
     """
     spec = spec if isinstance(spec, str) else str(local_path(spec, "the data"))
-    stems, kind = TRAIN if split == "train" else EVAL, schema.source or Source
+    stems, kind = {"train": TRAIN, "eval": EVAL, "test": TEST}[split], schema.source or Source
     if spec.startswith("builtin:"):
+        if split == "test":
+            return None
         from tfzoo.data.builtin import read_builtin
         return kind.of_rows(spec, read_builtin(spec.removeprefix("builtin:"), schema, split))
     if spec.startswith("tfds:"):
@@ -237,7 +239,7 @@ def open_source(spec, schema=LABELLED, split="train", document="paragraph", max_
         raise FileNotFoundError(f"no data at {spec}: expected a file ({' '.join(endings)}, optionally with .gz), a "
                                 "folder of such files, builtin:NAME or tfds:NAME")
     files, left = files_of(path, stems, endings) if path.is_dir() else ([path], [])
-    if not files and split == "eval":
+    if not files and split != "train":
         return None
     more = f"{', '.join(left[:SHOWN])}{f' and {len(left) - SHOWN} more' if len(left) > SHOWN else ''}"
     if not files:

@@ -10,6 +10,7 @@ from tfzoo.errors import DataError
 
 TRAIN = ("train",)
 EVAL = ("eval", "dev", "valid", "validation", "test")  # the first one that exists is used for evaluation
+TEST = ("test",)
 _SPLIT_OF = {name: name for name in TRAIN + EVAL} | {
     "training": "train", "evaluation": "eval", "val": "valid", "testing": "test"}
 _WORD = re.compile("({})(?:sets?|data)?".format("|".join(sorted(_SPLIT_OF, key=len, reverse=True))))
@@ -35,8 +36,8 @@ def files_of(folder, splits, endings):
 
     Args:
         folder: pathlib.Path.
-        splits: tuple of str, TRAIN or EVAL. If no name mentions train, the files whose names mention no split are the
-            training data.
+        splits: tuple of str, TRAIN, EVAL or TEST. If no name mentions train, the files whose names mention no split are
+            the training data.
         endings: tuple of str, the supported file extensions.
 
     Returns:
@@ -54,10 +55,10 @@ def files_of(folder, splits, endings):
         else:
             unread.append(path)
     read = {}
-    for group in (TRAIN, EVAL):
+    for group in (TRAIN, EVAL, TEST):
         split = next((split for split in group if split in found.values()), None)
         read[group] = [path for path in found if found[path] == split and (split or not _NO_DATA.match(path.name))]
-        if split is None and group == EVAL:
+        if split is None and group != TRAIN:
             read[group] = []
     chosen = read[splits]
     _check_whole(chosen)

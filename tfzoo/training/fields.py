@@ -80,6 +80,9 @@ class Fields:
     eval_data: str = setting(
         None, "Evaluation data. Default: the evaluation split of --data: a folder's eval, dev, valid, validation or, "
         "failing those, test files; tfds:NAME's validation or test split; or the built-in one, if any.", resumed=FREE)
+    test_data: str = setting(
+        None, "Data on which the final model is evaluated once (a file, or the test split of a folder or tfds:NAME); "
+        "its metrics are named test_... in the results.", resumed=FREE)
     eval_fraction: float = setting(
         0.0, "Fraction of --data to hold out at random for evaluation, instead of --eval_data.", lower=0.0, upper=0.9)
     max_length: int = setting(

@@ -13,13 +13,14 @@ from tfzoo.progress import tell
 from tfzoo.text import load_tokenizer
 from tfzoo.training.checkpointing import Checkpoints
 from tfzoo.training.differences import in_effect
+from tfzoo.training.evaluator import Evaluator
 from tfzoo.training.fields import POWER
-from tfzoo.training.loop import Loop, Pace
+from tfzoo.training.loop import Loop, Pace, evaluation_bar
 from tfzoo.training.model import build_model, get_tokenizer, make_method, make_sampler, make_task, open_init
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.run_folder import RunFolder
 from tfzoo.training.settings import BEFORE, Settings, checked
-from tfzoo.training.sources import length_of, make_batches, open_sources
+from tfzoo.training.sources import length_of, make_batches, open_sources, open_test, tell_notes
 from tfzoo.training.strategy import (
     LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, leave, make_strategy)
 from tfzoo.training.trainer import Trainer
@@ -35,7 +36,7 @@ def train(output_dir, **settings):
 
     Returns:
         dict with `steps`, `planned_steps`, `examples_per_second`, `model` (its folder, for `tfzoo.load`) and, if there
-        are evaluation data, `best_step` and its metrics.
+        are evaluation data, `best_step` and its metrics; with `test_data`, also these metrics as `test_...`.
 
     Raises:
         ConfigError: if a setting is unknown, or the settings contradict each other or the run.
@@ -56,7 +57,7 @@ def train(output_dir, **settings):
     strategy = _start_strategy(settings)
     with _with_all_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
         init = open_init(settings)
-        sources = open_sources(settings)
+        sources, test = open_sources(settings), open_test(settings)
         task, method = make_task(settings, sources[0], init, recorded), make_method(settings)
         facts = _facts_of(settings, task, sources=sources, init=init)
         resumes = _take_folder(run, settings, facts=facts, strategy=strategy)
@@ -89,7 +90,10 @@ def train(output_dir, **settings):
             _resume(loop, settings, strategy)
         results = {**loop.run_to_end(), "planned_steps": settings.steps, "model": str(run.path / "model")}
         task.adopt(results)
-        return _save(run, Loaded(model, tokenizer, _config_of(settings, task, model)), method=method, results=results)
+        loaded = Loaded(model, tokenizer, _config_of(settings, task, model))
+        if test is not None and run.writes:
+            results |= _test(settings, loaded, test, xla)
+        return _save(run, loaded, method=method, results=results)
 
 
 def _record_of(given):
@@ -157,6 +161,9 @@ def _results_of_finished(run, settings, resumes, strategy):
     tell(f"{run.path} stopped early at step {results['steps']} (--patience={settings.patience}): choose another "
          "--output_dir to train further" if _stopped_early(results) else
          f"{run.path} is finished: raise --steps or choose another --output_dir to train further")
+    if settings.test_data and not any(name.startswith("test_") for name in results):
+        tell(f"--test_data={settings.test_data} is not evaluated after the run: use experiments.evaluate "
+             f"--init={run.path}")
     return results
 
 
@@ -199,6 +206,15 @@ def _config_of(settings, task, model):
     # The config.json in the model's folder (see tfzoo.checkpoints.folder.KEYS).
     return {"model": model.body.name, "task": task.name, "labels": task.labels,
             "settings": task.settings, "max_length": settings.max_length}
+
+
+def _test(settings, loaded, source, xla):
+    # The metrics of the final model on the test data, named test_...
+    data = loaded.task.features(source, loaded.tokenizer, batch_size=settings.batch_size,
+                                max_length=settings.max_length, seed=settings.seed)
+    tell_notes(source, data, settings.max_length)
+    metrics = Evaluator(loaded.model, loaded.task, xla).evaluate(data, evaluation_bar)
+    return {f"test_{name}": value for name, value in metrics.items()}
 
 
 def _save(run, loaded, method, results):

@@ -46,6 +46,23 @@ def open_sources(settings):
     return train, evaluation
 
 
+def open_test(settings):
+    """Open the test data of a run: a source, or None without --test_data.
+
+    Raises:
+        FileNotFoundError, ConfigError, DataError: see `open_source`; DataError also if there is no test split.
+    """
+    if not settings.test_data:
+        return None
+    source = open_source(settings.test_data, tasks()[settings.task].schema, "test", settings.document,
+                         settings.max_bad_rows, settings.allow_download)
+    if source is None:
+        raise DataError(f"--test_data={settings.test_data} has no test split: give a file, or a folder that contains "
+                        "test.jsonl")
+    tell_counts(source)
+    return source
+
+
 def make_batches(settings, task, tokenizer, sources):
     """Make Batches from both sources, and print notes about them for the user.
 
