@@ -188,7 +188,7 @@ class Worker:
         self.process.wait()
 
 
-def measure(commands, rounds, steps, warm_up=4):
+def measure(commands, rounds, steps, warm_up=4, last=None):
     """Measure variants in interleaved rounds.
 
     Args:
@@ -196,10 +196,12 @@ def measure(commands, rounds, steps, warm_up=4):
         rounds: int, the number of measurements per variant.
         steps: int, the number of steps per measurement.
         warm_up: int, the number of steps before the first round; the first step builds and compiles.
+        last: str, a line to which each worker answers twice after the rounds (the first time, it may compile), or None.
 
     Returns:
         dict of variant -> dict with `seconds` (median per step), `rounds` (seconds per step in each round),
-        `first_seconds` (time of the first step), `peak_bytes` and `answers` (one per round). Variants whose worker
+        `first_seconds` (time of the first step), `peak_bytes`, `answers` (one per round) and, given `last`, `last` (the
+        second answer to it). Variants whose worker
         fails to start or ends early are skipped, with a line on stderr.
     """
     workers, first = {}, {}
@@ -221,11 +223,15 @@ def measure(commands, rounds, steps, warm_up=4):
                 continue
             answers[variant].append(answer)
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    for worker in workers.values():
+    ends = {variant: [worker.ask(last) for _ in range(2)][1] for variant, worker in workers.items()} if last else {}
+    for variant, worker in workers.items():
+        if last and ends[variant] is None:
+            print(f"{variant}: ended at {last!r} ({worker.problem})", file=sys.stderr)
         worker.close()
     return {variant: {"seconds": statistics.median(answer["seconds"] for answer in given) / steps,
                       "rounds": [answer["seconds"] / steps for answer in given], "first_seconds": first[variant],
-                      "peak_bytes": max(answer["peak_bytes"] for answer in given), "answers": given}
+                      "peak_bytes": max(answer["peak_bytes"] for answer in given), "answers": given,
+                      **({"last": ends[variant]} if last else {})}
             for variant, given in answers.items()}
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import flags
 from tensorflow.python.framework import ops
 
-from benchmarks import finetune_worker, growth, interleave, profile, scaling, train_step
+from benchmarks import finetune_worker, growth, interleave, profile, scaling, tasks_worker, train_step
 from benchmarks.worker import tfzoo_steps, workload_of
 from tests.helpers import CHECKOUT
 from tfzoo.training.strategy import place
@@ -44,6 +44,21 @@ def test_variants_are_measured_in_turn_and_those_that_end_are_left_out(capsys):
     assert [answer["tokens"] for answer in found["fast"]["answers"]] == [28, 28]
     lines = capsys.readouterr().err
     assert "never: skipped (no such system)" in lines and "ends: skipped, ended in round 2 (no more)" in lines
+
+
+def test_a_last_line_is_asked_twice():
+    found = interleave.measure({"one": worker_of(0.5)}, 1, 2, last="word 4")
+    assert found["one"]["last"]["a"] == 4 and len(found["one"]["answers"]) == 1
+
+
+def test_grouped_batches_hold_rows_of_similar_length_and_each_row_once_per_epoch():
+    lengths = [number * 37 % 101 for number in range(640)]
+    for grouped in (False, True):
+        batches = tasks_worker.batches_of(lengths, 16, grouped, seed=0)
+        epochs = [[next(batches) for _ in range(40)] for _ in range(2)]
+        assert all(sorted(sum(epoch, [])) == list(range(640)) for epoch in epochs) and epochs[0] != epochs[1]
+        padded = sum(16 * max(lengths[row] for row in batch) for batch in epochs[0])
+        assert (padded < 1.1 * sum(lengths)) is grouped
 
 
 def test_ratios_are_to_each_peer_s_best_in_the_same_dtype_and_of_all(capsys):
