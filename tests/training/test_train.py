@@ -101,10 +101,11 @@ def test_a_finished_run_gives_its_results(whole, capsys):
 def test_a_run_that_stopped_early_says_so_and_never_goes_on(steps, planned, tmp_path, capsys):
     results = {"steps": steps, "planned_steps": 120}
     run = types.SimpleNamespace(path=tmp_path, results=lambda: results)
-    settings = types.SimpleNamespace(steps=planned, patience=2)
+    settings = types.SimpleNamespace(steps=planned, patience=2, test_data="held.jsonl")
     assert _results_of_finished(run, settings, resumes=True, strategy=None) == results
     said = capsys.readouterr().err
     assert "stopped early at step 3 (--patience=2): choose another --output_dir" in said and "more" not in said
+    assert f"--test_data=held.jsonl is not evaluated after the run: use experiments.evaluate --init={tmp_path}" in said
 
 
 @pytest.mark.parametrize("wrong, says", [
