@@ -12,15 +12,14 @@ from absl import app, flags
 from benchmarks.interleave import (FLAGS, add_flags, command_of, data_folder, measure, refuse_words, report, row_of,
                                    variants_of)
 
-add_flags(rounds=5, steps=50)
-flags.DEFINE_list("tasks", [], "Measure only these tasks.")
-
 SYSTEMS = {"tfzoo": ("bucketed",), "pytorch": ("grouped", "random")}
 MODULE = "benchmarks.tasks_worker"
 TASKS = {"classification": ("sentiment_rt", "jsonl", "eval", 32, 128),
          "tagging": ("ner_wikigold", "conll", "eval", 16, 128),
          "question_answering": ("qa_squad1.1", "json", "eval", 16, 256),
          "seq2seq": ("translation_en_de", "tsv", "val", 64, 64)}  # folder, ending, evaluation split, batch, length
+add_flags(rounds=5, steps=50)
+flags.DEFINE_multi_enum("task", [], list(TASKS), "Measure only this task; repeatable.")
 
 
 def recipe_of(task):
@@ -36,7 +35,7 @@ def recipe_of(task):
 def main(argv):
     refuse_words(argv)
     rows = []
-    for task in FLAGS.tasks or TASKS:
+    for task in FLAGS.task or TASKS:
         recipe = recipe_of(task)
         variants = [variant for variant in variants_of(SYSTEMS) if variant.endswith("bfloat16") or FLAGS.only]
         found = measure({variant: command_of(MODULE, recipe, variant) for variant in variants}, FLAGS.rounds,

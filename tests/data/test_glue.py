@@ -115,6 +115,10 @@ def test_tfds_glue(tmp_path, monkeypatch):
     assert row_of(open_source("tfds:glue/mnli", CLASSES, "eval")) == (
         "validation_matched premise", "validation_matched hypothesis", "yes")
     assert len(open_source("tfds:glue/mnli", CLASSES)) == 2
+    for name, schema, says in (("cola", CLASSES, r"example 1: no label \(-1\)"),
+                               ("stsb", NUMBERS, "the labels of its test split are not public: all are -1")):
+        with pytest.raises(DataError, match=f"tfds:glue/{name}:? {says}"):
+            open_source(f"tfds:glue/{name}", schema, "test")
     for name, schema, kind in (("cola", NUMBERS, "number"), ("stsb", CLASSES, "class label")):
         with pytest.raises(ConfigError, match=f"expected one or two texts and a {kind} named label"):
             open_source(f"tfds:glue/{name}", schema)

@@ -140,7 +140,6 @@ def small_python():
     builtin.LIBRARIES = libraries
 
 
-@pytest.mark.slow
 def test_docstrings_are_found_wherever_there_are_statements_in_the_order_of_ast_walk():
     code = "\n".join(["'module'", "if x:", "    def one(): 'one'", "else:", "    try: pass", "    except E:",
                       "        class Two:", "            'two'", "            async def three(): 'three'",
@@ -153,6 +152,7 @@ def test_docstrings_are_found_wherever_there_are_statements_in_the_order_of_ast_
     assert list(builtin._docstrings(code)) == expected and len(expected) == 7
 
 
+@pytest.mark.slow
 def test_builtin_parts_share_no_text_and_no_module(small_python):
     train, evaluation = (open_source("builtin:python", split=split) for split in ("train", "eval"))
     assert train.labels() == evaluation.labels() == ["keras_hub", "numpy", "stdlib"]

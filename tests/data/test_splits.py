@@ -35,10 +35,10 @@ def parts_of(folder):
 def test_names_decide_and_what_is_not_read_is_reported(tmp_path, capsys, train, evaluation, others):
     fill(tmp_path, train + evaluation + others)
     assert parts_of(tmp_path) == (sorted(train), sorted(evaluation))
-    lines = [line for line in capsys.readouterr().err.splitlines() if "ignored files: " in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not used for training or evaluation: " in line]
     missing = {f"{name.split('/')[0]}/" if name.startswith(("old", ".git")) else name for name in others}
     assert len(lines) == bool(others)
-    assert not others or set(lines[0].partition("ignored files: ")[2].split(", ")) == missing
+    assert not others or set(lines[0].partition("not used for training or evaluation: ")[2].split(", ")) == missing
 
 
 @pytest.mark.parametrize("names, says", [

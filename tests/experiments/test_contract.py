@@ -170,6 +170,7 @@ def bad_cases(folder):
     (folder / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "a", "label"\n')
     (folder / "empty.jsonl").write_text("")
     (folder / "labels.jsonl").write_text('{"text": "a", "label": "unheard"}\n')
+    (folder / "pairs.jsonl").write_text('{"text": "a", "text_pair": "b", "label": "neg"}\n')
     (folder / "one.jsonl").write_text('{"text": "a", "label": "x"}\n')
     (folder / "vocab.txt").write_text("a\nb\n")
     out = f"--output_dir={folder / 'out'}"
@@ -190,6 +191,8 @@ def bad_cases(folder):
         ("finetune", [*train, f"--eval_data={folder / 'labels.jsonl'}"], 65, "'unheard'"),
         ("finetune", [*train, "--test_data=builtin:python"], 65, "--test_data=builtin:python has no test split"),
         ("finetune", [*train, f"--test_data={folder / 'none'}"], 66, "no data at"),
+        ("finetune", [*train, f"--test_data={folder / 'labels.jsonl'}"], 65, "'unheard'"),
+        ("finetune", [*train, f"--test_data={folder / 'pairs.jsonl'}"], 65, "pairs.jsonl 2: text_pair must be in both"),
         ("finetune", other(model="bert_gigantic"), 1, "unknown model"),
         ("finetune", other(model=None), 1, "give exactly one"),
         ("finetune", [*train, "--init=x"], 1, "give exactly one"),
@@ -230,10 +233,10 @@ def bad_cases(folder):
         ("export", ["--init=/none", out], 66, "no model folder")]
 
 
-@pytest.mark.parametrize("number", range(46))
+@pytest.mark.parametrize("number", range(48))
 def test_each_mistake_is_one_line_with_its_exit_code(number, call, tmp_path):
     cases = bad_cases(tmp_path)
-    assert len(cases) == 46
+    assert len(cases) == 48
     name, words, wanted, says = cases[number]
     code, out, err = call(name, *words)
     assert (code, out) == (wanted, ""), err

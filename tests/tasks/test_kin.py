@@ -1,7 +1,6 @@
 """Regression, multi-label classification, multiple choice, poolings and class weights."""
 import json
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -76,8 +75,6 @@ def test_a_new_regression_head_predicts_about_the_mean_of_the_training_labels(tm
     task.adapt(open_rows(tmp_path, "regression", rows))
     model = build_for("bert_tiny", task, **{**SMALL, "vocab_size": TOKENIZER.vocab_size})
     assert model.head.dense.bias.numpy().tolist() == [102]
-    kept = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model.head.dense))
-    assert kept.bias.numpy().tolist() == [102]
 
 
 @pytest.mark.parametrize("task", [pytest.param("regression", marks=pytest.mark.slow),
@@ -139,7 +136,7 @@ def test_undefined_scores_are_0_and_reported(capsys):
     sums = {"loss": 1.0, "count": 2.0}
     found = task_of("multi_label", ["a", "b"]).metrics(
         sums, [{"probabilities": {"a": 0.1, "b": 0.2}}] * 2, np.zeros((2, 2), bool))
-    assert found["micro_f1"] == 0 and "f1 is undefined, since no row of the data has a label" in capsys.readouterr().err
+    assert found["micro_f1"] == 0 and "as 0, since no row of the data has a label" in capsys.readouterr().err
     answers = [{"value": 3.0}, {"value": 3.0}]
     assert task_of("regression").metrics(sums, answers, [1.0, 2.0])["pearson"] == 0
     assert "undefined, since all predictions are equal" in capsys.readouterr().err

@@ -246,7 +246,7 @@ def open_source(spec, schema=LABELLED, split="train", document="paragraph", max_
         raise DataError(f"{spec}: no data files{f' for training (only {more})' if left else ''}; expected files ending "
                         f"in {' '.join(endings)}, optionally with .gz, whose names do not mention an evaluation split")
     if left and split == "train":
-        tell(f"{spec}: ignored files: {more}")
+        tell(f"{spec}: not used for training or evaluation: {more}")
     return TextFiles(files, document, max_bad_rows) if schema.streamed else read_files(files, schema, max_bad_rows)
 
 

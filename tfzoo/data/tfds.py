@@ -40,8 +40,8 @@ def read_tfds(name, schema, splits, allow_download=False, max_bad_rows=0, on_bad
     Raises:
         FileNotFoundError: if the data set is not prepared in $TFDS_DATA_DIR (default ~/tensorflow_datasets) and
             downloads are not allowed.
-        DataError: if TFDS cannot prepare the data set, "train" is requested but does not exist, or there are too many
-            bad rows.
+        DataError: if TFDS cannot prepare the data set, "train" is requested but does not exist, all numbers are -1, or
+            there are too many bad rows.
         ConfigError: if the data set does not have one or two texts and the requested label or number; if it is prepared
             in several configs and the name does not include one; or if TFDS_DATA_DIR is not a local path.
         OSError: if the folder cannot be written.
@@ -94,4 +94,7 @@ def read_tfds(name, schema, splits, allow_download=False, max_bad_rows=0, on_bad
                 row["value"] = float(example["label"])
             yield number, row, "no label (-1)" if missing else ""
 
-    return list(skip_bad(f"tfds:{name}", found(), schema.required(), max_bad_rows, on_bad, unit="example"))
+    rows = list(skip_bad(f"tfds:{name}", found(), schema.required(), max_bad_rows, on_bad, unit="example"))
+    if "value" in columns and {row["value"] for row in rows} == {-1.0}:  # as in the test split of glue/stsb
+        raise DataError(f"tfds:{name}: the labels of its {split} split are not public: all are -1")
+    return rows

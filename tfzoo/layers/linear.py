@@ -23,7 +23,6 @@ class Linear(keras.layers.Layer):
     Args:
         units: int, width of the output.
         use_bias: bool, add a bias.
-        initial_bias: float, what the bias is initialized to.
         initializer_range: float, standard deviation of the truncated normal initializer; 0 to use 1 / sqrt(D).
         rank: int, r of the adapter; 0 for no adapter.
         alpha: float, numerator of the adapter's scale alpha / rank.
@@ -39,13 +38,16 @@ class Linear(keras.layers.Layer):
     Raises:
         ConfigError: if rank exceeds the smaller dimension of the kernel, alpha is not positive, or adapter_dropout is
             not in [0, 1).
+
+    Attributes:
+        initial_bias: float, what the bias is initialized to when the layer is built.
     """
 
-    def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0,
-                 initial_bias=0.0, **layer):
+    initial_bias = 0.0
+
+    def __init__(self, units, use_bias=True, initializer_range=0.02, rank=0, alpha=8.0, adapter_dropout=0.0, **layer):
         super().__init__(**layer)
         self.units, self.use_bias, self.initializer_range = units, use_bias, initializer_range
-        self.initial_bias = initial_bias
         self.rank, self.alpha, self.adapter_dropout = rank, alpha, adapter_dropout
         self.lora_a = self.lora_b = self.dropout = None
 
@@ -141,7 +143,7 @@ class Linear(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "use_bias": self.use_bias,
-                "initializer_range": self.initializer_range, "initial_bias": self.initial_bias, **self.adapter}
+                "initializer_range": self.initializer_range, **self.adapter}
 
 
 def _is_number(value):

@@ -124,7 +124,6 @@ class ClassificationHead(Head):
         pooling: str, the vector of a text: "auto", the body's pooled vector, or the last real token if the body has no
             pooler; "first", the first token; "mean" or "max", the mean or the maximum over all real tokens, special
             tokens included.
-        initial_bias: float, what the bias is initialized to.
 
     Call arguments: see the module docstring.
 
@@ -132,12 +131,11 @@ class ClassificationHead(Head):
         dict with `logits`, float32 [B, C].
     """
 
-    def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, pooling="auto", initial_bias=0.0,
-                 **layer):
+    def __init__(self, num_labels, hidden_dim, dropout=0.1, use_bias=True, pooling="auto", **layer):
         super().__init__(**layer)
         self.config = arguments(locals())
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.dense = Linear(num_labels, use_bias, initial_bias=initial_bias, name="dense", dtype=self.dtype_policy)
+        self.dense = Linear(num_labels, use_bias, name="dense", dtype=self.dtype_policy)
 
     def reads(self, inputs, body):
         rows = next((inputs[key] for key in ("padding_mask", "token_ids") if inputs.get(key) is not None), None)

@@ -75,5 +75,5 @@ class MultiLabel(TextTask):
             return loss
         found = np.array([list(answer["probabilities"].values()) for answer in answers], np.float32)
         if not np.any(references):
-            tell("f1 is undefined, since no row of the data has a label: it is reported as 0")
+            tell("f1 is reported as 0, since no row of the data has a label")
         return {**loss, **label_set_metrics(references, found, self.labels)}

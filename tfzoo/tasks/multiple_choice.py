@@ -84,10 +84,10 @@ class MultipleChoice(TextTask):
         Returns:
             dict of tensors [B, N, T], and `cut`, int32 [B].
         """
-        rows, texts_per_row = tf.unstack(tf.shape(pairs))
-        batch = super().encode(tokenizer, tf.repeat(texts, texts_per_row), max_length, tf.reshape(pairs, (-1,)))
+        rows, choices = tf.unstack(tf.shape(pairs))
+        batch = super().encode(tokenizer, tf.repeat(texts, choices), max_length, tf.reshape(pairs, (-1,)))
         given = tf.cast(pairs != "", tf.int32)
-        batch = {key: tf.reshape(value, (rows, texts_per_row, *tf.unstack(tf.shape(value)[1:])))
+        batch = {key: tf.reshape(value, (rows, choices, *tf.unstack(tf.shape(value)[1:])))
                  for key, value in batch.items()}
         return {**batch, "padding_mask": batch["padding_mask"] * given[..., None],
                 "cut": tf.reduce_sum(batch["cut"] * given, 1)}

@@ -32,7 +32,9 @@ class Regression(TextTask):
         self.mean = float(np.mean(source.columns["value"]))
 
     def head(self, body, dropout):
-        return super().head(body, dropout, initial_bias=self.mean)
+        head = super().head(body, dropout)
+        head.dense.initial_bias = self.mean
+        return head
 
     def with_targets(self, batches, source, training):
         return labelled(batches, np.float32(source.columns["value"]), references=source.columns["value"])

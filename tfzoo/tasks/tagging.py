@@ -145,7 +145,7 @@ class Tagging(Task):
         true = [entities(each) for each in references]
         found = list(map(self.read_entities, tags))
         if not any(true):
-            tell("f1 and recall are undefined, since there are no entities in the data: they are reported as 0")
+            tell("f1 and recall are reported as 0, since the data have no entities")
         return {"loss": base["loss"], "accuracy": word_accuracy(self.in_scheme(references), tags),
                 **entity_metrics(true, found, types_of(self.labels))}
 

@@ -35,13 +35,13 @@ class TextTask(Task):
     def width(self):
         return len(self.labels)
 
-    def head(self, body, dropout, kind=ClassificationHead, **options):
+    def head(self, body, dropout, kind=ClassificationHead):
         if self.pooling == "first" and body.traits.causal:
             raise ConfigError("pooling is 'first', but the first token of a decoder does not see the others: choose "
                               "auto (the last token), mean or max")
         # As in the reference implementation, a decoder's head has no bias.
         return kind(self.width, body.config["hidden_dim"], dropout=dropout, use_bias=not body.traits.causal,
-                    pooling=self.pooling, name="head", dtype=body.dtype_policy, **options)
+                    pooling=self.pooling, name="head", dtype=body.dtype_policy)
 
     def features(self, source, tokenizer, *, batch_size, max_length, seed=0, training=False, multiple=8):
         known = self.schema.targets[0] in source.columns

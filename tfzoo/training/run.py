@@ -20,7 +20,7 @@ from tfzoo.training.model import build_model, get_tokenizer, make_method, make_s
 from tfzoo.training.optimizer import WarmUp, make_optimizer
 from tfzoo.training.run_folder import RunFolder
 from tfzoo.training.settings import BEFORE, Settings, checked
-from tfzoo.training.sources import length_of, make_batches, open_sources, open_test, tell_notes
+from tfzoo.training.sources import length_of, make_batches, open_sources
 from tfzoo.training.strategy import (
     LOST, agree, check_batch, choose_xla, is_chief, is_multi_worker, leave, make_strategy)
 from tfzoo.training.trainer import Trainer
@@ -57,9 +57,9 @@ def train(output_dir, **settings):
     strategy = _start_strategy(settings)
     with _with_all_workers(strategy), RunFolder(settings.output_dir, is_chief(strategy), tell) as run:
         init = open_init(settings)
-        sources, test = open_sources(settings), open_test(settings)
+        sources = open_sources(settings)
         task, method = make_task(settings, sources[0], init, recorded), make_method(settings)
-        facts = _facts_of(settings, task, sources=sources, init=init)
+        facts = _facts_of(settings, task, sources=sources[:2], init=init)
         resumes = _take_folder(run, settings, facts=facts, strategy=strategy)
         tokenizer = init.tokenizer if init else get_tokenizer(
             settings, sources[0], run=run, resumes=resumes, strategy=strategy)
@@ -69,7 +69,7 @@ def train(output_dir, **settings):
                 method.prepare(model)
             trained = length_of(init) if init and not settings.max_length else None
             settings = settings.with_length(model.body.config["max_length"], trained)
-            data, eval_data = make_batches(settings, task, tokenizer=tokenizer, sources=sources)
+            data, eval_data, test_data = make_batches(settings, task, tokenizer=tokenizer, sources=sources)
             settings = settings.with_epoch(data.batches_per_epoch)
             run.update({**settings.config(), **facts})
             if results := _results_of_finished(run, settings, resumes=resumes, strategy=strategy):
@@ -91,8 +91,9 @@ def train(output_dir, **settings):
         results = {**loop.run_to_end(), "planned_steps": settings.steps, "model": str(run.path / "model")}
         task.adopt(results)
         loaded = Loaded(model, tokenizer, _config_of(settings, task, model))
-        if test is not None and run.writes:
-            results |= _test(settings, loaded, test, xla)
+        if test_data is not None and run.writes:
+            metrics = Evaluator(model, task, xla).evaluate(test_data, evaluation_bar)
+            results |= {f"test_{name}": value for name, value in metrics.items()}
         return _save(run, loaded, method=method, results=results)
 
 
@@ -206,15 +207,6 @@ def _config_of(settings, task, model):
     # The config.json in the model's folder (see tfzoo.checkpoints.folder.KEYS).
     return {"model": model.body.name, "task": task.name, "labels": task.labels,
             "settings": task.settings, "max_length": settings.max_length}
-
-
-def _test(settings, loaded, source, xla):
-    # The metrics of the final model on the test data, named test_...
-    data = loaded.task.features(source, loaded.tokenizer, batch_size=settings.batch_size,
-                                max_length=settings.max_length, seed=settings.seed)
-    tell_notes(source, data, settings.max_length)
-    metrics = Evaluator(loaded.model, loaded.task, xla).evaluate(data, evaluation_bar)
-    return {f"test_{name}": value for name, value in metrics.items()}
 
 
 def _save(run, loaded, method, results):

@@ -10,21 +10,21 @@ from tfzoo.training.fields import LONGEST
 
 
 def open_sources(settings):
-    """Open the training and evaluation data of a run.
+    """Open the data of a run.
 
     Args:
         settings: Settings.
 
     Returns:
-        (training source, evaluation source or None).
+        (training source, evaluation source or None, test source or None).
 
     Raises:
-        FileNotFoundError, ConfigError, DataError: if `open_source` raises them; DataError also if only one source has
-            text pairs.
+        FileNotFoundError, ConfigError, DataError: if `open_source` raises them; DataError also if some of the sources
+            have text pairs and others have not, or --test_data has no test split.
     """
     options = {"schema": tasks()[settings.task].schema, "document": settings.document,
                "max_bad_rows": settings.max_bad_rows, "allow_download": settings.allow_download}
-    train, evaluation = open_source(settings.data, **options), None
+    train, evaluation, test = open_source(settings.data, **options), None, None
     if splits_in(pathlib.Path(settings.data).name) & set(EVAL):
         tell(f"{settings.data}: judging by its name, this is not training data; training on it anyway")
     if settings.eval_data:
@@ -35,32 +35,20 @@ def open_sources(settings):
         train, evaluation = train.split(settings.eval_fraction, settings.seed)
     elif has_own_eval(settings.data):
         evaluation = open_source(settings.data, split="eval", **options)
-    for source in (train, evaluation):
-        if source is not None:
-            tell_counts(source)
-    if tasks()[settings.task].paired and evaluation is not None and (
-            ("text_pair" in train.columns) != ("text_pair" in evaluation.columns)):
-        one, two = (1 + ("text_pair" in source.columns) for source in (train, evaluation))
-        raise DataError(f"{train.name} has {one} text(s) per example and {evaluation.name} {two}: text_pair must be "
-                        "in both or in neither")
-    return train, evaluation
-
-
-def open_test(settings):
-    """Open the test data of a run: a source, or None without --test_data.
-
-    Raises:
-        FileNotFoundError, ConfigError, DataError: see `open_source`; DataError also if there is no test split.
-    """
-    if not settings.test_data:
-        return None
-    source = open_source(settings.test_data, tasks()[settings.task].schema, "test", settings.document,
-                         settings.max_bad_rows, settings.allow_download)
-    if source is None:
-        raise DataError(f"--test_data={settings.test_data} has no test split: give a file, or a folder that contains "
-                        "test.jsonl")
-    tell_counts(source)
-    return source
+    if settings.test_data:
+        test = open_source(settings.test_data, split="test", **options)
+        if test is None:
+            raise DataError(f"--test_data={settings.test_data} has no test split: give a file, or a folder that "
+                            "contains test.jsonl")
+    for source in (train, evaluation, test):
+        if source is None:
+            continue
+        tell_counts(source)
+        one, two = (1 + ("text_pair" in each.columns) for each in (train, source))
+        if tasks()[settings.task].paired and one != two:
+            raise DataError(f"{train.name} has {one} text(s) per example and {source.name} {two}: text_pair must be "
+                            "in both or in neither")
+    return train, evaluation, test
 
 
 def make_batches(settings, task, tokenizer, sources):
@@ -70,14 +58,17 @@ def make_batches(settings, task, tokenizer, sources):
         settings: Settings.
         task: Task.
         tokenizer: Tokenizer.
-        sources: (training source, evaluation source or None).
+        sources: (training source, evaluation source or None, test source or None).
 
     Returns:
-        list of the training Batches and the evaluation Batches or None.
+        list of the Batches of each source, or None.
     """
-    made = [None if source is None else task.features(
-        source, tokenizer, batch_size=settings.batch_size, max_length=settings.max_length, seed=settings.seed,
-        training=training) for source, training in zip(sources, (True, False))]
+    made = [None] * len(sources)
+    for number in (0, 2, 1):  # the evaluation data last, since a task may choose by them what the best step is
+        if sources[number] is not None:
+            made[number] = task.features(
+                sources[number], tokenizer, batch_size=settings.batch_size, max_length=settings.max_length,
+                seed=settings.seed, training=number == 0)
     for source, data in zip(sources, made):
         if data is not None:
             data.numbers = source.numbers
