@@ -14,6 +14,7 @@ def make_flags():
                "used.", required=True)
     groups.shared(script, "max_length", "max_target_length", "null_threshold", "document", "max_bad_rows",
                   "allow_download")
+    groups.searching(script)
     for kind, name, limits in (("enum", "decoding", {"allowed": ["viterbi", "argmax"]}), ("bool", "strict", {})):
         script.add(kind, name, None, groups.FIELDS.Fields.__dataclass_fields__[name].metadata["meaning"] +
                    " Default: as in training.", **limits)
@@ -50,7 +51,8 @@ def run(values):
             models[-1].check_tokenizer()
     for loaded in models:
         loaded.change(decoding=values.decoding, strict=values.strict, null_threshold=values.null_threshold,
-                      max_target_length=values.max_target_length or None)
+                      max_target_length=values.max_target_length or None, num_beams=values.num_beams,
+                      length_penalty=values.length_penalty, no_repeat_ngram_size=values.no_repeat_ngram_size)
     task, other = models[0].task, models[-1].task
     if other.name != task.name:
         raise ConfigError(f"--compare={values.compare} was trained for {other.name}, but --init={values.init} for "

@@ -1,42 +1,94 @@
-"""Continue a prompt with a causal language model, or talk with one; the text is streamed to stdout.
+"""Generate text: continue prompts, talk with a model, or write targets for sources, such as translations.
 
     python -m experiments.generate --init=runs/gpt --prompt="Once upon a time" --temperature=0.8 --top_p=0.95
     python -m experiments.generate --init=runs/dialogue --chat
+    python -m experiments.generate --init=runs/translation --data=sources.txt --num_beams=4 --output=targets.jsonl
 
+The text for one --prompt is shown as it is generated. With --data, or several answers, each answer is a line of JSON.
 With --chat, each line of standard input is a message, which the model answers given the conversation so far.
 """
 import io
+import json
 import sys
 
 from experiments import app, groups
 
 TAIL = 32  # prompt tokens that determine how the continuation is joined to the prompt
+# Name, kind, meaning; no default: the model's own, or the option has no effect.
+OPTIONS = (
+    ("max_new_tokens", "integer", "Generate at most this many tokens. Default: what the model was trained to write, or "
+     "200."),
+    ("min_new_tokens", "integer", "Generate at least this many tokens."),
+    ("temperature", "float", "0: always choose the most likely token; 1: sample from the model's own distribution. "
+     "Default: 1 for a language model without beams; 0 for others, unless another option of sampling is given."),
+    ("top_k", "integer", "Sample from this many of the most likely tokens; 0: from all."),
+    ("top_p", "float", "Nucleus sampling: sample from the most likely tokens whose total probability reaches this."),
+    ("min_p", "float", "Sample only from tokens with at least this share of the likeliest token's probability."),
+    ("typical_p", "float", "Sample from the tokens with the most typical information, up to this total probability."),
+    ("epsilon_cutoff", "float", "Sample only from tokens with at least this probability."),
+    ("eta_cutoff", "float", "Sample only from tokens with at least this probability, less where many are likely."),
+    ("repetition_penalty", "float", "Divide the scores of tokens that occurred by this; above 1: fewer repetitions."),
+    ("encoder_repetition_penalty", "float", "Favor the tokens of the source by this factor; above 1: more of them."),
+    ("presence_penalty", "float", "Subtract this from the scores of tokens in the answer."),
+    ("frequency_penalty", "float", "Subtract this from the scores of tokens in the answer, for each occurrence."),
+    ("no_repeat_ngram_size", "integer", "No sequence of this many tokens occurs twice; 0: no limit."),
+    ("num_beams", "integer", "Number of beams of beam search; 1: none."),
+    ("num_beam_groups", "integer", "Number of groups of beams that differ from each other; requires "
+     "--diversity_penalty to have an effect."),
+    ("diversity_penalty", "float", "Subtract this from the scores of tokens that earlier groups of beams chose."),
+    ("length_penalty", "float", "A beam's score is its log-probability / length ** this; above 0: longer texts."),
+    ("num_return_sequences", "integer", "Number of answers for each prompt, each a line of JSON."),
+    ("seed", "integer", "Random seed for sampling; prompt number N samples with seed + N. Default: 0."))
 
 
 def make_flags():
     script = app.Flags("generate", __doc__)
     groups.loading(script)
-    script.group("generation")
-    script.add("string", "prompt", "", "Text to continue, or - to read it from standard input. Default: start a "
-               "new text.")
+    script.group("input and output")
+    script.add("string", "prompt", None, "Text to continue, or source, or - to read it from standard input. Default: "
+               "start a new text.")
+    script.add("string", "data", None, "File with one prompt or source per line (.txt, or - for standard input), or "
+               "with one JSON object per line (.jsonl, or -.jsonl) with prompt, source or messages; may be compressed "
+               "(.gz). Writes one JSON object per answer.")
     script.add("bool", "chat", False, "Answer each line of standard input as a message in a conversation, until the "
                "input ends (Ctrl-D), using the model's chat template; a history that is too long is cut from its "
                "front.")
     script.add("string", "system", None, "Text of the system message at the beginning of a --chat.")
-    script.add("integer", "max_new_tokens", 200, "Generate at most this many tokens.", lower_bound=1)
-    script.add("float", "temperature", 1.0, "0: always choose the most likely token; 1: sample from the model's own "
-               "distribution.",
-               lower_bound=0.0)
-    script.add("integer", "top_k", 0, "Sample from this many of the most likely tokens; 0: from all.", lower_bound=0)
-    script.add("float", "top_p", 1.0, "Nucleus sampling: sample from the most likely tokens whose total "
-               "probability reaches this value.",
-               lower_bound=0.0, upper_bound=1.0)
-    script.add("integer", "seed", 0, "Random seed for sampling.", lower_bound=0,
-               upper_bound=groups.FIELDS.SEEDS)
     script.add("string", "output", None, "Output file, written once the text is complete; default: stdout.")
+    script.group("generation")
+    for name, kind, meaning in OPTIONS:
+        script.add(kind, name, None, meaning)
+    script.add("enum", "early_stopping", None, "With beams: true ends a text when num_beams answers are complete; "
+               "false (default) also when the best running beam is worse at its present length; never only when it "
+               "cannot become better.", allowed=["true", "false", "never"])
+    script.add("multi_string", "bad_words", [], "Text that is never written; repeatable.")
+    script.add("bool", "log_probabilities", False, "Add the log-probability of each token to the lines of JSON.")
     script.group("running")
+    script.add("integer", "batch_size", 8, "Prompts per batch of --data.", lower_bound=1)
     groups.precision(script)
     return script
+
+
+def options_of(values):
+    """Return the options of generation that were given: dict."""
+    names = [name for name, _, _ in OPTIONS]
+    given = {name: getattr(values, name) for name in names if getattr(values, name) is not None}
+    if values.early_stopping is not None:
+        given["early_stopping"] = {"true": True, "false": False}.get(values.early_stopping, values.early_stopping)
+    return {**given, "bad_words": values.bad_words, "log_probabilities": values.log_probabilities}
+
+
+def _check(values):
+    from tfzoo.errors import ConfigError
+    if values.chat and (values.prompt or values.output or values.data):
+        raise ConfigError("--chat reads standard input and writes to standard output: omit --prompt, --data and "
+                          "--output")
+    if values.system is not None and not values.chat:
+        raise ConfigError(f"--system={values.system} requires --chat")
+    if values.data and values.prompt is not None:
+        raise ConfigError("--data and --prompt exclude each other: give one of them")
+    if values.log_probabilities and not values.data and (values.num_return_sequences or 1) == 1:
+        raise ConfigError("--log_probabilities requires lines of JSON: give --data or --num_return_sequences")
 
 
 def run(values):
@@ -44,45 +96,86 @@ def run(values):
 
     from tfzoo import files
     from tfzoo.checkpoints import load
-    from tfzoo.errors import ConfigError
-    from tfzoo.generation import Generator, Sampling
+    from tfzoo.checkpoints.writing import Writer
     from tfzoo.progress import tell
     from tfzoo.training.fields import POLICIES
-    if values.chat and (values.prompt or values.output):
-        raise ConfigError("--chat reads standard input and writes to standard output: omit --prompt and --output")
-    if values.system is not None and not values.chat:
-        raise ConfigError(f"--system={values.system} requires --chat")
+    _check(values)
     loaded = load(values.init, POLICIES[values.precision])
-    if "causal_lm" not in (loaded.config["task"], loaded.task and loaded.task.head_of):
-        raise ConfigError(f"--init={values.init} was trained for {loaded.config['task']}: give a model trained for "
-                          "causal_lm or completion")
-    output, tokenizer = app.output_path(values.output), loaded.check_tokenizer()
-    sampling = Sampling(values.temperature, values.top_k, values.top_p, values.seed)
-    generator, begin = Generator(loaded.body, loaded.model.logits, sampling), time.perf_counter()
-
-    def answer(tokens, ends, text_of):
-        # Print the text of each new token as soon as it is complete; return the new tokens.
-        made, shown = [], 0
-        for token in generator.stream([tokens], values.max_new_tokens, ends):
-            if token[0] in ends:
-                break
-            made.append(int(token[0]))
-            text = text_of(made)
-            if not text.endswith("\ufffd"):  # a character made of several tokens may be incomplete
-                _put(out, text[shown:])
-                shown = len(text)
-        _put(out, text_of(made)[shown:] + "\n")
-        return made
-
-    out = io.StringIO() if output else sys.stdout
+    writer, output = Writer(loaded, **options_of(values)), app.output_path(values.output)
+    begin, out = time.perf_counter(), io.StringIO() if output else sys.stdout
     if values.chat:
-        results = _talk(loaded, values, answer, tell)
-        return {**results, "tokens_per_second": round(results["tokens"] / (time.perf_counter() - begin), 1)}
-    prompt = sys.stdin.read() if values.prompt == "-" else values.prompt
-    tokens = tokenizer.beginning(tokenizer.encode([prompt])[0].numpy())
-    if len(tokens) >= loaded.model.body.config["max_length"]:
-        tell(f"the prompt has {len(tokens):,} tokens; the model sees only the last "
-             f"{loaded.model.body.config['max_length'] - 1:,}")
+        results = _talk(writer, values, out, tell)
+    elif values.data or writer.options.num_beams > 1 or writer.options.num_return_sequences > 1:
+        results = _write_lines(writer, values, output, tell)
+    else:
+        results = _write_one(writer, _prompt(values), out, tell)
+        if output:
+            files.write_atomic(output, out.getvalue())
+    seconds = time.perf_counter() - begin
+    return {**results, "tokens_per_second": round(results["tokens"] / seconds, 1)}
+
+
+def _prompt(values):
+    return sys.stdin.read() if values.prompt == "-" else values.prompt or ""
+
+
+def _write_lines(writer, values, output, tell):
+    # Write one JSON object per answer.
+    import itertools
+
+    from tfzoo import files
+    from tfzoo.data.completions import COMPLETIONS
+    from tfzoo.data.readers import Lines, read_rows
+    lines, results = Lines(values.data) if values.data else None, {"examples": 0, "answers": 0, "tokens": 0}
+    rows = iter([{"prompt": _prompt(values)}] if lines is None else
+                read_rows(lines, writer.task.schema if writer.chat is None else COMPLETIONS, labelled=False))
+
+    def answers():
+        while batch := list(itertools.islice(rows, values.batch_size)):
+            found = iter(writer([row.get("messages") or row.get("prompt", row.get("source")) for row in batch]))
+            for row in batch:
+                for answer in itertools.islice(found, writer.options.num_return_sequences):
+                    results["answers"] += 1
+                    results["tokens"] += answer["tokens"]
+                    yield json.dumps({**row, **answer}, ensure_ascii=False) + "\n"
+                results["examples"] += 1
+
+    texts = (text.encode("utf-8", "replace") for text in answers())
+    if output:
+        files.write_atomic_chunks(output, texts)
+    else:
+        for text in texts:
+            _put(sys.stdout, text.decode())
+    if writer.cut:
+        tell(f"{writer.cut:,} of {results['examples']:,} prompts or sources were cut to fit the model's "
+             f"{writer.length:,} tokens")
+    return {**results, "cut": writer.cut}
+
+
+def _stream(writer, tokens, source, text_of, out):
+    # Print the text of each new token as soon as it is complete; return the new tokens.
+    made, shown, ends = [], 0, writer.options.eos_token_id
+    for token in writer.generator.stream(tokens, source):
+        if token[0] in ends:
+            break
+        made.append(int(token[0]))
+        text = text_of(made)
+        if not text.endswith("\ufffd"):  # a character made of several tokens may be incomplete
+            _put(out, text[shown:])
+            shown = len(text)
+    _put(out, text_of(made)[shown:] + "\n")
+    return made
+
+
+def _write_one(writer, prompt, out, tell):
+    tokenizer, length = writer.tokenizer, writer.length
+    (tokens,), source = writer.prompts([prompt])
+    if source is not None:
+        if writer.cut:
+            tell(f"the source was cut to {length:,} tokens")
+        return {"tokens": len(_stream(writer, [tokens], source, lambda made: tokenizer.decode([made])[0], out))}
+    if writer.cut:
+        tell(f"the prompt has {len(tokens):,} tokens; the model sees only the last {length - 1:,}")
     _put(out, prompt)
     # If the tokenizer drops the prompt's trailing space, the printed one already separates it from the continuation.
     parted, tail = prompt[-1:].isspace() and not tokenizer.decode([tokens])[0][-1:].isspace(), tokens[-TAIL:]
@@ -91,33 +184,28 @@ def run(values):
         text = tokenizer.continuation(tail, made)
         return text.removeprefix(" ") if parted else text
 
-    made = answer(tokens, loaded.end_ids, added)
-    if output:
-        files.write_atomic(output, out.getvalue())
-    seconds = time.perf_counter() - begin
-    return {"tokens": len(made), "tokens_per_second": round(len(made) / seconds, 1)}
+    return {"tokens": len(_stream(writer, [tokens], None, added, out))}
 
 
-def _talk(loaded, values, answer, tell):
+def _talk(writer, values, out, tell):
     # Answer the lines of standard input one by one; each answer sees the conversation so far.
-    from tfzoo.data.completions import prompt_of
-    from tfzoo.text.chat import Chat
-    chat, length = Chat(loaded.tokenizer), loaded.config["max_length"]
-    if chat.template is None:
+    from tfzoo.errors import ConfigError
+    if writer.chat is None:
+        raise ConfigError(f"--chat: {values.init} is an encoder-decoder: use --prompt or --data")
+    if writer.chat.template is None:
         tell("the model has no chat template: messages are marked User: and Assistant:")
     messages = [{"role": "system", "content": values.system}] if values.system is not None else []
-    ends = tuple(dict.fromkeys((*loaded.end_ids, *chat.end_ids)))
-    room, told, results = length - min(values.max_new_tokens, length // 2), False, {"answers": 0, "tokens": 0}
+    told, results = False, {"answers": 0, "tokens": 0}
     while line := _next_line():
         if not line.strip():
             continue
         messages.append({"role": "user", "content": line.removesuffix("\n").removesuffix("\r")})
-        tokens, cut = prompt_of(chat, messages, room)
-        if cut and not told:
-            tell(f"the conversation no longer fits {room:,} tokens: the model sees only its latest messages")
+        tokens, _ = writer.prompts([messages])
+        if writer.cut and not told:
+            tell(f"the conversation no longer fits {writer.room:,} tokens: the model sees only its latest messages")
             told = True
-        made = answer(tokens, ends, lambda made: loaded.tokenizer.decode([made])[0])
-        messages.append({"role": "assistant", "content": loaded.tokenizer.decode([made])[0]})
+        made = _stream(writer, tokens, None, lambda made: writer.tokenizer.decode([made])[0], out)
+        messages.append({"role": "assistant", "content": writer.tokenizer.decode([made])[0]})
         results = {"answers": results["answers"] + 1, "tokens": results["tokens"] + len(made)}
     return results
 

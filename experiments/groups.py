@@ -54,6 +54,14 @@ def _add(script, field, required=False):
     script.add(kind, field.name, default, field.metadata["meaning"], required, **limits)
 
 
+def searching(script):
+    """Add the training settings of generation to a script that does not train; None: as in training."""
+    for name, kind, lower in (("num_beams", "integer", 1), ("length_penalty", "float", None),
+                              ("no_repeat_ngram_size", "integer", 0)):
+        script.add(kind, name, None, FIELDS.Fields.__dataclass_fields__[name].metadata["meaning"] +
+                   " Default: as in training.", lower_bound=lower)
+
+
 def precision(script):
     """Add --precision, the floating-point type in which a saved model computes."""
     script.add("enum", "precision", "auto", "Floating-point type to compute in. auto: the type used in training.",

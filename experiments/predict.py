@@ -26,6 +26,7 @@ def make_flags():
                "compressed (.gz). -: standard input, one text per line; -.jsonl: standard input, one JSON object per "
                "line.")
     groups.shared(script, "null_threshold", "max_target_length", "max_bad_rows")
+    groups.searching(script)
     script.add("string", "output", None, "Output file, written once the output is complete; default: stdout.")
     script.group("running")
     script.add("integer", "batch_size", 32, "Texts per batch.", lower_bound=1)
@@ -91,7 +92,9 @@ def run(values):
     loaded = load(values.init, POLICIES[values.precision])
     if values.task not in ("auto", "embedding"):
         loaded.use_as(values.task)
-    loaded.change(null_threshold=values.null_threshold, max_target_length=values.max_target_length or None)
+    loaded.change(null_threshold=values.null_threshold, max_target_length=values.max_target_length or None,
+                  num_beams=values.num_beams, length_penalty=values.length_penalty,
+                  no_repeat_ngram_size=values.no_repeat_ngram_size)
     lines, counts, begin = Lines(values.data), {"examples": 0, "cut": 0, "split": 0, "windows": 0}, time.perf_counter()
     schema = TEXTS if values.task == "embedding" else loaded.check_answers().schema
     rows = read_rows(lines, schema, labelled=False, max_bad_rows=values.max_bad_rows,

@@ -117,4 +117,4 @@ def test_the_library_can_be_read_in_an_evening():
         room = path.relative_to(CHECKOUT / "tfzoo").parts[0]
         storeys[room] = storeys.get(room, 0) + code_lines(path)
     print(dict(sorted(storeys.items(), key=lambda item: -item[1])))  # python -m pytest -n 0 -s -k evening
-    assert sum(storeys.values()) < 12000
+    assert sum(storeys.values()) < 15000

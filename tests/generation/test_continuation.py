@@ -8,6 +8,8 @@ import pytest
 
 from experiments import app, generate
 from tests.text import kinds
+from tfzoo.models.body import Traits
+from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
 
 MAKERS = {**kinds.MAKERS, "bytes": lambda folder: (load_tokenizer("bytes"), None)}
@@ -32,13 +34,14 @@ def shown(monkeypatch):
     def run(tokenizer, prompt, drawn):
         prompts, out = [], Pieces()
 
-        def stream(self, given, count, end_ids):
+        def stream(self, given, source):
             prompts.extend(given)
-            return (np.array([token], np.int32) for token in [*drawn, *end_ids, 5])
+            return (np.array([token], np.int32) for token in [*drawn, tokenizer.end_id, 5])
 
-        model = types.SimpleNamespace(body=types.SimpleNamespace(config={"max_length": 512}), logits=None)
-        loaded = types.SimpleNamespace(model=model, body=model.body, tokenizer=tokenizer, config={"task": "causal_lm"},
-                                       task=None, check_tokenizer=lambda: tokenizer, end_ids=(tokenizer.end_id,))
+        body = types.SimpleNamespace(traits=Traits(causal=True, cached=True))
+        loaded = types.SimpleNamespace(model=types.SimpleNamespace(logits=None), body=body, tokenizer=tokenizer,
+                                       config={"max_length": 512}, task=task_of("causal_lm"),
+                                       check_tokenizer=lambda: tokenizer, end_ids=(tokenizer.end_id,))
         monkeypatch.setattr("tfzoo.checkpoints.load", lambda *_: loaded)
         monkeypatch.setattr("tfzoo.generation.Generator.__init__", lambda *_: None)
         monkeypatch.setattr("tfzoo.generation.Generator.stream", stream)

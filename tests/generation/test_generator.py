@@ -6,14 +6,21 @@ import tensorflow as tf
 from tests.models.test_models import SMALL
 from tfzoo import build
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.generation import Generator, Sampling
-from tfzoo.generation.sampling import draw, keep_likeliest
-
-GREEDY = Sampling(temperature=0)
+from tfzoo.generation import Generator, Options
+from tfzoo.generation import sampling as samplers
 
 
-def generate(model, prompt, count, end_ids=()):
-    return Generator(model.body, model.logits, GREEDY).stream(prompt, count, end_ids)
+def generator_of(model, count, end_ids=(), **options):
+    return Generator(model.body, model.logits, Options(count, eos_token_id=end_ids, **{"temperature": 0, **options}))
+
+
+def generate(model, prompts, count, end_ids=()):
+    return generator_of(model, count, end_ids).stream(prompts)
+
+
+def draw(logits, number, **options):
+    keys = samplers.row_keys(tf.range(logits.shape[0], dtype=tf.int64), 1)
+    return samplers.draw(logits, Options(**options), keys, tf.constant(number)).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -62,27 +69,25 @@ def test_each_of_several_ids_ends_a_row_and_the_first_fills_it(model):
     for row, stop in zip(expected, stops):
         row[stop + 1:] = 52
     for made in (np.array(list(generate(model, prompts, 12, ends))).T,
-                 Generator(model.body, model.logits, GREEDY).generate(prompts, 12, ends)):
+                 generator_of(model, 12, ends).generate(prompts).token_ids):
         assert made.tolist() == expected[:, :max(stops) + 1].tolist()
 
 
 def test_top_k_and_top_p_keep_the_likeliest():
     logits = tf.math.log([[0.5, 0.25, 0.15, 0.1]])
-    kept = lambda *settings: np.flatnonzero(keep_likeliest(logits, *settings)[0] > -100).tolist()  # noqa: E731
-    assert kept(0, 1.0) == [0, 1, 2, 3]
-    assert kept(2, 1.0) == [0, 1]
-    assert kept(0, 0.7) == [0, 1] and kept(0, 0.76) == [0, 1, 2] and kept(0, 0.1) == [0]
+    kept = lambda **options: np.flatnonzero(samplers.warp(logits, Options(**options))[0] > -100).tolist()  # noqa: E731
+    assert kept() == [0, 1, 2, 3]
+    assert kept(top_k=2) == [0, 1]
+    assert kept(top_p=0.7) == [0, 1] and kept(top_p=0.76) == [0, 1, 2] and kept(top_p=0.1) == [0]
 
 
 def test_draws_follow_the_distribution_and_the_seed():
     logits = tf.repeat(tf.math.log([[0.5, 0.3, 0.2]]), 20000, axis=0)
-    one = draw(logits, Sampling(seed=1), tf.constant(0)).numpy()
+    one = draw(logits, 0)
     assert np.abs(np.bincount(one) / 20000 - [0.5, 0.3, 0.2]).max() < 0.015
-    cold = draw(logits, Sampling(temperature=0.5, seed=1), tf.constant(0)).numpy()
+    cold = draw(logits, 0, temperature=0.5)
     assert np.abs(np.bincount(cold) / 20000 - np.array([25, 9, 4]) / 38).max() < 0.015
-    assert np.array_equal(one, draw(logits, Sampling(seed=1), tf.constant(0)))
-    assert not np.array_equal(one, draw(logits, Sampling(seed=1), tf.constant(1)))
-    assert not np.array_equal(one, draw(logits, Sampling(seed=2), tf.constant(0)))
+    assert np.array_equal(one, draw(logits, 0)) and not np.array_equal(one, draw(logits, 1))
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 1e-4}, {"temperature": 1e-38}, {"temperature": 1e-45},
@@ -90,39 +95,72 @@ def test_draws_follow_the_distribution_and_the_seed():
 def test_the_limits_of_all_settings_are_the_likeliest_token(settings):
     logits = tf.constant([[1.0, 5.0, 2.0], [-3e38, 3e38, 0.0]])
     for number in range(5):
-        assert draw(logits, Sampling(**settings), tf.constant(number)).numpy().tolist() == [1, 1]
+        assert draw(logits, number, **settings).tolist() == [1, 1]
 
 
-def test_any_seed_of_64_bits_draws():
-    for seed in (2 ** 63, 2 ** 64 - 1):
-        assert draw(tf.zeros([1, 3]), Sampling(seed=seed), tf.constant(0)).numpy() in (0, 1, 2)
+def test_the_seed_of_a_row_and_not_its_batch_determines_its_draws(model):
+    draws = [generator_of(model, 12, temperature=1.0, seed=seed).generate([[5, 6], [5, 6], [7]]).token_ids.tolist()
+             for seed in (0, 1, 2 ** 64 - 1)]
+    assert draws[0][1] == draws[1][0] != draws[0][0] and draws[2][1] == draws[0][0]  # modulo 2 ** 64
+    several = generator_of(model, 12, temperature=1.0, num_return_sequences=3).generate([[5, 6], [5, 6]]).token_ids
+    assert len({tuple(row) for row in several.tolist()}) == 6
+    assert several.tolist()[:3] == generator_of(model, 12, temperature=1.0, num_return_sequences=3).generate(
+        [[5, 6]]).token_ids.tolist()
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0}, {"top_p": 0.5}, *(
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 0, "num_beams": 2}, {"top_p": 0.5}, *(
     pytest.param(settings, marks=pytest.mark.slow) for settings in ({}, {"top_k": 2}))])
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_outputs_that_are_no_numbers_are_refused(model, settings, factor):
-    generator = Generator(model.body, lambda outputs: model.logits(outputs) * factor, Sampling(**settings))
-    for run in (generator.generate, lambda *inputs: list(generator.stream(*inputs))):
-        for end_ids in ((), (3,)):
+    for end_ids in ((), (3,)):
+        generator = Generator(model.body, lambda outputs: model.logits(outputs) * factor,
+                              Options(4, eos_token_id=end_ids, **settings))
+        runs = [generator.generate] if generator.options.num_beams > 1 else [
+            generator.generate, lambda prompts: list(generator.stream(prompts))]
+        for run in runs:
             with pytest.raises(DataError, match="outputs are NaN"):
-                run([[5, 6], [7]], 4, end_ids)
+                run([[5, 6], [7]])
 
 
 @pytest.mark.parametrize("prompt, says", [
     *((prompt, "outside the vocabulary; they must be integers from 0 to 52") for prompt in ([60], [-1], [2 ** 31])),
     *((prompt, "not a row of ids; prompts must be a list of lists of int") for prompt in ([1.5], ["a"], [[5]]))])
 def test_a_prompt_of_another_vocabulary_is_refused(model, prompt, says):
-    generator = Generator(model.body, model.logits, Sampling())
     with pytest.raises(ConfigError, match=says):
-        generator.generate([[5], prompt], 2)
+        generator_of(model, 2).generate([[5], prompt])
 
 
 @pytest.mark.parametrize("settings", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.5}, {"seed": -1},
-                                      {"seed": 2 ** 64}, {"temperature": float("nan")}, {"temperature": float("inf")}])
+                                      {"seed": 2 ** 64}, {"temperature": float("nan")}, {"temperature": float("inf")},
+                                      {"max_new_tokens": 0}, {"max_new_tokens": 2.0}, {"top_k": True}, {"min_p": 1.1},
+                                      {"repetition_penalty": 0}, {"num_beams": 0}, {"eta_cutoff": 1},
+                                      {"early_stopping": "always"}, {"early_stopping": 1}, {"eos_token_id": [3]},
+                                      {"bad_words_ids": ((),)}, {"suppress_tokens": ("a",)}])
 def test_settings_out_of_range(settings):
-    with pytest.raises(ConfigError, match="^--(temperature|top_k|top_p|seed) must be .*, got "):
-        Sampling(**settings)
+    with pytest.raises(ConfigError, match=f"^--{next(iter(settings))} must be .*, got "):
+        Options(**settings)
+
+
+@pytest.mark.parametrize("settings, says", [
+    ({"min_new_tokens": 9, "max_new_tokens": 8}, "--min_new_tokens=9 exceeds --max_new_tokens=8"),
+    ({"num_beams": 2, "num_return_sequences": 3}, "--num_return_sequences=3 exceeds --num_beams=2"),
+    ({"temperature": 0, "num_return_sequences": 3}, "equal answers with --temperature=0"),
+    ({"temperature": 0, "top_p": 0.5}, "--top_p=0.5 has no effect with --temperature=0"),
+    ({"num_beams": 4, "num_beam_groups": 3, "temperature": 0}, "must divide --num_beams=4"),
+    ({"length_penalty": 2.0}, "--length_penalty=2.0 requires --num_beams above 1"),
+    ({"diversity_penalty": 0.5}, "requires --num_beam_groups above 1")])
+def test_settings_without_meaning_together(settings, says):
+    with pytest.raises(ConfigError, match=says):
+        Options(**settings)
+
+
+def test_ids_and_contexts_that_do_not_exist_are_refused(model):
+    with pytest.raises(ConfigError, match="--suppress_tokens contains 53, but token ids must be from 0 to 52"):
+        generator_of(model, 2, suppress_tokens=(53,))
+    with pytest.raises(ConfigError, match="a prompt of 18 tokens and --max_new_tokens=4 exceed the model's 20 posit"):
+        generator_of(model, 4, num_beams=2).generate([[5] * 18])
+    with pytest.raises(ConfigError, match="beams and several answers per prompt cannot be streamed"):
+        list(generator_of(model, 4, num_beams=2).stream([[5]]))
 
 
 def test_an_empty_prompt_is_refused(model):

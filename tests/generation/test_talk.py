@@ -29,10 +29,10 @@ def talk(call, monkeypatch):  # noqa: F811
     def run(folder, lines, answers, *words):
         prompts, tokenizer, left = [], tfzoo.load(folder).tokenizer, iter(answers)
 
-        def stream(self, given, count, end_ids):
+        def stream(self, given, source):
             prompts.append(given[0])
             drawn = [token for token in tokenizer.encode([next(left)])[0].numpy()]
-            return (np.array([token], np.int32) for token in [*drawn, end_ids[-1], 9])
+            return (np.array([token], np.int32) for token in [*drawn, self.options.eos_token_id[-1], 9])
 
         monkeypatch.setattr("tfzoo.generation.Generator.stream", stream)
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
@@ -74,7 +74,10 @@ def test_a_folder_s_own_template_gives_the_ids_and_the_end(talk, tmp_path):
 
 def test_flags_that_do_not_fit_are_refused_in_one_line(call, talk, tmp_path):  # noqa: F811
     folder = saved(tmp_path / "model", load_tokenizer("bytes"))
-    for words, says in ((["--chat", "--prompt=x"], "omit --prompt and --output"), (["--system=x"], "requires --chat")):
+    for words, says in ((["--chat", "--prompt=x"], "omit --prompt, --data and --output"),
+                        (["--system=x"], "requires --chat"), (["--data=-", "--prompt=x"], "exclude each other"),
+                        (["--log_probabilities"], "requires lines of JSON"), (["--top_p=2"], "--top_p must be above 0"),
+                        (["--num_beams=2", "--top_k=5"], "has no effect with --temperature=0")):
         code, _, err = call("generate", f"--init={folder}", *words)
         assert code == 1 and says in err and len(err.strip().splitlines()) == 1
     tokenizer = write(tmp_path / "tokenizer", "bytelevel", GOLDEN["templates"]["gemma"]["template"], "<bos>", "<eos>")

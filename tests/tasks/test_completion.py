@@ -12,7 +12,7 @@ from tfzoo.checkpoints import Loaded
 from tfzoo.data.completions import COMPLETIONS, Completions, prompt_of
 from tfzoo.data.readers import Lines, read_rows
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.generation import Generator, Sampling
+from tfzoo.generation import Generator, Options
 from tfzoo.tasks import task_of
 from tfzoo.text import learn_tokenizer
 from tfzoo.text.byte import OFFSET, ByteTokenizer
@@ -227,8 +227,8 @@ def test_evaluation_and_prediction_generate_what_the_generator_does(name):
     # Of the long prompt, the opening stays.
     prompts = [[END, *ids(row["prompt"])[-57:]] for row in rows]
     prompts.append(Chat(BYTES).prompts([TALK[:2]])[0])
-    generator = Generator(model.body, model.logits, Sampling(temperature=0))
-    expected = [row[:row.index(END)] if END in row else row for row in generator.generate(prompts, 6, (END,)).tolist()]
+    answers = Generator(model.body, model.logits, Options(6, temperature=0, eos_token_id=(END,))).generate(prompts)
+    expected = [row[:row.index(END)] if END in row else row for row in answers.token_ids.tolist()]
     assert [found[number] for number in range(5)] == expected[:5]
     loaded.change(max_target_length=6)
     texts = BYTES.decode(expected)

@@ -11,7 +11,7 @@ from tfzoo import build
 from tfzoo.data.source import Source
 from tfzoo.data.source_target import SourceTargetBatches
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.generation import Generator, Sampling
+from tfzoo.generation import Generator, Options
 from tfzoo.tasks import build_for, task_of
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.tasks.task import smooth
@@ -135,8 +135,8 @@ def test_generation_in_the_graph_is_that_of_the_generator_and_of_full_passes(nam
     data = features(model.task, [{"source": row["source"]} for row in ROWS[:3]])
     batch = {key: value.copy() for key, value in data.batch(0).items()}
     run = tf.function(lambda batch: model.task.predict(model, batch, None), autograph=False, jit_compile=xla)
-    free = Generator(model.body, model.logits, Sampling(temperature=0)).generate(
-        [[0]] * 4, 16, (), {key: value for key, value in batch.items() if key.startswith("encoder")})
+    free = Generator(model.body, model.logits, Options(16, temperature=0)).generate(
+        [[0]] * 4, {key: value for key, value in batch.items() if key.startswith("encoder")}).token_ids
     known = np.zeros((4, 1), np.int32)
     for _ in range(16):
         logits = model({**batch, "decoder_token_ids": known}, training=False)["logits"][:, -1]
@@ -168,7 +168,8 @@ def test_evaluation_is_the_same_for_any_batch_size_and_a_saved_model(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert again.task.settings == model.task.settings == {"max_target_length": 6, "source_prefix": "say: ",
-                                                          "target_language": "auto"}
+                                                          "target_language": "auto", "num_beams": 1,
+                                                          "length_penalty": 1.0, "no_repeat_ngram_size": 0}
     one = Evaluator(model, model.task).evaluate(features(model.task, ROWS, batch_size=3))
     two = Evaluator(again, again.task).evaluate(features(again.task, ROWS, batch_size=11))
     assert one == pytest.approx(two, rel=1e-5) and one["bleu"] >= 0

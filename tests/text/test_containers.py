@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.export.test_export import make
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.generation import Generator, Sampling
+from tfzoo.generation import Generator, Options
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text import learn_tokenizer, load_tokenizer, split_words
 
@@ -106,7 +106,7 @@ def test_ids_are_rows_from_0(name):
 def test_prompts_are_rows_of_ids(prompts):
     model = make(TOKENIZERS["bytes"], "gpt2_tiny").model
     with pytest.raises(ConfigError, match="prompts must be a list of lists of int"):
-        Generator(model.body, None, Sampling()).generate(prompts, 1)
+        Generator(model.body, None, Options(1)).generate(prompts)
 
 
 @pytest.mark.parametrize("texts", ["some text", b"some text", {"a": 1}])

@@ -16,7 +16,7 @@ from tests.text import kinds
 from tests.training.kills import compare, left_by
 from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.generation import Generator
+from tfzoo.generation import Generated, Generator
 from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
 from tfzoo.training import settings as module
@@ -196,7 +196,8 @@ def test_the_default_length_is_recorded_and_evaluate_has_the_same(long, tmp_path
 def test_samples_begin_as_the_documents_of_training_do(tmp_path, monkeypatch):
     llama, prompts = kinds.llama2(tmp_path, "model")[0], []
     monkeypatch.setattr(Generator, "__init__", lambda *_: None)
-    monkeypatch.setattr(Generator, "generate", lambda self, given, count: prompts.extend(given) or np.array([[300]]))
+    monkeypatch.setattr(Generator, "generate",
+                        lambda self, given: prompts.extend(given) or Generated(np.array([[300]]), [1]))
     model = types.SimpleNamespace(body=None, logits=None)
     make_sampler(model, types.SimpleNamespace(name="causal_lm"), llama)()
     assert prompts == [[llama.start_id]] == [llama.separator[-1:]]

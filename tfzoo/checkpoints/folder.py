@@ -23,7 +23,7 @@ from tfzoo.text.load import VOCABULARIES
 
 FORMAT_VERSION = 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version")
-OPTIONAL = ("kept", "embedding", "end_ids")
+OPTIONAL = ("kept", "embedding", "end_ids", "generation")
 VOCABULARY_BYTES = 100_000_000
 FORMATS = ("tfzoo", "huggingface")
 OF_HEADS = ("num_labels", "next_sentence", "pooling", "embedding", "projected")  # arguments that tasks determine
@@ -187,8 +187,9 @@ def _check(loaded, path):
     if not isinstance(ends, list) or not all(type(end) is int and 0 <= end < body.config["vocab_size"] for end in ends):
         raise DataError(f"{path}: end_ids is {shown(ends)}, but must be a list of token ids below "
                         f"{body.config['vocab_size']}")
-    if not isinstance(config.get("kept", {}), dict):
-        raise DataError(f"{path}: kept is {shown(config['kept'])}, but must be an object")
+    for name in ("kept", "generation"):
+        if not isinstance(config.get(name, {}), dict):
+            raise DataError(f"{path}: {name} is {shown(config[name])}, but must be an object")
     checked(config.get("embedding", PLAIN), path)
     if not isinstance(config["model"], str) or not isinstance(config["settings"], dict) or (
             config["task"] is None) != (body is loaded.model):

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.checkpoints import sentence_transformers
-from tfzoo.checkpoints.huggingface_config import arguments_of, canonical, checked, end_ids_of, kept_words, words_of
+from tfzoo.checkpoints.huggingface_config import (
+    arguments_of, canonical, checked, end_ids_of, generation_of, kept_words, words_of)
 from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
@@ -196,7 +197,8 @@ def read(folder, dtype=None, bare=False):
         for variable, part in zip(variables, np.split(value, len(variables), axis=-1)):
             _fill(variable, part)
     cached = getattr(model, "body", model).traits.cached
-    ends = {"end_ids": end_ids_of(folder, config, arguments["vocab_size"])} if cached else {}
+    ends = {"end_ids": end_ids_of(folder, config, arguments["vocab_size"]),
+            "generation": generation_of(folder, config)} if cached else {}
     return model, {**ends, "model": _size_of(family, model), "task": kind or None, "labels": labels,
                    "settings": settings, "max_length": arguments["max_length"],
                    "kept": kept_words(config)}, dropped

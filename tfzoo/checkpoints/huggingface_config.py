@@ -10,6 +10,10 @@ FLOATS = {"epsilon": (0, 1), "initializer_range": (0, 10), "dropout": (0, 1), "r
 FIXED = {"quantization_config": (None,), "pruned_heads": ({}, None), "tie_encoder_decoder": (False,),
          "partial_rotary_factor": (1.0,)}  # for all families
 GENERATION = "generation_config.json"
+OPTIONS = ("max_new_tokens", "min_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
+           "eta_cutoff", "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "bad_words_ids",
+           "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "num_beams",
+           "length_penalty", "early_stopping", "num_return_sequences")
 KEPT = ("pad_token_id", "bos_token_id", "eos_token_id")
 MAY_BE_NONE = ("ffn_dim", "num_kv_heads", "head_dim", "window")  # null means 0
 
@@ -192,6 +196,28 @@ def end_ids_of(folder, config, vocab_size):
         if ids := [number for number in found if 0 <= number < vocab_size]:
             return ids
     return []
+
+
+def generation_of(folder, config):
+    """Return the options of generation that a Hugging Face folder sets: dict, named as in tfzoo.generation.Options.
+
+    Like transformers, config.json counts only without a generation_config.json. Without do_sample, nothing is sampled.
+
+    Args:
+        folder: path.
+        config: dict, the content of the folder's config.json.
+    """
+    path, found = folder / GENERATION, {}
+    said = read_json(path) if path.is_file() else config
+    for name in OPTIONS:
+        value = said.get(name)
+        if value is not None:
+            value = tuple(tuple(row) if isinstance(row, list) else row for row in value) if isinstance(value, list) \
+                else value
+            found[name] = value
+    if said.get("do_sample") is not None:
+        found["temperature"] = found.get("temperature", 1.0) if said["do_sample"] else 0.0
+    return found
 
 
 def kept_words(config):

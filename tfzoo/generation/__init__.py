@@ -1,5 +1,6 @@
 """Text generation with a key/value cache."""
-from tfzoo.generation.decode import Generator
-from tfzoo.generation.sampling import Sampling
+from tfzoo.generation.decode import decode
+from tfzoo.generation.generator import Generated, Generator
+from tfzoo.generation.options import Options
 
-__all__ = ["Generator", "Sampling"]
+__all__ = ["Generated", "Generator", "Options", "decode"]

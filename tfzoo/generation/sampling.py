@@ -1,88 +1,147 @@
-"""Choose the next token: greedily, or by sampling with a temperature, top-k or top-p.
-
-Top-k is from Fan et al. 2018, arXiv:1805.04833; top-p (nucleus) sampling is from Holtzman et al. 2019,
-arXiv:1904.09751.
+"""Choose the next token: the most likely one, or a random one from a distribution that `warp` narrows as transformers'
+warpers do, in their order.
 """
-import dataclasses
-import math
-
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.errors import ConfigError
+from tfzoo.generation.processors import NEVER, is_on
+from tfzoo.layers.kernels import scramble
 
-NEVER = -1e30
 LEAST = float(np.finfo(np.float32).tiny)  # devices that flush subnormals treat smaller numbers as zero
-SEEDS = 2 ** 64 - 1
+FEW = 1024  # tokens that are sorted first: usually they hold the total probability top_p
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Settings for sampling.
+def _sorted(logits, top_p):
+    # Descending logits [R, N], with N < V if the first hold the probability top_p; tf.sort takes long for all of V.
+    width = logits.shape[-1]
+    if width <= FEW:
+        return tf.sort(logits, direction="DESCENDING")
+    few = tf.math.top_k(logits, FEW).values
+    mass = tf.reduce_sum(tf.exp(few - tf.reduce_logsumexp(logits, -1, keepdims=True)), -1, keepdims=True)
+    rest = lambda: tf.sort(logits, direction="DESCENDING")  # noqa: E731
+    return tf.cond(tf.reduce_all(mass > top_p + 1e-5),
+                   lambda: tf.pad(few, [[0, 0], [0, width - FEW]], constant_values=NEVER), rest)
+
+
+def _top_k(logits, top_k, keep):
+    width = logits.shape[-1]
+    if tf.is_tensor(top_k):
+        few = tf.math.top_k(logits, min(FEW, width)).values
+        place = tf.clip_by_value(top_k, keep, min(FEW, width)) - 1
+        return tf.where((top_k > 0) & (logits < tf.gather(few, place, batch_dims=1)), NEVER, logits)
+    return tf.where(logits < tf.math.top_k(logits, min(max(top_k, keep), width)).values[:, -1:], NEVER, logits)
+
+
+def _top_p(logits, top_p, keep):
+    ordered = _sorted(logits, top_p)
+    probabilities = tf.exp(ordered - tf.reduce_logsumexp(logits, -1, keepdims=True))
+    before = tf.cumsum(probabilities, axis=-1, exclusive=True)
+    kept = (before < tf.maximum(top_p, LEAST)) | (tf.range(tf.shape(ordered)[1]) < keep)
+    return tf.where(logits < tf.reduce_min(tf.where(kept, ordered, tf.float32.max), axis=-1, keepdims=True), NEVER,
+                    logits)
+
+
+def _typical(logits, mass, keep):
+    log_p = tf.nn.log_softmax(logits)
+    p = tf.exp(log_p)
+    shifted = tf.abs(-log_p - _entropy(log_p, p))
+    order = tf.argsort(shifted, stable=True)
+    before = tf.cumsum(tf.gather(p, order, batch_dims=1), axis=-1, exclusive=True)
+    kept = (before < mass) | (tf.range(tf.shape(p)[1]) < keep)
+    back = tf.argsort(order)
+    return tf.where(tf.gather(kept, back, batch_dims=1), logits, NEVER)
+
+
+def _entropy(log_p, p):
+    return -tf.reduce_sum(tf.where(p > 0, p * log_p, 0.0), -1, keepdims=True)
+
+
+def _at_least(logits, least, keep):
+    # Keep the tokens with a probability of at least `least`, and always the `keep` likeliest.
+    small = tf.nn.softmax(logits) < least
+    return tf.where(small & (logits < tf.math.top_k(logits, keep).values[:, -1:]), NEVER, logits)
+
+
+def warp(logits, options, keep=1):
+    """Narrow the distribution from which the next token is drawn.
 
     Args:
-        temperature: float; 0 always takes the most likely token, and 1 samples from the model's own distribution.
-        top_k: int; keep only the k most likely tokens; 0 keeps all.
-        top_p: float; keep the smallest set of most likely tokens with a total probability of at least p; 1 keeps all.
-        seed: int, from 0 to SEEDS.
-
-    Raises:
-        ConfigError: if a value is out of range.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"--temperature must be a finite number, 0 or more, got {self.temperature}")
-        if self.top_k < 0:
-            raise ConfigError(f"--top_k must be 0 (all) or more, got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"--top_p must be above 0 and at most 1 (all), got {self.top_p}")
-        if not 0 <= self.seed <= SEEDS:
-            raise ConfigError(f"--seed must be an integer from 0 to {SEEDS}, got {self.seed}")
-
-
-def keep_likeliest(logits, top_k, top_p):
-    """Set the logits excluded by top-k or top-p to a value that is never drawn.
-
-    Args:
-        logits: float32 [B, V].
-        top_k, top_p: see Sampling.
+        logits: float32 [R, V].
+        options: Options with a temperature above 0.
+        keep: int, the number of tokens that are always kept.
 
     Returns:
-        float32 [B, V].
+        float32 [R, V]; -inf for tokens that are never drawn. As in transformers, top-k keeps tokens that tie with the
+        last, and so does top-p here.
     """
-    if top_k and top_k < logits.shape[-1]:
-        least = tf.math.top_k(logits, top_k).values[:, -1:]
-        logits = tf.where(logits < least, NEVER, logits)
-    if top_p < 1:
-        ordered = tf.sort(logits, direction="DESCENDING")
-        probabilities = tf.nn.softmax(ordered)
-        before = tf.cumsum(probabilities, axis=-1, exclusive=True)
-        least = tf.reduce_min(tf.where(before < max(top_p, LEAST), ordered, tf.float32.max), axis=-1, keepdims=True)
-        logits = tf.where(logits < least, NEVER, logits)
+    if is_on(options.temperature, 1):
+        logits /= tf.maximum(options.temperature, LEAST)
+    if is_on(options.top_k, 0):
+        logits = _top_k(logits, options.top_k, keep)
+    if is_on(options.top_p, 1):
+        logits = _top_p(logits, options.top_p, keep)
+    if is_on(options.min_p, 0):
+        largest = tf.reduce_max(tf.nn.softmax(logits), -1, keepdims=True)
+        logits = _at_least(logits, options.min_p * largest, keep)
+    if is_on(options.typical_p, 1):
+        logits = _typical(logits, options.typical_p, keep)
+    if is_on(options.epsilon_cutoff, 0):
+        logits = _at_least(logits, options.epsilon_cutoff, keep)
+    if is_on(options.eta_cutoff, 0):
+        log_p = tf.nn.log_softmax(logits)
+        entropy = _entropy(log_p, tf.exp(log_p))
+        least = tf.minimum(options.eta_cutoff, options.eta_cutoff ** 0.5 * tf.exp(-entropy))
+        logits = _at_least(logits, least, keep)
     return logits
 
 
-def draw(logits, sampling, number):
-    """Draw the next token for each row.
+def row_keys(seeds, copies):
+    """Return the keys of the random numbers for rows with these seeds: uint32 [B x copies].
 
     Args:
-        logits: float32 [B, V].
-        sampling: Sampling.
-        number: integer scalar tensor, index of the draw; together with the seed, it determines the random numbers.
+        seeds: int64 [B], seeds of 64 bits.
+        copies: int, the number of rows with each seed, which draw different numbers.
+    """
+    low, high = tf.unstack(tf.bitcast(seeds, tf.uint32), axis=-1)
+    key = scramble(low + tf.constant(0x9E3779B9, tf.uint32)) ^ scramble(scramble(high + tf.constant(1, tf.uint32)))
+    copy = scramble(tf.cast(tf.range(copies), tf.uint32) + tf.constant(0x85EBCA6B, tf.uint32))
+    return tf.reshape(scramble(key[:, None] ^ copy[None]), [-1])
+
+
+def gumbel(keys, number, width):
+    """Return random numbers of the standard Gumbel distribution: float32 [R, width].
+
+    Args:
+        keys: uint32 [R], from `row_keys`.
+        number: int32 scalar, the index of the draw.
+        width: int.
+    """
+    one = scramble(keys ^ scramble(tf.cast(number, tf.uint32) + tf.constant(0x9E3779B9, tf.uint32)))
+    other = scramble(one + tf.constant(0xC2B2AE35, tf.uint32))
+    place = tf.cast(tf.range(width), tf.uint32)[None]
+    bits = scramble(place ^ one[:, None]) ^ other[:, None]
+    uniform = (tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) + 0.5) * 2.0 ** -24
+    return -tf.math.log(-tf.math.log(uniform))
+
+
+def draw(logits, options, keys, number):
+    """Choose the next token for each row.
+
+    Args:
+        logits: float32 [R, V], processed.
+        options: Options.
+        keys: uint32 [R], from `row_keys`; unused with a temperature of 0.
+        number: int32 scalar, the index of the draw.
 
     Returns:
-        int32 [B]; -1 for rows whose largest logit is NaN or infinite.
+        int32 [R].
     """
-    logits -= tf.reduce_max(logits, -1, keepdims=True)  # the largest is 0 at any temperature, so no logit overflows
-    broken = tf.reduce_any(tf.math.is_nan(logits), -1)  # the largest was NaN or infinite
-    if sampling.temperature < LEAST:
-        return tf.where(broken, -1, tf.argmax(logits, -1, output_type=tf.int32))
-    logits = keep_likeliest(logits / sampling.temperature, sampling.top_k, sampling.top_p)
-    seed = tf.stack([tf.constant(np.uint64(sampling.seed).view(np.int64)), tf.cast(number, tf.int64)])
-    return tf.where(broken, -1, tf.random.stateless_categorical(logits, 1, seed, dtype=tf.int32)[:, 0])
+    likeliest = tf.argmax(logits, -1, output_type=tf.int32)
+    if options.greedy:
+        return likeliest
+    # The largest logit becomes 0, so that none overflows at a low temperature.
+    warped = warp(logits - tf.reduce_max(logits, -1, keepdims=True), options)
+    drawn = tf.argmax(warped + gumbel(keys, number, logits.shape[-1]), -1, output_type=tf.int32)
+    if not tf.is_tensor(options.temperature):
+        return drawn
+    return tf.where(options.temperature[:, 0] < LEAST, likeliest, drawn)

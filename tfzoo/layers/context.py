@@ -24,6 +24,7 @@ class Context:
         reuse: int, index of the block in the stack if its layers are shared, else 0; each use has its own dropout
             masks.
         fused: bool, use fused kernels (see kernels.py).
+        compiled: bool, whether the pass is compiled by XLA, which has no ops that write in place.
         remat: bool, store only each block's inputs, and recompute its activations in the backward pass.
         initial: int, seed of the initial weights; None uses Keras' global seed generator.
         blank: bool, initialize weights with zeros because they will be read from a file.
@@ -35,6 +36,7 @@ class Context:
     draw: int = 0
     reuse: int = 0
     fused: bool = False
+    compiled: bool = False
     remat: bool = False
     initial: int | None = None
     blank: bool = False

@@ -43,8 +43,8 @@ def _plus(values, bias):  # the gradient of bias_add is twice as fast as that of
     return values if bias is None else tf.nn.bias_add(values, _vector(bias))
 
 
-def _scramble(bits):
-    # The hash finalizer lowbias32: each input bit flips half of the output bits.
+def scramble(bits):
+    """Hash uint32 with the finalizer lowbias32, in which each input bit flips half of the output bits."""
     shift, times = tf.bitwise.right_shift, tf.constant
     bits = (bits ^ shift(bits, times(16, tf.uint32))) * times(0x7FEB352D, tf.uint32)
     bits = (bits ^ shift(bits, times(15, tf.uint32))) * times(0x846CA68B, tf.uint32)
@@ -67,15 +67,15 @@ def keep_mask(shape, rate, key, step, first_row, offset=None):
     Returns:
         bool of the given shape, True for elements to keep.
     """
-    key = _scramble(key ^ _scramble(tf.cast(step, tf.uint32) + tf.constant(0x9E3779B9, tf.uint32)))
+    key = scramble(key ^ scramble(tf.cast(step, tf.uint32) + tf.constant(0x9E3779B9, tf.uint32)))
     row = tf.cast(tf.cast(first_row, tf.int32) + tf.range(shape[0]), tf.uint32)
-    one, other = (tf.reshape(_scramble(_scramble(row) ^ key[number]), (-1,) + (1,) * (len(shape) - 1))
+    one, other = (tf.reshape(scramble(scramble(row) ^ key[number]), (-1,) + (1,) * (len(shape) - 1))
                   for number in (0, 1))
     place = tf.reshape(tf.cast(tf.range(math.prod(shape[1:])), tf.uint32), (1, *shape[1:]))
     if offset is not None:
         place += offset
     # Two hashes per row: rows whose positions collide under one still differ under the other.
-    return _scramble(place ^ one) ^ other >= tf.constant(round(rate * 2 ** 32), tf.uint32)
+    return scramble(place ^ one) ^ other >= tf.constant(round(rate * 2 ** 32), tf.uint32)
 
 
 def _shape_of(values):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError, DataError, shown
+from tfzoo.layers import context
 from tfzoo.text.tokenizer import list_of
 
 MULTIPLE = 16  # padded lengths are multiples of this, so that few shapes are traced
@@ -29,12 +30,13 @@ class Predictor:
 
     def __init__(self, model, tokenizer, max_length, xla=False, batch_size=None):
         self.model, self.task, self.tokenizer, self.max_length, self.cut = model, model.task, tokenizer, max_length, 0
-        self.batch_size, self.split, self.windows = batch_size, 0, 0
+        self.batch_size, self.split, self.windows, self._xla = batch_size, 0, 0, xla
         # One trace per shape: with unknown lengths, long texts would lose blockwise attention.
         self._run = tf.function(self._predict, jit_compile=xla, autograph=False)
 
     def _predict(self, batch):
-        return self.task.predict(self.model, batch, self.model(batch, training=False))
+        with context.changed(compiled=self._xla):
+            return self.task.predict(self.model, batch, self.model(batch, training=False))
 
     def _batches(self, rows):
         source, size = self.task.read(rows), min(len(rows), self.batch_size or len(rows))
@@ -83,7 +85,7 @@ def texts_of(predictions, batches):
 
     Args:
         predictions: dict of arrays: `token_ids` int32 [N, T], and `length` int32 [N], the number of tokens before the
-            end (see `decode_greedily`).
+            end (see `decode_answers`).
         batches: Batches with a `tokenizer`.
 
     Returns:

@@ -1,7 +1,7 @@
 """Sequence-to-sequence: generate a target text from a source text (Vaswani et al. 2017, arXiv:1706.03762; Raffel et al.
 2020, arXiv:1910.10683), for example a translation or a summary.
 
-Training uses teacher forcing; evaluation and prediction generate greedily with a key/value cache.
+Training uses teacher forcing; evaluation and prediction generate greedily or with beams.
 """
 import re
 
@@ -11,7 +11,8 @@ from tfzoo.data.encode import encode_texts
 from tfzoo.data.readers import Schema
 from tfzoo.data.source_target import SourceTargetBatches
 from tfzoo.errors import ConfigError
-from tfzoo.generation.decode import decode_greedily
+from tfzoo.generation.decode import decode_answers
+from tfzoo.generation.options import Options
 from tfzoo.metrics.bleu import bleu_metrics, bleu_signature, language_of
 from tfzoo.metrics.rouge import is_latin, rouge_metrics
 from tfzoo.tasks.heads import CausalLMHead
@@ -47,9 +48,10 @@ class Seq2Seq(Task):
         source_prefix: str, text to put before each source, such as T5's "summarize: ".
         target_language: str, the language code of the targets, which determines BLEU's tokenizer; "auto" recognizes
             Chinese, Japanese and Korean.
+        num_beams, length_penalty, no_repeat_ngram_size: see tfzoo.generation.Options.
 
     Raises:
-        ConfigError: if target_language is not a language code.
+        ConfigError: if target_language is not a language code, or the options of generation do not fit together.
     """
 
     name, script = "seq2seq", "finetune"
@@ -57,11 +59,19 @@ class Seq2Seq(Task):
     answered, exports, text_columns = True, False, ("source", None)
     better, shown = ("chrf", max), ("loss", "bleu", "chrf", "rougeL", "exact_match")
 
-    def __init__(self, max_target_length=0, source_prefix="", target_language="auto"):
+    def __init__(self, max_target_length=0, source_prefix="", target_language="auto", num_beams=1, length_penalty=1.0,
+                 no_repeat_ngram_size=0):
         if not LANGUAGE.fullmatch(target_language):
             raise ConfigError(f"--target_language={target_language} must be auto or a language code such as de or zh")
         self.max_target_length, self.source_prefix = max_target_length, source_prefix
         self.target_language = target_language
+        self.num_beams, self.length_penalty, self.no_repeat_ngram_size = num_beams, length_penalty, no_repeat_ngram_size
+        self.options()
+
+    def options(self, **others):
+        """Return the Options of evaluation and prediction, with `others`."""
+        return Options(temperature=0, num_beams=self.num_beams, length_penalty=self.length_penalty,
+                       no_repeat_ngram_size=self.no_repeat_ngram_size, **others)
 
     def suits(self, traits):
         return traits.source
@@ -96,9 +106,9 @@ class Seq2Seq(Task):
         blank, mask = batch["answer_ids"], batch["encoder_padding_mask"]
         inputs = {"encoder_token_ids": batch["encoder_token_ids"], "encoder_padding_mask": mask,
                   "decoder_token_ids": batch["decoder_token_ids"][:, :1]}
-        ids, length = decode_greedily(model.body, model.logits, inputs, count=blank.shape[1], end_ids=blank[0, :1],
-                                      ended=tf.reduce_all(mask == 0, axis=1))  # padding rows never start
-        return {"token_ids": ids, "length": length}
+        options = self.options(max_new_tokens=blank.shape[1], eos_token_id=blank[0, :1])
+        return decode_answers(model.body, model.logits, inputs, options, count=blank.shape[1],
+                              ended=tf.reduce_all(mask == 0, axis=1))  # padding rows never start
 
     def answers(self, predictions, batches):
         return [{"text": text} for text in texts_of(predictions, batches)]

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import OutOfMemory
+from tfzoo.layers import context
 from tfzoo.tasks.predictor import in_order
 from tfzoo.training.strategy import local_value, place
 
@@ -57,7 +58,7 @@ class Evaluator:
 
     def __init__(self, model, task, xla=False, strategy=None, keep=False):
         self.model, self.task, self.strategy = model, task, strategy or tf.distribute.get_strategy()
-        self.answers, self._predicts = None, keep or task.answered
+        self.answers, self._predicts, self._xla = None, keep or task.answered, xla
         self._outputs = tf.function(self._forward, jit_compile=xla, autograph=False)
         self._run = tf.function(lambda batch: self.strategy.run(self._replica, (batch,)), autograph=False)
 
@@ -69,14 +70,15 @@ class Evaluator:
             return passes[-1]
 
         sums = self.task.objective(forward, batch)[1]
-        return sums, self.task.predict(self.model, batch, passes[0]) if self._predicts else {}
+        with context.changed(compiled=self._xla):
+            return sums, self.task.predict(self.model, batch, passes[0]) if self._predicts else {}
 
     def _replica(self, batch):
         sums, predictions = self._outputs(batch)
-        context = tf.distribute.get_replica_context()
-        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        replica = tf.distribute.get_replica_context()
+        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
         if self.strategy.num_replicas_in_sync > 1 and predictions:
-            predictions = context.all_gather(predictions, axis=0)  # rows in replica order
+            predictions = replica.all_gather(predictions, axis=0)  # rows in replica order
         return sums, predictions
 
     def evaluate(self, data, progress=None):

@@ -104,6 +104,15 @@ class Fields:
         0, "seq2seq: maximum number of tokens per target, including the end token, in training and generation; "
         "longer targets are truncated and counted; 0: the same as --max_length. completion: maximum number of tokens "
         "to generate; 0: half of --max_length.", before=0, tasks=("completion", "seq2seq"), lower=0)
+    num_beams: int = setting(
+        1, "seq2seq, completion: number of beams in evaluation and prediction; 1: greedy.", before=1,
+        tasks=("completion", "seq2seq"), lower=1, upper=1000)
+    length_penalty: float = setting(
+        1.0, "seq2seq, completion: with several beams, a text's score is its log-probability / length ** this.",
+        before=1.0, tasks=("completion", "seq2seq"))
+    no_repeat_ngram_size: int = setting(
+        0, "seq2seq, completion: no sequence of this many tokens occurs twice in a generated text; 0: no limit.",
+        before=0, tasks=("completion", "seq2seq"), lower=0)
     source_prefix: str = setting(
         "", "seq2seq: text to put before each source, such as T5's \"summarize: \"; kept with the model.", before="",
         tasks=("seq2seq",))

@@ -3,7 +3,7 @@ from tfzoo import folders
 from tfzoo.checkpoints import load
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError, DataError, shown
-from tfzoo.generation import Generator, Sampling
+from tfzoo.generation import Generator, Options
 from tfzoo.methods import method_of
 from tfzoo.models import family_of
 from tfzoo.progress import tell
@@ -173,11 +173,11 @@ def make_sampler(model, task, tokenizer):
     """Return the `sample` callable for Loop, which generates text from scratch; None if the task is not causal_lm."""
     if task.name != "causal_lm":
         return None
-    generator = Generator(model.body, model.logits, Sampling(SAMPLE_TEMPERATURE))
+    generator = Generator(model.body, model.logits, Options(SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE))
 
     def sample():
         try:
-            tokens = generator.generate([tokenizer.beginning()], SAMPLE_TOKENS)[0].tolist()
+            tokens = generator.generate([tokenizer.beginning()]).token_ids[0].tolist()
         except DataError:  # outputs are NaN; a sample must not end the run
             return {}
         return {"sample": tokenizer.decode([tokens])[0]}

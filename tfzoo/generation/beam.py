@@ -1,0 +1,162 @@
+"""Beam search with the scores of transformers 4.57.1: each row's answers do not depend on its batch.
+
+A pool holds the best complete answers of each row. Only the best num_beams candidates of a step may enter it, with
+their log-probability / length ** length_penalty; the best incomplete ones go on. Groups of beams (Vijayakumar et al.
+2016, arXiv:1610.02424) search in turn, each with its own pool, and avoid the tokens that earlier groups chose.
+"""
+import typing
+
+import tensorflow as tf
+
+from tfzoo.generation.processors import ends, last_logits, process
+from tfzoo.generation.sampling import gumbel, warp
+
+LOW = -1e9  # the score of what must not be chosen, as in transformers
+
+
+class Beams(typing.NamedTuple):
+    """The state of one group of K beams for each of B rows.
+
+    Attributes:
+        token_ids: int32 [B, K, L], the running answers with their prompts.
+        sums: float32 [B, K], their log-probabilities.
+        pool: int32 [B, K, L], the best complete answers.
+        pool_scores: float32 [B, K].
+        pool_lengths: int32 [B, K], the number of generated tokens.
+        complete: bool [B, K], which places of the pool are taken.
+        is_open: bool [B], whether a running answer may still enter the pool.
+    """
+
+    token_ids: object
+    sums: object
+    pool: object
+    pool_scores: object
+    pool_lengths: object
+    complete: object
+    is_open: object
+
+
+def _pick(values, places):
+    return tf.gather(values, places, batch_dims=1)
+
+
+def _penalty(length, options):
+    return tf.cast(length, tf.float32) ** options.length_penalty
+
+
+def _candidates(beams, scores, options, keys, made):
+    # The best continuations: (their sums [B, N], beams int32 [B, N] and tokens int32 [B, N]).
+    batch, count, width = tf.shape(scores)[0], scores.shape[1], scores.shape[2]
+    many = max(2, 1 + options.num_ends) * count
+    sums = tf.reshape(scores + beams.sums[:, :, None], [batch, count * width])
+    if options.greedy:
+        best, places = tf.math.top_k(sums, many)
+    else:  # Gumbel top-k: draws without replacement (Kool et al. 2019, arXiv:1903.06059)
+        places = tf.math.top_k(sums + gumbel(keys, made, count * width), many).indices
+        best = _pick(sums, places)
+    return best, places // width, places % width
+
+
+def _finish(beams, candidates, options, made, done):
+    # Return beams with the complete ones among the best K candidates in the pool.
+    best, lengths, texts = candidates
+    count, full = beams.sums.shape[1], tf.reduce_all(beams.complete, axis=1, keepdims=True)
+    may = done & (tf.range(tf.shape(best)[1]) < count)
+    scores = best / _penalty(made + 1, options)
+    for excluded in ((full & (options.early_stopping is True)), ~beams.is_open[:, None], ~may):
+        scores += tf.cast(excluded, tf.float32) * LOW
+    scores, places = tf.math.top_k(tf.concat([beams.pool_scores, scores], axis=1), count)
+    return beams._replace(
+        pool=_pick(tf.concat([beams.pool, texts], axis=1), places), pool_scores=scores,
+        pool_lengths=_pick(tf.concat([beams.pool_lengths, lengths], axis=1), places),
+        complete=_pick(tf.concat([beams.complete, may], axis=1), places))
+
+
+def _still_open(beams, options, made, count):
+    # Whether the best running answer could still beat the worst complete one.
+    length = count if options.early_stopping == "never" and options.length_penalty > 0 else made
+    possible = beams.sums[:, :1] / _penalty(length, options)
+    worst = tf.where(beams.complete, tf.reduce_min(beams.pool_scores, axis=1, keepdims=True), LOW)
+    return beams.is_open & tf.reduce_any(possible > worst, axis=1)
+
+
+def _step(beams, log_p, history, options, *, count, keys):
+    # Take one token in each running answer; return (Beams, int32 [B, K], the beam that each one continues).
+    made, wanted = history.column - history.first, beams.sums.shape[1]
+    best, origins, tokens = _candidates(beams, log_p, options, keys, made)
+    column = tf.range(history.token_ids.shape[1]) == history.column
+    texts = tf.where(column, tokens[:, :, None], _pick(beams.token_ids, origins))
+    done = ends(tokens, options.end_ids) | (made + 1 >= count)
+    running, places = tf.math.top_k(best + tf.cast(done, tf.float32) * LOW, wanted)
+    beams = _finish(beams, (best, tf.zeros_like(tokens) + made + 1, texts), options, made, done)
+    beams = beams._replace(token_ids=_pick(texts, places), sums=running)
+    return beams._replace(is_open=_still_open(beams, options, made + 1, count)), _pick(origins, places)
+
+
+def _begin(token_ids, ended, size):
+    batch = tf.shape(token_ids)[0]
+    sums = tf.tile([[0.0] + [LOW] * (size - 1)], [batch, 1])  # all beams are equal: only the first counts
+    return Beams(token_ids, sums, token_ids, tf.fill([batch, size], LOW), tf.zeros([batch, size], tf.int32),
+                 tf.zeros([batch, size], tf.bool), ~ended)
+
+
+def search(body, logits_of, begin, options, count):
+    """Search the answers with the best scores; see `decode`, which calls it with B x num_beams rows in `begin`."""
+    size, groups, total = options.num_beams // options.num_beam_groups, options.num_beam_groups, options.num_beams
+    first, (rows, length) = begin.history.column, begin.history.token_ids.shape
+    batch = (tf.shape(begin.logits)[0] if rows is None else rows) // total
+    by_row = lambda value: tf.reshape(value, [batch, total, *value.shape[1:]])  # noqa: E731
+    token_ids, ended = by_row(begin.history.token_ids), by_row(begin.ended)[:, 0]
+
+    def choose(outputs, broken, real, column, teams):
+        history = begin.history._replace(token_ids=_joined(teams, "token_ids"), real=real, column=column)
+        logits, is_broken = outputs
+        log_p = process(tf.nn.log_softmax(logits), history, options)
+        if not options.greedy:
+            log_p = warp(log_p, options, keep=1 + options.num_ends)
+        log_p, width, found, origins, chosen = by_row(log_p), log_p.shape[-1], [], [], 0.0
+        for number, beams in enumerate(teams):
+            part = log_p[:, number * size:(number + 1) * size] - options.diversity_penalty * chosen
+            beams, origin = _step(beams, part, history, options, count=count, keys=begin.keys)
+            if groups > 1:
+                tokens = tf.gather(beams.token_ids, column, axis=2)
+                chosen += tf.reduce_sum(tf.one_hot(tokens, width), axis=1, keepdims=True)
+            found.append(beams)
+            origins.append(origin + number * size)
+        order = tf.reshape(tf.concat(origins, axis=1) + tf.range(batch)[:, None] * total, [-1])
+        real = tf.gather(real, order) | (tf.range(length) == column)
+        return broken | (tf.reduce_any(by_row(is_broken), axis=1) & ~ended), real, column + 1, found, order
+
+    def more(broken, real, column, teams, order, state):
+        full = [tf.reduce_all(beams.complete, axis=1) & (options.early_stopping is True) for beams in teams]
+        live = [tf.reduce_any(beams.is_open & ~done) for beams, done in zip(teams, full)]
+        return (column - first < count) & tf.reduce_any(live)
+
+    def go_on(broken, real, column, teams, order, state):
+        tokens = tf.gather(_joined(teams, "token_ids"), column - 1, axis=1)
+        outputs, state = body.step(tokens[:, None], body.reorder(state, order))
+        return *choose(last_logits(logits_of, outputs), broken, real, column, teams), state
+
+    chosen = choose((begin.logits, begin.broken), tf.zeros([batch], tf.bool), begin.history.real, first,
+                    [_begin(token_ids[:, :size], ended, size) for _ in range(groups)])
+    broken, _, _, teams, _, _ = tf.while_loop(more, go_on, (*chosen, begin.state), parallel_iterations=1)
+    return _best(teams, broken, options, first)
+
+
+def _joined(teams, name):
+    value = tf.concat([getattr(beams, name) for beams in teams], axis=1)
+    return tf.reshape(value, [-1, *value.shape[2:]])
+
+
+def _best(teams, broken, options, first):
+    # The best answers of all groups, in the order of their scores.
+    wanted = options.num_return_sequences
+    joined = [tf.concat([getattr(beams, name) for beams in teams], axis=1)
+              for name in ("pool_scores", "pool", "pool_lengths")]
+    scores, places = tf.math.top_k(joined[0], wanted)
+    texts, lengths = (_pick(each, places) for each in joined[1:])
+    column = tf.range(texts.shape[2]) - first
+    texts = tf.where(column < lengths[:, :, None], texts, options.fill)
+    texts = tf.where(broken[:, None, None], -1, texts)
+    flat = lambda value: tf.reshape(value, [-1, *value.shape[2:]])  # noqa: E731
+    return {"token_ids": flat(texts), "length": flat(lengths), "scores": flat(scores)}
