@@ -14,31 +14,6 @@ import sys
 from experiments import app, groups
 
 TAIL = 32  # prompt tokens that determine how the continuation is joined to the prompt
-# Name, kind, meaning; no default: the model's own, or the option has no effect.
-OPTIONS = (
-    ("max_new_tokens", "integer", "Generate at most this many tokens. Default: what the model was trained to write, or "
-     "200."),
-    ("min_new_tokens", "integer", "Generate at least this many tokens."),
-    ("temperature", "float", "0: always choose the most likely token; 1: sample from the model's own distribution. "
-     "Default: 1 for a language model without beams; 0 for others, unless another option of sampling is given."),
-    ("top_k", "integer", "Sample from this many of the most likely tokens; 0: from all."),
-    ("top_p", "float", "Nucleus sampling: sample from the most likely tokens whose total probability reaches this."),
-    ("min_p", "float", "Sample only from tokens with at least this share of the likeliest token's probability."),
-    ("typical_p", "float", "Sample from the tokens with the most typical information, up to this total probability."),
-    ("epsilon_cutoff", "float", "Sample only from tokens with at least this probability."),
-    ("eta_cutoff", "float", "Sample only from tokens with at least this probability, less where many are likely."),
-    ("repetition_penalty", "float", "Divide the scores of tokens that occurred by this; above 1: fewer repetitions."),
-    ("encoder_repetition_penalty", "float", "Favor the tokens of the source by this factor; above 1: more of them."),
-    ("presence_penalty", "float", "Subtract this from the scores of tokens in the answer."),
-    ("frequency_penalty", "float", "Subtract this from the scores of tokens in the answer, for each occurrence."),
-    ("no_repeat_ngram_size", "integer", "No sequence of this many tokens occurs twice; 0: no limit."),
-    ("num_beams", "integer", "Number of beams of beam search; 1: none."),
-    ("num_beam_groups", "integer", "Number of groups of beams that differ from each other; requires "
-     "--diversity_penalty to have an effect."),
-    ("diversity_penalty", "float", "Subtract this from the scores of tokens that earlier groups of beams chose."),
-    ("length_penalty", "float", "A beam's score is its log-probability / length ** this; above 0: longer texts."),
-    ("num_return_sequences", "integer", "Number of answers for each prompt, each a line of JSON."),
-    ("seed", "integer", "Random seed for sampling; prompt number N samples with seed + N. Default: 0."))
 
 
 def make_flags():
@@ -56,26 +31,12 @@ def make_flags():
     script.add("string", "system", None, "Text of the system message at the beginning of a --chat.")
     script.add("string", "output", None, "Output file, written once the text is complete; default: stdout.")
     script.group("generation")
-    for name, kind, meaning in OPTIONS:
-        script.add(kind, name, None, meaning)
-    script.add("enum", "early_stopping", None, "With beams: true ends a text when num_beams answers are complete; "
-               "false (default) also when the best running beam is worse at its present length; never only when it "
-               "cannot become better.", allowed=["true", "false", "never"])
-    script.add("multi_string", "bad_words", [], "Text that is never written; repeatable.")
+    groups.generating(script)
     script.add("bool", "log_probabilities", False, "Add the log-probability of each token to the lines of JSON.")
     script.group("running")
     script.add("integer", "batch_size", 8, "Prompts per batch of --data.", lower_bound=1)
     groups.precision(script)
     return script
-
-
-def options_of(values):
-    """Return the options of generation that were given: dict."""
-    names = [name for name, _, _ in OPTIONS]
-    given = {name: getattr(values, name) for name in names if getattr(values, name) is not None}
-    if values.early_stopping is not None:
-        given["early_stopping"] = {"true": True, "false": False}.get(values.early_stopping, values.early_stopping)
-    return {**given, "bad_words": values.bad_words, "log_probabilities": values.log_probabilities}
 
 
 def _check(values):
@@ -101,7 +62,8 @@ def run(values):
     from tfzoo.training.fields import POLICIES
     _check(values)
     loaded = load(values.init, POLICIES[values.precision])
-    writer, output = Writer(loaded, **options_of(values)), app.output_path(values.output)
+    writer, output = Writer(loaded, **groups.options_of(values), log_probabilities=values.log_probabilities), \
+        app.output_path(values.output)
     begin, out = time.perf_counter(), io.StringIO() if output else sys.stdout
     if values.chat:
         results = _talk(writer, values, out, tell)

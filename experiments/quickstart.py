@@ -62,7 +62,7 @@ def _bag_of_words(folder):
 def _export(model, folder):
     if not folder.exists():
         export.run(export.make_flags().parse([f"--init={model}", f"--output_dir={folder}"]))
-    asked = subprocess.run([sys.executable, "-c", RELOAD, str(folder), QUESTION], capture_output=True, text=True)
+    asked = subprocess.run([sys.executable, "-c", RELOAD, str(folder / "1"), QUESTION], capture_output=True, text=True)
     if asked.returncode:
         raise RuntimeError(f"the exported model does not load: {asked.stderr.strip().splitlines()[-1]}")
     return json.loads(asked.stdout.strip().splitlines()[-1])

@@ -45,7 +45,7 @@ def test_a_run_is_trained_evaluated_asked_and_exported(call, finetuned, reviews,
     assert code == 0 and out == "" and len((tmp_path / "o").read_text().splitlines()) == 12
     code, out, _ = call("export", f"--init={finetuned}", f"--output_dir={tmp_path / 'served'}")
     assert code == 0 and last_json(out)["labels"] == ["neg", "pos"]
-    assert (tmp_path / "served" / "saved_model.pb").exists()
+    assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
 
 
 def test_a_finished_run_prints_its_results_and_goes_on_with_more_steps(call, finetuned, reviews):

@@ -55,7 +55,7 @@ def test_pairs_are_finetuned_exported_and_converted(call, tmp_path):
     vectors = tfzoo.load(tmp_path / "run").embed(texts)
     code, _, err = call("export", f"--init={tmp_path / 'run'}", f"--output_dir={tmp_path / 'served'}")
     assert code == 0, err
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     assert np.abs(served(text=tf.constant(texts))["embedding"] - vectors).max() < 1e-5
 
 

@@ -63,7 +63,7 @@ def test_finetune_evaluate_predict_export(call, tmp_path, unanswerable):
 
     code, out, err = call("export", f"--init={run}", f"--output_dir={tmp_path / 'served'}")
     assert code == 0, err
-    serve = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    serve = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     served = serve(question=tf.constant(["where ?"]), context=tf.constant([rows[0]["context"]]))
     assert {key: value.numpy()[0] for key, value in served.items() if key != "score"} == {
         "answer": answers[0]["answer"].encode(), "start": answers[0]["start"], "end": answers[0]["end"], "cut": 0}

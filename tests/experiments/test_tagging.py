@@ -48,7 +48,7 @@ def test_finetune_evaluate_predict_export(call, folder, tmp_path):
     assert json.loads(out.splitlines()[0])["tags"][:2] == ["I-PER", "O"]
     code, out, err = call("export", f"--init={tmp_path / 'run'}", f"--output_dir={tmp_path / 'served'}")
     assert code == 0, err
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     served = served(text=tf.constant(["Bob # saw Rome"]))
     assert served["tags"].numpy().tolist() == [[b"I-PER", b"O", b"O", b"I-LOC"]]
     assert served["length"].numpy().tolist() == [4] and served["starts"].numpy().tolist() == [[0, 4, 6, 10]]

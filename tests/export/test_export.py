@@ -67,7 +67,7 @@ def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
     assert isinstance(keras.models.load_model(tmp_path / "model" / "model.keras", safe_mode=True), keras.Model)
     export(live, tmp_path / "served")
     np.save(tmp_path / "texts.npy", np.array(texts, object), allow_pickle=True)
-    subprocess.run([sys.executable, "-c", ASK, str(tmp_path / "served"), str(tmp_path / "texts.npy"),
+    subprocess.run([sys.executable, "-c", ASK, str(tmp_path / "served" / "1"), str(tmp_path / "texts.npy"),
                     str(tmp_path / "out.npz"), str(len(live.model.trainable_variables))], check=True,
                    capture_output=True)
     served = np.load(tmp_path / "out.npz")
@@ -77,7 +77,7 @@ def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
     assert len(set(np.round(answers[:, 0], 4))) > 100
     lengths = live.tokenizer.encode(texts).row_lengths().numpy()
     assert np.array_equal(served["cut"], np.maximum(lengths - live.tokenizer.room(20, 1), 0))
-    assert json.loads((tmp_path / "served" / "assets.extra" / "labels.json").read_text()) == ["no", "yes"]
+    assert json.loads((tmp_path / "served" / "1" / "assets.extra" / "labels.json").read_text()) == ["no", "yes"]
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -142,6 +142,6 @@ def test_what_is_no_classifier_is_refused(tmp_path):
 def test_gpt2_classifies_too(tmp_path):
     live = make(load_tokenizer("bytes"), "gpt2_tiny")
     export(live, tmp_path / "served")
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     answers = probabilities(live, ["some text", "other"])[0]
     assert np.abs(served(text=tf.constant(["some text", "other"]))["probabilities"] - answers).max() < 1e-6

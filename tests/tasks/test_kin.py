@@ -248,7 +248,7 @@ def test_a_served_model_chooses_as_predict_does(tmp_path):
         "model": "bert_tiny", "task": "multiple_choice", "labels": None, "settings": {}, "max_length": 20})
     rows = [{"text": "one", "choices": ["a", "bb", "cccc"]}, {"text": "two", "choices": ["b", "a much longer choice"]}]
     export(loaded, tmp_path / "served")
-    served = tf.saved_model.load(tmp_path / "served").signatures["serving_default"](
+    served = tf.saved_model.load(tmp_path / "served" / "1").signatures["serving_default"](
         text=tf.constant(["one", "two"]), choices=tf.constant([rows[0]["choices"], [*rows[1]["choices"], ""]]))
     assert served["cut"].numpy().tolist() == [0, len("two" + "a much longer choice") + 3 - 20]
     for row, answer in enumerate(loaded.predict(rows)):

@@ -229,7 +229,7 @@ def test_a_hugging_face_folder_of_a_tagger_has_no_settings_of_tfzoo(tokenizer, t
 def test_a_saved_model_decodes_in_its_graph_as_prediction_does(tokenizer, tmp_path):
     loaded = make(tokenizer, decoding="viterbi")
     export(loaded, tmp_path / "served")
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     texts = ["Ann Lee saw New York", "", "# \x00 Paris", "Paris hosts Ann"]
     outputs = {key: value.numpy() for key, value in served(text=tf.constant(texts)).items()}
     for row, answer in enumerate(loaded.predict(texts)):

@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 
-from tfzoo.data.completions import prompt_of
+from tfzoo.data.completions import cut_front, prompt_of
 from tfzoo.errors import ConfigError, shown
 from tfzoo.generation import Generator, Options
 from tfzoo.text.chat import Chat, check_messages
@@ -103,6 +103,11 @@ class Writer:
             if isinstance(item, (str, bytes)):
                 ids = self.tokenizer.beginning(self.tokenizer.encode(as_texts([item]))[0].numpy().tolist())
                 self.cut += len(ids) >= self.length  # the generator sees the last max_length - 1 tokens
+                if self.options.num_beams > 1 or self.options.num_return_sequences > 1:
+                    window = self.loaded.body.config["max_length"]  # prompt and answers must fit
+                    room = max(1, window - self.options.max_new_tokens)
+                    self.cut += room < len(ids) < self.length
+                    ids = cut_front(ids, room, self.tokenizer.opening)
             else:
                 problem = check_messages(item, answered=False) if isinstance(item, list) else f"got {shown(item)}"
                 if problem:

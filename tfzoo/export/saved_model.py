@@ -2,12 +2,16 @@
 
 Before loading it, import tensorflow_text, which registers the tokenizer's ops; neither tfzoo nor Keras is required.
 """
+import dataclasses
 import json
+import pathlib
 
 import tensorflow as tf
 
 from tfzoo import files, folders
 from tfzoo.errors import ConfigError
+from tfzoo.export.serving_files import BATCHING, warm_up
+from tfzoo.export.writing import GraphWriter
 
 
 def serving_function(loaded):
@@ -23,8 +27,6 @@ def serving_function(loaded):
         ConfigError: if the model has no such task or tokenizer.
     """
     task = loaded.check_answers()
-    if not task.exports:
-        raise ConfigError(f"a {task.name} model cannot be exported yet; use predict (experiments.predict)")
     if not loaded.tokenizer.in_graph:
         raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run in a SavedModel yet; export a model "
                           "trained with WordPiece or bytes")
@@ -36,46 +38,80 @@ def serving_function(loaded):
     return serve
 
 
-def export(loaded, folder):
-    """Write a SavedModel atomically: either completely or not at all.
-
-    The signature `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
-    `text` and `text_pair`; for question answering, `serving_default` takes `question` and `context`, and for multiple
-    choice `text` and `choices` (strings [B, N], where an empty string is no choice). They return the task's outputs
-    (`label` and `probabilities`; `tags`, `starts`, `ends` and `length`; `answer`, `start`, `end` and `score`; or
-    `embedding`) and `cut`, the number of truncated tokens. `assets.extra/labels.json` lists the labels in order. The
-    object that `tf.saved_model.load` returns has `variables` and `trainable_variables`.
-
-    Args:
-        loaded: Loaded, as for `serving_function`.
-        folder: str or path, a folder that is empty or does not exist.
-
-    Raises:
-        ConfigError: if `serving_function` does not support the model, or the folder is not empty.
-        OSError: if the folder cannot be written.
-    """
-    folder, _ = folders.target_folder(files.local_path(folder, "folder"), lambda _: None)
-    serve = serving_function(loaded)
+def _signatures(loaded, options):
+    # ({name: tf.function or concrete function}, the columns of a warm-up request, effective options of generation).
     task = loaded.task
+    if task is not None and (task.name == "causal_lm" or not task.exports):
+        writer = GraphWriter(loaded, **options)
+        return writer.signatures(), ("text",), dataclasses.asdict(writer.options)
+    if options:
+        raise ConfigError(f"--{next(iter(options))} applies to models that generate text, not to "
+                          f"{task.name if task else 'a model without a head'}: omit it")
+    serve = serving_function(loaded)
     text, pair = (tf.TensorSpec([None] * (task.axes - 1 if first else 1), tf.string, name=name)
                   for first, name in enumerate(task.text_columns))
     required = task.text_columns[1] in task.schema.inputs
     both = _traced(lambda text, text_pair: serve(text, text_pair), text, pair) if task.paired or required else None
     if required:
-        signatures = {"serving_default": both}
-    else:
-        signatures = {"serving_default": _traced(lambda text: serve(text), text), **({"pair": both} if both else {})}
+        return {"serving_default": both}, (text.name, pair.name), None
+    signatures = {"serving_default": _traced(lambda text: serve(text), text), **({"pair": both} if both else {})}
+    return signatures, (text.name,), None
+
+
+def export(loaded, folder, **options):
+    """Write a SavedModel for TensorFlow Serving atomically: either completely or not at all.
+
+    It is a new version in the model's folder: `folder`/1, or the number after the largest there. The signature
+    `serving_default` takes `text` (strings [B]); for tasks on text pairs, the signature `pair` takes
+    `text` and `text_pair`; for question answering, `serving_default` takes `question` and `context`, and for multiple
+    choice `text` and `choices` (strings [B, N], where an empty string is no choice). They return the task's outputs
+    (`label` and `probabilities`; `tags`, `starts`, `ends` and `length`; `answer`, `start`, `end` and `score`; or
+    `embedding`) and `cut`, the number of truncated tokens. For models that generate text, see GraphWriter.signatures.
+
+    `assets.extra` holds `labels.json`, the labels in order; `generation.json`, the options of generation;
+    `tf_serving_warmup_requests`, with which the server warms up; and the file of the server's
+    `--enable_per_model_batching_params`. The object that `tf.saved_model.load` returns has `variables` and
+    `trainable_variables`.
+
+    Args:
+        loaded: Loaded, as for `serving_function`, or a model that generates text.
+        folder: str or path, a folder that does not exist, is empty or contains only numbered versions.
+        options: for models that generate text, see Writer.
+
+    Returns:
+        pathlib.Path, the version's folder.
+
+    Raises:
+        ConfigError: if the model is not supported, an option is invalid, or the folder contains anything else.
+        OSError: if the folder cannot be written.
+    """
+    folder, held = folders.target_folder(files.local_path(folder, "folder"), _versions)
+    signatures, columns, generation = _signatures(loaded, options)
+    target = folder / str(max((int(name) for name in held), default=0) + 1)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with folders.new_folder(folder) as temporary:
-            used = {id(variable): variable for traced in signatures.values() for variable in traced.graph.variables}
+        with folders.new_folder(target) as temporary:
+            traced = [one if hasattr(one, "graph") else one.get_concrete_function() for one in signatures.values()]
+            used = {id(variable): variable for one in traced for variable in one.graph.variables}
             variables = list(used.values())
             root = tf.train.Checkpoint(variables=variables, trainable_variables=[v for v in variables if v.trainable])
             tf.saved_model.save(root, str(temporary), signatures)
-            (temporary / "assets.extra").mkdir()
-            (temporary / "assets.extra" / "labels.json").write_text(
-                json.dumps(loaded.config["labels"], ensure_ascii=False) + "\n", encoding="utf-8")
+            extra = pathlib.Path(temporary) / "assets.extra"
+            extra.mkdir()
+            texts = {"labels.json": loaded.config["labels"], "generation.json": generation}
+            for name, content in texts.items():
+                if content is not None or name == "labels.json":
+                    (extra / name).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+            (extra / "batching_params.pbtxt").write_text(BATCHING, encoding="utf-8")
+            warm_up(extra / "tf_serving_warmup_requests", columns, axes=loaded.task.axes)
     except tf.errors.OpError as error:
         raise OSError(f"cannot write {folder}: {error.message.splitlines()[0]}") from error
+    return target
+
+
+def _versions(folder):
+    names = [path.name for path in folder.iterdir()]
+    return names if all(name.isdecimal() for name in names) else None
 
 
 def _traced(function, *inputs):

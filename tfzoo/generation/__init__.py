@@ -1,6 +1,5 @@
 """Text generation with a key/value cache."""
-from tfzoo.generation.decode import decode
 from tfzoo.generation.generator import Generated, Generator
 from tfzoo.generation.options import Options
 
-__all__ = ["Generated", "Generator", "Options", "decode"]
+__all__ = ["Generated", "Generator", "Options"]

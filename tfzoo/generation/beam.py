@@ -8,7 +8,7 @@ import typing
 
 import tensorflow as tf
 
-from tfzoo.generation.processors import ends, last_logits, process
+from tfzoo.generation.processors import columns_of, ends, last_logits, process
 from tfzoo.generation.sampling import gumbel, warp
 
 LOW = -1e9  # the score of what must not be chosen, as in transformers
@@ -84,7 +84,7 @@ def _step(beams, log_p, history, options, *, count, keys):
     # Take one token in each running answer; return (Beams, int32 [B, K], the beam that each one continues).
     made, wanted = history.column - history.first, beams.sums.shape[1]
     best, origins, tokens = _candidates(beams, log_p, options, keys, made)
-    column = tf.range(history.token_ids.shape[1]) == history.column
+    column = tf.range(columns_of(history.token_ids)) == history.column
     texts = tf.where(column, tokens[:, :, None], _pick(beams.token_ids, origins))
     done = ends(tokens, options.end_ids) | (made + 1 >= count)
     running, places = tf.math.top_k(best + tf.cast(done, tf.float32) * LOW, wanted)
@@ -103,9 +103,12 @@ def _begin(token_ids, ended, size):
 def search(body, logits_of, begin, options, count):
     """Search the answers with the best scores; see `decode`, which calls it with B x num_beams rows in `begin`."""
     size, groups, total = options.num_beams // options.num_beam_groups, options.num_beam_groups, options.num_beams
-    first, (rows, length) = begin.history.column, begin.history.token_ids.shape
+    first, length, rows = begin.history.column, columns_of(begin.history.token_ids), begin.logits.shape[0]
     batch = (tf.shape(begin.logits)[0] if rows is None else rows) // total
-    by_row = lambda value: tf.reshape(value, [batch, total, *value.shape[1:]])  # noqa: E731
+
+    def by_row(value):
+        return tf.reshape(value, [batch, total, *([columns_of(value)] if value.shape.rank > 1 else [])])
+
     token_ids, ended = by_row(begin.history.token_ids), by_row(begin.ended)[:, 0]
 
     def choose(outputs, broken, real, column, teams):
@@ -130,7 +133,7 @@ def search(body, logits_of, begin, options, count):
     def more(broken, real, column, teams, order, state):
         full = [tf.reduce_all(beams.complete, axis=1) & (options.early_stopping is True) for beams in teams]
         live = [tf.reduce_any(beams.is_open & ~done) for beams, done in zip(teams, full)]
-        return (column - first < count) & tf.reduce_any(live)
+        return (column - first < tf.reduce_max(count)) & tf.reduce_any(live)
 
     def go_on(broken, real, column, teams, order, state):
         tokens = tf.gather(_joined(teams, "token_ids"), column - 1, axis=1)
@@ -145,7 +148,7 @@ def search(body, logits_of, begin, options, count):
 
 def _joined(teams, name):
     value = tf.concat([getattr(beams, name) for beams in teams], axis=1)
-    return tf.reshape(value, [-1, *value.shape[2:]])
+    return tf.reshape(value, [-1, tf.shape(value)[2]])
 
 
 def _best(teams, broken, options, first):
@@ -155,8 +158,8 @@ def _best(teams, broken, options, first):
               for name in ("pool_scores", "pool", "pool_lengths")]
     scores, places = tf.math.top_k(joined[0], wanted)
     texts, lengths = (_pick(each, places) for each in joined[1:])
-    column = tf.range(texts.shape[2]) - first
+    column = tf.range(tf.shape(texts)[2]) - first
     texts = tf.where(column < lengths[:, :, None], texts, options.fill)
     texts = tf.where(broken[:, None, None], -1, texts)
-    flat = lambda value: tf.reshape(value, [-1, *value.shape[2:]])  # noqa: E731
-    return {"token_ids": flat(texts), "length": flat(lengths), "scores": flat(scores)}
+    return {"token_ids": tf.reshape(texts, [-1, tf.shape(texts)[2]]), "length": tf.reshape(lengths, [-1]),
+            "scores": tf.reshape(scores, [-1])}

@@ -4,7 +4,7 @@ import typing
 import tensorflow as tf
 
 from tfzoo.generation import beam
-from tfzoo.generation.processors import History, ends, last_logits, process
+from tfzoo.generation.processors import History, columns_of, ends, last_logits, process
 from tfzoo.generation.sampling import draw, row_keys
 
 BROKEN = -1  # stands for a token where the model's outputs are NaN
@@ -52,7 +52,7 @@ def begin(body, logits_of, inputs, options, *, length, seeds=None, ended=None, b
     """Run the prompts, and repeat each row for its beams or answers; for arguments, see `decode`. Returns Begin."""
     side = "decoder_" if "encoder_token_ids" in inputs else ""
     prompt, mask = inputs[f"{side}token_ids"], inputs.get(f"{side}padding_mask")
-    rows, columns = tf.shape(prompt)[0], prompt.shape[1]
+    rows, columns = tf.shape(prompt)[0], columns_of(prompt)
     real = tf.ones_like(prompt, tf.bool) if mask is None else tf.cast(mask, tf.bool)
     source = (inputs["encoder_token_ids"], tf.cast(inputs["encoder_padding_mask"], tf.bool)) if side else ()
     if seeds is None:  # the seed's 64 bits as a signed number, plus the row
@@ -67,7 +67,7 @@ def begin(body, logits_of, inputs, options, *, length, seeds=None, ended=None, b
         order = tf.repeat(tf.range(rows), copies)
         state, parts = body.reorder(state, order), [tf.gather(part, order) for part in parts]
     logits, broken, ended, *texts = parts
-    history = History(*texts[:2], tf.constant(columns), columns - before, *texts[2:])
+    history = History(*texts[:2], tf.convert_to_tensor(columns), columns - before, *texts[2:])
     return Begin(logits, broken, ended, history, row_keys(seeds, answers), state)
 
 
@@ -99,12 +99,15 @@ class OneByOne:
         history = self.history._replace(token_ids=answers.token_ids, real=answers.real, column=answers.column)
         logits = process(logits, history, self.options)
         tokens = draw(logits, self.options, self.keys, history.column - history.first)
-        log_p, here = answers.log_p, tf.range(answers.token_ids.shape[1]) == answers.column
+        log_p, here = answers.log_p, tf.range(columns_of(answers.token_ids)) == answers.column
         if self.options.log_probabilities:
             each = tf.gather(logits, tokens, batch_dims=1) - tf.reduce_logsumexp(logits, -1)
             log_p = tf.where(here & ~answers.ended[:, None], each[:, None], log_p)
         tokens = tf.where(answers.ended, self.options.fill, tf.where(broken, BROKEN, tokens))
-        return Answers(tokens, answers.ended | broken | ends(tokens, self.options.end_ids),
+        ended = answers.ended | broken | ends(tokens, self.options.end_ids)
+        if tf.is_tensor(self.options.max_new_tokens):
+            ended |= history.column - history.first + 1 >= self.options.max_new_tokens[:, 0]
+        return Answers(tokens, ended,
                        token_ids=tf.where(here, tokens[:, None], answers.token_ids),
                        real=answers.real | (here & ~answers.ended[:, None]), column=answers.column + 1, log_p=log_p)
 
@@ -114,7 +117,7 @@ def _one_by_one(body, logits_of, begun, options, count):
     answers, _ = tf.while_loop(
         lambda answers, _: (answers.column - first < count) & ~tf.reduce_all(answers.ended), chooser.next,
         (chooser.first(begun), begun.state), parallel_iterations=1)
-    columns = tf.range(answers.token_ids.shape[1])
+    columns = tf.range(columns_of(answers.token_ids))
     found = {"token_ids": tf.where(columns < answers.column, answers.token_ids, options.fill),
              "length": tf.reduce_sum(tf.cast(answers.real & (columns >= first), tf.int32), axis=1)}
     return {**found, "log_probabilities": answers.log_p} if options.log_probabilities else found
@@ -128,8 +131,9 @@ def decode(body, logits_of, inputs, options, *, length, count, seeds=None, ended
         logits_of: callable (outputs of the body) -> logits, float32 [B, T, V].
         inputs: dict of tensors with P columns of left-padded prompts, or starts of targets (see `Body.start`).
         options: Options.
-        length: int, the number of columns to reserve for prompts and answers.
-        count: int or int32 scalar tensor, the maximum number of tokens per row, at most length - P.
+        length: int or int32 scalar tensor, the number of columns to reserve for prompts and answers.
+        count: int or int32 scalar tensor, the maximum number of tokens per row, up to length - P; or, for beams,
+            int32 [B, 1].
         seeds: int64 [B], or None to use options.seed + the index of the row.
         ended: bool [B], rows that are not decoded; None for none.
         before: int or int32 scalar, the number of tokens at the end of each prompt that belong to its answer.
@@ -142,7 +146,7 @@ def decode(body, logits_of, inputs, options, *, length, count, seeds=None, ended
     """
     begun = begin(body, logits_of, inputs, options, length=length, seeds=seeds, ended=ended, before=before)
     run = beam.search if options.num_beams > 1 else _one_by_one
-    columns = inputs["decoder_token_ids" if "encoder_token_ids" in inputs else "token_ids"].shape[1]
+    columns = columns_of(inputs["decoder_token_ids" if "encoder_token_ids" in inputs else "token_ids"])
     found = run(body, logits_of, begun, options, count)
     return {name: value[:, columns:] if value.shape.rank > 1 else value for name, value in found.items()}
 

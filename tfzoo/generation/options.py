@@ -72,7 +72,8 @@ class Options:
         log_probabilities: bool, also return the log-probability of each token.
 
     In a graph, these may be tensors, which are not checked: eos_token_id int32 [E] with E > 0 known, and with one value
-    per row, [R, 1]: temperature, top_k, top_p, min_p, min_new_tokens and the penalties but length_penalty.
+    per row, [R, 1]: temperature, top_k, top_p, min_p, the penalties but length_penalty, min_new_tokens and, without
+    beams, max_new_tokens.
 
     Raises:
         ConfigError: if a value is out of range, or options exclude each other.
@@ -124,7 +125,8 @@ class Options:
 
     def _check_together(self):
         beams, groups, answers = self.num_beams, self.num_beam_groups, self.num_return_sequences
-        if not tf.is_tensor(self.min_new_tokens) and self.min_new_tokens > self.max_new_tokens:
+        known = not tf.is_tensor(self.min_new_tokens) and not tf.is_tensor(self.max_new_tokens)
+        if known and self.min_new_tokens > self.max_new_tokens:
             raise ConfigError(f"--min_new_tokens={self.min_new_tokens} exceeds --max_new_tokens={self.max_new_tokens}")
         if beams > 1 and answers > beams:
             raise ConfigError(f"--num_return_sequences={answers} exceeds --num_beams={beams}")

@@ -47,6 +47,11 @@ def is_on(value, neutral):
     return tf.is_tensor(value) or value != neutral
 
 
+def columns_of(ids):
+    """Return the number of columns of a tensor [R, L]: int, or int32 scalar if it is unknown in a graph."""
+    return tf.shape(ids)[1] if ids.shape[1] is None else ids.shape[1]
+
+
 def _counts(ids, real, size):
     # int32 [R, V]: how often each token occurs.
     rows = tf.range(tf.shape(ids)[0])[:, None] + tf.zeros_like(ids)
@@ -71,14 +76,14 @@ def _lengths(history):
 def _banned_by_ngrams(history, size, width):
     # bool [R, V]: tokens that followed an earlier occurrence of the last size - 1 tokens.
     last, whole = _last(history, size - 1)
-    length = history.token_ids.shape[1] - size + 1
-    if length < 1:
-        return tf.zeros([tf.shape(last)[0], width], tf.bool)
-    same = whole[:, None] & history.real[:, size - 1:]
+    room = [[0, 0], [0, size]]  # so that there is a window to compare, however short the texts are
+    ids, real = tf.pad(history.token_ids, room), tf.pad(history.real, room)
+    length = columns_of(history.token_ids) + 1
+    same = whole[:, None] & real[:, size - 1:size - 1 + length]
     for place in range(size - 1):
         part = slice(place, place + length)
-        same &= (history.token_ids[:, part] == last[:, place:place + 1]) & history.real[:, part]
-    return _counts(history.token_ids[:, size - 1:], same, width) > 0
+        same &= (ids[:, part] == last[:, place:place + 1]) & real[:, part]
+    return _counts(ids[:, size - 1:size - 1 + length], same, width) > 0
 
 
 def _banned_words(history, words, width):
@@ -122,7 +127,7 @@ def process(logits, history, options):
         seen = _counts(history.token_ids, history.real, width) > 0
         logits = _penalized(logits, seen, options.repetition_penalty)
     if is_on(options.presence_penalty, 0) or is_on(options.frequency_penalty, 0):
-        answered = history.real & (tf.range(history.token_ids.shape[1]) >= history.first)
+        answered = history.real & (tf.range(columns_of(history.token_ids)) >= history.first)
         counts = tf.cast(_counts(history.token_ids, answered, width), tf.float32)
         logits -= options.frequency_penalty * counts + options.presence_penalty * tf.cast(counts > 0, tf.float32)
     if options.no_repeat_ngram_size:

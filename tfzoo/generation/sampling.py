@@ -139,9 +139,14 @@ def draw(logits, options, keys, number):
     likeliest = tf.argmax(logits, -1, output_type=tf.int32)
     if options.greedy:
         return likeliest
+    if tf.is_tensor(options.temperature):
+        cold = options.temperature[:, 0] < LEAST
+        return tf.cond(tf.reduce_all(cold), lambda: likeliest, lambda: tf.where(cold, likeliest, _drawn(
+            logits, options, keys, number)))
+    return _drawn(logits, options, keys, number)
+
+
+def _drawn(logits, options, keys, number):
     # The largest logit becomes 0, so that none overflows at a low temperature.
     warped = warp(logits - tf.reduce_max(logits, -1, keepdims=True), options)
-    drawn = tf.argmax(warped + gumbel(keys, number, logits.shape[-1]), -1, output_type=tf.int32)
-    if not tf.is_tensor(options.temperature):
-        return drawn
-    return tf.where(options.temperature[:, 0] < LEAST, likeliest, drawn)
+    return tf.argmax(warped + gumbel(keys, number, logits.shape[-1]), -1, output_type=tf.int32)

@@ -14,7 +14,7 @@ ADAPTER = ("rank", "alpha", "adapter_dropout")  # a low-rank adapter's settings 
 
 def check_columns(column, count, length):
     """Raise the error documented in `Body.step` if `column + count` exceeds `length`."""
-    if tf.is_symbolic_tensor(column):
+    if any(map(tf.is_symbolic_tensor, (column, count, length))):
         tf.debugging.assert_less_equal(column + count, length, f"start reserved {length} columns")
     elif int(column) + count > length:
         raise ConfigError(f"got {int(column) + count} columns, but start reserved only {length}; call start with a "
@@ -27,7 +27,7 @@ def begun(token_ids, mask, length):
     Args:
         token_ids: int32 [B, T], the prompts.
         mask: int [B, T], 1 for real tokens, or None.
-        length: int, the number of columns to reserve.
+        length: int or int32 scalar tensor, the number of columns to reserve.
 
     Returns:
         (int32 [B, T], dict, dict): the mask; the `position_ids` and the last column to `read` of the prompts; and the
@@ -188,7 +188,7 @@ class Body(DictModel):
 
         Args:
             inputs: see `call`; prompts of different lengths must be left-padded (padding_mask).
-            length: int, number of columns to reserve, including the prompts' columns.
+            length: int or int32 scalar tensor, number of columns to reserve, including the prompts' columns.
 
         Returns:
             (outputs, state): a dict with "sequence" float [B, 1, D], the hidden states in the last column; and a nested
