@@ -8,7 +8,7 @@ import sys
 
 from absl import app, flags
 
-PARTS = ("configs", "tokenizers", "data", "decoding", "metrics")
+PARTS = ("configs", "tokenizers", "data", "decoding", "metrics", "generation")
 FLAGS = flags.FLAGS
 flags.DEFINE_string("reference_python", None, "Python interpreter with the reference implementations.", required=True)
 flags.DEFINE_list("only", list(PARTS), f"Parts to run, chosen from {', '.join(PARTS)}.")
