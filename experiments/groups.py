@@ -32,7 +32,7 @@ GENERATION = (
     ("epsilon_cutoff", "float", "Sample only from tokens with at least this probability."),
     ("eta_cutoff", "float", "Sample only from tokens with at least this probability, less where many are likely."),
     ("repetition_penalty", "float", "Divide the scores of tokens that occurred by this; above 1: fewer repetitions."),
-    ("encoder_repetition_penalty", "float", "Favor the tokens of the source by this factor; above 1: more of them."),
+    ("encoder_repetition_penalty", "float", "Favor the tokens of the source or prompt by this factor; below 1: avoid."),
     ("presence_penalty", "float", "Subtract this from the scores of tokens in the answer."),
     ("frequency_penalty", "float", "Subtract this from the scores of tokens in the answer, for each occurrence."),
     ("no_repeat_ngram_size", "integer", "No sequence of this many tokens occurs twice; 0: no limit."),

@@ -116,7 +116,7 @@ def search(body, logits_of, begin, options, count):
         logits, is_broken = outputs
         log_p = process(tf.nn.log_softmax(logits), history, options)
         if not options.greedy:
-            log_p = warp(log_p, options, keep=1 + options.num_ends)
+            log_p = warp(log_p, options, keep=max(2, 1 + options.num_ends))
         log_p, width, found, origins, chosen = by_row(log_p), log_p.shape[-1], [], [], 0.0
         for number, beams in enumerate(teams):
             part = log_p[:, number * size:(number + 1) * size] - options.diversity_penalty * chosen

@@ -48,8 +48,8 @@ class Options:
             (Hewitt et al. 2022, arXiv:2210.15191); 0 keeps all.
         repetition_penalty: float; divides positive scores of tokens in the prompt and the answer, and multiplies
             negative ones (Keskar et al. 2019, arXiv:1909.05858).
-        encoder_repetition_penalty: float; divides negative scores of the tokens in the source, and multiplies positive
-            ones, so that values above 1 favor them.
+        encoder_repetition_penalty: float; divides negative scores of the tokens in the source, or in the prompt of a
+            decoder, and multiplies positive ones, so that values above 1 favor them.
         presence_penalty, frequency_penalty: float, subtracted from the score of each token in the answer, once or for
             each occurrence, after repetition_penalty.
         no_repeat_ngram_size: int; no n-gram occurs twice in prompt and answer; 0 allows all.

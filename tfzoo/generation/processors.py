@@ -120,8 +120,10 @@ def process(logits, history, options):
     """
     width, made = logits.shape[-1], history.column - history.first
     alone = (_lengths(history) - made == 1)[:, None]  # prompts of one token
-    if history.source_ids is not None and is_on(options.encoder_repetition_penalty, 1):
-        seen = _counts(history.source_ids, history.source_real, width) > 0
+    if is_on(options.encoder_repetition_penalty, 1):
+        source = (history.source_ids, history.source_real) if history.source_ids is not None else (  # or the prompt
+            history.token_ids, history.real & (tf.range(history.token_ids.shape[1]) < history.first))
+        seen = _counts(*source, width) > 0
         logits = _penalized(logits, seen, 1 / options.encoder_repetition_penalty)
     if is_on(options.repetition_penalty, 1):
         seen = _counts(history.token_ids, history.real, width) > 0
