@@ -78,6 +78,8 @@ def inputs_of(family, rng):
 
 def _from(name, rng, texts):
     # Return a value of an option that has an effect on texts, the lists of ids that are generated without it.
+    if name == "eos_token_id" and rng.random() < 0.25:  # more ends than beams among the best candidates
+        return rng.permutation(np.arange(1, families.VOCAB))[:15].tolist()
     ids = [token for text in texts for token in text if token != PAD] or [5]
     some = sorted({int(token) for token in rng.choice(ids, min(len(ids), int(rng.integers(1, 4))))})
     if name != "bad_words_ids":
@@ -90,11 +92,12 @@ def _from(name, rng, texts):
     return [word for number, word in enumerate(found) if word and word not in found[:number]]
 
 
-def options_of(rng, texts, *, beams, only=None):
+def options_of(rng, prompts, texts, *, beams, only=None):
     """Return random options under the names of transformers: dict.
 
     Args:
         rng: numpy.random.Generator.
+        prompts: lists of ids.
         texts: lists of ids that the model generates for the same inputs without any options.
         beams: bool, whether to decode with beams.
         only: str, one of SINGLE; None combines several.
@@ -109,6 +112,9 @@ def options_of(rng, texts, *, beams, only=None):
     found.setdefault("eos_token_id", [])
     if "min_new_tokens" in found:
         found["min_new_tokens"] = min(found["min_new_tokens"], found["max_new_tokens"])
+    for prompt, text in zip(prompts, texts):  # transformers ignores words that are longer than the context
+        if "bad_words_ids" in found and len(prompt) == 1:
+            found["bad_words_ids"].append([prompt[0], text[0]])
     forced = {found.get("forced_bos_token_id"), found.get("forced_eos_token_id")}
     for name in ("suppress_tokens", "begin_suppress_tokens"):
         if name in found:  # a forced id that is suppressed leaves nothing to choose

@@ -174,7 +174,7 @@ def make(model, exact, family, rng, beams, only):
     inputs = generation.inputs_of(family, rng)
     plain = {**inputs, "options": {"max_new_tokens": 20, "eos_token_id": []}}
     texts = [row["ids"] for rows in each_alone(model, plain)[0] for row in rows]
-    case = {**inputs, "options": generation.options_of(rng, texts, beams=beams, only=only)}
+    case = {**inputs, "options": generation.options_of(rng, inputs["prompts"], texts, beams=beams, only=only)}
     rows, margins = each_alone(model, case)
     case["rows"] = [row for group in rows for row in group]
     case["margins"] = margins
@@ -230,7 +230,7 @@ def draw(model, family, rng):
     """Return a random case of sampling: dict with inputs of one row, options and the next token's probabilities."""
     inputs = {name: rows[:1] for name, rows in generation.inputs_of(family, rng).items()}
     plain = generate(model, inputs["prompts"], inputs.get("source"), {"max_new_tokens": 8, "eos_token_id": []})
-    options = generation.options_of(rng, [row["ids"] for row in plain], beams=False)
+    options = generation.options_of(rng, inputs["prompts"], [row["ids"] for row in plain], beams=False)
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
         options.pop(name, None)
     options.update(generation.warpers_of(rng, 1)[-1][0], max_new_tokens=1, min_new_tokens=0)
