@@ -95,6 +95,10 @@ def generating(script):
                "false (default) also when the best running beam is worse at its present length; never only when it "
                "cannot become better.", allowed=["true", "false", "never"])
     script.add("multi_string", "bad_words", [], "Text that is never written; repeatable.")
+    script.add("multi_string", "stop", [], "End a text with the token that completes this string; repeatable.")
+    script.add("string", "regex", None, "Regular expression that the whole text must match (no back-references; "
+               "requires pip install \"tfzoo[regex]\").")
+    script.add("multi_string", "choices", [], "The text is one of these; repeatable.")
 
 
 def options_of(values):
@@ -103,7 +107,8 @@ def options_of(values):
     given = {name: getattr(values, name) for name in names if getattr(values, name) is not None}
     if values.early_stopping is not None:
         given["early_stopping"] = {"true": True, "false": False}.get(values.early_stopping, values.early_stopping)
-    return {**given, **({"bad_words": values.bad_words} if values.bad_words else {})}
+    texts = {name: getattr(values, name) for name in ("bad_words", "stop", "regex", "choices")}
+    return {**given, **{name: value for name, value in texts.items() if value}}
 
 
 def precision(script):

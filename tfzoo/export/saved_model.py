@@ -43,7 +43,8 @@ def _signatures(loaded, options):
     task = loaded.task
     if task is not None and (task.name == "causal_lm" or not task.exports):
         writer = GraphWriter(loaded, **options)
-        return writer.signatures(), ("text",), dataclasses.asdict(writer.options)
+        fixed = dataclasses.asdict(dataclasses.replace(writer.options, constraint=None))
+        return writer.signatures(), ("text",), {**fixed, **writer.texts}
     if options:
         raise ConfigError(f"--{next(iter(options))} applies to models that generate text, not to "
                           f"{task.name if task else 'a model without a head'}: omit it")

@@ -32,6 +32,7 @@ class GraphWriter:
     def __init__(self, loaded, **options):
         writer = Writer(loaded, **options)
         self.loaded, self.options, self.tokenizer, self.task = loaded, writer.options, writer.tokenizer, loaded.task
+        self.texts = writer.texts
         self.is_decoder, self.chat_like = writer.chat is not None, writer.chat_like
         if not self.tokenizer.in_graph:
             raise ConfigError(f"a {self.tokenizer.kind} tokenizer cannot run in a SavedModel; export a model with "

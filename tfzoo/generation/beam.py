@@ -25,6 +25,7 @@ class Beams(typing.NamedTuple):
         pool_lengths: int32 [B, K], the number of generated tokens.
         complete: bool [B, K], which places of the pool are taken.
         is_open: bool [B], whether a running answer may still enter the pool.
+        states: int32 [B, K], the states of options.constraint.
     """
 
     token_ids: object
@@ -34,6 +35,7 @@ class Beams(typing.NamedTuple):
     pool_lengths: object
     complete: object
     is_open: object
+    states: object
 
 
 def _pick(values, places):
@@ -86,10 +88,13 @@ def _step(beams, log_p, history, options, *, count, keys):
     best, origins, tokens = _candidates(beams, log_p, options, keys, made)
     column = tf.range(columns_of(history.token_ids)) == history.column
     texts = tf.where(column, tokens[:, :, None], _pick(beams.token_ids, origins))
-    done = ends(tokens, options.end_ids) | (made + 1 >= count)
+    done, states = ends(tokens, options.end_ids) | (made + 1 >= count), _pick(beams.states, origins)
+    if options.constraint is not None:
+        states, final = options.constraint.move(states, tokens)
+        done |= final
     running, places = tf.math.top_k(best + tf.cast(done, tf.float32) * LOW, wanted)
     beams = _finish(beams, (best, tf.zeros_like(tokens) + made + 1, texts), options, made, done)
-    beams = beams._replace(token_ids=_pick(texts, places), sums=running)
+    beams = beams._replace(token_ids=_pick(texts, places), sums=running, states=_pick(states, places))
     return beams._replace(is_open=_still_open(beams, options, made + 1, count)), _pick(origins, places)
 
 
@@ -97,7 +102,7 @@ def _begin(token_ids, ended, size):
     batch = tf.shape(token_ids)[0]
     sums = tf.tile([[0.0] + [LOW] * (size - 1)], [batch, 1])  # all beams are equal: only the first counts
     return Beams(token_ids, sums, token_ids, tf.fill([batch, size], LOW), tf.zeros([batch, size], tf.int32),
-                 tf.zeros([batch, size], tf.bool), ~ended)
+                 tf.zeros([batch, size], tf.bool), ~ended, tf.zeros([batch, size], tf.int32))
 
 
 def search(body, logits_of, begin, options, count):
@@ -115,6 +120,9 @@ def search(body, logits_of, begin, options, count):
         history = begin.history._replace(token_ids=_joined(teams, "token_ids"), real=real, column=column)
         logits, is_broken = outputs
         log_p = process(tf.nn.log_softmax(logits), history, options)
+        if options.constraint is not None:
+            states = tf.reshape(tf.concat([beams.states for beams in teams], axis=1), [-1])
+            log_p = options.constraint.mask(log_p, states, options.end_ids)
         if not options.greedy:
             log_p = warp(log_p, options, keep=max(2, 1 + options.num_ends))
         log_p, width, found, origins, chosen = by_row(log_p), log_p.shape[-1], [], [], 0.0

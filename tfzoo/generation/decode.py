@@ -38,6 +38,7 @@ class Answers(typing.NamedTuple):
         ended: bool [R].
         token_ids, real, column: see History.
         log_p: float32 [R, L], the log-probability of each token; () if it is not wanted.
+        states: int32 [R], the states of options.constraint; () without.
     """
 
     tokens: object
@@ -46,6 +47,7 @@ class Answers(typing.NamedTuple):
     real: object
     column: object
     log_p: object
+    states: object
 
 
 def begin(body, logits_of, inputs, options, *, length, seeds=None, ended=None, before=0):
@@ -87,8 +89,9 @@ class OneByOne:
         """Return the Answers of one token after Begin."""
         texts = begun.history.token_ids
         log_p = tf.zeros_like(texts, tf.float32) if self.options.log_probabilities else ()
+        states = () if self.options.constraint is None else tf.zeros_like(texts[:, 0])
         return self._chosen(begun.logits, begun.broken, Answers(
-            texts[:, 0], begun.ended, texts, begun.history.real, begun.history.column, log_p))
+            texts[:, 0], begun.ended, texts, begun.history.real, begun.history.column, log_p, states))
 
     def next(self, answers, state):
         """Return the Answers with one more token, and the new state."""
@@ -97,19 +100,25 @@ class OneByOne:
 
     def _chosen(self, logits, broken, answers):
         history = self.history._replace(token_ids=answers.token_ids, real=answers.real, column=answers.column)
-        logits = process(logits, history, self.options)
+        logits, constraint = process(logits, history, self.options), self.options.constraint
+        if constraint is not None:
+            logits = constraint.mask(logits, answers.states, self.options.end_ids)
         tokens = draw(logits, self.options, self.keys, history.column - history.first)
         log_p, here = answers.log_p, tf.range(columns_of(answers.token_ids)) == answers.column
         if self.options.log_probabilities:
             each = tf.gather(logits, tokens, batch_dims=1) - tf.reduce_logsumexp(logits, -1)
             log_p = tf.where(here & ~answers.ended[:, None], each[:, None], log_p)
         tokens = tf.where(answers.ended, self.options.fill, tf.where(broken, BROKEN, tokens))
-        ended = answers.ended | broken | ends(tokens, self.options.end_ids)
+        ended, states = answers.ended | broken | ends(tokens, self.options.end_ids), answers.states
+        if constraint is not None:
+            states, final = constraint.move(states, tf.maximum(tokens, 0))
+            ended |= final
         if tf.is_tensor(self.options.max_new_tokens):
             ended |= history.column - history.first + 1 >= self.options.max_new_tokens[:, 0]
         return Answers(tokens, ended,
                        token_ids=tf.where(here, tokens[:, None], answers.token_ids),
-                       real=answers.real | (here & ~answers.ended[:, None]), column=answers.column + 1, log_p=log_p)
+                       real=answers.real | (here & ~answers.ended[:, None]),
+                       column=answers.column + 1, log_p=log_p, states=states)
 
 
 def _one_by_one(body, logits_of, begun, options, count):

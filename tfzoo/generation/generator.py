@@ -101,14 +101,14 @@ class Generator:
             DataError: if the model's outputs are NaN.
         """
         texts, wanted = _Texts(prompts, self.body.config, source), self.options.max_new_tokens
-        several = self.options.num_beams > 1 or self.options.num_return_sequences > 1
+        several = self.options.num_beams > 1 or self.options.num_return_sequences > 1 or self.options.constraint
         parts, made, ended = [], 0, np.zeros(len(texts.known), bool)
         while made < wanted and not ended.all():
             inputs, count, length = texts.segment(wanted - made)
             if several and count < wanted:
                 raise ConfigError(f"a prompt of {texts.longest} tokens and --max_new_tokens={wanted} exceed the "
-                                  f"model's {texts.window} positions: beams and several answers require a context "
-                                  "that holds both")
+                                  f"model's {texts.window} positions: beams, several answers, stop strings, regular "
+                                  "expressions and choices require a context that holds both")
             found = self._all(inputs, texts.seeds(self.options.seed), tf.constant(ended), tf.constant(made),
                               tf.constant(count), texts.columns, length)
             found = {name: value.numpy()[:, :count] if value.shape.rank > 1 else value.numpy()

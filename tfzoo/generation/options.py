@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import ConfigError, shown
+from tfzoo.generation.constraint import Constraint
 
 SEEDS = 2 ** 64 - 1
 MOST = 10 ** 9
@@ -70,6 +71,7 @@ class Options:
         num_return_sequences: int, the number of answers per prompt.
         seed: int, from 0 to SEEDS. Row r of a call draws with seed + r, independently of the other rows.
         log_probabilities: bool, also return the log-probability of each token.
+        constraint: Constraint on the answers, from `constraint_of`, or None.
 
     In a graph, these may be tensors, which are not checked: eos_token_id int32 [E] with E > 0 known, and with one value
     per row, [R, 1]: temperature, top_k, top_p, min_p, the penalties but length_penalty, min_new_tokens and, without
@@ -107,6 +109,7 @@ class Options:
     num_return_sequences: int = 1
     seed: int = 0
     log_probabilities: bool = False
+    constraint: Constraint | None = None
 
     def __post_init__(self):
         for name, (least, most, allowed) in RANGES.items():
@@ -170,6 +173,9 @@ class Options:
 
     def check_ids(self, vocab_size):
         """Raise ConfigError if a token id in the options is not in a vocabulary of this size."""
+        if self.constraint is not None and len(self.constraint.classes) != vocab_size:
+            raise ConfigError(f"the constraint is for a vocabulary of {len(self.constraint.classes)} tokens, but the "
+                              f"model has {vocab_size}")
         given = {name: getattr(self, name) for name in TOKENS}
         given["bad_words_ids"] = sum(self.bad_words_ids, ())
         given.update({name: () if getattr(self, name) is None else (getattr(self, name),)

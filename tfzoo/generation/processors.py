@@ -122,7 +122,7 @@ def process(logits, history, options):
     alone = (_lengths(history) - made == 1)[:, None]  # prompts of one token
     if is_on(options.encoder_repetition_penalty, 1):
         source = (history.source_ids, history.source_real) if history.source_ids is not None else (  # or the prompt
-            history.token_ids, history.real & (tf.range(history.token_ids.shape[1]) < history.first))
+            history.token_ids, history.real & (tf.range(columns_of(history.token_ids)) < history.first))
         seen = _counts(*source, width) > 0
         logits = _penalized(logits, seen, 1 / options.encoder_repetition_penalty)
     if is_on(options.repetition_penalty, 1):
