@@ -11,6 +11,7 @@ import tensorflow as tf
 import tfzoo
 from tests.helpers import hostile_texts
 from tests.models.test_models import SMALL
+from tests.text.kinds import MAKERS
 from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError
 from tfzoo.export import export, serving_function
@@ -53,13 +54,19 @@ def probabilities(loaded, texts, pairs=None, size=32):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
-def test_live_saved_and_served_give_the_same_answers(kind, tmp_path):
+@pytest.mark.parametrize("kind, name", [
+    ("wordpiece", "bert_tiny"), ("bytes", "bert_tiny"), ("roberta", "roberta_tiny"), ("qwen2", "qwen2_tiny"),
+    ("llama2", "llama_tiny")])
+def test_live_saved_and_served_give_the_same_answers(kind, name, tmp_path):
     texts = hostile_texts(200)
     assert len(texts) == 200
-    tokenizer = load_tokenizer("bytes") if kind == "bytes" else learn_tokenizer(
-        "learn:wordpiece:300", [text.decode("utf-8", "replace") for text in texts])
-    live = make(tokenizer)
+    if kind in MAKERS:
+        (tmp_path / "vocabulary").mkdir()
+        tokenizer, _ = MAKERS[kind](tmp_path / "vocabulary")
+    else:
+        tokenizer = load_tokenizer("bytes") if kind == "bytes" else learn_tokenizer(
+            "learn:wordpiece:300", [text.decode("utf-8", "replace") for text in texts])
+    live = make(tokenizer, name)
     answers = probabilities(live, texts)[0]
     tfzoo.save(live, tmp_path / "model")
     saved = probabilities(tfzoo.load(tmp_path / "model"), texts)[0]
@@ -123,10 +130,11 @@ def test_an_empty_text_answers_alone_as_among_others_and_no_text_gives_no_answer
 
 
 def test_what_is_no_classifier_is_refused(tmp_path):
-    merged = make(learn_tokenizer("learn:bpe:300", ["a b c"] * 9))
-    assert [list(answer["probabilities"]) for answer in merged.predict(["a b", "c"])] == [["no", "yes"]] * 2
-    with pytest.raises(ConfigError, match="SavedModel yet"):
-        export(merged, tmp_path / "new")
+    (tmp_path / "vocabulary").mkdir()
+    outside = make(MAKERS["gpt_json"](tmp_path / "vocabulary")[0])
+    assert [list(answer["probabilities"]) for answer in outside.predict(["a b", "c"])] == [["no", "yes"]] * 2
+    with pytest.raises(ConfigError, match="tokenizer cannot run in a SavedModel: only byte-level BPE .* use predict"):
+        export(outside, tmp_path / "new")
     live = make(load_tokenizer("bytes"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
@@ -140,7 +148,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_gpt2_classifies_too(tmp_path):
-    live = make(load_tokenizer("bytes"), "gpt2_tiny")
+    live = make(MAKERS["gpt2"](None)[0], "gpt2_tiny")
     export(live, tmp_path / "served")
     served = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures["serving_default"]
     answers = probabilities(live, ["some text", "other"])[0]

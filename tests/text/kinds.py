@@ -4,6 +4,7 @@ Vocabularies that are missing from the development data are learned from English
 """
 import json
 
+import numpy as np
 import sentencepiece
 from tokenizers import (BertWordPieceTokenizer, ByteLevelBPETokenizer, Regex, Tokenizer, decoders, models, normalizers,
                         pre_tokenizers, processors, trainers)
@@ -11,9 +12,26 @@ from tokenizers import (BertWordPieceTokenizer, ByteLevelBPETokenizer, Regex, To
 from tests.helpers import real_lines, vocab_dir
 from tfzoo.text import load_tokenizer
 
+# What patterns treat differently: contractions, whitespace, letters, numbers, marks, and parts of special tokens. Marks
+# that Unicode has had since 2018 are absent, because tf-text's NFC does not know them.
+PARTS = [
+    "'s", "'S", "'t", "'re", "'RE", "'ve", "'m", "'lL", "'d", "'\u017f", "'", "''", " ", "  ", "\t", "\n", "\r", "\r\n",
+    "\x0b", "\x0c", "\x1c", "\x85", "\xa0", "\u1680", "\u180e", "\u2003", "\u200b", "\u2028", "\u3000", "a", "B", "re",
+    "\u00e9", "e\u0301", "\u017f", "\u01c5", "\u02b0", "\u4e2d", "\u0e01\u0e33", "\u1e9e", "1", "23", "4567", "\u00b2",
+    "\u0661", "\u2167", "\u00bd", "\u3007", "!", "...", "/", "_", "\u0300", "\u0345", "\U0001f600", "\u200d", "\ufeff",
+    "\ufffd", "\uffff", "\U0010ffff", "\x00", "<", "|", ">", "<|im_start|>", "<|im_end|>", "<|im_", "start|>", "\u27e6",
+    "\u27e7", "\u0120", "\U0001e922", "\U000105c0", "\U0001ccf0", "\U00011bf0", "\U000323b0", "\ua7cb", "\ud7a3",
+    "\u1100\u1161\u11a8", "\uac00\u11a8", "\u212b", "\u0958", "\u0344", "\uf900", "\U0001d15e", "a\u0327\u0301",
+    "a\u0301\u0327", "\u0338"]
 CONTRACTIONS, REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|", \
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def spliced_texts(count, parts=PARTS):
+    """Return random sequences of parts, as bytes."""
+    rng = np.random.default_rng(0)
+    return ["".join(rng.choice(parts, rng.integers(0, 14))).encode() for _ in range(count)]
 
 
 class Reference:
@@ -131,6 +149,15 @@ def qwen2(folder):
     return saved(backend, folder, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
 
+def tekken(folder):
+    """Build the tokenizer of Mistral NeMo, whose pattern tells upper and lower case apart."""
+    lead, upper, lower = r"[^\r\n\p{L}\p{N}]?", r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    backend = byte_bpe(lead + upper + "*" + lower + "+|" + lead + upper + "+" + lower + r"*|\p{N}"
+                       + REST.replace(r"[\r\n]*", r"[\r\n/]*"), specials=["<s>", "</s>"])
+    backend.post_processor = template(backend.get_vocab(), "<s>:0 $A:0", "<s>:0 $A:0 <s>:1 $B:1")
+    return saved(backend, folder, eos_token="</s>")
+
+
 def smollm(folder):
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
@@ -202,7 +229,8 @@ def albert(folder, **config):
 MAKERS = {
     "bert_uncased": lambda folder: wordpiece("bert_uncased"), "bert_cased": lambda folder: wordpiece("bert_cased"),
     "bert_chinese": lambda folder: wordpiece("bert_chinese"), "gpt2": gpt2, "roberta": roberta,
-    "roberta_json": lambda folder: roberta(folder, whole=True), "llama3": llama3, "qwen2": qwen2, "smollm": smollm,
+    "roberta_json": lambda folder: roberta(folder, whole=True), "llama3": llama3, "qwen2": qwen2, "tekken": tekken,
+    "smollm": smollm,
     "gpt": lambda folder: gpt(folder, whole=False), "gpt_json": gpt,
     "llama2": lambda folder: llama2(folder, "model"), "llama2_json": lambda folder: llama2(folder, "prepend"),
     "mistral_json": lambda folder: llama2(folder, "metaspace"), "t5": t5,

@@ -92,7 +92,3 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     for spec in ("learn:bpe:100", "learn:unigram:800", "learn:bpe", "none"):
         with pytest.raises(ConfigError, match="expected bytes, learn:wordpiece:SIZE or learn:bpe:SIZE, with SIZE"):
             learn_tokenizer(spec, ["a"])
-    import tensorflow as tf
-    tokenizer = learn_tokenizer("learn:bpe:300", ["a b c d"] * 9)
-    with pytest.raises(ConfigError, match="inside a graph"):
-        tf.function(tokenizer.encode)(tf.constant(["a"]))

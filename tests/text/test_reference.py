@@ -4,11 +4,13 @@ import unicodedata
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tokenizers import Tokenizer as Backend
 from tokenizers import pre_tokenizers
 
 from tests.helpers import hostile_texts, real_lines
-from tests.text.kinds import MAKERS
+from tests.text.kinds import MAKERS, spliced_texts
+from tfzoo.errors import ConfigError
 from tfzoo.text import load_tokenizer
 
 SEGMENTS = ("bert", "albert")  # the models that use segment ids
@@ -49,6 +51,24 @@ def test_ids(kind):
         # If two splits have the same score (o oo, oo o), tf-text's SentencePiece and the package may differ.
         assert got == wanted or (name.startswith("albert") and sorted(got) == sorted(wanted)
                                  and text not in real_lines()), text
+
+
+def test_a_graph_gives_the_same_ids(kind):
+    name, tokenizer, _ = kind
+    step = 1 if name in ("gpt2", "roberta", "llama3", "qwen2") else 20
+    texts = [*hostile_texts(1000), *spliced_texts(3000), *map(str.encode, real_lines())][::step]
+    graph = tf.function(tokenizer.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+    if not tokenizer.in_graph:
+        assert name in ("gpt", "gpt_json", "llama2_json", "mistral_json", "t5_json")
+        with pytest.raises(ConfigError, match="only byte-level BPE"):
+            graph(tf.constant(texts))
+        return
+    ids, expected = ([rows.row_splits.numpy(), rows.flat_values.numpy()] for rows in (
+        graph(tf.constant(texts)), tokenizer.encode(texts)))
+    assert len(ids[0]) == len(expected[0]) == len(texts) + 1
+    for text, *edges in zip(texts, ids[0], ids[0][1:], expected[0], expected[0][1:]):
+        assert ids[1][slice(*edges[:2])].tolist() == expected[1][slice(*edges[2:])].tolist(), text
+    assert graph(tf.constant([], tf.string)).to_list() == []
 
 
 def words_of(name, tokenizer, reference):

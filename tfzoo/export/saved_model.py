@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfzoo import files, folders
 from tfzoo.errors import ConfigError
 from tfzoo.export.serving_files import BATCHING, warm_up
-from tfzoo.export.writing import GraphWriter
+from tfzoo.export.writing import GraphWriter, check_in_graph
 
 
 def serving_function(loaded):
@@ -27,9 +27,7 @@ def serving_function(loaded):
         ConfigError: if the model has no such task or tokenizer.
     """
     task = loaded.check_answers()
-    if not loaded.tokenizer.in_graph:
-        raise ConfigError(f"a {loaded.tokenizer.kind} tokenizer cannot run in a SavedModel yet; export a model "
-                          "trained with WordPiece or bytes")
+    check_in_graph(loaded.tokenizer)
 
     def serve(texts, pairs=None):
         batch = task.encode(loaded.tokenizer, texts, max_length=loaded.config["max_length"], pairs=pairs)
@@ -95,7 +93,8 @@ def export(loaded, folder, **options):
             traced = [one if hasattr(one, "graph") else one.get_concrete_function() for one in signatures.values()]
             used = {id(variable): variable for one in traced for variable in one.graph.variables}
             variables = list(used.values())
-            root = tf.train.Checkpoint(variables=variables, trainable_variables=[v for v in variables if v.trainable])
+            root = tf.train.Checkpoint(variables=variables, trainable_variables=[v for v in variables if v.trainable],
+                                       resources=list(loaded.tokenizer.resources))
             tf.saved_model.save(root, str(temporary), signatures)
             extra = pathlib.Path(temporary) / "assets.extra"
             extra.mkdir()

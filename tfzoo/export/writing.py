@@ -17,6 +17,13 @@ ROW_SAMPLING = {"temperature": tf.float32, "top_k": tf.int32, "top_p": tf.float3
                 "seed": tf.int64}
 
 
+def check_in_graph(tokenizer):
+    """Raise ConfigError with the reason if a tokenizer cannot encode inside a graph."""
+    if tokenizer.why_outside:
+        raise ConfigError(f"this model's tokenizer cannot run in a SavedModel: {tokenizer.why_outside}; use predict or "
+                          "generate")
+
+
 class GraphWriter:
     """Generate texts inside a graph.
 
@@ -34,9 +41,7 @@ class GraphWriter:
         self.loaded, self.options, self.tokenizer, self.task = loaded, writer.options, writer.tokenizer, loaded.task
         self.texts = writer.texts
         self.is_decoder, self.chat_like = writer.chat is not None, writer.chat_like
-        if not self.tokenizer.in_graph:
-            raise ConfigError(f"a {self.tokenizer.kind} tokenizer cannot run in a SavedModel; export a model with "
-                              "WordPiece, SentencePiece, bytes or byte-level BPE")
+        check_in_graph(self.tokenizer)
         self.decoder = GraphDecoder(self.tokenizer)
         window = loaded.body.config["max_length"]
         self.room = min(writer.length, window - self.options.max_new_tokens) if self.is_decoder else writer.length

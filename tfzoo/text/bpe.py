@@ -1,8 +1,9 @@
-"""Byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019), with the `tokenizers` package.
+"""Byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019).
 
-The tokenizer only encodes outside graphs because tf-text has no op for byte-level BPE. Special tokens that are spelled
-out in a text are encoded as ordinary text, so no input can end a document.
+Outside graphs the `tokenizers` package encodes, which is faster; inside graphs `byte_level` does, with the same ids.
+Special tokens that are spelled out in a text are encoded as ordinary text, so no input can end a document.
 """
+import functools
 import json
 import pathlib
 
@@ -11,7 +12,8 @@ import tensorflow as tf
 
 from tfzoo.errors import DataError, UnknownKind
 from tfzoo.text.added import DEFAULTS, END, write_settings
-from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
+from tfzoo.text.byte_level import ByteLevelEncoder, alphabet
+from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_by
 
 WORD_BEGINS = ("\u0120", "\u010a", "\u0109")
 # Special tokens by class: RoBERTa's if the vocabulary has all of them, otherwise GPT-2's single token.
@@ -34,13 +36,13 @@ class BytePairTokenizer(Tokenizer):
             vocabulary.
     """
 
-    kind, lossless, in_graph, word_prefix = "bpe", True, False, " "
+    kind, lossless, word_prefix = "bpe", True, " "
 
     def __init__(self, ids, merges, bare=False):
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
         self.style = next((style for style, tokens in SPECIALS.items() if ids.keys() >= set(tokens.values())), None)
-        missing = [token for token in sorted(pre_tokenizers.ByteLevel.alphabet()) if token not in ids]
+        missing = [token for token in sorted(alphabet()) if token not in ids]
         if missing or self.style is None:
             missing = ([END] if self.style is None else []) + missing
             raise DataError(f"the vocabulary has no {', '.join(missing[:5])}: it must contain every byte, and {END} or "
@@ -74,9 +76,18 @@ class BytePairTokenizer(Tokenizer):
     def opening(self):
         return self.around[0]
 
-    @tf.autograph.experimental.do_not_convert  # autograph would rewrite its error
+    @functools.cached_property
+    def _encoder(self):
+        return ByteLevelEncoder(json.loads(self._backend.to_str()))
+
+    @property
+    def resources(self):
+        return (self._encoder.resource,)
+
+    @tf.autograph.experimental.do_not_convert
     def encode(self, texts):
-        return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
+        return encode_by(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False),
+                         inside=lambda texts: self._encoder.encode(texts))
 
     def _text_of(self, ids):
         return self._backend.decode(ids, skip_special_tokens=False)

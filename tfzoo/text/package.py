@@ -1,7 +1,8 @@
 """Tokenizers loaded from any tokenizer.json (Llama, Mistral, Qwen, unigram models) with the `tokenizers` package.
 
-They only encode outside graphs. Tokens with a role (start, end, padding, unknown, mask) that are spelled out in a text
-are encoded as ordinary text. Other added tokens are converted to their ids, as in transformers.
+Byte-level BPE (Llama 3, Qwen2, GPT-2 with added tokens) also encodes inside graphs; other kinds do not. Tokens with a
+role (start, end, padding, unknown, mask) that are spelled out in a text are encoded as ordinary text. Other added
+tokens are converted to their ids, as in transformers.
 """
 import functools
 import json
@@ -10,10 +11,11 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.errors import DataError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.text.added import ENDS, LARGEST, ROLES, is_text, token_of, write_settings
+from tfzoo.text.byte_level import ByteLevelEncoder, plan_of
 from tfzoo.text.convert import backend_of, template_of
-from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_outside
+from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_by
 
 WORD_BEGINS = ("\u2581", "\u0120")
 
@@ -30,7 +32,7 @@ class PackageTokenizer(Tokenizer):
         DataError: if `tokenizers` cannot read the content, an id is too large, or there is no end token.
     """
 
-    kind, in_graph = "package", False
+    kind = "package"
 
     def __init__(self, content, config):
         from tokenizers.processors import TemplateProcessing
@@ -91,9 +93,27 @@ class PackageTokenizer(Tokenizer):
     def opening(self):
         return self._around[0]
 
+    @functools.cached_property
+    def why_outside(self):
+        try:
+            plan_of(self._state)
+        except ConfigError as error:
+            return str(error)
+
+    @functools.cached_property
+    def _encoder(self):
+        if self.why_outside:
+            raise ConfigError(f"this tokenizer cannot encode inside a graph ({self.why_outside}): encode outside it")
+        return ByteLevelEncoder(self._state)
+
+    @property
+    def resources(self):
+        return (self._encoder.resource,) if self.in_graph else ()
+
     @tf.autograph.experimental.do_not_convert  # autograph would rewrite its error
     def encode(self, texts):
-        return encode_outside(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False))
+        return encode_by(texts, lambda texts: self._backend.encode_batch_fast(texts, add_special_tokens=False),
+                         inside=lambda texts: self._encoder.encode(texts))
 
     @functools.cached_property
     def _word_backend(self):
@@ -107,7 +127,8 @@ class PackageTokenizer(Tokenizer):
     @tf.autograph.experimental.do_not_convert
     def word_pieces(self, words):
         backend = self._word_backend if self.word_prefix else self._backend
-        return encode_outside(words, lambda words: backend.encode_batch_fast(words, add_special_tokens=False))
+        return encode_by(words, lambda words: backend.encode_batch_fast(words, add_special_tokens=False),
+                         inside=lambda words: self._encoder.encode(words, prefix=bool(self.word_prefix)))
 
     def _text_of(self, ids):
         return self._backend.decode(ids)

@@ -82,6 +82,10 @@ class SentencePieceTokenizer(Tokenizer):
         self._op = tf_text.SentencepieceTokenizer(model, out_type=tf.int32)
 
     @property
+    def resources(self):
+        return (self._op,)
+
+    @property
     def around(self):
         if self.style != "LlamaTokenizer":
             return super().around

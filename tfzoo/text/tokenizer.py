@@ -63,23 +63,20 @@ def as_texts(texts, name="texts"):
             for text in _checked(texts, name)]
 
 
-def encode_outside(texts, encode):
-    """Encode texts with a tokenizer that only works outside graphs.
+def encode_by(texts, outside, inside):
+    """Encode texts with the `tokenizers` package, or inside a graph with TensorFlow ops.
 
     Args:
         texts: see `Tokenizer.encode`.
-        encode: callable that maps a list of str to a list of `tokenizers.Encoding`.
+        outside: callable that maps a list of str to a list of `tokenizers.Encoding`.
+        inside: callable that maps a symbolic tf.string [B] to a RaggedTensor int32 [B, None].
 
     Returns:
         RaggedTensor int32 [B, None].
-
-    Raises:
-        ConfigError: if called inside a graph.
     """
     if tf.is_tensor(texts) and not tf.executing_eagerly():
-        raise ConfigError("this tokenizer cannot encode inside a graph: encode outside the graph, or use WordPiece, "
-                          "SentencePiece or bytes")
-    rows = [np.asarray(encoding.ids, np.int32) for encoding in encode(as_texts(texts))]
+        return inside(texts)
+    rows = [np.asarray(encoding.ids, np.int32) for encoding in outside(as_texts(texts))]
     return tf.RaggedTensor.from_row_lengths(np.concatenate([np.zeros(0, np.int32), *rows]),
                                             np.array([len(row) for row in rows], np.int64))
 
@@ -143,12 +140,19 @@ class Tokenizer:
         tokens: dict of role ("bos", "eos", ...) to the special token with this role, str or None.
         chat_template: the folder's chat template (see tfzoo.text.chat), or None.
         in_graph: bool, whether `encode` works inside a graph.
+        why_outside: str, why it does not, or None if it does.
+        resources: tuple of trackable objects that `encode` uses inside a graph and a SavedModel must contain.
         ends_between: int, the number of end tokens between the two texts of a pair.
         word_prefix: str, the prefix added to each word in a pre-split sentence: a space if the vocabulary has separate
             tokens for words that follow a space, otherwise "".
     """
 
-    lossless, in_graph, ends_between, word_prefix, tokens, chat_template = False, True, 1, "", {}, None
+    lossless, why_outside, resources, ends_between = False, None, (), 1
+    word_prefix, tokens, chat_template = "", {}, None
+
+    @property
+    def in_graph(self):
+        return self.why_outside is None
 
     @property
     def around(self):
