@@ -3,6 +3,7 @@ import json
 import shutil
 
 import pytest
+import tensorflow as tf
 
 from tests.checkpoints.test_hostile import change_config
 from tests.golden import make_added_tokens as golden
@@ -26,6 +27,9 @@ def test_ids_are_those_of_transformers(name, tmp_path):
     tokenizer = load_tokenizer(tmp_path, bare=True)
     for again in (False, True):
         assert tokenizer.encode(golden.TEXTS).to_list() == expected["ids"]
+        if tokenizer.in_graph:
+            assert tf.function(tokenizer.encode)(tf.constant(golden.TEXTS)).to_list() == expected["ids"]
+        assert tokenizer.in_graph or name != "gpt2"
         one, two = golden.TEXTS[:2]
         assert tokenizer([one])["token_ids"].numpy().tolist() == [expected["one"]]
         assert tokenizer([one], [two])["token_ids"].numpy().tolist() == [expected["two"]]

@@ -75,6 +75,14 @@ def test_merges_of_any_kind(seed):
     assert splits  # tokens that two merges make
 
 
+def test_a_token_with_two_splits_has_the_rank_of_the_one_that_is_used():
+    merges = [("a", "bc"), ("a", "b"), ("b", "c"), ("c", "a"), ("ab", "c")]  # abc is never made of a and bc
+    vocabulary = {**BYTES, **{token: 256 + number for number, token in enumerate(("ab", "bc", "ca", "abc", "</s>"))}}
+    tokenizer = package(SPLITTERS["gpt2"], vocab=vocabulary, merges=merges)
+    assert tokenizer.encode(["abca", "abc"]).to_list() == [[256, 258], [259]]
+    same(tokenizer, ["abca", "abc", "bca", "abcabc"])
+
+
 @pytest.mark.parametrize("name", SPLITTERS)
 @pytest.mark.parametrize("normalizer", [None, normalizers.NFC()])
 def test_added_tokens_are_found_as_by_the_package(name, normalizer):

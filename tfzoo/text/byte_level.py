@@ -4,6 +4,9 @@ Two substitutions with RE2 mark the words of a text; a SentencePiece model made 
 bytes. RE2 has no lookahead and an older Unicode version than `tokenizers`, so character classes are written as ranges,
 found with that package, and `\\s+(?!\\S)` is replaced by a cut before the last whitespace character of a run.
 
+tf-text's NFC (for Qwen2) is that of Unicode 10: combining marks added to Unicode since 2018 do not change places with
+others, and the 21 characters composed since then are not composed, whereas `tokenizers` knows those of Unicode 16.
+
 SentencePiece merges two neighbors if their concatenation is a piece, the `tokenizers` package if they are a listed
 pair. Both have the same result if the pieces are exactly the tokens that the merges make of their own text: as long as
 no merge crosses the edges of such a text, its merges are those of the text alone, and they end in one pair only, whose
@@ -37,7 +40,7 @@ SPLITS = (("Isolated", False), ("Removed", True))  # the same for a pattern that
 ATOM = re.compile(r"\\s|\\p\{\w+\}")
 BEGIN, END, UNKNOWN = "\u27e6", "\u27e7", "<unk>"  # the pieces around words; GPT-2's alphabet of bytes has none of them
 OPEN, CUT = b"\xfe", b"\xff"  # bytes that UTF-8 never has: neither texts nor RE2's classes contain them
-ADDED = "\U0010ffff".encode()  # before an added token: no Unicode text contains this noncharacter
+ADDED = "\U0010ffff".encode()  # before an added token: text that becomes equal to it later is none
 LITERALS = 1000  # more added tokens than these would exceed the memory that RE2 has for a pattern
 
 
