@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tfzoo.errors import DataError, UnknownKind
 from tfzoo.text.added import DEFAULTS, END, write_settings
-from tfzoo.text.byte_level import ByteLevelEncoder, alphabet
-from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_by
+from tfzoo.text.byte_level import ByteLevelEncoder, alphabet, encode_by
+from tfzoo.text.tokenizer import Tokenizer, as_texts
 
 WORD_BEGINS = ("\u0120", "\u010a", "\u0109")
 # Special tokens by class: RoBERTa's if the vocabulary has all of them, otherwise GPT-2's single token.

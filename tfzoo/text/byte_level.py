@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfzoo.errors import ConfigError, shown
-from tfzoo.text.tokenizer import as_strings
+from tfzoo.text.tokenizer import as_strings, as_texts
 from tfzoo.text.wordpiece import POINTS
 
 _LAST = r"|\s+(?!\S)|\s+"
@@ -218,6 +218,24 @@ def _rank_of(token, ranks):
         if len(parts) == 2:
             return rank
         parts[place:place + 2] = ["".join(parts[place:place + 2])]
+
+
+def encode_by(texts, outside, inside):
+    """Encode texts with the `tokenizers` package, or inside a graph with TensorFlow ops.
+
+    Args:
+        texts: see `Tokenizer.encode`.
+        outside: callable that maps a list of str to a list of `tokenizers.Encoding`.
+        inside: callable that maps a symbolic tf.string [B] to a RaggedTensor int32 [B, None].
+
+    Returns:
+        RaggedTensor int32 [B, None].
+    """
+    if tf.is_tensor(texts) and not tf.executing_eagerly():
+        return inside(texts)
+    rows = [np.asarray(encoding.ids, np.int32) for encoding in outside(as_texts(texts))]
+    return tf.RaggedTensor.from_row_lengths(np.concatenate([np.zeros(0, np.int32), *rows]),
+                                            np.array([len(row) for row in rows], np.int64))
 
 
 class ByteLevelEncoder:

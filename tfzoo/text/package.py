@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.text.added import ENDS, LARGEST, ROLES, is_text, token_of, write_settings
-from tfzoo.text.byte_level import ByteLevelEncoder, plan_of
+from tfzoo.text.byte_level import ByteLevelEncoder, encode_by, plan_of
 from tfzoo.text.convert import backend_of, template_of
-from tfzoo.text.tokenizer import Tokenizer, as_texts, encode_by
+from tfzoo.text.tokenizer import Tokenizer, as_texts
 
 WORD_BEGINS = ("\u2581", "\u0120")
 

@@ -63,24 +63,6 @@ def as_texts(texts, name="texts"):
             for text in _checked(texts, name)]
 
 
-def encode_by(texts, outside, inside):
-    """Encode texts with the `tokenizers` package, or inside a graph with TensorFlow ops.
-
-    Args:
-        texts: see `Tokenizer.encode`.
-        outside: callable that maps a list of str to a list of `tokenizers.Encoding`.
-        inside: callable that maps a symbolic tf.string [B] to a RaggedTensor int32 [B, None].
-
-    Returns:
-        RaggedTensor int32 [B, None].
-    """
-    if tf.is_tensor(texts) and not tf.executing_eagerly():
-        return inside(texts)
-    rows = [np.asarray(encoding.ids, np.int32) for encoding in outside(as_texts(texts))]
-    return tf.RaggedTensor.from_row_lengths(np.concatenate([np.zeros(0, np.int32), *rows]),
-                                            np.array([len(row) for row in rows], np.int64))
-
-
 def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
     """Return how many tokens to keep from each text in a pair, truncating the longer text first.
 
