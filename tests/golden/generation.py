@@ -100,13 +100,15 @@ def options_of(rng, prompts, texts, *, beams, only=None):
         prompts: lists of ids.
         texts: lists of ids that the model generates for the same inputs without any options.
         beams: bool, whether to decode with beams.
-        only: str, one of SINGLE; None combines several.
+        only: str, one of SINGLE or "many ends"; None combines several.
     """
     found = {"max_new_tokens": int(rng.choice((1, 5, 12, 20, 24)) if only is None else 20)}
     for name in SINGLE:
         if name == only or only is None and rng.random() < (0.6 if name == "eos_token_id" else 0.22):
             value = _from(name, rng, texts) if name in WORDS else rng.choice(RANGES[name]).item()
             found[name] = value
+    if only == "many ends":  # most of the best candidates end
+        found["eos_token_id"] = rng.permutation(np.arange(1, families.VOCAB))[:48].tolist()
     if only == "min_new_tokens":
         found["eos_token_id"] = _from("eos_token_id", rng, [text[:6] for text in texts])
     found.setdefault("eos_token_id", [])

@@ -239,10 +239,11 @@ def draw(model, family, rng):
 
 
 def plan_of(names, count, rng):
-    """Return [(family, beams, only)]: each option alone, greedily and with beams, then `count` combinations."""
+    """Return [(family, beams, only)]: each option alone, then `count` combinations, then beams with many ends."""
     single = [(beams, name) for name in generation.SINGLE for beams in (False, True)]
     found = [(names[number % len(names)], *case) for number, case in enumerate(single)]
-    return found + [(names[number % len(names)], bool(rng.integers(2)), None) for number in range(count)]
+    found += [(names[number % len(names)], bool(rng.integers(2)), None) for number in range(count)]
+    return found + [(name, True, "many ends") for name in names[:2]]
 
 
 def main():
