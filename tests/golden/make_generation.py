@@ -235,7 +235,10 @@ def draw(model, family, rng):
         options.pop(name, None)
     options.update(generation.warpers_of(rng, 1)[-1][0], max_new_tokens=1, min_new_tokens=0)
     result = run(model, inputs["prompts"], inputs.get("source"), {**options, "do_sample": True})
-    return {"family": family, **inputs, "options": options, "probabilities": result.scores[0][0].softmax(-1).tolist()}
+    found = result.scores[0][0].softmax(-1).tolist()
+    if sum(value > 0 for value in found) < 3:  # hardly a distribution
+        return draw(model, family, rng)
+    return {"family": family, **inputs, "options": options, "probabilities": found}
 
 
 def plan_of(names, count, rng):
