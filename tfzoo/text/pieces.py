@@ -4,18 +4,12 @@ import json
 import tensorflow as tf
 
 from tfzoo.errors import ConfigError
+from tfzoo.text import byte_level
 from tfzoo.text.byte import OFFSET
 from tfzoo.text.sentencepiece import BLANK
 
 
 BEGINNINGS = {"WordPiece": "^ ", "Metaspace": "^ ", "Spaces": "^ +"}  # convention -> what a text does not begin with
-
-
-def _alphabet():
-    # The character that stands for each byte in byte-level BPE (Radford et al. 2019): dict of character to byte.
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {**{chr(byte): byte for byte in plain}, **{chr(256 + place): byte for place, byte in enumerate(others)}}
 
 
 def _of_package(tokenizer):
@@ -56,7 +50,7 @@ def pieces_of(tokenizer):
         if convention is None:
             raise ConfigError(f"a {kind} tokenizer cannot decode inside a graph: use WordPiece, SentencePiece, bytes "
                               "or byte-level BPE")
-    alphabet = _alphabet()
+    alphabet = {letter: byte for byte, letter in enumerate(byte_level.alphabet())}
 
     def piece(token):
         if isinstance(token, bytes):
