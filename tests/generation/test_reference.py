@@ -12,7 +12,7 @@ import tfzoo
 from tests.differential.generation import generated, options_of, padded, source_of
 from tests.golden import generation
 from tests.helpers import CHECKOUT
-from tfzoo.generation import decode
+from tfzoo.generation.decode import decode
 from tfzoo.generation.processors import History, process
 from tfzoo.generation.sampling import warp
 

@@ -77,6 +77,15 @@ def test_a_new_regression_head_predicts_about_the_mean_of_the_training_labels(tm
     assert model.head.dense.bias.numpy().tolist() == [102]
 
 
+def test_a_new_multi_label_head_predicts_about_the_frequencies_of_the_training_labels(tmp_path):
+    task = tasks()["multi_label"](["a", "b", "c"])
+    rows = [{"text": "x", "labels": ["a"] if number < 99 else ["a", "b", "b"]} for number in range(100)]
+    task.adapt(open_rows(tmp_path, "multi_label", rows))
+    model = build_for("bert_tiny", task, **{**SMALL, "vocab_size": TOKENIZER.vocab_size})
+    shares = tf.nn.sigmoid(model.head.dense.bias).numpy()
+    assert shares.tolist() == pytest.approx([100.5 / 101, 1.5 / 101, 0.5 / 101], rel=1e-5)
+
+
 @pytest.mark.parametrize("task", [pytest.param("regression", marks=pytest.mark.slow),
                                   pytest.param("multi_label", marks=pytest.mark.slow), "multiple_choice"])
 def test_an_update_does_not_depend_on_how_the_batch_is_split(task, tmp_path):

@@ -8,8 +8,9 @@ import typing
 
 import tensorflow as tf
 
-from tfzoo.generation.processors import columns_of, ends, last_logits, process
+from tfzoo.generation.processors import columns_of, ends, is_broken, process
 from tfzoo.generation.sampling import gumbel, warp
+from tfzoo.models.body import Branches
 
 LOW = -1e9  # the score of what must not be chosen, as in transformers
 
@@ -106,19 +107,26 @@ def _begin(token_ids, ended, size):
 
 
 def search(body, logits_of, begin, options, count):
-    """Search the answers with the best scores; see `decode`, which calls it with B x num_beams rows in `begin`."""
+    """Search the answers with the best scores; see `decode`, which calls it with B x num_beams texts in `begin`.
+
+    The beams of a row are branches of one text in its cache: the step with index i writes K columns, one for each beam,
+    and a beam attends to the prompt and to its own path through the columns of earlier steps. So neither the prompt nor
+    the source is copied, and nothing is copied when beams are reordered.
+    """
     size, groups, total = options.num_beams // options.num_beam_groups, options.num_beam_groups, options.num_beams
-    first, length, rows = begin.history.column, columns_of(begin.history.token_ids), begin.logits.shape[0]
-    batch = (tf.shape(begin.logits)[0] if rows is None else rows) // total
+    first, length = begin.history.column, columns_of(begin.history.token_ids)
+    batch, steps = tf.shape(begin.prompt)[0], length - first
+    real = tf.cast(begin.prompt, tf.bool)
+    columns = tf.concat([tf.range(first), first + tf.repeat(tf.range(steps), total)], axis=0)
 
     def by_row(value):
         return tf.reshape(value, [batch, total, *([columns_of(value)] if value.shape.rank > 1 else [])])
 
     token_ids, ended = by_row(begin.history.token_ids), by_row(begin.ended)[:, 0]
 
-    def choose(outputs, broken, real, column, teams):
-        history = begin.history._replace(token_ids=_joined(teams, "token_ids"), real=real, column=column)
-        logits, is_broken = outputs
+    def choose(outputs, broken, real_texts, column, teams, paths):
+        history = begin.history._replace(token_ids=_joined(teams, "token_ids"), real=real_texts, column=column)
+        logits, now_broken = outputs
         log_p = process(tf.nn.log_softmax(logits), history, options)
         if options.constraint is not None:
             states = tf.reshape(tf.concat([beams.states for beams in teams], axis=1), [-1])
@@ -134,22 +142,30 @@ def search(body, logits_of, begin, options, count):
                 chosen += tf.reduce_sum(tf.one_hot(tokens, width), axis=1, keepdims=True)
             found.append(beams)
             origins.append(origin + number * size)
-        order = tf.reshape(tf.concat(origins, axis=1) + tf.range(batch)[:, None] * total, [-1])
-        real = tf.gather(real, order) | (tf.range(length) == column)
-        return broken | (tf.reduce_any(by_row(is_broken), axis=1) & ~ended), real, column + 1, found, order
+        paths = _pick(paths, tf.concat(origins, axis=1))
+        real_texts = real_texts | (tf.range(length) == column)
+        broken = broken | (tf.reduce_any(by_row(now_broken), axis=1) & ~ended)
+        return broken, real_texts, column + 1, found, paths
 
-    def more(broken, real, column, teams, order, state):
+    def more(broken, real_texts, column, teams, paths, state):
         full = [tf.reduce_all(beams.complete, axis=1) & (options.early_stopping is True) for beams in teams]
         live = [tf.reduce_any(beams.is_open & ~done) for beams, done in zip(teams, full)]
         return (column - first < tf.reduce_max(count)) & tf.reduce_any(live)
 
-    def go_on(broken, real, column, teams, order, state):
-        tokens = tf.gather(_joined(teams, "token_ids"), column - 1, axis=1)
-        outputs, state = body.step(tokens[:, None], body.reorder(state, order))
-        return *choose(last_logits(logits_of, outputs), broken, real, column, teams), state
+    def go_on(broken, real_texts, column, teams, paths, state):
+        tokens = by_row(tf.gather(_joined(teams, "token_ids"), column - 1, axis=1))
+        here = tf.range(steps) == column - 1 - first
+        paths = tf.where(here, tf.range(total)[:, None], paths)  # beam k writes the column k of this step
+        own = tf.reshape(tf.one_hot(paths, total, on_value=True, off_value=False), [batch, total, steps * total])
+        visible = tf.concat([tf.tile(real[:, None], [1, total, 1]), own], axis=2)
+        outputs, state = body.step(tokens, state, Branches(visible, column - 1, columns))
+        logits = logits_of(outputs)
+        logits = tf.reshape(logits, [-1, logits.shape[-1]])
+        return *choose((logits, is_broken(logits)), broken, real_texts, column, teams, paths), state
 
     chosen = choose((begin.logits, begin.broken), tf.zeros([batch], tf.bool), begin.history.real, first,
-                    [_begin(token_ids[:, :size], ended, size) for _ in range(groups)])
+                    [_begin(token_ids[:, :size], ended, size) for _ in range(groups)],
+                    tf.fill([batch, total, steps], -1))
     broken, _, _, teams, _, _ = tf.while_loop(more, go_on, (*chosen, begin.state), parallel_iterations=1)
     return _best(teams, broken, options, first)
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfzoo.generation import beam
 from tfzoo.generation.processors import History, columns_of, ends, last_logits, process
 from tfzoo.generation.sampling import draw, row_keys
+from tfzoo.layers import context
 
 BROKEN = -1  # stands for a token where the model's outputs are NaN
 
@@ -19,7 +20,8 @@ class Begin(typing.NamedTuple):
         ended: bool [R], rows that are not decoded.
         history: History.
         keys: uint32 [R], see `row_keys`; for beam search [B].
-        state: the state of the body.
+        state: the state of the body, for R rows; for beam search B.
+        prompt: int32 [B, P], 1 where the prompts have tokens.
     """
 
     logits: object
@@ -28,6 +30,7 @@ class Begin(typing.NamedTuple):
     history: History
     keys: object
     state: object
+    prompt: object
 
 
 class Answers(typing.NamedTuple):
@@ -59,7 +62,9 @@ def begin(body, logits_of, inputs, options, *, length, seeds=None, ended=None, b
     source = (inputs["encoder_token_ids"], tf.cast(inputs["encoder_padding_mask"], tf.bool)) if side else ()
     if seeds is None:  # the seed's 64 bits as a signed number, plus the row
         seeds = tf.constant(options.seed - (options.seed >> 63 << 64), tf.int64) + tf.range(tf.cast(rows, tf.int64))
-    outputs, state = body.start(inputs, length)
+    # The branches of beam search share the prompt and have columns of their own.
+    reserved = length if options.num_beams == 1 else columns + (length - columns) * options.num_beams
+    outputs, state = body.start(inputs, reserved)
     logits, broken = last_logits(logits_of, outputs)
     room = [[0, 0], [0, length - columns]]
     parts = [logits, broken, tf.zeros([rows], tf.bool) if ended is None else ended, tf.pad(prompt, room),
@@ -67,10 +72,11 @@ def begin(body, logits_of, inputs, options, *, length, seeds=None, ended=None, b
     copies, answers = (options.num_beams, 1) if options.num_beams > 1 else (options.num_return_sequences,) * 2
     if copies > 1:
         order = tf.repeat(tf.range(rows), copies)
-        state, parts = body.reorder(state, order), [tf.gather(part, order) for part in parts]
+        parts = [tf.gather(part, order) for part in parts]
+        state = state if options.num_beams > 1 else body.reorder(state, order)
     logits, broken, ended, *texts = parts
     history = History(*texts[:2], tf.convert_to_tensor(columns), columns - before, *texts[2:])
-    return Begin(logits, broken, ended, history, row_keys(seeds, answers), state)
+    return Begin(logits, broken, ended, history, row_keys(seeds, answers), state, tf.cast(real, tf.int32))
 
 
 class OneByOne:
@@ -153,7 +159,13 @@ def decode(body, logits_of, inputs, options, *, length, count, seeds=None, ended
         number of tokens, with the end token; for beam search `scores` float32 [R]; and with
         options.log_probabilities `log_probabilities` float32 [R, length - P].
     """
-    begun = begin(body, logits_of, inputs, options, length=length, seeds=seeds, ended=ended, before=before)
+    with context.changed(casts=context.Casts()):
+        return _decode(body, logits_of, inputs, options, length=length, count=count, seeds=seeds, ended=ended,
+                       before=before)
+
+
+def _decode(body, logits_of, inputs, options, *, length, count, **rows):
+    begun = begin(body, logits_of, inputs, options, length=length, **rows)
     run = beam.search if options.num_beams > 1 else _one_by_one
     columns = columns_of(inputs["decoder_token_ids" if "encoder_token_ids" in inputs else "token_ids"])
     found = run(body, logits_of, begun, options, count)

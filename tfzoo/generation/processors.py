@@ -19,8 +19,13 @@ def ends(tokens, end_ids):
 def last_logits(logits_of, outputs):
     """Return (float32 [R, V], bool [R]): the logits of the last column, and where the largest is NaN or infinite."""
     logits = logits_of(outputs)[:, -1]
+    return logits, is_broken(logits)
+
+
+def is_broken(logits):
+    """Return where the largest of the logits [R, V] is NaN or infinite: bool [R]."""
     largest = tf.reduce_max(logits, -1)
-    return logits, tf.math.is_nan(largest - largest)
+    return tf.math.is_nan(largest - largest)
 
 
 class History(typing.NamedTuple):

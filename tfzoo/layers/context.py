@@ -10,6 +10,7 @@ import hashlib
 import threading
 
 import tensorflow as tf
+from keras import ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Context:
             masks.
         fused: bool, use fused kernels (see kernels.py).
         compiled: bool, whether the pass is compiled by XLA, which has no ops that write in place.
+        casts: Casts, the weights cast before a decoding loop; None elsewhere.
         remat: bool, store only each block's inputs, and recompute its activations in the backward pass.
         initial: int, seed of the initial weights; None uses Keras' global seed generator.
         blank: bool, initialize weights with zeros because they will be read from a file.
@@ -37,9 +39,17 @@ class Context:
     reuse: int = 0
     fused: bool = False
     compiled: bool = False
+    casts: object = None
     remat: bool = False
     initial: int | None = None
     blank: bool = False
+
+
+class Casts:
+    """Weights cast to the compute dtype in the graph in which this is created, so that a loop in it need not cast."""
+
+    def __init__(self):
+        self.graph, self.known = tf.compat.v1.get_default_graph(), {}
 
 
 class _Thread(threading.local):
@@ -67,6 +77,17 @@ def entered(value):
 def changed(**values):
     """Replace fields of the current Context in the `with` block."""
     return entered(dataclasses.replace(_thread.value, **values))
+
+
+def cast(variable, dtype):
+    """Cast a weight; in a decoding loop, return the result of the cast before the loop (see Casts)."""
+    casts, key = _thread.value.casts, (id(variable), str(dtype))
+    if casts is None or key not in casts.known:
+        value = ops.cast(variable, dtype)
+        if casts is None or tf.compat.v1.get_default_graph() is not casts.graph:
+            return value
+        casts.known[key] = value
+    return casts.known[key]
 
 
 def training_step(seed, step, first_row=0, remat=False):

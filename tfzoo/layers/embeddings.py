@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfzoo.errors import ConfigError
+from tfzoo.layers import context
 from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.initializers import truncated_normal
@@ -28,7 +29,7 @@ def sinusoidal_positions(length, width):
 def project(hidden, table, bias=None):
     """Return float32 logits [..., V] for `hidden`, float [..., D], a token table [V, D] and a bias, [V] or None."""
     flat = ops.reshape(hidden, (-1, table.shape[1]))
-    logits = ops.cast(multiply(flat, ops.cast(table, hidden.dtype), transpose_b=True), "float32")
+    logits = ops.cast(multiply(flat, context.cast(table, hidden.dtype), transpose_b=True), "float32")
     if bias is not None:
         logits = logits + ops.cast(bias, "float32")
     return ops.reshape(logits, (*ops.shape(hidden)[:-1], table.shape[0]))

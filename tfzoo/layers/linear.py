@@ -40,7 +40,7 @@ class Linear(keras.layers.Layer):
             not in [0, 1).
 
     Attributes:
-        initial_bias: float, what the bias is initialized to when the layer is built.
+        initial_bias: float, or float32 [units], what the bias is initialized to when the layer is built.
     """
 
     initial_bias = 0.0
@@ -117,7 +117,7 @@ class Linear(keras.layers.Layer):
 
     def base(self):
         """Return the kernel without the adapter: float [D, units] in the compute dtype."""
-        return ops.cast(self.kernel, self.compute_dtype)
+        return context.cast(self.kernel, self.compute_dtype)
 
     def weight(self):
         """Return the kernel with the adapter merged in, ignoring adapter dropout; shape and dtype are as in `base`."""

@@ -1,5 +1,6 @@
 """The interface that all architectures share: call arguments, outputs, cached decoding and low-rank adapters."""
 import dataclasses
+import typing
 
 import keras
 import tensorflow as tf
@@ -7,6 +8,7 @@ from keras import ops
 
 from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import Linear, Taps
+from tfzoo.models.masks import in_order
 
 
 ADAPTER = ("rank", "alpha", "adapter_dropout")  # a low-rank adapter's settings (see Linear)
@@ -46,10 +48,46 @@ def begun(token_ids, mask, length):
                           "column": ops.convert_to_tensor(columns, "int32")}
 
 
-def advanced(state, caches, count):
+class Branches(typing.NamedTuple):
+    """How n new columns continue a tree of texts, such as the beams of a row, instead of one text.
+
+    Attributes:
+        visible: bool [B, n, S], which columns of the cache each new column attends to, itself included.
+        row: int32 scalar, the column in its text of each new column; they are all the same.
+        columns: int32 [S], the column in its text of each column of the cache.
+    """
+
+    visible: object
+    row: object
+    columns: object
+
+
+def advanced(state, caches, count, branches=None):
     """Return the state of decoding after `count` more columns, given the Caches that hold their keys."""
     return {**state, "keys": [cache.keys for cache in caches], "column": state["column"] + count,
-            "position": state["position"] + count}
+            "position": state["position"] + (count if branches is None else 1)}
+
+
+def placed(state, count, branches, window=0):
+    """Return where the next `count` columns stand and what they attend to.
+
+    Args:
+        state: see `Body.step`.
+        count: int or int32 scalar.
+        branches: Branches or None.
+        window: int, the sliding window; 0 for no limit.
+
+    Returns:
+        (int32 [B, n], int32 [n], int32 [S], bool broadcastable to [B, H, n, S]): the position ids and the columns of
+        the queries, the columns of the keys, and the mask.
+    """
+    if branches is None:
+        rows, columns = state["column"] + ops.arange(count), ops.arange(ops.shape(state["real"])[1])
+        mask = in_order(rows, columns, window) & ops.cast(state["real"], "bool")[:, None, None, :]
+        return state["position"][:, None] + ops.arange(count)[None], rows, columns, mask
+    rows = ops.zeros((count,), "int32") + branches.row
+    mask = branches.visible[:, None] & in_order(rows, branches.columns, window)
+    return state["position"][:, None] + ops.zeros((1, count), "int32"), rows, branches.columns, mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,12 +237,13 @@ class Body(DictModel):
         """
         raise ConfigError(f"{self.name} cannot decode; use a decoder or an encoder-decoder")
 
-    def step(self, token_ids, state):
+    def step(self, token_ids, state, branches=None):
         """Decode the next n columns.
 
         Args:
             token_ids: int32 [B, n].
             state: from `start` or the previous `step`.
+            branches: Branches, if the columns continue different texts; None: one text.
 
         Returns:
             (outputs, state): a dict with "sequence" float [B, n, D], and the new state.

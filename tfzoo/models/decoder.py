@@ -7,8 +7,8 @@ from tfzoo.layers import NO_TAPS, Block, Cache, Embeddings
 from tfzoo.layers.configured import arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import check_scaling, rotary_table
-from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps
-from tfzoo.models.masks import in_order, visible
+from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps, placed
+from tfzoo.models.masks import visible
 from tfzoo.models.stack import Stack
 
 
@@ -90,12 +90,10 @@ class Decoder(Body):
             caches=caches, taps=NO_TAPS, **prompt)
         return {"sequence": hidden}, advanced(state, caches, 0)
 
-    def step(self, token_ids, state):
+    def step(self, token_ids, state, branches=None):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
         check_columns(state["column"], count, length)
         caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
-        order = in_order(state["column"] + ops.arange(count), ops.arange(length), self.config["window"])
-        hidden = self._decode(
-            token_ids, visible=order & ops.cast(state["real"], "bool")[:, None, None, :],
-            position_ids=state["position"][:, None] + ops.arange(count)[None], caches=caches, taps=NO_TAPS)
-        return {"sequence": hidden}, advanced(state, caches, count)
+        position_ids, _, _, mask = placed(state, count, branches, self.config["window"])
+        hidden = self._decode(token_ids, visible=mask, position_ids=position_ids, caches=caches, taps=NO_TAPS)
+        return {"sequence": hidden}, advanced(state, caches, count, branches)

@@ -6,7 +6,7 @@ from tfzoo.layers import NO_TAPS, Block, Cache, Dropout, Embeddings
 from tfzoo.layers.configured import arguments
 from tfzoo.layers.norm import make_norm
 from tfzoo.layers.positions import RelativePositions
-from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps
+from tfzoo.models.body import Body, Traits, advanced, begun, check_columns, kept, open_taps, placed
 from tfzoo.models.masks import in_order, visible
 from tfzoo.models.stack import Stack
 
@@ -89,14 +89,13 @@ class EncoderDecoder(Body):
         return self.encoder_stack(hidden, visible=_padding(inputs.get("encoder_padding_mask")), bias=bias, taps=taps,
                                   training=training)
 
-    def _decode(self, token_ids, *, rows, columns, position_ids=None, padding_mask=None, embedded=None, source,
-                source_mask, caches=None, read=None, taps=NO_TAPS, training=None):
-        # rows int32 [T] and columns int32 [S] are the columns of the queries and keys, which determine the causal order
-        # and the relative bias.
-        mask, order = _padding(padding_mask), in_order(rows, columns)
+    def _decode(self, token_ids, *, rows, columns, position_ids=None, mask, embedded=None, source, source_mask,
+                caches=None, read=None, taps=NO_TAPS, training=None):
+        # rows int32 [T] and columns int32 [S] are the columns of the queries and keys, which determine the relative
+        # bias.
         bias = self.decoder_relative(rows, columns) if self.decoder_relative else None
         hidden = self.embeddings(token_ids, position_ids=position_ids, embedded=embedded, training=training)
-        return self.decoder_stack(hidden, visible=order if mask is None else mask & order, bias=bias, source=source,
+        return self.decoder_stack(hidden, visible=mask, bias=bias, source=source,
                                   source_visible=_padding(source_mask), caches=caches, read=read, taps=taps,
                                   training=training)
 
@@ -105,7 +104,8 @@ class EncoderDecoder(Body):
         encoded = self._encode(inputs, embedded=embedded.get("encoder"), taps=taps, training=training)
         token_ids, given = inputs.get("decoder_token_ids"), embedded.get("decoder")
         columns = ops.arange(ops.shape(token_ids if given is None else given)[1])
-        hidden = self._decode(token_ids, rows=columns, columns=columns, padding_mask=inputs.get("decoder_padding_mask"),
+        hidden = self._decode(token_ids, rows=columns, columns=columns,
+                              mask=_causal(columns, inputs.get("decoder_padding_mask")),
                               embedded=given, source=encoded, source_mask=inputs.get("encoder_padding_mask"), read=read,
                               taps=taps, training=training)
         names = [*self.encoder_stack.names(), *self.decoder_stack.names()]
@@ -119,20 +119,24 @@ class EncoderDecoder(Body):
         source = {"source": [block.cross_attention.project_source(encoded) for block in self.decoder_blocks],
                   "source_mask": ops.ones(ops.shape(encoded)[:2], "int32") if mask is None else mask}
         columns = ops.arange(ops.shape(token_ids)[1])
-        hidden = self._decode(token_ids, rows=columns, columns=columns, padding_mask=real, caches=caches, **prompt,
-                              **source)
+        hidden = self._decode(token_ids, rows=columns, columns=columns, mask=_causal(columns, real), caches=caches,
+                              **prompt, **source)
         return {"sequence": hidden}, advanced({**state, **source}, caches, 0)
 
-    def step(self, token_ids, state):
+    def step(self, token_ids, state, branches=None):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
         check_columns(state["column"], count, length)
         caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
-        hidden = self._decode(token_ids, rows=state["column"] + ops.arange(count), columns=ops.arange(length),
-                              position_ids=state["position"][:, None] + ops.arange(count)[None],
-                              padding_mask=state["real"], source=state["source"], source_mask=state["source_mask"],
-                              caches=caches)
-        return {"sequence": hidden}, advanced(state, caches, count)
+        position_ids, rows, columns, mask = placed(state, count, branches)
+        hidden = self._decode(token_ids, rows=rows, columns=columns, position_ids=position_ids, mask=mask,
+                              source=state["source"], source_mask=state["source_mask"], caches=caches)
+        return {"sequence": hidden}, advanced(state, caches, count, branches)
 
 
 def _padding(mask):
     return visible({"padding_mask": mask})
+
+
+def _causal(columns, mask):
+    order = in_order(columns, columns)
+    return order if mask is None else order & _padding(mask)

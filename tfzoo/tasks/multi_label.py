@@ -32,7 +32,20 @@ class MultiLabel(TextTask):
 
     def __init__(self, labels, pooling="auto", class_weights=()):
         self.labels, self.pooling, self.class_weights = list(labels), check_pooling(pooling), list(class_weights)
-        self._weights = weights_of(self.class_weights, self.labels)
+        self._weights, self.offsets = weights_of(self.class_weights, self.labels), 0.0
+
+    def adapt(self, source, embedding=None):
+        """Let a new head predict each label's frequency in the training data, as learning offsets takes many steps."""
+        counts = dict.fromkeys(self.labels, 0)
+        for labels in source.columns["labels"]:
+            counts.update({label: counts[label] + 1 for label in set(labels) & counts.keys()})
+        odds = [(count + 0.5) / (len(source) - count + 0.5) for count in counts.values()]
+        self.offsets = np.log(odds).astype(np.float32)
+
+    def head(self, body, dropout):
+        head = super().head(body, dropout)
+        head.dense.initial_bias = self.offsets
+        return head
 
     @staticmethod
     def labels_in(source):
