@@ -1,0 +1,105 @@
+"""Test `generate --data`, several answers, and `Loaded.generate`: lines of JSON, in order, each as the prompt alone."""
+import json
+
+import pytest
+
+import tfzoo
+from tests.experiments.conftest import call  # noqa: F401
+from tests.export.test_writing import make
+from tests.generation.test_generator import generator_of, model  # noqa: F401
+from tfzoo.errors import ConfigError
+
+PROMPTS = ["ab", "", "hello you", "x" * 100]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models")
+    for name, task in (("gpt2_tiny", "causal_lm"), ("gpt2_tiny", "completion"), ("transformer_tiny", "seq2seq")):
+        tfzoo.save(make(name, task), path / task)
+    return path
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_file_of_prompts_gives_a_line_for_each_answer_in_order(call, folder, tmp_path):  # noqa: F811
+    (tmp_path / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in PROMPTS))
+    words = [f"--init={folder / 'causal_lm'}", f"--data={tmp_path / 'prompts.txt'}", "--max_new_tokens=6",
+             "--num_beams=3", "--num_return_sequences=2", "--batch_size=3"]
+    code, out, err = call("generate", *words)
+    rows, loaded = lines(out), tfzoo.load(folder / "causal_lm")
+    assert code == 0 and [row["prompt"] for row in rows] == [prompt for prompt in PROMPTS for _ in range(2)]
+    assert "1 of 4 prompts or sources were cut" in err
+    results = json.loads(err.splitlines()[-1])
+    assert results["examples"] == 4 and results["answers"] == 8 and results["cut"] == 1
+    for number, prompt in enumerate(PROMPTS):
+        alone = loaded.generate([prompt], max_new_tokens=6, num_beams=3, num_return_sequences=2)
+        assert [answer["text"] for answer in alone] == [row["text"] for row in rows[2 * number:2 * number + 2]]
+        assert alone[0]["score"] >= alone[1]["score"] and alone[0]["tokens"] + alone[0]["finished"] <= 6
+    code, out, _ = call("generate", *words, f"--output={tmp_path / 'out.jsonl'}")
+    assert code == 0 and not out and lines((tmp_path / "out.jsonl").read_text()) == rows
+    code, out, _ = call("generate", words[0], "--prompt=ab", *words[2:])
+    assert code == 0 and [row["text"] for row in lines(out)] == [row["text"] for row in rows[:2]]
+
+
+def test_conversations_and_sources_are_read_as_well(call, folder, tmp_path):  # noqa: F811
+    talk = [{"role": "user", "content": "Hi"}]
+    (tmp_path / "talks.jsonl").write_text(json.dumps({"messages": talk}) + "\n" + json.dumps({"prompt": "So"}) + "\n")
+    code, out, _ = call("generate", f"--init={folder / 'completion'}", f"--data={tmp_path / 'talks.jsonl'}",
+                        "--max_new_tokens=5", "--log_probabilities")
+    loaded, rows = tfzoo.load(folder / "completion"), lines(out)
+    assert code == 0 and rows[0]["messages"] == talk
+    assert [row["text"] for row in rows] == [loaded.generate([prompt], max_new_tokens=5)[0]["text"]
+                                             for prompt in (talk, "So")]
+    assert all(len(row["log_probabilities"]) == row["tokens"] + row["finished"] for row in rows)
+    assert all(value <= 0 for row in rows for value in row["log_probabilities"])
+    (tmp_path / "sources.txt").write_text("one\ntwo\n")
+    words = [f"--init={folder / 'seq2seq'}", f"--data={tmp_path / 'sources.txt'}", "--max_new_tokens=7"]
+    code, out, _ = call("generate", *words)
+    predicted = tfzoo.load(folder / "seq2seq")
+    predicted.change(max_target_length=7)
+    assert code == 0 and [row["text"] for row in lines(out)] == [
+        answer["text"] for answer in predicted.predict(["one", "two"])]
+    code, out, _ = call("generate", f"--init={folder / 'seq2seq'}", "--prompt=one", "--max_new_tokens=7")
+    assert code == 0 and out == lines(call("generate", *words)[1])[0]["text"] + "\n"
+
+
+def test_beams_of_a_trained_setting_are_those_of_prediction(folder):
+    loaded = tfzoo.load(folder / "seq2seq")
+    greedy = loaded.predict(["one", "two two"])
+    loaded.change(num_beams=3, max_target_length=7)
+    assert loaded.predict(["one", "two two"]) == [{"text": answer["text"]} for answer in loaded.generate(
+        ["one", "two two"])]
+    assert loaded.generate(["one"])[0].keys() == {"text", "tokens", "finished", "score"}
+    assert loaded.predict(["one", "two two"]) != greedy
+
+
+def test_words_that_must_not_occur_and_strings_that_end_a_text(folder):
+    loaded = tfzoo.load(folder / "causal_lm")
+    free = loaded.generate(["ab"], max_new_tokens=12, temperature=0)[0]["text"]
+    assert len(set(free)) > 1
+    letter = next(character for character in free if character.isascii())
+    assert letter not in loaded.generate(["ab"], max_new_tokens=12, temperature=0, bad_words=[letter])[0]["text"]
+    stopped = loaded.generate(["ab"], max_new_tokens=12, temperature=0, stop=[letter])[0]
+    assert stopped["text"] == free[:free.index(letter) + 1]
+    assert loaded.generate(["ab"], choices=["yes", "no"])[0]["text"] in ("yes", "no")
+    for options, says in (({"beam": 2}, "'beam' is unknown; choose from bad_words, stop, regex"),
+                          ({"stop": [""]}, "must not be empty"), ({"top_k": -1}, "--top_k must be 0")):
+        with pytest.raises(ConfigError, match=says):
+            loaded.generate(["ab"], **options)
+    with pytest.raises(ConfigError, match="a prompt must be a string or a list of messages"):
+        loaded.generate([5])
+    with pytest.raises(ConfigError, match="model for no task cannot generate text"):
+        bare = tfzoo.load(folder / "causal_lm")
+        bare.config = {**bare.config, "task": None}
+        bare.generate(["ab"])
+
+
+def test_few_functions_are_traced_for_batches_and_prompts_of_all_sizes(model):  # noqa: F811
+    generator = generator_of(model, 3)
+    for rows in (1, 2, 5, 8, 64):
+        for length in (1, 7, 17):
+            generator.generate([[5] * length] * rows)
+    assert generator._all.experimental_get_tracing_count() <= 2
