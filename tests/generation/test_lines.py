@@ -72,6 +72,8 @@ def test_beams_of_a_trained_setting_are_those_of_prediction(folder):
     loaded.change(num_beams=3, max_target_length=7)
     assert loaded.predict(["one", "two two"]) == [{"text": answer["text"]} for answer in loaded.generate(
         ["one", "two two"])]
+    loaded.change(length_penalty=0.5)
+    assert "score" not in loaded.generate(["one"], num_beams=1)[0]
     assert loaded.generate(["one"])[0].keys() == {"text", "tokens", "finished", "score"}
     assert loaded.predict(["one", "two two"]) != greedy
 
