@@ -32,6 +32,9 @@ def make_flags():
     script.add("string", "output", None, "Output file, written once the text is complete; default: stdout.")
     script.group("generation")
     groups.generating(script)
+    script.add("string", "draft", None, "Smaller model with the same tokenizer, named as for --init, that proposes "
+               "tokens, which the model checks in one step: faster, with the same distribution.")
+    script.add("integer", "num_assistant_tokens", None, "Number of tokens that the --draft proposes. Default: 5.")
     script.add("bool", "log_probabilities", False, "Add the log-probability of each token to the lines of JSON.")
     script.group("running")
     script.add("integer", "batch_size", 8, "Prompts per batch of --data.", lower_bound=1)
@@ -62,8 +65,12 @@ def run(values):
     from tfzoo.training.fields import POLICIES
     _check(values)
     loaded = load(values.init, POLICIES[values.precision])
-    writer, output = Writer(loaded, **groups.options_of(values), log_probabilities=values.log_probabilities), \
-        app.output_path(values.output)
+    options = {**groups.options_of(values), "log_probabilities": values.log_probabilities}
+    if values.draft is not None:
+        options["draft"] = load(values.draft, POLICIES[values.precision])
+    if values.num_assistant_tokens is not None:
+        options["num_assistant_tokens"] = values.num_assistant_tokens
+    writer, output = Writer(loaded, **options), app.output_path(values.output)
     begin, out = time.perf_counter(), io.StringIO() if output else sys.stdout
     if values.chat:
         results = _talk(writer, values, out, tell)
@@ -74,6 +81,8 @@ def run(values):
         if output:
             files.write_atomic(output, out.getvalue())
     seconds = time.perf_counter() - begin
+    if values.draft is not None or values.prompt_lookup_num_tokens:
+        results.update(accepted=writer.generator.accepted, proposed=writer.generator.proposed)
     return {**results, "tokens_per_second": round(results["tokens"] / seconds, 1)}
 
 

@@ -36,6 +36,8 @@ GENERATION = (
     ("presence_penalty", "float", "Subtract this from the scores of tokens in the answer."),
     ("frequency_penalty", "float", "Subtract this from the scores of tokens in the answer, for each occurrence."),
     ("no_repeat_ngram_size", "integer", "No sequence of this many tokens occurs twice; 0: no limit."),
+    ("prompt_lookup_num_tokens", "integer", "Propose this many tokens after an earlier occurrence of the last ones and "
+     "check them in one step: faster where texts repeat, with the same result; 0: none."),
     ("num_beams", "integer", "Number of beams of beam search; 1: none."),
     ("num_beam_groups", "integer", "Number of groups of beams that differ from each other; requires "
      "--diversity_penalty to have an effect."),

@@ -24,6 +24,7 @@ def lines(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_file_of_prompts_gives_a_line_for_each_answer_in_order(call, folder, tmp_path):  # noqa: F811
     (tmp_path / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in PROMPTS))
     words = [f"--init={folder / 'causal_lm'}", f"--data={tmp_path / 'prompts.txt'}", "--max_new_tokens=6",
@@ -66,6 +67,7 @@ def test_conversations_and_sources_are_read_as_well(call, folder, tmp_path):  # 
     assert code == 0 and out == lines(call("generate", *words)[1])[0]["text"] + "\n"
 
 
+@pytest.mark.slow
 def test_beams_of_a_trained_setting_are_those_of_prediction(folder):
     loaded = tfzoo.load(folder / "seq2seq")
     greedy = loaded.predict(["one", "two two"])
@@ -87,7 +89,7 @@ def test_words_that_must_not_occur_and_strings_that_end_a_text(folder):
     stopped = loaded.generate(["ab"], max_new_tokens=12, temperature=0, stop=[letter])[0]
     assert stopped["text"] == free[:free.index(letter) + 1]
     assert loaded.generate(["ab"], choices=["yes", "no"])[0]["text"] in ("yes", "no")
-    for options, says in (({"beam": 2}, "'beam' is unknown; choose from bad_words, stop, regex"),
+    for options, says in (({"beam": 2}, "'beam' is unknown; choose from bad_words, draft, stop, regex"),
                           ({"stop": [""]}, "must not be empty"), ({"top_k": -1}, "--top_k must be 0")):
         with pytest.raises(ConfigError, match=says):
             loaded.generate(["ab"], **options)

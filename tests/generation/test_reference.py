@@ -45,7 +45,7 @@ def check_answers(case, ids, lengths, scores=None, log_probabilities=None):
 @pytest.mark.parametrize("number", FAST)
 def test_a_generator_gives_the_reference_s_answers(number, folder):
     case = GOLDEN["cases"][number]
-    check_answers(case, *generated(model_of(case["family"], folder), case))
+    check_answers(case, *generated(model_of(case["family"], folder), case)[:4])
 
 
 @pytest.mark.slow

@@ -32,11 +32,14 @@ class GraphWriter:
         options: see Writer; they are fixed, except for those in `row_options`, which a request may set.
 
     Raises:
-        ConfigError: if the model cannot generate text, its tokenizer cannot encode or decode inside a graph, or no room
-            is left for a prompt.
+        ConfigError: if the model cannot generate text, its tokenizer cannot encode or decode inside a graph, no room is
+            left for a prompt, or speculative decoding is wanted.
     """
 
     def __init__(self, loaded, **options):
+        given = [name for name in ("draft", "prompt_lookup_num_tokens") if options.get(name)]
+        if given:
+            raise ConfigError(f"--{given[0]}: speculative decoding is not available in a SavedModel: omit it")
         writer = Writer(loaded, **options)
         self.loaded, self.options, self.tokenizer, self.task = loaded, writer.options, writer.tokenizer, loaded.task
         self.texts = writer.texts

@@ -86,30 +86,45 @@ class OneByOne:
         body, logits_of, options: see `decode`.
         history: History, of which Answers replace what changes.
         keys: uint32 [R].
+        end: int32 scalar, the column after the last that may be decoded.
     """
 
-    def __init__(self, body, logits_of, options, history, keys):
-        self.body, self.logits_of, self.options, self.history, self.keys = body, logits_of, options, history, keys
+    def __init__(self, body, logits_of, options, history, keys, end):
+        self.body, self.logits_of, self.options = body, logits_of, options
+        self.history, self.keys, self.end = history, keys, end
 
-    def first(self, begun):
-        """Return the Answers of one token after Begin."""
+    def first(self, begun, inputs):
+        """Return the Answers of one token after Begin, and the state for `next`."""
         texts = begun.history.token_ids
         log_p = tf.zeros_like(texts, tf.float32) if self.options.log_probabilities else ()
         states = () if self.options.constraint is None else tf.zeros_like(texts[:, 0])
         return self._chosen(begun.logits, begun.broken, Answers(
-            texts[:, 0], begun.ended, texts, begun.history.real, begun.history.column, log_p, states))
+            texts[:, 0], begun.ended, texts, begun.history.real, begun.history.column, log_p, states)), begun.state
 
     def next(self, answers, state):
         """Return the Answers with one more token, and the new state."""
         outputs, state = self.body.step(tf.maximum(answers.tokens, 0)[:, None], state)
         return self._chosen(*last_logits(self.logits_of, outputs), answers), state
 
+    def found(self, state):
+        """Return what else `decode` returns: dict, empty unless a subclass counts something in its state."""
+        return {}
+
     def _chosen(self, logits, broken, answers):
-        history = self.history._replace(token_ids=answers.token_ids, real=answers.real, column=answers.column)
-        logits, constraint = process(logits, history, self.options), self.options.constraint
-        if constraint is not None:
-            logits = constraint.mask(logits, answers.states, self.options.end_ids)
-        tokens = draw(logits, self.options, self.keys, history.column - history.first)
+        logits = self.processed(logits, answers)
+        tokens = draw(logits, self.options, self.keys, answers.column - self.history.first)
+        return self.extended(answers, tokens, logits, broken)
+
+    def processed(self, logits, answers):
+        """Return the processed logits, float32 [R, V], of the token after Answers."""
+        history, constraint = self.history._replace(
+            token_ids=answers.token_ids, real=answers.real, column=answers.column), self.options.constraint
+        logits = process(logits, history, self.options)
+        return logits if constraint is None else constraint.mask(logits, answers.states, self.options.end_ids)
+
+    def extended(self, answers, tokens, logits, broken):
+        """Return the Answers with `tokens`, int32 [R], chosen by processed logits, where these are not broken."""
+        constraint = self.options.constraint
         log_p, here = answers.log_p, tf.range(columns_of(answers.token_ids)) == answers.column
         if self.options.log_probabilities:
             each = tf.gather(logits, tokens, batch_dims=1) - tf.reduce_logsumexp(logits, -1)
@@ -120,25 +135,26 @@ class OneByOne:
             states, final = constraint.move(states, tf.maximum(tokens, 0))
             ended |= final
         if tf.is_tensor(self.options.max_new_tokens):
-            ended |= history.column - history.first + 1 >= self.options.max_new_tokens[:, 0]
+            ended |= answers.column - self.history.first + 1 >= self.options.max_new_tokens[:, 0]
         return Answers(tokens, ended,
                        token_ids=tf.where(here, tokens[:, None], answers.token_ids),
                        real=answers.real | (here & ~answers.ended[:, None]),
                        column=answers.column + 1, log_p=log_p, states=states)
 
 
-def _one_by_one(body, logits_of, begun, options, count):
-    chooser, first = OneByOne(body, logits_of, options, begun.history, begun.keys), begun.history.column
-    answers, _ = tf.while_loop(
-        lambda answers, _: (answers.column - first < count) & ~tf.reduce_all(answers.ended), chooser.next,
-        (chooser.first(begun), begun.state), parallel_iterations=1)
+def _one_by_one(chooser, begun, inputs, options):
+    first = begun.history.column
+    answers, state = tf.while_loop(
+        lambda answers, _: (answers.column < chooser.end) & ~tf.reduce_all(answers.ended), chooser.next,
+        chooser.first(begun, inputs), parallel_iterations=1)
     columns = tf.range(columns_of(answers.token_ids))
     found = {"token_ids": tf.where(columns < answers.column, answers.token_ids, options.fill),
-             "length": tf.reduce_sum(tf.cast(answers.real & (columns >= first), tf.int32), axis=1)}
+             "length": tf.reduce_sum(tf.cast(answers.real & (columns >= first), tf.int32), axis=1),
+             **chooser.found(state)}
     return {**found, "log_probabilities": answers.log_p} if options.log_probabilities else found
 
 
-def decode(body, logits_of, inputs, options, *, length, count, seeds=None, ended=None, before=0):
+def decode(body, logits_of, inputs, options, *, length, count, seeds=None, ended=None, before=0, chooser=OneByOne):
     """Continue prompts, in a graph.
 
     Args:
@@ -152,23 +168,27 @@ def decode(body, logits_of, inputs, options, *, length, count, seeds=None, ended
         seeds: int64 [B], or None to use options.seed + the index of the row.
         ended: bool [B], rows that are not decoded; None for none.
         before: int or int32 scalar, the number of tokens at the end of each prompt that belong to its answer.
+        chooser: OneByOne, or a callable with its arguments; unused with beams.
 
     Returns:
         dict with `token_ids` int32 [R, length - P] for R = B x num_return_sequences rows, filled with the first of
         eos_token_id after the end, and -1 where the model's outputs are NaN or infinite; `length` int32 [R], the
-        number of tokens, with the end token; for beam search `scores` float32 [R]; and with
-        options.log_probabilities `log_probabilities` float32 [R, length - P].
+        number of tokens, with the end token; for beam search `scores` float32 [R]; with options.log_probabilities
+        `log_probabilities` float32 [R, length - P]; and what `chooser.found` adds.
     """
     with context.changed(casts=context.Casts()):
         return _decode(body, logits_of, inputs, options, length=length, count=count, seeds=seeds, ended=ended,
-                       before=before)
+                       before=before, chooser=chooser)
 
 
-def _decode(body, logits_of, inputs, options, *, length, count, **rows):
+def _decode(body, logits_of, inputs, options, *, length, count, chooser, **rows):
     begun = begin(body, logits_of, inputs, options, length=length, **rows)
-    run = beam.search if options.num_beams > 1 else _one_by_one
     columns = columns_of(inputs["decoder_token_ids" if "encoder_token_ids" in inputs else "token_ids"])
-    found = run(body, logits_of, begun, options, count)
+    if options.num_beams > 1:
+        found = beam.search(body, logits_of, begun, options, count)
+    else:
+        chooser = chooser(body, logits_of, options, begun.history, begun.keys, columns + count)
+        found = _one_by_one(chooser, begun, inputs, options)
     return {name: value[:, columns:] if value.shape.rank > 1 else value for name, value in found.items()}
 
 

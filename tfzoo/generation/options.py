@@ -24,6 +24,7 @@ RANGES = {
     "no_repeat_ngram_size": (0, MOST, "0 (any n-gram may repeat) or more"), "num_beams": (1, 1000, "from 1 to 1000"),
     "num_beam_groups": (1, 1000, "from 1 to 1000"), "diversity_penalty": (0, math.inf, "a finite number, 0 or more"),
     "length_penalty": (-math.inf, math.inf, "a finite number"),
+    "prompt_lookup_num_tokens": (0, 1000, "from 0 (none) to 1000"), "num_assistant_tokens": (1, 1000, "from 1 to 1000"),
     "num_return_sequences": (1, 1000, "from 1 to 1000"), "seed": (0, SEEDS, f"an integer from 0 to {SEEDS}")}
 OPEN = {"top_p": (0,), "typical_p": (0,), "epsilon_cutoff": (1,), "eta_cutoff": (1,), "repetition_penalty": (0,),
         "encoder_repetition_penalty": (0,)}
@@ -70,6 +71,9 @@ class Options:
             worse than they are at its present length; "never" only when it could not become better.
         num_return_sequences: int, the number of answers per prompt.
         seed: int, from 0 to SEEDS. Row r of a call draws with seed + r, independently of the other rows.
+        prompt_lookup_num_tokens: int, the number of tokens that are proposed after an earlier occurrence of the last
+            tokens, and checked in one step: faster where answers repeat their prompts; 0 for none.
+        num_assistant_tokens: int, the number of tokens that a draft model proposes (see Generator).
         log_probabilities: bool, also return the log-probability of each token.
         constraint: Constraint on the answers, from `constraint_of`, or None.
 
@@ -108,6 +112,8 @@ class Options:
     early_stopping: bool | str = False
     num_return_sequences: int = 1
     seed: int = 0
+    prompt_lookup_num_tokens: int = 0
+    num_assistant_tokens: int = 5
     log_probabilities: bool = False
     constraint: Constraint | None = None
 
@@ -136,6 +142,8 @@ class Options:
         if beams == 1 and answers > 1 and self.greedy:
             raise ConfigError(f"--num_return_sequences={answers} gives equal answers with --temperature=0: set a "
                               "temperature or --num_beams")
+        if self.prompt_lookup_num_tokens:
+            self.check_one("--prompt_lookup_num_tokens")
         if groups > 1 and (beams % groups or not self.greedy):
             raise ConfigError(f"--num_beam_groups={groups} must divide --num_beams={beams} and requires "
                               "--temperature=0")
@@ -149,6 +157,12 @@ class Options:
             if self.greedy and not tf.is_tensor(getattr(self, name)) and getattr(self, name) != neutral:
                 raise ConfigError(f"--{name}={getattr(self, name)} has no effect with --temperature=0: set a "
                                   "temperature or omit it")
+
+    def check_one(self, name):
+        """Raise ConfigError if there are beams or several answers, which the option `name` excludes."""
+        if self.num_beams > 1 or self.num_return_sequences > 1:
+            raise ConfigError(f"{name} excludes beams and several answers: omit --num_beams and "
+                              "--num_return_sequences")
 
     @property
     def greedy(self):
