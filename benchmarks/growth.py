@@ -10,13 +10,12 @@ import sys
 
 from absl import app, flags
 
-from benchmarks.interleave import FLAGS, add_flags, measure, refuse_words, report
+from benchmarks.interleave import FLAGS, add_flags, add_plot_flags, drawing, earlier, measure, refuse_words, report
 
 add_flags(rounds=5, steps=5, peers=False)
 flags.DEFINE_multi_enum("sweep", ["length", "width", "layers", "vocab"], ["length", "width", "layers", "vocab"],
                         "Dimension to vary; repeatable.")
-flags.DEFINE_string("plot", None, "Draw the figure to this file (.png or .svg); requires matplotlib.")
-flags.DEFINE_string("from", None, "JSON file from an earlier run, to draw without measuring.")
+add_plot_flags()
 
 BASE = {"family": "bert", "task": "masked_lm", "layers": 4, "width": 256, "heads": 4, "batch": 8, "length": 128,
         "masked": 19, "vocab": 30522, "positions": 512}
@@ -49,16 +48,6 @@ def sweep_rows(sweep):
     return rows
 
 
-def drawing():
-    """Return matplotlib's Figure class, or exit with a one-line error if it is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SystemExit("--plot requires matplotlib, which is not installed: pip install matplotlib, or omit "
-                         "--plot and draw later with --from=FILE, the --json file from this run") from None
-    return Figure
-
-
 def draw(rows, path):
     """Draw time plots above memory plots, one column per sweep."""
     figure = drawing()
@@ -86,14 +75,6 @@ def draw(rows, path):
     axes[1, 0].legend(loc="lower right")
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path, dpi=120)
-
-
-def earlier(path):
-    """Read the rows from an earlier run: list of dict."""
-    try:
-        return json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json file from an earlier run") from None
 
 
 def main(argv):

@@ -4,6 +4,7 @@ Each round measures all variants in turn, so that changes in the machine's speed
 median over rounds. A variant is a string of three parts (system, execution mode and dtype), such as
 "keras-nlp no_xla bfloat16".
 """
+import functools
 import importlib.metadata
 import json
 import os
@@ -19,6 +20,8 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DTYPES = ("bfloat16", "float32")
+PEERS = {"keras-nlp": ("keras_nlp",), "pytorch": ("torch", "transformers"),
+         "ctranslate2": ("ctranslate2", "torch", "transformers")}  # the modules that each requires
 
 
 def add_flags(rounds=None, steps=None, peers=True):
@@ -27,7 +30,7 @@ def add_flags(rounds=None, steps=None, peers=True):
     Args:
         rounds, steps: int, the defaults for --rounds and --steps; None to define neither, for benchmarks that do not
             use `measure`.
-        peers: bool, whether to define --only and --pytorch_python, which select variants.
+        peers: bool, whether to define --only and --peers_python, which select variants.
     """
     again = {"allow_override": True}  # tests import several benchmarks in one process
     if rounds is not None:
@@ -38,8 +41,15 @@ def add_flags(rounds=None, steps=None, peers=True):
         return
     flags.DEFINE_list("only", [], "Measure only variants that contain one of these strings, e.g. "
                       "'tfzoo,keras-nlp xla'.", **again)
-    flags.DEFINE_string("pytorch_python", None, "Python executable with torch and transformers; if omitted, skip "
-                        "PyTorch.", **again)
+    flags.DEFINE_list("peers_python", [], "Python executables of environments that contain peers. Each peer runs in "
+                      "the first that imports it, or else in this one; those that none imports are skipped.", **again)
+
+
+def add_plot_flags():
+    """Define --plot and --from for a benchmark that draws."""
+    again = {"allow_override": True}
+    flags.DEFINE_string("plot", None, "Draw the figure to this file (.png or .svg); requires matplotlib.", **again)
+    flags.DEFINE_string("from", None, "JSON file from an earlier run, to draw without measuring.", **again)
 
 
 def refuse_words(argv):
@@ -56,24 +66,53 @@ def data_folder(name):
     return folder
 
 
-def variants_of(systems):
-    """Return the variants chosen by --only and --pytorch_python from a dict of system -> modes: list of str."""
-    if FLAGS.pytorch_python and not shutil.which(FLAGS.pytorch_python):
-        raise SystemExit(f"--pytorch_python={FLAGS.pytorch_python}: no such program; give a Python executable "
-                         "with torch and transformers")
-    variants = [f"{system} {how} {dtype}" for system, hows in systems.items() for how in hows for dtype in DTYPES
-                if system != "pytorch" or FLAGS.pytorch_python]
+@functools.lru_cache(maxsize=None)
+def _imports(python, modules):
+    return subprocess.run([python, "-c", f"import {', '.join(modules)}"], capture_output=True).returncode == 0
+
+
+def python_of(system):
+    """Return the Python executable of the first environment that imports a system, or None: str."""
+    if system not in PEERS:
+        return sys.executable
+    environments = [*(FLAGS.peers_python if "peers_python" in FLAGS else []), sys.executable]
+    return next((python for python in environments if _imports(python, PEERS[system])), None)
+
+
+def variants_of(systems, dtypes=None):
+    """Return the variants chosen by --only whose systems can be imported, and report the other systems on stderr.
+
+    Args:
+        systems: dict of system -> modes.
+        dtypes: dict of system -> dtypes, or None; systems that it does not contain have those in DTYPES.
+
+    Returns:
+        list of str.
+    """
+    for python in FLAGS.peers_python:
+        if not shutil.which(python):
+            raise SystemExit(f"--peers_python={python}: no such program; give Python executables of environments that "
+                             "contain peers")
+    variants = [f"{system} {how} {dtype}" for system, hows in systems.items() for how in hows
+                for dtype in (dtypes or {}).get(system, DTYPES)]
     chosen = [variant for variant in variants if not FLAGS.only or any(part in variant for part in FLAGS.only)]
     if not chosen:
         raise SystemExit(f"--only={','.join(FLAGS.only)} matches no variant: use parts of {'; '.join(variants)}")
+    missing = {system for system in {variant.split()[0] for variant in chosen} if python_of(system) is None}
+    for system in sorted(missing):
+        print(f"{system}: skipped; neither this environment nor one of --peers_python imports "
+              f"{' and '.join(PEERS[system])}", file=sys.stderr)
+    chosen = [variant for variant in chosen if variant.split()[0] not in missing]
+    if not chosen:
+        raise SystemExit("none of the chosen systems is installed: name an environment that contains one in "
+                         "--peers_python")
     return chosen
 
 
 def command_of(module, recipe, variant):
     """Return the command that starts a variant's worker, with the recipe as JSON: list of str."""
     system, *how, dtype = variant.split()
-    python = FLAGS.pytorch_python if system == "pytorch" else sys.executable
-    return [python, "-m", module, json.dumps(recipe), system, " ".join(how), dtype]
+    return [python_of(system), "-m", module, json.dumps(recipe), system, " ".join(how), dtype]
 
 
 def measure_systems(module, recipe, systems):
@@ -113,7 +152,7 @@ def add_ratios(rows, rate):
 
 def _ratios(row, rows, rate, among):
     found = {}
-    for peer in ("keras-nlp", "pytorch"):
+    for peer in PEERS:
         best = max((other for other in rows if other["system"] == peer), key=lambda other: other[rate], default=None)
         if best:
             found[peer] = row[rate] / best[rate]
@@ -122,22 +161,41 @@ def _ratios(row, rows, rate, among):
     return found
 
 
-def machine():
-    """Return the machine, package versions and commit that the results depend on: dict."""
+def machine(systems=()):
+    """Return the machine, package versions and commit that the results of these systems depend on: dict."""
     try:
         commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True,
                                 text=True).stdout.strip()
     except OSError:
         commit = "unknown"
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "keras-nlp")}
-    if "pytorch_python" in FLAGS and FLAGS["pytorch_python"].value:
-        words = "import importlib.metadata as m; print(*(m.version(name) for name in ('torch', 'transformers')))"
-        found = subprocess.run([FLAGS["pytorch_python"].value, "-c", words], capture_output=True, text=True).stdout
-        versions.update(zip(("torch", "transformers"), found.split()))
+    for python, modules in ((python_of(system), PEERS[system]) for system in PEERS if system in systems):
+        if python != sys.executable:
+            words = f"import importlib.metadata as m; print(*(m.version(name) for name in {modules}))"
+            found = subprocess.run([python, "-c", words], capture_output=True, text=True).stdout
+            versions.update({name: version for name, version in zip(modules, found.split()) if name not in versions})
     processor = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                      platform.processor()) if os.path.exists("/proc/cpuinfo") else platform.processor()
     return {"machine": f"{processor}, {os.cpu_count()} cores", "python": platform.python_version(), **versions,
             "commit": commit}
+
+
+def drawing():
+    """Return matplotlib's Figure class, or exit with a one-line error if it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise SystemExit("--plot requires matplotlib, which is not installed: pip install matplotlib, or omit "
+                         "--plot and draw later with --from=FILE, the --json file from this run") from None
+    return Figure
+
+
+def earlier(path):
+    """Read the rows from an earlier run: list of dict."""
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--from={path} cannot be read ({error}): give the --json file from an earlier run") from None
 
 
 class Worker:
@@ -243,7 +301,7 @@ def report(rows, columns, json_file=None):
         columns: dict of row key -> format of its value, such as "{:>10.1f}".
         json_file: str, a file that the JSON is also written to, or None.
     """
-    about = machine()
+    about = machine({row.get("system") for row in rows})
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     widths = {key: max([len(key), *(len(form.format(row[key])) for row in rows)]) for key, form in columns.items()}
     for line in [{key: key for key in columns}, *({key: columns[key].format(row[key]) for key in columns}

@@ -9,7 +9,8 @@ import tempfile
 from absl import app, flags
 
 from benchmarks.interleave import DTYPES, add_flags, refuse_words, report
-from benchmarks.train_step import floor, peaks
+from benchmarks.peaks import peaks
+from benchmarks.train_step import floor
 from benchmarks.worker import WORKLOADS, tfzoo_steps
 from experiments.app import import_tensorflow
 

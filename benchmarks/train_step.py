@@ -4,47 +4,19 @@ The floor is a lower bound on the step time: the time for the step's matrix prod
 large products, plus the time to read and write the optimizer's arrays at the peak rate for updating an array. Both
 rates are measured first.
 """
-import time
-
 from absl import app, flags
 
 from benchmarks.interleave import add_flags, add_ratios, measure_systems, refuse_words, report, row_of
+from benchmarks.peaks import peaks
 from benchmarks.worker import LABELS, WORKLOADS
 from experiments.app import import_tensorflow
 
 FLAGS = flags.FLAGS
 add_flags(rounds=5, steps=6)
-flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "Workload to train; repeatable.")
+flags.DEFINE_multi_enum("workload", ["bert_small"], sorted(WORKLOADS), "Workload to train; repeatable.",
+                        allow_override=True)
 
-SHAPES = ((2048, 2048, 2048), (4096, 512, 2048), (4096, 2048, 512))
 SYSTEMS = {"tfzoo": ("no_xla", "xla", "no_xla all"), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager", "compiled")}
-
-
-def _best_seconds(function, repeats=20):
-    function()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def peaks():
-    """Measure the machine's peak rates: dict of dtype -> FLOP/s in large matrix products, and "bytes" -> bytes/s."""
-    import tensorflow as tf
-    rates = {}
-    for dtype in ("bfloat16", "float32"):
-        found = []
-        for rows, inner, columns in SHAPES:
-            left, right = (tf.cast(tf.random.normal(shape), dtype) for shape in ((rows, inner), (inner, columns)))
-            product = tf.function(lambda left, right: tf.matmul(left, right), autograph=False)
-            found.append(2 * rows * inner * columns / _best_seconds(lambda: product(left, right)))
-        rates[dtype] = max(found)
-    values, more = (tf.Variable(tf.zeros(2 ** 25)) for _ in range(2))
-    update = tf.function(lambda: values.assign_add(more), autograph=False)
-    rates["bytes"] = 3 * 4 * 2 ** 25 / _best_seconds(update)  # two read, one written
-    return rates
 
 
 def floor(work, dtype, rates):

@@ -8,7 +8,9 @@ import tensorflow as tf
 from absl import flags
 from tensorflow.python.framework import ops
 
-from benchmarks import finetune_worker, growth, interleave, profile, scaling, tasks_worker, train_step
+import tfzoo
+from benchmarks import (decode, decode_worker, finetune_worker, growth, interleave, profile, scaling, tasks_worker,
+                        train_step)
 from benchmarks.worker import tfzoo_steps, workload_of
 from tests.helpers import CHECKOUT
 from tfzoo.training.strategy import place
@@ -74,20 +76,34 @@ def test_ratios_are_to_each_peer_s_best_in_the_same_dtype_and_of_all(capsys):
         "tfzoo packed bfloat16: 0.50 x keras-nlp's fastest of all dtypes (no_xla float32)"]
 
 
-def test_the_shared_flags_choose_variants(monkeypatch):
+def test_the_shared_flags_choose_variants(monkeypatch, tmp_path, capsys):
     values = flags.FlagValues()
     monkeypatch.setattr(interleave, "FLAGS", values)
+    monkeypatch.setattr(interleave, "PEERS", {"pytorch": ("no_such_torch",), "ctranslate2": ("json", "csv")})
     flags.DEFINE_list("only", [], "", flag_values=values)
-    flags.DEFINE_string("pytorch_python", None, "", flag_values=values)
-    systems = {"tfzoo": ("packed",), "pytorch": ("eager",)}
-    values(["benchmark"])
+    flags.DEFINE_list("peers_python", [], "", flag_values=values)
+    systems = {"tfzoo": ("packed",), "pytorch": ("eager",), "ctranslate2": ("default",)}
+    values(["benchmark", "--only=tfzoo,pytorch"])
     assert interleave.variants_of(systems) == ["tfzoo packed bfloat16", "tfzoo packed float32"]
-    values(["benchmark", f"--pytorch_python={sys.executable}", "--only=eager float32"])
-    assert interleave.variants_of(systems) == ["pytorch eager float32"]
+    assert capsys.readouterr().err == ("pytorch: skipped; neither this environment nor one of --peers_python imports "
+                                       "no_such_torch\n")
+    one, other = (tmp_path / name for name in ("one", "other"))
+    for path, words in ((one, "exit 1"), (other, "exit 0")):
+        path.write_text(f"#!/bin/sh\n{words}\n")
+        path.chmod(0o755)
+    values(["benchmark", f"--peers_python={one},{other}", "--only=eager float32,ctranslate2"])
+    assert interleave.variants_of(systems, {"ctranslate2": ("int8",)}) == [
+        "pytorch eager float32", "ctranslate2 default int8"]
+    assert interleave.command_of("module", {}, "pytorch eager float32")[0] == str(other)
+    values(["benchmark", f"--peers_python={one}", "--only=ctranslate2"])
+    assert interleave.command_of("module", {}, "ctranslate2 default int8")[0] == sys.executable
     values(["benchmark", "--only=nothing"])
     with pytest.raises(SystemExit, match="matches no variant: use parts of tfzoo packed bfloat16"):
         interleave.variants_of(systems)
-    values(["benchmark", "--pytorch_python=no_such_python"])
+    values(["benchmark", "--only=eager"])
+    with pytest.raises(SystemExit, match="none of the chosen systems is installed"):
+        interleave.variants_of(systems)
+    values(["benchmark", "--peers_python=no_such_python"])
     with pytest.raises(SystemExit, match="no such program"):
         interleave.variants_of(systems)
 
@@ -135,6 +151,71 @@ def test_growth_draws_what_was_measured_before(tmp_path):
     assert done.returncode == 0 and (tmp_path / "images" / "growth.png").stat().st_size > 1000
 
 
+DECODER = """
+import sys
+sys.path.insert(0, {root!r})
+from benchmarks.worker import answer
+answer(None, greedy=lambda count: {{"seconds": {seconds}, "token_ids": {ids}}}, beams=lambda count: {beams})
+"""
+
+
+def decoder_of(seconds, ids, beams):
+    return [sys.executable, "-c", DECODER.format(root=str(CHECKOUT), seconds=seconds, ids=ids, beams=beams)]
+
+
+def test_generation_is_compared_and_what_a_system_cannot_run_is_left_out(monkeypatch, capsys, tmp_path):
+    work = {"model": "gpt2_124m", "vocab": 9, "batch": 2, "prompt": 5, "new": 3, "beams": 1}
+    monkeypatch.setattr(decode, "WORKLOADS", {"greedy": work, "beams": {**work, "beams": 4}})
+    beams = {"seconds": 1, "token_ids": [[1, 2, 3], [4, 5, 6]]}
+    commands = {decode.REFERENCE: decoder_of(1, [[1, 2, 3], [4, 5, 6]], beams),
+                "ctranslate2 default float32": decoder_of(2, [[1, 2, 3], [4, 0, 6]], {"problem": "no beams"}),
+                "ctranslate2 default int8": decoder_of(0.5, [[1, 2, 3], [0, 5, 6]], "1 / 0")}
+    found = dict(decode.measure(commands, decode.WORKLOADS, 2))
+    rows = [row for name in decode.WORKLOADS for row in decode.rows_of(name, found[name])]
+    assert [(row["workload"], row["system"], row["dtype"], row["tokens/s"], row["same tokens"]) for row in rows] == [
+        ("greedy", "tfzoo", "float32", 6, 1), ("greedy", "ctranslate2", "float32", 3, 0.6667),
+        ("greedy", "ctranslate2", "int8", 12, 0.5), ("beams", "tfzoo", "float32", 6, 1)]
+    assert decode.different(rows) == [rows[1]]
+    lines = capsys.readouterr().err
+    assert "beams: ctranslate2 default float32: skipped (no beams)" in lines
+    assert "beams: ctranslate2 default int8: skipped (ZeroDivisionError" in lines
+    monkeypatch.setattr(interleave, "machine", lambda systems: {"commit": "none"})
+    interleave.report(rows, {"system": "{}", "tokens/s": "{:>.1f}"}, str(tmp_path / "rows.json"))
+    assert json.loads((tmp_path / "rows.json").read_text())[1]["rounds"] == [1, 1]
+    assert "ctranslate2      12.0" in capsys.readouterr().out
+
+
+def test_the_floor_of_prefill_has_the_products_of_all_blocks_and_one_position_in_the_head():
+    model = tfzoo.build("gpt2_tiny", task="causal_lm", vocab_size=400)
+
+    @tf.function(autograph=False)
+    def prefill(ids):
+        sequence = model.body({"token_ids": ids, "padding_mask": tf.ones_like(ids)})["sequence"]
+        return model.logits({"sequence": sequence[:, -1:]})
+
+    graph = prefill.get_concrete_function(tf.TensorSpec([3, 64], tf.int32)).graph
+    counted = sum(ops.get_stats_for_node_def(graph, op.node_def, "flops").value
+                  for op in graph.get_operations() if "MatMul" in op.type)
+    work = {"batch": 3, "prompt": 64}
+    assert decode.prefill_flops(work, layers=2, width=128, vocab=400) == pytest.approx(counted, rel=0.01)
+
+
+def test_decode_draws_what_was_measured_before(tmp_path):
+    rows = [{"machine": "none"}, {"workload": "gpt2_greedy_1x32+96", "tokens/s": 1}, *(
+        {"sweep": sweep, "value": value, "prefill ms": value, "step ms": 2} for sweep in decode.SWEEPS
+        for value in (1, 2))]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    done = run("decode", f"--from={tmp_path}/rows.json", f"--plot={tmp_path}/decode.png")
+    assert done.returncode == 0 and (tmp_path / "decode.png").stat().st_size > 1000
+
+
+def test_the_worker_reports_what_a_system_cannot_run():
+    def fails(work):
+        raise ValueError("no\nbeams")
+
+    assert decode_worker.run(fails, {}, 1) == {"problem": "ValueError: no beams"}
+
+
 def test_growth_says_that_a_plot_needs_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(SystemExit, match="requires matplotlib, which is not installed: pip install matplotlib"):
@@ -143,6 +224,9 @@ def test_growth_says_that_a_plot_needs_matplotlib(monkeypatch):
 
 @pytest.mark.parametrize("words, line", [
     (("growth", "--from=rows.json"), "--from requires --plot: give both"),
+    (("decode", "--from=rows.json"), "--from requires --plot: give both"),
+    (("decode", "--peers_python=no_such_python"), "--peers_python=no_such_python: no such program; give Python "
+     "executables of environments that contain peers"),
     (("scaling", "--batch_size=7"), "--batch_size must be even, to be split between two workers, got 7"),
     (("pretrain", "--width=100"), "--width must be a multiple of 64, the width of each head, got 100")])
 def test_a_wrong_flag_is_refused_in_one_line(words, line):
