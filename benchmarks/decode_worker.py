@@ -28,31 +28,18 @@ def _limit_tensorflow(threads):
 def tfzoo_generate(recipe, variant, dtype):
     """Return a function (workload) -> tokens int [B, N] that generates with tfzoo; `variant` is `xla` or `no_xla`."""
     _limit_tensorflow(recipe["threads"])
-    import numpy as np
     import tensorflow as tf
     import tfzoo
     from tfzoo.generation import Generator, Options
-    from tfzoo.generation.decode import decode
     model = tfzoo.load(recipe["folder"], dtype=dtype).model if "folder" in recipe else \
         tfzoo.build(recipe["model"], task="causal_lm", dtype=dtype, **recipe["overrides"])
     body, logits_of = model.body, model.logits
 
     @functools.lru_cache(maxsize=None)
-    def runner(new, beams, prompt):
+    def runner(new, beams):
         options = Options(temperature=0.0, max_new_tokens=new, min_new_tokens=new, eos_token_id=(recipe["eos"],),
                           num_beams=beams)
-        if variant == "no_xla":
-            return Generator(body, logits_of, options).generate
-        compiled = tf.function(lambda inputs: decode(body, logits_of, inputs, options, length=prompt + new, count=new),
-                               jit_compile=True, autograph=False)
-
-        def run(prompts, source=None):
-            inputs = {"token_ids": np.asarray(prompts, np.int32), "padding_mask": np.ones_like(prompts, np.int32)}
-            if source:
-                inputs = {**{f"decoder_{name}": value for name, value in inputs.items()}, **source}
-            return compiled({name: tf.constant(value) for name, value in inputs.items()})
-
-        return run
+        return Generator(body, logits_of, options, xla=variant == "xla").generate
 
     def generate(work):
         ids = ids_of(work)
@@ -60,8 +47,8 @@ def tfzoo_generate(recipe, variant, dtype):
         if body.traits.source:
             prompts = [[0]] * len(ids)
             source = {"encoder_token_ids": tf.constant(ids), "encoder_padding_mask": tf.ones_like(ids)}
-        found = runner(work["new"], work["beams"], len(prompts[0]))(prompts, source)
-        return np.asarray(found["token_ids"] if isinstance(found, dict) else found.token_ids)
+        found = runner(work["new"], work["beams"])(prompts, source)
+        return found.token_ids
 
     return generate
 

@@ -38,7 +38,7 @@ def make_flags():
     script.add("bool", "log_probabilities", False, "Add the log-probability of each token to the lines of JSON.")
     script.group("running")
     script.add("integer", "batch_size", 8, "Prompts per batch of --data.", lower_bound=1)
-    groups.precision(script)
+    groups.computing(script)
     return script
 
 
@@ -63,6 +63,7 @@ def run(values):
     from tfzoo.checkpoints.writing import Writer
     from tfzoo.progress import tell
     from tfzoo.training.fields import POLICIES
+    from tfzoo.training.strategy import choose_xla
     _check(values)
     loaded = load(values.init, POLICIES[values.precision])
     options = {**groups.options_of(values), "log_probabilities": values.log_probabilities}
@@ -70,6 +71,7 @@ def run(values):
         options["draft"] = load(values.draft, POLICIES[values.precision])
     if values.num_assistant_tokens is not None:
         options["num_assistant_tokens"] = values.num_assistant_tokens
+    options["xla"] = choose_xla(values.xla)[0]
     writer, output = Writer(loaded, **options), app.output_path(values.output)
     begin, out = time.perf_counter(), io.StringIO() if output else sys.stdout
     if values.chat:

@@ -61,6 +61,18 @@ def test_rows_of_a_batch_decode_as_alone_and_end_by_themselves(model):
     assert ended == alone[0][:alone[0].index(end) + 1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "top_p": 0.9, "num_return_sequences": 2},
+                                     {"num_beams": 3, "no_repeat_ngram_size": 2}])
+def test_compiled_by_xla_it_gives_the_same(model, options):
+    options = Options(8, eos_token_id=(3,), **{"temperature": 0, **options})
+    plain, compiled = (Generator(model.body, model.logits, options, xla=xla) for xla in (False, True))
+    for prompts in ([[5, 6], [7, 8, 9]], [[4]]):
+        assert plain.generate(prompts).token_ids.tolist() == compiled.generate(prompts).token_ids.tolist()
+    if options.greedy and options.num_beams == 1:
+        assert [row.tolist() for row in plain.stream([[5]])] == [row.tolist() for row in compiled.stream([[5]])]
+
+
 def test_each_of_several_ids_ends_a_row_and_the_first_fills_it(model):
     prompts = [[5, 6], [9, 30]]
     free = np.array(list(generate(model, prompts, 12))).T

@@ -33,7 +33,7 @@ class Writer:
         loaded: Loaded, with a language-modeling head and a tokenizer.
         options: options of generation (see tfzoo.generation.Options); `bad_words`, a list of str that are never
             written; `stop`, `regex` and `choices` (see `constraint_of`); and `draft`, a Loaded with the same tokenizer
-            that proposes tokens (speculative decoding).
+            that proposes tokens (speculative decoding), and `xla`, whether to compile with XLA.
             By default, they are those of a Hugging Face folder's generation_config.json; the end tokens are
             the model's; a causal language model samples with temperature 1, and other models do not sample unless an
             option of sampling is given; and max_new_tokens is the length that the model was trained to write, or 200.
@@ -54,11 +54,11 @@ class Writer:
             raise ConfigError(f"a model for {self.task.name if self.task else 'no task'} cannot generate text: use one "
                               "that was trained for causal_lm, completion or seq2seq")
         self.chat = None if loaded.body.traits.source else Chat(self.tokenizer)
-        draft = options.pop("draft", None)
+        draft, xla = options.pop("draft", None), options.pop("xla", False)
         if draft is None and "num_assistant_tokens" in options:
             raise ConfigError(f"--num_assistant_tokens={options['num_assistant_tokens']} requires --draft")
         self.options = self._resolved(options)
-        self.generator = Generator(loaded.body, loaded.model.logits, self.options, draft and self._checked(draft))
+        self.generator = Generator(loaded.body, loaded.model.logits, self.options, draft and self._checked(draft), xla)
 
     def _checked(self, draft):
         # The body and logits of the Loaded that proposes tokens.

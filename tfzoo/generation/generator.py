@@ -9,6 +9,7 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation.decode import OneByOne, begin, decode
 from tfzoo.generation.processors import History
 from tfzoo.generation.speculative import Speculative
+from tfzoo.layers import context
 
 PROMPT, WHOLE = 32, 64  # prompt and cache lengths are padded to multiples of these, so that few shapes are traced
 
@@ -52,6 +53,7 @@ class Generator:
         options: Options.
         draft: (Body, callable), a smaller model with the same vocabulary and its logits_of, which proposes tokens for
             `body` to check; None for none.
+        xla: bool, compile with XLA; each number of rows is then compiled anew.
 
     Raises:
         ConfigError: if the body or the draft cannot decode, they differ in kind, vocabulary or positions, or the
@@ -69,7 +71,7 @@ class Generator:
         (2, 3)
     """
 
-    def __init__(self, body, logits_of, options, draft=None):
+    def __init__(self, body, logits_of, options, draft=None, xla=False):
         if not body.traits.cached:
             raise ConfigError(f"{body.name} cannot decode; use a decoder or an encoder-decoder")
         options.check_ids(body.config["vocab_size"])
@@ -79,9 +81,17 @@ class Generator:
         self.chooser = functools.partial(Speculative, draft=draft) if self.speculates else OneByOne
         if draft is not None:
             _check_draft(draft[0], body, options)
-        function = {"autograph": False, "reduce_retracing": True}
-        self._all, self._start, self._step = (tf.function(one, **function) for one in (
-            self._all_of, self._start_of, self._step_of))
+        if xla and self.speculates:
+            raise ConfigError("--xla=on cannot compile speculative decoding, whose steps vary in length: omit it")
+
+        def traced(function):
+            def run(*inputs):
+                with context.changed(compiled=xla):
+                    return function(*inputs)
+
+            return tf.function(run, autograph=False, reduce_retracing=True, jit_compile=xla)
+
+        self._all, self._start, self._step = map(traced, (self._all_of, self._start_of, self._step_of))
 
     def _all_of(self, inputs, seeds, ended, before, count, columns, length):
         # The numbers of columns are Python ints: a function that is traced once for all of them would not know them.
