@@ -1,16 +1,16 @@
-"""Export a model and its tokenizer as a SavedModel that takes strings and returns labels, tags, vectors or texts.
+"""Export a model and its tokenizer as a SavedModel: strings in; labels, tags, vectors or texts out.
 
     python -m experiments.export --init=runs/reviews --output_dir=served
     python -m experiments.export --init=runs/translation --output_dir=translate --num_beams=4
 
-Each export is a new version in --output_dir, 1 or the number after the largest there, as TensorFlow Serving expects.
-In Python:
+Each export is a new version in --output_dir, 1 or the number after the largest there, as
+TensorFlow Serving expects. In Python:
     import tensorflow as tf, tensorflow_text
     serve = tf.saved_model.load("served/1").signatures["serving_default"]
     serve(text=tf.constant(["a fine film"]))["label"]
 
-Every signature also returns `cut` [B], the number of tokens truncated from each text. For a model that generates text,
-the signature `full` takes options for each row.
+Every signature also returns `cut` [B], the number of tokens truncated from each text. For a model
+that generates text, the signature `full` takes options for each row.
 """
 from experiments import app, groups
 

@@ -2,10 +2,11 @@
 
     python -m experiments.generate --init=runs/gpt --prompt="Once upon a time" --temperature=0.8 --top_p=0.95
     python -m experiments.generate --init=runs/dialogue --chat
-    python -m experiments.generate --init=runs/translation --data=sources.txt --num_beams=4 --output=targets.jsonl
+    python -m experiments.generate --init=runs/translation --data=sources.txt --num_beams=4
 
-The text for one --prompt is shown as it is generated. With --data, or several answers, each answer is a line of JSON.
-With --chat, each line of standard input is a message, which the model answers given the conversation so far.
+The text for one --prompt is shown as it is generated. With --data, or several answers, each answer
+is a line of JSON. With --chat, each line of standard input is a message, which the model answers
+given the conversation so far.
 """
 import io
 import json

@@ -84,6 +84,7 @@ def test_how_a_batch_is_divided_may_change_when_a_run_goes_on(call, finetuned, r
     assert code == 0 and "resuming from step 4 of 6" in err and "XLA on on CPU" in err, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [["--optimizer=adafactor", "--schedule=inverse_sqrt", "--warmup_steps=2"],
                                   pytest.param(["--optimizer=lamb", "--schedule=polynomial", "--schedule_power=1"],
                                                marks=pytest.mark.slow),
@@ -104,6 +105,7 @@ def test_flags_txt_replays_the_run(call, finetuned):
     assert code == 0 and last_json(out)["steps"] == 4
 
 
+@pytest.mark.slow
 def test_pretraining_then_fine_tuning_keeps_the_body(call, reviews, tmp_path):
     code, out, err = call("pretrain", *TRAIN, f"--data={reviews}/train.jsonl", f"--output_dir={tmp_path / 'lm'}",
                           "--eval_fraction=0.2")
@@ -113,6 +115,7 @@ def test_pretraining_then_fine_tuning_keeps_the_body(call, reviews, tmp_path):
     assert code == 0 and "head, pooler newly initialized, head dropped" in err
 
 
+@pytest.mark.slow
 def test_gpt_learns_bytes_and_writes(call, tmp_path):
     (tmp_path / "a.txt").write_text("abc " * 200)
     text = tmp_path / "a.txt"

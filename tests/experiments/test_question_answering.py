@@ -24,7 +24,8 @@ def write_squad(path, count, seed, unanswerable):
     path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "", "paragraphs": paragraphs}]}))
 
 
-@pytest.mark.parametrize("unanswerable", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("unanswerable", [False, True])
 def test_finetune_evaluate_predict_export(call, tmp_path, unanswerable):
     write_squad(tmp_path / "train.json", 60, 0, unanswerable)
     write_squad(tmp_path / "dev.json", 12, 1, unanswerable)

@@ -9,6 +9,7 @@ from tests.experiments.test_contract import TRAIN, last_json
 from tests.experiments.test_report_numbers import check_page
 
 
+@pytest.mark.slow
 def test_long_texts_are_trained_evaluated_and_reported_in_windows(call, finetuned, reviews, tmp_path):
     words = [*TRAIN, "--max_length=16", f"--data={reviews}", f"--output_dir={tmp_path / 'windows'}", "--long=windows",
              "--overlap=3", "--long_pooling=max"]

@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_finetune_evaluate_predict_export(call, folder, tmp_path):
     words = ["--task=tagging", "--model=bert_tiny", *SMALL_MODEL, f"--data={folder}", "--tokenizer=learn:wordpiece:100",
              "--epochs=25", "--batch_size=8", "--max_length=12", "--learning_rate=5e-3", "--log_every=20",

@@ -102,6 +102,7 @@ def test_a_saved_model_writes_the_live_texts(name, task, options, tmp_path):
     assert found["plain"]["cut"] == [0, 0, 0, 0, lost]
 
 
+@pytest.mark.slow
 def test_what_the_server_needs_is_there_and_nothing_that_it_lacks(tmp_path):
     loaded = make("gpt2_tiny", "causal_lm")
     export(loaded, tmp_path / "served", max_new_tokens=5, temperature=0.7, seed=2 ** 63)

@@ -15,7 +15,7 @@ def log_p(model, tokens):  # noqa: F811
 
 
 @pytest.mark.parametrize("presence, frequency", [
-    (-0.5, 0.3), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0.8, 0.0), (0.0, 0.6), (1.5, -0.2)))])
+    (-0.5, 0.3), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1.5, -0.2),))])
 def test_penalties_for_what_the_answer_contains(model, presence, frequency):  # noqa: F811
     found = generator_of(model, 10, presence_penalty=presence, frequency_penalty=frequency).generate(PROMPTS)
     for prompt, row in zip(PROMPTS, found.token_ids.tolist()):
@@ -58,7 +58,7 @@ def diverse(model, prompt, size, groups, penalty, count, ends, length_penalty): 
 
 
 @pytest.mark.parametrize("groups, penalty, length_penalty", [
-    (2, 0.9, 1.0), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((4, 2.0, 0.3), (2, 0.0, 1.0)))])
+    (2, 0.9, 1.0), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((4, 2.0, 0.3),))])
 def test_groups_of_beams_avoid_what_earlier_groups_chose(model, groups, penalty, length_penalty):  # noqa: F811
     ends = (3, 12)
     found = generator_of(model, 7, ends, num_beams=4, num_beam_groups=groups, num_return_sequences=4,
@@ -67,6 +67,5 @@ def test_groups_of_beams_avoid_what_earlier_groups_chose(model, groups, penalty,
         expected = diverse(model, prompt, 4 // groups, groups, penalty, 7, ends, length_penalty)[:4]
         rows = [row[:length].tolist() for row, length in zip(found.token_ids, found.lengths)][4 * number:][:4]
         assert found.scores[4 * number:4 * number + 4] == pytest.approx([score for score, _ in expected], rel=1e-4)
-        # With a penalty of 0, groups find the same answers.
         assert sorted(rows) == sorted(tokens for _, tokens in expected)
-    assert {len(set(map(tuple, rows)))} <= {2, 3, 4} if penalty == 0 else len(set(map(tuple, rows))) > 2
+    assert len(set(map(tuple, rows))) > 2

@@ -45,6 +45,7 @@ def test_a_file_of_prompts_gives_a_line_for_each_answer_in_order(call, folder, t
     assert code == 0 and [row["text"] for row in lines(out)] == [row["text"] for row in rows[:2]]
 
 
+@pytest.mark.slow
 def test_conversations_and_sources_are_read_as_well(call, folder, tmp_path):  # noqa: F811
     talk = [{"role": "user", "content": "Hi"}]
     (tmp_path / "talks.jsonl").write_text(json.dumps({"messages": talk}) + "\n" + json.dumps({"prompt": "So"}) + "\n")

@@ -88,6 +88,7 @@ def test_processors_and_ends_apply_at_each_position(options, how):
         np.testing.assert_allclose(found.log_probabilities, expected.log_probabilities, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_draft_equal_to_the_model_is_always_accepted():
     model = model_of("gpt2_tiny")
     found = generator_of("gpt2_tiny", model, max_new_tokens=21, num_assistant_tokens=4).generate([[5, 6, 7]])

@@ -159,7 +159,8 @@ def make_trainer(name="bert_tiny", dropout=0.1, adapter_dropout=0.2, targets=Non
     return Trainer(model, task_of(task, labels), updates, seed=5, method=method, **settings)
 
 
-@pytest.mark.parametrize("remat", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", [False, True])
 def test_what_is_frozen_has_no_gradient_and_no_slot_and_stays(remat):
     trainer = make_trainer(targets="query|value|down", remat=remat)
     trained, frozen = split(trainer.model)
@@ -213,8 +214,9 @@ def one_update():
     return float(sums["loss"]), float(norm), optimizer, trainer.model.body.linears["pooler"].kernel.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [
-    {"microbatches": 4}, pytest.param({"remat": True, "microbatches": 2, "xla": True}, marks=pytest.mark.slow)])
+    {"microbatches": 4}, {"remat": True, "microbatches": 2, "xla": True}])
 def test_one_update_however_it_is_split(settings):
     check_update(make_trainer(targets=".*", **settings), make_data().batch(0), *one_update()[:3])
 

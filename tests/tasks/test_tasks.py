@@ -212,6 +212,7 @@ def test_unknown_tasks_and_missing_labels_are_refused(task, labels):
         build("bert_tiny", task=task, labels=labels, **SMALL)
 
 
+@pytest.mark.slow
 def test_keras_loads_each_head_after_the_import_of_tfzoo_alone(tmp_path):
     names = {"classification": "bert_tiny", "tagging": "bert_tiny", "masked_lm": "bert_tiny", "causal_lm": "gpt2_tiny",
              "replaced_tokens": "electra_tiny"}
