@@ -14,7 +14,7 @@ from tfzoo.generation.processors import columns_of, is_broken, last_logits
 from tfzoo.generation.sampling import draw, gumbel, warp
 from tfzoo.layers.kernels import scramble
 
-NGRAM = 2  # prompt lookup compares so many of the last tokens, or else the last alone
+NGRAM = 2  # prompt lookup compares up to this many of the last tokens
 DRAFT, ACCEPT = 0x27D4EB2F, 0x165667B1  # the draft's samples and the acceptance draw random numbers of their own
 
 
