@@ -23,7 +23,8 @@ def write_facts(path, as_messages=False):
     return path
 
 
-@pytest.mark.parametrize("as_messages", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("as_messages", [False, True])
 def test_eight_answers_are_learned_by_heart(as_messages, call, tmp_path, monkeypatch):
     data = write_facts(tmp_path / "facts.jsonl", as_messages)
     code, out, err = call(

@@ -276,6 +276,7 @@ def test_other_refusals():
         Trainer(model, task_of("classification", ["a", "b"]), make_optimizer("adamw", 1e-3, model.weights))
 
 
+@pytest.mark.slow
 def test_hooks_are_called_where_they_say():
     class Doubled(Method):
         def objective(self, inner):

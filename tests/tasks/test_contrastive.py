@@ -222,7 +222,8 @@ def test_evaluation_ranks_all_texts_of_the_data_once(tokenizer, capsys):
     assert "all 32 scores are equal: pearson and spearman are undefined" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["pairs", pytest.param("texts", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pairs", "texts"])
 def test_microbatches_of_whole_groups_change_nothing(kind, tokenizer):
     rows = pairs(14, most=1) if kind == "pairs" else [{"text": row["text"]} for row in pairs(14)]
     found = []

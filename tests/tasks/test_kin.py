@@ -86,8 +86,8 @@ def test_a_new_multi_label_head_predicts_about_the_frequencies_of_the_training_l
     assert shares.tolist() == pytest.approx([100.5 / 101, 1.5 / 101, 0.5 / 101], rel=1e-5)
 
 
-@pytest.mark.parametrize("task", [pytest.param("regression", marks=pytest.mark.slow),
-                                  pytest.param("multi_label", marks=pytest.mark.slow), "multiple_choice"])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["regression", "multi_label", "multiple_choice"])
 def test_an_update_does_not_depend_on_how_the_batch_is_split(task, tmp_path):
     source, found = open_rows(tmp_path, task), []
     for parts in (1, 2):
