@@ -106,7 +106,8 @@ def _write_lines(writer, values, output, tell):
 
     def answers():
         while batch := list(itertools.islice(rows, values.batch_size)):
-            found = iter(writer([row.get("messages") or row.get("prompt", row.get("source")) for row in batch]))
+            found = iter(writer([row.get("messages") or row.get("prompt", row.get("source")) for row in batch],
+                                first=results["examples"]))
             for row in batch:
                 for answer in itertools.islice(found, writer.options.num_return_sequences):
                     results["answers"] += 1

@@ -105,9 +105,12 @@ def test_a_saved_model_writes_the_live_texts(name, task, options, tmp_path):
 @pytest.mark.slow
 def test_what_the_server_needs_is_there_and_nothing_that_it_lacks(tmp_path):
     loaded = make("gpt2_tiny", "causal_lm")
-    export(loaded, tmp_path / "served", max_new_tokens=5, temperature=0.7, seed=2 ** 63)
+    first = export(loaded, tmp_path / "served")  # by default, answers have half of the context
+    assert json.loads((first / "assets.extra" / "generation.json").read_text())["max_new_tokens"] == 30
+    (tmp_path / "served" / ".tmp-2-1").mkdir()  # left by an export that was killed
     folder = export(loaded, tmp_path / "served", max_new_tokens=5, temperature=0.7, seed=2 ** 63)
-    assert folder.name == "2" and sorted(path.name for path in folder.parent.iterdir()) == ["1", "2"]
+    assert folder.name == "2" and sorted(path.name for path in folder.parent.iterdir()) == [
+        ".tmp-2-1", "1", "2"]
     nodes, signatures = nodes_of(folder)
     known = {name for name in dir(tf.raw_ops) if not name.startswith("_")}
     for node in nodes:

@@ -8,6 +8,7 @@ from tfzoo import build
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation import Generator, Options
 from tfzoo.generation import sampling as samplers
+from tfzoo.generation.constraint import constraint_of
 
 
 def generator_of(model, count, end_ids=(), **options):
@@ -173,6 +174,10 @@ def test_ids_and_contexts_that_do_not_exist_are_refused(model):
         generator_of(model, 4, num_beams=2).generate([[5] * 18])
     with pytest.raises(ConfigError, match="beams and several answers per prompt cannot be streamed"):
         list(generator_of(model, 4, num_beams=2).stream([[5]]))
+    constraint = constraint_of([bytes([65 + number]) for number in range(53)], stop=("AB",))
+    for run in (Generator.generate, lambda *inputs: list(Generator.stream(*inputs))):
+        with pytest.raises(ConfigError, match="stop strings, regular expressions and choices require a context"):
+            run(generator_of(model, 4, constraint=constraint), [[5] * 18])
 
 
 def test_an_empty_prompt_is_refused(model):

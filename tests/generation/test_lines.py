@@ -7,6 +7,7 @@ import tfzoo
 from tests.experiments.conftest import call  # noqa: F401
 from tests.export.test_writing import make
 from tests.generation.test_generator import generator_of, model  # noqa: F401
+from tfzoo.checkpoints.writing import Writer
 from tfzoo.errors import ConfigError
 
 PROMPTS = ["ab", "", "hello you", "x" * 100]
@@ -91,15 +92,52 @@ def test_words_that_must_not_occur_and_strings_that_end_a_text(folder):
     assert stopped["text"] == free[:free.index(letter) + 1]
     assert loaded.generate(["ab"], choices=["yes", "no"])[0]["text"] in ("yes", "no")
     for options, says in (({"beam": 2}, "'beam' is unknown; choose from bad_words, draft, stop, regex"),
-                          ({"stop": [""]}, "must not be empty"), ({"top_k": -1}, "--top_k must be 0")):
+                          ({"stop": [""]}, "must not be empty"), ({"regex": ""}, "must not be empty"),
+                          ({"stop": "END"}, "stop must be a list of strings"),
+                          ({"num_beams": 2, "log_probabilities": True}, "--log_probabilities excludes beams"),
+                          ({"forced_bos_token_id": "a"}, "--forced_bos_token_id must be a token id"),
+                          ({"top_k": -1}, "--top_k must be 0")):
         with pytest.raises(ConfigError, match=says):
             loaded.generate(["ab"], **options)
+    assert loaded.generate(["ab"], temperature=0, max_new_tokens=12, stop=[], choices=())[0]["text"] == free
     with pytest.raises(ConfigError, match="a prompt must be a string or a list of messages"):
         loaded.generate([5])
     with pytest.raises(ConfigError, match="model for no task cannot generate text"):
         bare = tfzoo.load(folder / "causal_lm")
         bare.config = {**bare.config, "task": None}
         bare.generate(["ab"])
+
+
+def test_a_prompt_s_place_in_the_file_and_not_its_batch_determines_its_samples(call, folder, tmp_path):  # noqa: F811
+    (tmp_path / "prompts.txt").write_text("ab\n" * 5)
+    texts = []
+    for size in (2, 5):
+        code, out, _ = call("generate", f"--init={folder / 'causal_lm'}", f"--data={tmp_path / 'prompts.txt'}",
+                            "--max_new_tokens=6", "--seed=3", f"--batch_size={size}")
+        assert code == 0
+        texts.append([row["text"] for row in lines(out)])
+    assert texts[0] == texts[1] and len(set(texts[0])) > 2
+    loaded = tfzoo.load(folder / "causal_lm")
+    assert [row["text"] for row in loaded.generate(["ab"] * 5, max_new_tokens=6, seed=3)] == texts[0]
+    many = loaded.generate(["ab"] * 40, max_new_tokens=6, seed=3)  # more than are decoded together
+    assert [row["text"] for row in many[:5]] == texts[0] and len({row["text"] for row in many}) > 20
+    assert [row["text"] for row in many[35:]] == [
+        row["text"] for row in loaded.generate(["ab"] * 5, max_new_tokens=6, seed=38)]
+
+
+def test_the_options_of_a_hugging_face_folder_are_the_defaults(folder, tmp_path):
+    tfzoo.save(tfzoo.load(folder / "causal_lm"), tmp_path / "theirs", format="huggingface")
+    said = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": None, "suppress_tokens": [7, 8],
+            "eos_token_id": 2, "bad_words_ids": [[9, 10]], "length_penalty": 2.0, "max_new_tokens": 5}
+    (tmp_path / "theirs" / "generation_config.json").write_text(json.dumps(said))
+    tfzoo.save(tfzoo.load(tmp_path / "theirs"), tmp_path / "ours")
+    for source in ("theirs", "ours"):
+        loaded = tfzoo.load(tmp_path / source)
+        options = Writer(loaded).options
+        assert (options.temperature, options.top_p, options.max_new_tokens, options.suppress_tokens,
+                options.bad_words_ids, options.length_penalty) == (0.6, 0.9, 5, (7, 8), ((9, 10),), 1.0)
+        greedy = Writer(loaded, temperature=0, num_beams=2).options
+        assert greedy.top_p == 1.0 and greedy.length_penalty == 2.0 and greedy.suppress_tokens == (7, 8)
 
 
 def test_few_functions_are_traced_for_batches_and_prompts_of_all_sizes(model):  # noqa: F811

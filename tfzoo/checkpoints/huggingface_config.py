@@ -210,11 +210,8 @@ def generation_of(folder, config):
     path, found = folder / GENERATION, {}
     said = read_json(path) if path.is_file() else config
     for name in OPTIONS:
-        value = said.get(name)
-        if value is not None:
-            value = tuple(tuple(row) if isinstance(row, list) else row for row in value) if isinstance(value, list) \
-                else value
-            found[name] = value
+        if said.get(name) is not None:
+            found[name] = said[name]
     if said.get("do_sample") is not None:
         found["temperature"] = found.get("temperature", 1.0) if said["do_sample"] else 0.0
     return found

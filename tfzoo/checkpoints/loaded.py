@@ -30,7 +30,7 @@ class Loaded:
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
-        self.tokenizer_problem, self._predictor = tokenizer_problem, None
+        self.tokenizer_problem, self._predictor, self._writer = tokenizer_problem, None, None
 
     @property
     def task(self):
@@ -48,7 +48,7 @@ class Loaded:
             raise ConfigError(f"--{name}={given[name]} does not apply to a model for {self.config['task']}: omit it")
         if given:
             self.config = {**self.config, "settings": {**self.config["settings"], **given}}
-            self.model.task, self._predictor = self.task, None
+            self.model.task, self._predictor, self._writer = self.task, None, None
 
     def use_as(self, name):
         """Use the model for another task that has the same head, such as a language model for completion.
@@ -144,7 +144,11 @@ class Loaded:
             ConfigError: if the model cannot generate text, or an option or a text is not valid.
             DataError: if the model's outputs are NaN.
         """
-        return Writer(self, **options)(texts)
+        if self._writer is None or self._writer[0] != options:  # another writer would be traced anew
+            self._writer = options, Writer(self, **options)
+        texts = list_of(texts, "texts", "strings or conversations")
+        return [answer for first in range(0, len(texts), ANSWER_BATCH)
+                for answer in self._writer[1](texts[first:first + ANSWER_BATCH], first)]
 
     @property
     def body(self):

@@ -87,7 +87,6 @@ def export(loaded, folder, **options):
     folder, held = folders.target_folder(files.local_path(folder, "folder"), _versions)
     signatures, columns, generation = _signatures(loaded, options)
     target = folder / str(max((int(name) for name in held), default=0) + 1)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with folders.new_folder(target) as temporary:
             traced = [one if hasattr(one, "graph") else one.get_concrete_function() for one in signatures.values()]
@@ -110,7 +109,7 @@ def export(loaded, folder, **options):
 
 
 def _versions(folder):
-    names = [path.name for path in folder.iterdir()]
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(files.TEMPORARY)]
     return names if all(name.isdecimal() for name in names) else None
 
 

@@ -40,13 +40,14 @@ class GraphWriter:
         given = [name for name in ("draft", "prompt_lookup_num_tokens") if options.get(name)]
         if given:
             raise ConfigError(f"--{given[0]}: speculative decoding is not available in a SavedModel: omit it")
-        writer = Writer(loaded, **options)
+        writer, window = Writer(loaded, **options), loaded.body.config["max_length"]
+        if "max_new_tokens" not in options and writer.options.max_new_tokens >= window and writer.chat is not None:
+            writer = Writer(loaded, **options, max_new_tokens=window // 2)  # by default, prompts have the other half
         self.loaded, self.options, self.tokenizer, self.task = loaded, writer.options, writer.tokenizer, loaded.task
         self.texts = writer.texts
         self.is_decoder, self.chat_like = writer.chat is not None, writer.chat_like
         check_in_graph(self.tokenizer)
         self.decoder = GraphDecoder(self.tokenizer)
-        window = loaded.body.config["max_length"]
         self.room = min(writer.length, window - self.options.max_new_tokens) if self.is_decoder else writer.length
         if self.room < 1 or self.options.max_new_tokens > window:
             raise ConfigError(f"--max_new_tokens={self.options.max_new_tokens} leaves no room for a prompt in the "

@@ -12,7 +12,6 @@ from tfzoo.generation.speculative import Speculative
 from tfzoo.layers import context
 
 PROMPT, WHOLE = 32, 64  # prompt and cache lengths are padded to multiples of these, so that few shapes are traced
-
 COUNTS = ("accepted", "proposed")  # of speculative decoding
 
 
@@ -113,13 +112,15 @@ class Generator:
         history = History(answers.token_ids, answers.real, answers.column, **fixed)
         return self.chooser(self.body, self.logits_of, self.options, history, keys, end).next(answers, state)
 
-    def generate(self, prompts, source=None):
+    def generate(self, prompts, source=None, first=0):
         """Generate tokens, with the whole decoding loop in a graph.
 
         Args:
             prompts: list of B non-empty lists of int, the token ids of each prompt (for an encoder-decoder, the start
                 of each target); only the last max_length - 1 of each are used.
             source: dict with `encoder_token_ids` and `encoder_padding_mask`, int32 [B, S], for an encoder-decoder.
+            first: int, the index of the first row, if the rows are part of a longer list: row r of the list draws with
+                options.seed + r.
 
         Returns:
             Generated, with N <= max_new_tokens columns.
@@ -130,22 +131,18 @@ class Generator:
             DataError: if the model's outputs are NaN.
         """
         if not self.speculates or len(prompts) < 2:
-            return self._generate(prompts, source)
-        rows = [self._generate([prompt], source and {name: ids[row:row + 1] for name, ids in source.items()}, row)
-                for row, prompt in enumerate(prompts)]
+            return self._generate(prompts, source, first)
+        rows = [self._generate([prompt], source and {name: ids[row:row + 1] for name, ids in source.items()},
+                               first + row) for row, prompt in enumerate(prompts)]
         return _stacked(rows, self.options.fill)
 
-    def _generate(self, prompts, source, first=0):
+    def _generate(self, prompts, source, first):
         # `generate` for rows that are decoded together, of which this is the number of the first.
         texts, wanted = _Texts(prompts, self.body.config, source, first), self.options.max_new_tokens
-        several = self.options.num_beams > 1 or self.options.num_return_sequences > 1 or self.options.constraint
         parts, made, ended = [], 0, np.zeros(len(texts.known), bool)
         while made < wanted and not ended.all():
             inputs, count, length = texts.segment(wanted - made)
-            if several and count < wanted:
-                raise ConfigError(f"a prompt of {texts.longest} tokens and --max_new_tokens={wanted} exceed the "
-                                  f"model's {texts.window} positions: beams, several answers, stop strings, regular "
-                                  "expressions and choices require a context that holds both")
+            self._check_room(texts, count)
             found = self._all(inputs, texts.seeds(self.options.seed), tf.constant(ended), tf.constant(made),
                               tf.constant(count), texts.columns, length)
             found = {name: value.numpy()[:, :count] if value.shape.rank > 1 else value.numpy()
@@ -158,6 +155,13 @@ class Generator:
                 ended |= np.isin(found["token_ids"], self.options.eos_token_id).any(1)
             _check_numbers(found["token_ids"])
         return _joined(parts)
+
+    def _check_room(self, texts, count):
+        wanted = self.options.max_new_tokens
+        if self.options.needs_whole_context and count < wanted:
+            raise ConfigError(f"a prompt of {texts.longest} tokens and --max_new_tokens={wanted} exceed the model's "
+                              f"{texts.window} positions: beams, several answers, stop strings, regular expressions "
+                              "and choices require a context that holds both")
 
     def _count(self, found):
         if self.speculates:
@@ -182,6 +186,7 @@ class Generator:
         made, ended = 0, np.zeros(len(texts.known), bool)
         while made < wanted and not ended.all():
             inputs, count, length = texts.segment(wanted - made)
+            self._check_room(texts, count)
             answers, state, fixed = self._start(inputs, texts.seeds(self.options.seed), tf.constant(ended),
                                                 tf.constant(made), tf.constant(count), texts.columns, length)
             first, done = texts.columns, 0

@@ -142,6 +142,8 @@ class Options:
         if beams == 1 and answers > 1 and self.greedy:
             raise ConfigError(f"--num_return_sequences={answers} gives equal answers with --temperature=0: set a "
                               "temperature or --num_beams")
+        if beams > 1 and self.log_probabilities:
+            raise ConfigError("--log_probabilities excludes beams, which have scores: omit it or --num_beams")
         if self.prompt_lookup_num_tokens:
             self.check_one("--prompt_lookup_num_tokens")
         if groups > 1 and (beams % groups or not self.greedy):
@@ -170,6 +172,11 @@ class Options:
         return not tf.is_tensor(self.temperature) and self.temperature < float(np.finfo(np.float32).tiny)
 
     @property
+    def needs_whole_context(self):
+        """Return whether prompt and answers must fit the context together, because decoding cannot start anew: bool."""
+        return self.num_beams > 1 or self.num_return_sequences > 1 or self.constraint is not None
+
+    @property
     def num_ends(self):
         """Return the number of end tokens: int."""
         return self.eos_token_id.shape[0] if tf.is_tensor(self.eos_token_id) else len(self.eos_token_id)
@@ -195,6 +202,8 @@ class Options:
         given.update({name: () if getattr(self, name) is None else (getattr(self, name),)
                       for name in ("forced_bos_token_id", "forced_eos_token_id")})
         for name, ids in given.items():
+            if not _ids(tuple(ids)):
+                raise ConfigError(f"--{name} must be a token id, got {shown(ids[0])}")
             wrong = [number for number in ids if not 0 <= number < vocab_size]
             if wrong:
                 raise ConfigError(f"--{name} contains {wrong[0]}, but token ids must be from 0 to {vocab_size - 1}")
