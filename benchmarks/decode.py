@@ -14,8 +14,8 @@ import tempfile
 
 from absl import app, flags
 
-from benchmarks.interleave import (FLAGS, Worker, add_flags, add_plot_flags, add_ratios, command_of, drawing, earlier,
-                                   refuse_words, report, row_of, variants_of)
+from benchmarks.interleave import (FLAGS, Worker, add_flags, add_plot_flags, add_ratios, command_of, drawing,
+                                   drawn_only, refuse_words, report, row_of, tidy, variants_of)
 from experiments.app import import_tensorflow
 
 MODULE = "benchmarks.decode_worker"
@@ -216,25 +216,16 @@ def draw(rows, path):
         values, *times = zip(*points)
         for axis, what, each in zip(axes[:, column], ("prefill", "step"), times):
             axis.plot(values, each, "o-")
-            axis.set_xlabel(AXES[sweep])
             axis.set_ylabel(f"{what} time (ms)")
-            axis.set_xlim(left=0)
-            axis.set_ylim(bottom=0)
-            axis.locator_params(axis="x", integer=True, nbins=5)
-            axis.grid(alpha=0.3)
+            tidy(axis, AXES[sweep])
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path, dpi=120)
 
 
 def main(argv):
     refuse_words(argv)
-    if FLAGS["from"].value:
-        if not FLAGS.plot:
-            raise SystemExit("--from requires --plot: give both")
-        draw(earlier(FLAGS["from"].value), FLAGS.plot)
+    if drawn_only(draw):
         return
-    if FLAGS.plot:
-        drawing()  # fail before measuring if matplotlib is missing
     variants_of(SYSTEMS, DTYPES)  # refuse wrong flags before any work
     rows = [row for model in MODELS if (works := _works_of(model)) for row in measure_model(model, works)]
     add_floor([row for row in rows if WORKLOADS[row["workload"]]["new"] == 1])

@@ -10,7 +10,8 @@ import sys
 
 from absl import app, flags
 
-from benchmarks.interleave import FLAGS, add_flags, add_plot_flags, drawing, earlier, measure, refuse_words, report
+from benchmarks.interleave import (FLAGS, add_flags, add_plot_flags, drawing, drawn_only, measure, refuse_words, report,
+                                   tidy)
 
 add_flags(rounds=5, steps=5, peers=False)
 flags.DEFINE_multi_enum("sweep", ["length", "width", "layers", "vocab"], ["length", "width", "layers", "vocab"],
@@ -65,11 +66,7 @@ def draw(rows, path):
         memory.plot(values, [peak / 1e6 for peak in peaks], "o-", label="peak")
         memory.plot(values, [size / 1e6 for size in built], "o--", label="before the first step")
         for axis in (time, memory):
-            axis.set_xlabel(AXES[sweep])
-            axis.set_xlim(left=0)
-            axis.set_ylim(bottom=0)
-            axis.locator_params(axis="x", integer=True, nbins=5)
-            axis.grid(alpha=0.3)
+            tidy(axis, AXES[sweep])
         time.set_ylabel("step time (ms)")
         memory.set_ylabel("resident memory (MB)")
     axes[1, 0].legend(loc="lower right")
@@ -79,13 +76,8 @@ def draw(rows, path):
 
 def main(argv):
     refuse_words(argv)
-    if FLAGS["from"].value:
-        if not FLAGS.plot:
-            raise SystemExit("--from requires --plot: give both")
-        draw(earlier(FLAGS["from"].value), FLAGS.plot)
+    if drawn_only(draw):
         return
-    if FLAGS.plot:
-        drawing()  # fail before measuring if matplotlib is missing
     rows = [row for sweep in FLAGS.sweep for row in sweep_rows(sweep)]
     report(rows, {"sweep": "{}", "value": "{:>}", "ms": "{:>.0f}", "tokens_per_second": "{:>,.0f}",
                   "built_bytes": "{:>,}", "peak_bytes": "{:>,}"}, FLAGS.json)

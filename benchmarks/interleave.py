@@ -190,6 +190,27 @@ def drawing():
     return Figure
 
 
+def tidy(axis, label):
+    """Let both axes begin at 0, with a grid and `label`, str, under the horizontal one."""
+    axis.set_xlabel(label)
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.locator_params(axis="x", integer=True, nbins=5)
+    axis.grid(alpha=0.3)
+
+
+def drawn_only(draw):
+    """Draw the rows of --from with `draw`, if it is given, and return whether it is; check --plot before measuring."""
+    if FLAGS["from"].value:
+        if not FLAGS.plot:
+            raise SystemExit("--from requires --plot: give both")
+        draw(earlier(FLAGS["from"].value), FLAGS.plot)
+        return True
+    if FLAGS.plot:
+        drawing()  # fail before measuring if matplotlib is missing
+    return False
+
+
 def earlier(path):
     """Read the rows from an earlier run: list of dict."""
     try:
