@@ -19,7 +19,7 @@ from benchmarks.interleave import (FLAGS, Worker, add_flags, add_plot_flags, add
 from experiments.app import import_tensorflow
 
 MODULE = "benchmarks.decode_worker"
-SYSTEMS = {"tfzoo": ("no_xla", "xla"), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager", "compiled"),
+SYSTEMS = {"tfzoo": ("no_xla", "frozen", "xla"), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager", "compiled"),
            "ctranslate2": ("default",)}
 DTYPES = {"ctranslate2": ("float32", "int8")}
 REFERENCE = "tfzoo no_xla float32"

@@ -6,6 +6,7 @@ each row or, if the system cannot run it, the `problem`.
 """
 import functools
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -26,7 +27,11 @@ def _limit_tensorflow(threads):
 
 
 def tfzoo_generate(recipe, variant, dtype):
-    """Return a function (workload) -> tokens int [B, N] that generates with tfzoo; `variant` is `xla` or `no_xla`."""
+    """Return a function (workload) -> tokens int [B, N] that generates with tfzoo.
+
+    `variant` is `no_xla`, `xla`, or `frozen`: without XLA, but TensorFlow may keep the weights in its kernels' layout.
+    """
+    os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = str(int(variant == "frozen"))  # read when tensorflow first needs it
     _limit_tensorflow(recipe["threads"])
     import tensorflow as tf
     import tfzoo

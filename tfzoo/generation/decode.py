@@ -176,7 +176,7 @@ def decode(body, logits_of, inputs, options, *, length, count, seeds=None, ended
         number of tokens, with the end token; for beam search `scores` float32 [R]; with options.log_probabilities
         `log_probabilities` float32 [R, length - P]; and what `chooser.found` adds.
     """
-    with context.changed(casts=context.Casts()):
+    with context.changed(prepared=context.Prepared()):
         return _decode(body, logits_of, inputs, options, length=length, count=count, seeds=seeds, ended=ended,
                        before=before, chooser=chooser)
 

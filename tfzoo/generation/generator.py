@@ -88,7 +88,13 @@ class Generator:
                 with context.changed(compiled=xla):
                     return function(*inputs)
 
-            return tf.function(run, autograph=False, reduce_retracing=True, jit_compile=xla)
+            def call(inputs, *others):
+                return functions[tf.nest.flatten(inputs)[0].shape[0] == 1](inputs, *others)
+
+            # Products of one row are computed differently (see `multiply`), so one row has its own function.
+            functions = {one: tf.function(run, autograph=False, reduce_retracing=True, jit_compile=xla)
+                         for one in (True, False)}
+            return call
 
         self._all, self._start, self._step = map(traced, (self._all_of, self._start_of, self._step_of))
 

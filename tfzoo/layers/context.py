@@ -26,7 +26,7 @@ class Context:
             masks.
         fused: bool, use fused kernels (see kernels.py).
         compiled: bool, whether the pass is compiled by XLA, which has no ops that write in place.
-        casts: Casts, the weights cast before a decoding loop; None elsewhere.
+        prepared: Prepared, the weights prepared before a decoding loop; None elsewhere.
         remat: bool, store only each block's inputs, and recompute its activations in the backward pass.
         initial: int, seed of the initial weights; None uses Keras' global seed generator.
         blank: bool, initialize weights with zeros because they will be read from a file.
@@ -39,17 +39,17 @@ class Context:
     reuse: int = 0
     fused: bool = False
     compiled: bool = False
-    casts: object = None
+    prepared: object = None
     remat: bool = False
     initial: int | None = None
     blank: bool = False
 
 
-class Casts:
-    """Weights cast to the compute dtype in the graph in which this is created, so that a loop in it need not cast."""
+class Prepared:
+    """Weights cast or concatenated in the graph in which this is created, so that a loop in it need not do so."""
 
     def __init__(self):
-        self.graph, self.known = tf.compat.v1.get_default_graph(), {}
+        self.graph, self.tensors = tf.compat.v1.get_default_graph(), {}
 
 
 class _Thread(threading.local):
@@ -79,15 +79,25 @@ def changed(**values):
     return entered(dataclasses.replace(_thread.value, **values))
 
 
-def cast(variable, dtype):
-    """Cast a weight; in a decoding loop, return the result of the cast before the loop (see Casts)."""
-    casts, key = _thread.value.casts, (id(variable), str(dtype))
-    if casts is None or key not in casts.known:
-        value = ops.cast(variable, dtype)
-        if casts is None or tf.compat.v1.get_default_graph() is not casts.graph:
+def prepared(key, prepare):
+    """Return what `prepare` makes of weights; in a decoding loop, what it made before the loop (see Prepared).
+
+    Args:
+        key: hashable, names the result.
+        prepare: callable () -> tensor.
+    """
+    known = _thread.value.prepared
+    if known is None or key not in known.tensors:
+        value = prepare()
+        if known is None or tf.compat.v1.get_default_graph() is not known.graph:
             return value
-        casts.known[key] = value
-    return casts.known[key]
+        known.tensors[key] = value
+    return known.tensors[key]
+
+
+def cast(variable, dtype):
+    """Cast a weight, in a decoding loop before the loop (see `prepared`)."""
+    return prepared((id(variable), str(dtype)), lambda: ops.cast(variable, dtype))
 
 
 def training_step(seed, step, first_row=0, remat=False):

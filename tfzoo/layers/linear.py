@@ -161,12 +161,17 @@ def project(inputs, linears, training=None):
     Returns:
         float [..., sum of units], the concatenated outputs.
     """
-    weights = [linear.base() for linear in linears]
-    weight = weights[0] if len(weights) == 1 else tf.concat(weights, 1)
+    weight = linears[0].base() if len(linears) == 1 else _joined(
+        [linear.kernel for linear in linears], lambda: tf.concat([linear.base() for linear in linears], 1))
     flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight)
     product = ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
     delta = _deltas(inputs, linears, training)
     return product if delta is None else product + delta
+
+
+def _joined(variables, join):
+    # A concatenation of variables (see context.prepared).
+    return context.prepared(tuple(map(id, variables)), join)
 
 
 def _deltas(inputs, linears, training):
@@ -192,16 +197,18 @@ def _deltas(inputs, linears, training):
 def project_heads(inputs, linears, width, training=None):
     """Project `inputs` to heads of the given width K: list of float [B, H, T, K], one per Linear.
 
-    In a training step, which has many rows, one product for all layers is faster; elsewhere, concatenating the kernels
-    would cost more than it saves.
+    One product for all layers is faster in a training step, which has many rows, and in a decoding loop, which
+    concatenates the kernels once; elsewhere, concatenating them would cost more than it saves.
     """
-    if not context.current().fused:
+    if not context.current().fused and context.current().prepared is None:
         return [kernels.split_heads(linear.product(inputs, training), linear.bias, (linear.units // width,))[0]
                 for linear in linears]
     heads = tuple(linear.units // width for linear in linears)
     if all(linear.bias is None for linear in linears):
         return kernels.split_heads(project(inputs, linears, training), None, heads)
-    bias = tf.concat([ops.zeros(linear.units, linear.compute_dtype) if linear.bias is None
-                      else ops.cast(linear.bias, linear.compute_dtype) for linear in linears], 0)
+    dtype = linears[0].compute_dtype if context.current().fused else "float32"
+    bias = _joined([linear.bias for linear in linears], lambda: tf.concat(
+        [ops.zeros(linear.units, dtype) if linear.bias is None else ops.cast(linear.bias, dtype)
+         for linear in linears], 0))
     trained = any(linear.bias is not None and linear.bias.trainable for linear in linears)
     return kernels.split_heads(project(inputs, linears, training), bias, heads=heads, trained=trained)

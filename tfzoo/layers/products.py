@@ -4,9 +4,12 @@ On a CPU without bfloat16 instructions, TensorFlow multiplies in float32 and the
 doubles the error and saves no time. On such a CPU, this module also multiplies in float32, but rounds.
 """
 import functools
+import os
 
 import numpy as np
 import tensorflow as tf
+
+from tfzoo.layers import context
 
 
 @functools.lru_cache(maxsize=1)
@@ -29,6 +32,20 @@ def _rounded(left, right, *, transpose_a, transpose_b):
     return tf.cast(tf.matmul(*wide, transpose_a=transpose_a, transpose_b=transpose_b), tf.bfloat16)
 
 
+def _biased(left):
+    # Whether a product with weights is faster with a bias, because another kernel of TensorFlow 2.21 then computes it
+    # on a CPU: for one bfloat16 row in half the time, and for all rows if that kernel may keep the weights in its own
+    # layout (see docs/serving.md).
+    if context.current().prepared is None or context.current().compiled or left.shape.rank != 2:
+        return False
+    return left.shape[0] == 1 and left.dtype == tf.bfloat16 or os.environ.get("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS") == "1"
+
+
+def _with_zeros(product):
+    # Empty is stateful, so the zeros are not optimized away.
+    return tf.nn.bias_add(product, tf.raw_ops.Empty(shape=[product.shape[-1]], dtype=product.dtype, init=True))
+
+
 def multiply(left, right, transpose_a=False, transpose_b=False):
     """Multiply matrices like tf.matmul, but always round the result.
 
@@ -41,7 +58,8 @@ def multiply(left, right, transpose_a=False, transpose_b=False):
         float [..., N, M].
     """
     if left.dtype != tf.bfloat16 or rounds_bfloat16():
-        return tf.matmul(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
+        product = tf.matmul(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
+        return _with_zeros(product) if _biased(left) else product
 
     @tf.custom_gradient
     def run(left, right):  # the inputs are stored in bfloat16 for the backward pass
