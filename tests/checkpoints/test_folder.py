@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import tfzoo
 from tests.models.test_models import SMALL
+from tests.text.test_chat import GOLDEN, write
 from tfzoo.checkpoints import Loaded, tensors
 from tfzoo.checkpoints.folder import with_head
 from tfzoo.errors import ConfigError, DataError
@@ -127,6 +128,7 @@ def test_texts_end_where_transformers_ends_them(config, generation, expected, tm
     tfzoo.save(Loaded(model, tokenizer, about), tmp_path / "theirs", format="huggingface")
     there = json.loads((tmp_path / "theirs" / "config.json").read_text())
     (tmp_path / "theirs" / "config.json").write_text(json.dumps({**there, "eos_token_id": config}))
+    (tmp_path / "theirs" / "generation_config.json").unlink()
     if generation != "absent":
         (tmp_path / "theirs" / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
     expected = (tokenizer.end_id,) if expected is None else tuple(np.ravel(expected))
@@ -134,6 +136,17 @@ def test_texts_end_where_transformers_ends_them(config, generation, expected, tm
     tfzoo.save(loaded, tmp_path / "ours")
     tfzoo.save(loaded, tmp_path / "written", format="huggingface")
     assert all(tfzoo.load(tmp_path / name).end_ids == expected for name in ("theirs", "ours", "written"))
+
+
+def test_the_end_of_an_answer_in_a_conversation_is_written_for_transformers(tmp_path):
+    template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}<|im_end|>{% endfor %}"
+    tokenizer = write(tmp_path / "tokenizer", "bytelevel", template, None, "</s>")
+    model = tfzoo.build("gpt2_tiny", task="causal_lm", **{**SMALL, "vocab_size": tokenizer.vocab_size})
+    about = {"model": "gpt2_tiny", "task": "causal_lm", "labels": None, "settings": {}, "max_length": 12}
+    tfzoo.save(Loaded(model, tokenizer, about), tmp_path / "written", format="huggingface")
+    added = {token["content"]: token["id"] for token in json.loads(GOLDEN["tokenizers"]["bytelevel"])["added_tokens"]}
+    expected = [added["</s>"], added["<|im_end|>"]]
+    assert json.loads((tmp_path / "written" / "generation_config.json").read_text())["eos_token_id"] == expected
 
 
 def test_ids_that_end_no_text_are_refused(decoder, tmp_path):

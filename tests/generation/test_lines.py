@@ -132,7 +132,11 @@ def test_the_options_of_a_hugging_face_folder_are_the_defaults(folder, tmp_path)
             "eos_token_id": 2, "bad_words_ids": [[9, 10]], "length_penalty": 2.0, "max_new_tokens": 5}
     (tmp_path / "theirs" / "generation_config.json").write_text(json.dumps(said))
     tfzoo.save(tfzoo.load(tmp_path / "theirs"), tmp_path / "ours")
-    for source in ("theirs", "ours"):
+    tfzoo.save(tfzoo.load(tmp_path / "ours"), tmp_path / "written", format="huggingface")
+    written = json.loads((tmp_path / "written" / "generation_config.json").read_text())
+    assert {name: written[name] for name in said if name in written} == {
+        name: value for name, value in said.items() if value is not None}
+    for source in ("theirs", "ours", "written"):
         loaded = tfzoo.load(tmp_path / source)
         options = Writer(loaded).options
         assert (options.temperature, options.top_p, options.max_new_tokens, options.suppress_tokens,

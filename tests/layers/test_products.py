@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfzoo.layers import products
+from tfzoo.layers import context, products
 
 
 def test_no_kernel_is_widened_before_its_product_is_due(monkeypatch):
@@ -37,3 +37,20 @@ def test_product_and_gradients_are_the_exact_ones_rounded(monkeypatch, here, tra
         assert value.dtype == tf.bfloat16
         half = 2 ** -9 * 2 ** np.ceil(np.log2(np.abs(exact)))  # half the value of the last of 8 bits
         assert (np.abs(tf.cast(value, tf.float64) - exact) <= half + 1e-6).all()  # plus the error of sums in float32
+
+
+def test_a_product_of_one_row_in_a_decoding_loop_is_the_exact_one_rounded():
+    rng = np.random.default_rng(0)
+    left, right = (tf.cast(rng.standard_normal(shape), tf.bfloat16) for shape in ((1, 70), (50, 70)))
+
+    @tf.function
+    def run(left, right):
+        with context.changed(prepared=context.Prepared()):
+            return products.multiply(left, right, transpose_b=True)
+
+    graph = run.get_concrete_function(left, right).graph
+    assert [op.type for op in graph.get_operations() if op.type in ("MatMul", "Empty", "BiasAdd")] == [
+        "MatMul", "Empty", "BiasAdd"]
+    exact = np.asarray(tf.cast(left, tf.float64)) @ np.asarray(tf.cast(right, tf.float64)).T
+    half = 2 ** -9 * 2 ** np.ceil(np.log2(np.abs(exact)))
+    assert (np.abs(tf.cast(run(left, right), tf.float64) - exact) <= half + 1e-6).all()

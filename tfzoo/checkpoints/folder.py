@@ -2,7 +2,6 @@
 
 Folders in the format of Hugging Face's transformers can also be read and written; see huggingface.py.
 """
-import json
 
 import tensorflow as tf
 
@@ -11,7 +10,7 @@ from tfzoo.checkpoints import huggingface, keras_nlp, sentence_transformers
 from tfzoo.checkpoints.archive import read_archive
 from tfzoo.checkpoints.hub import PREFIX, download
 from tfzoo.checkpoints.loaded import Loaded
-from tfzoo.checkpoints.tensors import INDEX, ONE, check_keys, files_of_ours, read_json
+from tfzoo.checkpoints.tensors import INDEX, ONE, check_keys, files_of_ours, read_json, write_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
 from tfzoo.models import Body, build_body, family_of
@@ -63,8 +62,7 @@ def save(loaded, folder, format="tfzoo"):
             loaded.model.save(temporary / "model.keras")
             config = {**loaded.config, "format_version": FORMAT_VERSION,
                       "files": sorted([*folders.names_in(temporary), "config.json"])}
-            (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n",
-                                                   encoding="utf-8")
+            write_json(temporary / "config.json", config)
         _check_others(folder, folders.names_in(temporary), ours=ours)
 
 

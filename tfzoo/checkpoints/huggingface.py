@@ -4,7 +4,6 @@ Reading is strict. Every weight that the architecture in config.json requires mu
 every tensor must be a weight, a known buffer, or part of another of the family's heads. All of this is checked before a
 model is built.
 """
-import json
 import re
 
 import numpy as np
@@ -12,8 +11,9 @@ import tensorflow as tf
 
 from tfzoo.checkpoints import sentence_transformers
 from tfzoo.checkpoints.huggingface_config import (
-    arguments_of, canonical, checked, end_ids_of, generation_of, kept_words, words_of)
-from tfzoo.checkpoints.tensors import Tensors, read_json, write_tensors
+    GENERATION, arguments_of, canonical, checked, end_ids_of, generation_of, generation_words, kept_words, words_of)
+from tfzoo.checkpoints.tensors import Tensors, read_json, write_json, write_tensors
+from tfzoo.checkpoints.writing import writes_text
 from tfzoo.errors import ConfigError, DataError, reason_of, shown
 from tfzoo.layers import blank_weights, shapes_only
 from tfzoo.models import FAMILIES, build_body, config_of, family_of
@@ -328,7 +328,9 @@ def write(loaded, folder):
     if lost:
         raise ConfigError(f"{name}: {lost[0]} is {there[lost[0]]!r}, which Hugging Face's {reference.model_type} "
                           "cannot express: save with format=\"tfzoo\"")
-    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "config.json", config)
+    if writes_text(loaded):
+        write_json(folder / GENERATION, generation_words(loaded, config))
     names = Names(reference, head, prefix_of(reference, head) if head else "")
     tensors = []
     for tensor, (variables, turned) in names.plan(model.weights).items():

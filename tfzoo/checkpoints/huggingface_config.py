@@ -3,6 +3,7 @@ from tfzoo.checkpoints.tensors import read_json
 from tfzoo.errors import ConfigError, DataError, shown
 from tfzoo.layers.positions import check_scaling
 from tfzoo.models.reference import PROBLEMS
+from tfzoo.text.chat import Chat
 
 LARGEST = {"num_layers": 1000, "num_labels": 10 ** 6}  # more than any published model has; others: 2 ** 24
 LEAST = {"buckets": 4, "max_distance": 2}
@@ -214,6 +215,29 @@ def generation_of(folder, config):
             found[name] = said[name]
     if said.get("do_sample") is not None:
         found["temperature"] = found.get("temperature", 1.0) if said["do_sample"] else 0.0
+    return found
+
+
+def generation_words(loaded, config):
+    """Return the content to write to a model's generation_config.json: dict, which `generation_of` reads.
+
+    With a chat template, the token that ends an answer is among the end tokens, because transformers would go on.
+
+    Args:
+        loaded: Loaded, a model that generates text.
+        config: dict, the content of its config.json.
+    """
+    known = {**loaded.config["settings"], **loaded.config.get("generation", {})}
+    found = {name: known[name] for name in OPTIONS if name in known}
+    if "temperature" in found:
+        found["do_sample"] = found["temperature"] > 0
+        if not found["do_sample"]:
+            del found["temperature"]
+    found.update({name: config[name] for name in (*KEPT, "decoder_start_token_id") if name in config})
+    if loaded.tokenizer is not None:
+        chat = Chat(loaded.tokenizer).end_ids if loaded.tokenizer.chat_template else ()
+        ends = list(dict.fromkeys((*loaded.end_ids, *chat)))
+        found["eos_token_id"] = ends if len(ends) > 1 else ends[0]
     return found
 
 

@@ -4,10 +4,9 @@ modules.json lists a chain of modules, each with its settings in a folder. A cha
 optionally, Normalize is computed as in sentence-transformers 5.1. For any other chain, a problem is recorded and
 `Loaded.embed` raises an error, but the Transformer can still be fine-tuned.
 """
-import json
 import pathlib
 
-from tfzoo.checkpoints.tensors import read_json
+from tfzoo.checkpoints.tensors import read_json, write_json
 from tfzoo.errors import DataError, shown
 from tfzoo.tasks.embedding import PLAIN, POOLINGS, checked
 
@@ -143,4 +142,4 @@ def write(how, folder, width, max_length):
     for path, _ in names:
         (folder / path).mkdir(exist_ok=True)
     for name, content in files.items():
-        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / name, content)

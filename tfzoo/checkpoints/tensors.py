@@ -43,6 +43,16 @@ def read_json(path, kind=dict):
     return parse_json(path.read_bytes(), path, kind)
 
 
+def write_json(path, content):
+    """Write a JSON file.
+
+    Args:
+        path: path.
+        content: dict or list.
+    """
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def check_keys(config, path, version, keys):
     """Raise DataError unless a config read from a file (path) has this format version and these keys."""
     if config.get("format_version") != version:

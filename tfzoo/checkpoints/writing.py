@@ -22,8 +22,9 @@ def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _writes(loaded):
-    task = loaded.task  # whether it can generate text
+def writes_text(loaded):
+    """Return whether a Loaded has a task whose head can generate text."""
+    task = loaded.task
     return task is not None and (loaded.body.traits.source or "causal_lm" in (task.name, task.head_of))
 
 
@@ -55,7 +56,7 @@ class Writer:
     def __init__(self, loaded, **options):
         self.loaded, self.task, self.cut = loaded, loaded.task, 0
         self.tokenizer, self.length = loaded.check_tokenizer(), loaded.config["max_length"]
-        if not _writes(loaded):
+        if not writes_text(loaded):
             raise ConfigError(f"a model for {self.task.name if self.task else 'no task'} cannot generate text: use one "
                               "that was trained for causal_lm, completion or seq2seq")
         self.chat = None if loaded.body.traits.source else Chat(self.tokenizer)
@@ -69,7 +70,7 @@ class Writer:
         # The body and logits of the Loaded that proposes tokens.
         if draft.check_tokenizer().fingerprint != self.tokenizer.fingerprint:
             raise ConfigError("the draft has a different tokenizer: use a draft that was trained with the same one")
-        if not _writes(draft):
+        if not writes_text(draft):
             raise ConfigError("the draft has no language-modeling head: use one that was trained for causal_lm, "
                               "completion or seq2seq")
         return draft.body, draft.model.logits
