@@ -15,7 +15,7 @@ import time
 from experiments import app, evaluate, export, finetune, generate, pretrain
 
 ENCODER, DECODER = "bert_l2_h128", "gpt2_tiny"
-PRETRAIN_STEPS, FINETUNE_STEPS, TAG_STEPS, GPT_STEPS = 800, 900, 500, 400
+PRETRAIN_STEPS, FINETUNE_STEPS, TAG_STEPS, GPT_STEPS = 800, 900, 400, 400
 FUNCTION = "def area ( self , scale = 1 ) : width = self . width * scale ; return max ( width , 0 )"
 QUESTION = "Returns the element-wise product of two tensors."
 RELOAD = """

@@ -25,6 +25,7 @@ def base(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_adapters_and_a_merged_model_and_goes_on_to_the_bit(call, base, reviews, tmp_path):
     words = [f"--init={base}", f"--data={reviews}", "--max_length=32", *LORA]
     code, out, err = call("finetune", *words, "--steps=8", f"--output_dir={tmp_path / 'whole'}")

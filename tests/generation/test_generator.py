@@ -111,6 +111,7 @@ def test_the_limits_of_all_settings_are_the_likeliest_token(settings):
         assert draw(logits, number, **settings).tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_the_seed_of_a_row_and_not_its_batch_determines_its_draws(model):
     draws = [generator_of(model, 12, temperature=1.0, seed=seed).generate([[5, 6], [5, 6], [7]]).token_ids.tolist()
              for seed in (0, 1, 2 ** 64 - 1)]
@@ -123,7 +124,7 @@ def test_the_seed_of_a_row_and_not_its_batch_determines_its_draws(model):
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"temperature": 0, "num_beams": 2}, {"top_p": 0.5}, *(
     pytest.param(settings, marks=pytest.mark.slow) for settings in ({}, {"top_k": 2}))])
-@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+@pytest.mark.parametrize("factor", [float("nan"), pytest.param(float("inf"), marks=pytest.mark.slow)])
 def test_outputs_that_are_no_numbers_are_refused(model, settings, factor):
     for end_ids in ((), (3,)):
         generator = Generator(model.body, lambda outputs: model.logits(outputs) * factor,

@@ -83,6 +83,7 @@ def test_beams_of_a_trained_setting_are_those_of_prediction(folder):
     assert loaded.predict(["one", "two two"]) != greedy
 
 
+@pytest.mark.slow
 def test_words_that_must_not_occur_and_strings_that_end_a_text(folder):
     loaded = tfzoo.load(folder / "causal_lm")
     free = loaded.generate(["ab"], max_new_tokens=12, temperature=0)[0]["text"]

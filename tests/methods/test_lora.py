@@ -221,6 +221,7 @@ def test_one_update_however_it_is_split(settings):
     check_update(make_trainer(targets=".*", **settings), make_data().batch(0), *one_update()[:3])
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_to_the_bit():
     def weights_after(trainer, steps):
         for _ in trainer.train(make_data(), steps):

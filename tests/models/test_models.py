@@ -100,7 +100,8 @@ def test_a_body_keeps_the_contract(name, tmp_path):
     check_body(functools.partial(small, name), tmp_path)
 
 
-@pytest.mark.parametrize("name, jit", [("gpt2_tiny", False), ("gpt2_tiny", True), ("mistral_tiny", False),
+@pytest.mark.parametrize("name, jit", [("gpt2_tiny", False), ("mistral_tiny", False),
+                                       pytest.param("gpt2_tiny", True, marks=pytest.mark.slow),
                                        pytest.param("qwen2_tiny", True, marks=pytest.mark.slow)])
 def test_cached_decoding_equals_the_full_pass(token_ids, name, jit):
     body = small(name)

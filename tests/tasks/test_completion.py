@@ -213,7 +213,8 @@ def make(tokenizer, length=64, name="gpt2_tiny"):
                                      "settings": model.task.settings, "max_length": length})
 
 
-@pytest.mark.parametrize("name", ["gpt2_tiny", pytest.param("llama_tiny", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2_tiny", "llama_tiny"])
 def test_evaluation_and_prediction_generate_what_the_generator_does(name):
     loaded, rows = make(BYTES, name=name), [*PAIRS, {"prompt": "y" * 60, "completion": "no"}]
     data, _ = batches(rows, length=64, size=6, max_target_length=6)

@@ -152,6 +152,7 @@ def test_generation_in_the_graph_is_that_of_the_generator_and_of_full_passes(nam
     assert found["length"][3] == 0 and found["token_ids"].shape == (4, 16)
 
 
+@pytest.mark.slow
 def test_answers_are_in_order_and_nan_is_refused_only_in_prediction():
     model = small_model(num_layers=1)
     rows = [{"source": row["source"]} for row in ROWS]

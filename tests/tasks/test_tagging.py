@@ -226,6 +226,7 @@ def test_a_hugging_face_folder_of_a_tagger_has_no_settings_of_tfzoo(tokenizer, t
         tfzoo.save(loaded, tmp_path / "roles", "huggingface")
 
 
+@pytest.mark.slow
 def test_a_saved_model_decodes_in_its_graph_as_prediction_does(tokenizer, tmp_path):
     loaded = make(tokenizer, decoding="viterbi")
     export(loaded, tmp_path / "served")

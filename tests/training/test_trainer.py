@@ -60,6 +60,7 @@ def shared_trainer():
     return trainer
 
 
+@pytest.mark.slow
 def test_an_update_is_divided_by_its_weights_however_small_they_are():
     batch = make_data().batch(0)
     small = {**batch, "weights": batch["weights"] * np.float32(2.0 ** -9)}
@@ -315,6 +316,7 @@ def test_out_of_memory_says_what_takes_it_and_what_lowers_it(monkeypatch):
     assert f"{size:,} bytes of parameters" in str(info.value)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_in_16_bits_and_keeps_weights_and_slots_in_32():
     trainer, data = make_trainer(dtype="mixed_bfloat16"), make_data()
     sums, norm, finite, _ = trainer.train_step(data.batch(0))

@@ -80,18 +80,18 @@ def changed(**values):
 
 
 def prepared(key, prepare):
-    """Return what `prepare` makes of weights; in a decoding loop, what it made before the loop (see Prepared).
+    """Return what `prepare` makes of weights, in a decoding loop before the loop (see Prepared).
 
     Args:
         key: hashable, names the result.
         prepare: callable () -> tensor.
     """
     known = _thread.value.prepared
-    if known is None or key not in known.tensors:
-        value = prepare()
-        if known is None or tf.compat.v1.get_default_graph() is not known.graph:
-            return value
-        known.tensors[key] = value
+    if known is None:
+        return prepare()
+    if key not in known.tensors:
+        with known.graph.as_default():
+            known.tensors[key] = prepare()
     return known.tensors[key]
 
 
