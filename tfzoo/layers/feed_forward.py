@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from tfzoo.errors import ConfigError
-from tfzoo.layers import kernels
+from tfzoo.layers import context, kernels
 from tfzoo.layers.configured import Configured, arguments
 from tfzoo.layers.linear import Linear
 
@@ -73,6 +73,13 @@ class FeedForward(Configured):
 
     def activated(self, inputs, training=None):
         """Return the input to `down`: float [B, T, F]."""
+        if training or context.current().fused:
+            return self._activated(inputs, training)
+        # As matrices, since TensorFlow on a CPU fuses a product, bias and activation only without a reshape in between.
+        flat = self._activated(ops.reshape(inputs, (-1, self.config["hidden_dim"])))
+        return ops.reshape(flat, (*ops.shape(inputs)[:-1], self.config["ffn_dim"]))
+
+    def _activated(self, inputs, training=None):
         values = self.up.product(inputs, training)
         if self.gate is None:
             return kernels.activate(values, self.up.bias, self.activation)

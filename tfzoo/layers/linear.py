@@ -163,8 +163,11 @@ def project(inputs, linears, training=None):
     """
     weight = linears[0].base() if len(linears) == 1 else _joined(
         [linear.kernel for linear in linears], lambda: tf.concat([linear.base() for linear in linears], 1))
-    flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight)
-    product = ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
+    if inputs.shape.rank == 2:
+        product = multiply(inputs, weight)
+    else:
+        flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight)
+        product = ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
     delta = _deltas(inputs, linears, training)
     return product if delta is None else product + delta
 
