@@ -71,9 +71,9 @@ class Options:
             worse than they are at its present length; "never" only when it could not become better.
         num_return_sequences: int, the number of answers per prompt.
         seed: int, from 0 to SEEDS. Row r of a call draws with seed + r, independently of the other rows.
-        prompt_lookup_num_tokens: int, the number of tokens that are proposed after an earlier occurrence of the last
-            tokens, and checked in one step: faster where answers repeat their prompts; 0 for none.
-        num_assistant_tokens: int, the number of tokens that a draft model proposes (see Generator).
+        prompt_lookup_num_tokens: int, the largest number of tokens that are proposed after an earlier occurrence of the
+            last tokens, and checked in one step: faster where answers repeat their prompts; 0 for none.
+        num_assistant_tokens: int, the largest number of tokens that a draft model proposes (see Generator).
         log_probabilities: bool, also return the log-probability of each token.
         constraint: Constraint on the answers, from `constraint_of`, or None.
 

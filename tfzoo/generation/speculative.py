@@ -57,7 +57,9 @@ def looked_up(token_ids, real, column, most):
 class Speculative(OneByOne):
     """Choose tokens for a single row as OneByOne does, but check several proposals per step.
 
-    Its state also holds the draft's state, and `accepted` and `proposed`, int32 [1], the numbers of tokens so far.
+    Its state also holds the draft's state; `accepted` and `proposed`, int32 [1], the numbers of tokens so far; and
+    `limit`, int32 scalar, the largest number of proposals in the next step: one more than were accepted in the last
+    one, or up to twice as many if all were.
 
     Args:
         body, logits_of, options, history, keys, end: see OneByOne; options has no beams, several answers or tensors.
@@ -79,14 +81,14 @@ class Speculative(OneByOne):
         answers, state = super().first(begun, inputs)
         draft = () if self.draft is None else self.draft.body.start(inputs, columns_of(answers.token_ids))[1]
         return answers, {"body": state, "draft": draft, "accepted": tf.zeros([1], tf.int32),
-                         "proposed": tf.zeros([1], tf.int32)}
+                         "proposed": tf.zeros([1], tf.int32), "limit": tf.constant(self.most)}
 
     def found(self, state):
         return {"accepted": state["accepted"], "proposed": state["proposed"]}
 
     def next(self, answers, state):
         """Return the Answers with one token more than proposals are accepted, and the new state."""
-        begin, most = answers.column, tf.minimum(self.most, self.end - answers.column - 1)
+        begin, most = answers.column, tf.minimum(state["limit"], self.end - answers.column - 1)
         if self.draft is None:
             proposals, log_q, draft = looked_up(answers.token_ids[0], answers.real[0], begin, most), None, ()
         else:
@@ -108,7 +110,10 @@ class Speculative(OneByOne):
             lambda answers, number, accepted: (accepted == number) & ~answers.ended[0] & (
                 number <= tf.size(proposals)), check, (answers, 0, 0), parallel_iterations=1)
         known = answers.column - 1  # the model has not seen the last token
-        return answers, {"body": _rewound(body, known), "draft": () if self.draft is None else _rewound(draft, known),
+        # A step with rejected proposals costs more than one without: where few are accepted, propose few.
+        limit = tf.where(accepted < tf.size(proposals), accepted + 1, tf.minimum(2 * state["limit"], self.most))
+        return answers, {"body": _rewound(body, known), "limit": limit,
+                         "draft": () if self.draft is None else _rewound(draft, known),
                          "accepted": state["accepted"] + accepted,
                          "proposed": state["proposed"] + tf.size(proposals)}
 
