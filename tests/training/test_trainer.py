@@ -60,6 +60,12 @@ def shared_trainer():
     return trainer
 
 
+def test_no_weights_are_trained_where_tensorflow_may_use_old_ones(monkeypatch):
+    monkeypatch.setenv("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    with pytest.raises(ConfigError, match="TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=1 lets TensorFlow use old weights"):
+        make_trainer()
+
+
 @pytest.mark.slow
 def test_an_update_is_divided_by_its_weights_however_small_they_are():
     batch = make_data().batch(0)

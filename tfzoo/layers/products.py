@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from tfzoo.layers import context
 
+FROZEN = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"  # of TensorFlow, in the environment
+
 
 @functools.lru_cache(maxsize=1)
 def rounds_bfloat16():
@@ -38,7 +40,7 @@ def _biased(left):
     # layout (see docs/serving.md).
     if context.current().prepared is None or context.current().compiled or left.shape.rank != 2:
         return False
-    return left.shape[0] == 1 and left.dtype == tf.bfloat16 or os.environ.get("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS") == "1"
+    return left.shape[0] == 1 and left.dtype == tf.bfloat16 or os.environ.get(FROZEN) == "1"
 
 
 def _with_zeros(product):

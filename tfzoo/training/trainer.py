@@ -6,6 +6,7 @@ update is skipped on all replicas.
 """
 import contextlib
 import functools
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,7 @@ from tfzoo.checkpoints.folder import is_finite
 from tfzoo.data.loader import prefetch
 from tfzoo.errors import ConfigError
 from tfzoo.layers import context, training_step
+from tfzoo.layers.products import FROZEN
 from tfzoo.methods import Method, hash_base
 from tfzoo.training.evaluator import Evaluator, within_memory
 from tfzoo.training.penalties import coefficients_of, penalized
@@ -39,7 +41,7 @@ class Trainer:
         penalties: dict, from `Settings.penalties`; None: no penalties.
 
     Raises:
-        ConfigError: if microbatches is less than 1.
+        ConfigError: if microbatches is less than 1, or TensorFlow may use old weights (see docs/serving.md).
         ValueError: if the optimizer was built for variables other than the trainable ones.
     """
 
@@ -47,6 +49,8 @@ class Trainer:
                  strategy=None, method=None, penalties=None):
         if microbatches < 1:
             raise ConfigError(f"microbatches must be at least 1, got {microbatches}")
+        if os.environ.get(FROZEN) == "1":
+            raise ConfigError(f"{FROZEN}=1 lets TensorFlow use old weights, so training would be wrong: unset it")
         trained = [id(variable) for variable in model.trainable_variables]
         if optimizer is not None and [id(variable) for variable in optimizer._trainable_variables] != trained:
             raise ValueError("the optimizer was built for variables other than the trainable ones: let the method "
