@@ -184,3 +184,13 @@ def test_ids_and_contexts_that_do_not_exist_are_refused(model):
 def test_an_empty_prompt_is_refused(model):
     with pytest.raises(ConfigError, match="empty"):
         next(generate(model, [[]], 3))
+
+
+def test_without_graphs_the_tokens_are_the_same(model):
+    expected = generator_of(model, 3).generate([[5, 6], [7]]).token_ids
+    tf.config.run_functions_eagerly(True)
+    try:
+        found = generator_of(model, 3).generate([[5, 6], [7]]).token_ids
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert found.tolist() == expected.tolist()

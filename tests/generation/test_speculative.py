@@ -145,6 +145,11 @@ def test_accepted_and_proposed_are_counted():
     assert found.token_ids.tolist() == [[6, 7, 8, 9, 3, 4, 5, 6, 7]]
     assert (found.accepted.tolist(), found.proposed.tolist()) == ([1], [2])
     assert (generator.accepted, generator.proposed) == (4, 5)
+    # After 4, 20 21 22 are proposed and rejected; after 5, therefore only 23. 6, 7, 8 and 9 did not occur. After 3, one
+    # token fits before the last one: 4, which is accepted.
+    found = generator.generate([[4, 20, 21, 22, 5, 23, 24, 25, 3]])
+    assert found.token_ids.tolist() == [[4, 5, 6, 7, 8, 9, 3, 4, 5]]
+    assert (found.accepted.tolist(), found.proposed.tolist()) == ([1], [3 + 1 + 1])
 
 
 def joint(model, prompt, count, temperature, top_k):

@@ -111,7 +111,7 @@ class Attention(Configured):
         else:
             mixed = mix(heads, *keys, visible, bias=bias)
         batch, _, length, _ = ops.shape(mixed)
-        return ops.reshape(kernels.exchange(mixed), (batch, length, self.query.units))
+        return ops.reshape(kernels.transpose_heads(mixed), (batch, length, self.query.units))
 
     def project_source(self, source, rotary=None, training=None):
         """Project `source`, float [B, S, D], to Keys, and rotate the keys by `rotary`, (cosines, sines) or None."""

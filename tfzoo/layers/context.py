@@ -49,7 +49,7 @@ class Prepared:
     """Weights cast or concatenated in the graph in which this is created, so that a loop in it need not do so."""
 
     def __init__(self):
-        self.graph, self.tensors = tf.compat.v1.get_default_graph(), {}
+        self.graph, self.tensors = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph(), {}
 
 
 class _Thread(threading.local):
@@ -90,7 +90,7 @@ def prepared(key, prepare):
     if known is None:
         return prepare()
     if key not in known.tensors:
-        with known.graph.as_default():
+        with contextlib.nullcontext() if known.graph is None else known.graph.as_default():
             known.tensors[key] = prepare()
     return known.tensors[key]
 

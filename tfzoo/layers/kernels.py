@@ -154,17 +154,17 @@ def _split(values, heads):
     width = values.shape[2] // sum(heads)
     parts = [values] if len(heads) == 1 else tf.split(values, [count * width for count in heads], 2)
     batch, length, _ = _shape_of(values)
-    return [exchange(tf.reshape(part, (batch, length, count, width))) for part, count in zip(parts, heads)]
+    return [transpose_heads(tf.reshape(part, (batch, length, count, width))) for part, count in zip(parts, heads)]
 
 
-def exchange(values):
-    """Exchange axes 1 and 2 of `values`, float [B, T, H, K]: float [B, H, T, K]."""
+def transpose_heads(values):
+    """Swap axes 1 and 2 of `values`, float [B, T, H, K]: float [B, H, T, K]."""
     here = context.current()
     if here.prepared is None or here.compiled:
         return tf.transpose(values, (0, 2, 1, 3))
-    # In a decoding loop, where values are small, oneDNN's transpose of floats takes eight times as long as TensorFlow's
-    # of integers, most of it to begin. There are no gradients, which a bitcast would stop.
-    bits = {2: tf.int16, 4: tf.int32}[values.dtype.size]
+    # In a decoding loop, where values are small, the overhead of oneDNN's transpose makes it eight times as slow as
+    # TensorFlow's, which integers use. A bitcast has no gradient, but none is needed there.
+    bits = {2: tf.int16, 4: tf.int32, 8: tf.int64}[values.dtype.size]
     return tf.bitcast(tf.transpose(tf.bitcast(values, bits), (0, 2, 1, 3)), values.dtype)
 
 
