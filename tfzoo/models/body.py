@@ -15,12 +15,15 @@ ADAPTER = ("rank", "alpha", "adapter_dropout")  # a low-rank adapter's settings 
 
 
 def check_columns(column, count, length):
-    """Raise the error documented in `Body.step` if `column + count` exceeds `length`."""
+    """Return `column`; raise the error documented in `Body.step` if `column + count` exceeds `length`."""
     if any(map(tf.is_symbolic_tensor, (column, count, length))):
-        tf.debugging.assert_less_equal(column + count, length, f"start reserved {length} columns")
-    elif int(column) + count > length:
+        with tf.control_dependencies([
+                tf.debugging.assert_less_equal(column + count, length, f"start reserved {length} columns")]):
+            return tf.identity(column)  # so that nothing is written, which would fail with another message
+    if int(column) + count > length:
         raise ConfigError(f"got {int(column) + count} columns, but start reserved only {length}; call start with a "
                           "larger length")
+    return column
 
 
 def begun(token_ids, mask, length):

@@ -92,8 +92,8 @@ class Decoder(Body):
 
     def step(self, token_ids, state, branches=None):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
-        check_columns(state["column"], count, length)
-        caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
+        column = check_columns(state["column"], count, length)
+        caches = [Cache(length, keys, column) for keys in state["keys"]]
         position_ids, _, _, mask = placed(state, count, branches, self.config["window"])
         hidden = self._decode(token_ids, visible=mask, position_ids=position_ids, caches=caches, taps=NO_TAPS)
         return {"sequence": hidden}, advanced(state, caches, count, branches)

@@ -125,8 +125,8 @@ class EncoderDecoder(Body):
 
     def step(self, token_ids, state, branches=None):
         count, length = ops.shape(token_ids)[1], ops.shape(state["real"])[1]
-        check_columns(state["column"], count, length)
-        caches = [Cache(length, keys, state["column"]) for keys in state["keys"]]
+        column = check_columns(state["column"], count, length)
+        caches = [Cache(length, keys, column) for keys in state["keys"]]
         position_ids, rows, columns, mask = placed(state, count, branches)
         hidden = self._decode(token_ids, rows=rows, columns=columns, position_ids=position_ids, mask=mask,
                               source=state["source"], source_mask=state["source_mask"], caches=caches)
