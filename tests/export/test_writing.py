@@ -14,6 +14,7 @@ from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError
 from tfzoo.export import export
 from tfzoo.export.serving_files import predict_log
+from tfzoo.layers import initial_weights
 from tfzoo.text import load_tokenizer
 
 TEXTS = ["ab", "hello you", "", "ünï\u4e2d", "x" * 100]
@@ -37,7 +38,8 @@ TEXT_OPS = ("Sentencepiece", "FastSentencepiece", "Wordpiece", "FastWordpiece", 
 
 def make(name, task, tokenizer=None, **settings):
     tokenizer = tokenizer or load_tokenizer("bytes")
-    model = tfzoo.build(name, task=task, **{**SMALL, "vocab_size": tokenizer.vocab_size, "max_length": 60})
+    with initial_weights(0):
+        model = tfzoo.build(name, task=task, **{**SMALL, "vocab_size": tokenizer.vocab_size, "max_length": 60})
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(variable + 0.3 * rng.standard_normal(variable.shape).astype(np.float32))

@@ -9,6 +9,7 @@ from tfzoo.errors import ConfigError, DataError
 from tfzoo.generation import Generator, Options
 from tfzoo.generation import sampling as samplers
 from tfzoo.generation.constraint import constraint_of
+from tfzoo.layers import initial_weights
 
 
 def generator_of(model, count, end_ids=(), **options):
@@ -26,7 +27,8 @@ def draw(logits, number, **options):
 
 @pytest.fixture(scope="module")
 def model():
-    model = build("gpt2_tiny", task="causal_lm", **SMALL)
+    with initial_weights(0):
+        model = build("gpt2_tiny", task="causal_lm", **SMALL)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(variable + 0.3 * rng.standard_normal(variable.shape).astype(np.float32))

@@ -87,8 +87,8 @@ def prepared(key, prepare):
         prepare: callable () -> tensor.
     """
     known = _thread.value.prepared
-    if known is None:
-        return prepare()
+    if known is None or known.graph is None and not tf.executing_eagerly():
+        return prepare()  # a function called by an eager loop keeps its trace, which must not hold the loop's tensors
     if key not in known.tensors:
         with contextlib.nullcontext() if known.graph is None else known.graph.as_default():
             known.tensors[key] = prepare()
