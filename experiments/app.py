@@ -48,7 +48,7 @@ class Flags:
         """Define a flag in the current group.
 
         Args:
-            kind: str: "string", "integer", "float", "bool", "enum" or "multi_string".
+            kind: str: "string", "integer", "float", "bool", "enum", "list" (separated by commas) or "multi_string".
             name: str, without the dashes.
             default: the default value, or None if there is none.
             text: str, the description in --help.

@@ -13,6 +13,7 @@ from tfzoo.checkpoints.loaded import Loaded
 from tfzoo.checkpoints.tensors import INDEX, ONE, check_keys, files_of_ours, read_json, write_json
 from tfzoo.errors import ConfigError, DataError, UnknownKind, reason_of, shown
 from tfzoo.layers import shapes_only
+from tfzoo.litert.runner import FILE
 from tfzoo.models import Body, build_body, family_of
 from tfzoo.tasks import TaskModel
 from tfzoo.tasks.build import put_head
@@ -47,6 +48,7 @@ def save(loaded, folder, format="tfzoo"):
     if format not in FORMATS:
         raise ConfigError(f"format is {format!r}, but must be one of {', '.join(FORMATS)}")
     loaded = loaded if isinstance(loaded, Loaded) else _loaded_of(loaded)
+    loaded.check_weights()
     try:
         _check(loaded, "the model")
     except DataError as error:
@@ -153,6 +155,11 @@ def _read(source, dtype):
         raise FileNotFoundError(f"{source} has no config.json with model.keras or safetensors: expected the folder of "
                                 "a finished run, its model/, or a folder of Hugging Face's transformers")
     config = read_json(folder / "config.json")
+    if (folder / FILE).is_file():
+        from tfzoo.checkpoints.litert import LoadedFile
+        if dtype is not None:
+            raise ConfigError(f"{source} is a LiteRT file, whose precision was fixed at export: omit --precision")
+        return LoadedFile(folder, load_tokenizer(folder))
     if not (folder / "model.keras").is_file():
         if "model_type" not in config and not any((*folder.glob("*.safetensors"), *folder.glob("*.h5"))):
             raise FileNotFoundError(f"{source} has no model.keras: expected the folder of a finished run, its model/, "
@@ -260,6 +267,7 @@ def with_head(loaded, task, dtype=None, **overrides):
     Raises:
         ConfigError: if an override changes the shape of a weight.
     """
+    loaded.check_weights()
     config = {**loaded.body.config, **task.body_arguments(loaded.body), **overrides}
     body = build_body(loaded.config["model"], dtype=dtype, **config)
     body.add_adapters({path: values for path, values in loaded.body.adapters.items() if path in body.linears})

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfzoo.checkpoints.writing import NEW_TOKENS, Writer
 from tfzoo.errors import ConfigError
-from tfzoo.tasks import Task, TaskModel, task_of, tasks
+from tfzoo.tasks import Task, task_of, tasks
 from tfzoo.tasks.embedding import NAMES, PLAIN, pool, pooled_by, prepared
 from tfzoo.tasks.predictor import Predictor
 from tfzoo.text.tokenizer import as_texts, list_of
@@ -62,6 +62,9 @@ class Loaded:
             raise ConfigError(f"--task={name}: the model was trained for {self.config['task']}; omit --task")
         self.config = {**self.config, "task": name, "settings": task_of(name).settings}
         self.change(max_target_length=min(NEW_TOKENS, self.config["max_length"] // 2))
+
+    def check_weights(self):
+        """Raise ConfigError if there is no model to train, save or export, but only an exported file."""
 
     def check_answers(self):
         """Return the model's task, after checking that `predict` can be called.
@@ -153,7 +156,7 @@ class Loaded:
     @property
     def body(self):
         """Return the model without its head."""
-        return self.model.body if isinstance(self.model, TaskModel) else self.model
+        return getattr(self.model, "body", self.model)
 
     @property
     def embedding(self):
@@ -183,7 +186,7 @@ class Loaded:
         """
         how, prompt = self._embedding(pooling, prompt_name)
         texts = prepared(as_texts(texts), how, prompt)
-        skipped = 0 if how["include_prompt"] or not prompt else self._length_of(prompt, how)
+        skipped = self._skipped(how, prompt)
         found = np.zeros((len(texts), len(how["pooling"]) * self.body.config["hidden_dim"]), np.float32)
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         for first in range(0, len(order), EMBED_BATCH):
@@ -213,7 +216,13 @@ class Loaded:
             raise ConfigError(f"prompt_name is {name!r}; available prompts: {', '.join(how['prompts']) or 'none'}")
         return how, how["prompts"].get(name, "")
 
-    def _length_of(self, prompt, how):
-        # Returns the number of tokens in a prompt, excluding the end-of-text token.
+    def skipped_by(self, how):
+        """Return the number of the default prompt's tokens that the poolings in `how` ignore: int."""
+        return self._skipped(how, how["prompts"].get(how["default_prompt"], ""))
+
+    def _skipped(self, how, prompt):
+        if how["include_prompt"] or not prompt:
+            return 0
+        # All tokens of the prompt, excluding the end-of-text token.
         tokens = np.asarray(self.tokenizer(prepared([prompt], how))["token_ids"])[0]
         return len(tokens) - int(tokens[-1] in self.tokenizer.special_ids)

@@ -38,6 +38,7 @@ def serving_function(loaded):
 
 def _signatures(loaded, options):
     # ({name: tf.function or concrete function}, the columns of a warm-up request, effective options of generation).
+    loaded.check_weights()
     task = loaded.task
     if task is not None and (task.name == "causal_lm" or not task.exports):
         writer = GraphWriter(loaded, **options)

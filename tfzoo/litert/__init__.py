@@ -1,0 +1,1 @@
+"""Run LiteRT files that were exported with `--format=litert`. This package does not need TensorFlow."""
