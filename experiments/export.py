@@ -13,7 +13,7 @@ in --output_dir, 1 or the number after the largest there, as TensorFlow Serving 
     serve = tf.saved_model.load("served/1").signatures["serving_default"]
     serve(text=tf.constant(["a fine film"]))["label"]
 
-Every signature of a SavedModel also returns `cut` [B], the number of tokens truncated from each text. For a model
+Every signature also returns `cut` [B], the number of tokens truncated from each text. For a model
 that generates text, the signature `full` takes options for each row.
 """
 from experiments import app, groups

@@ -4,6 +4,7 @@ import numpy as np
 from tfzoo.data.encode import EncodedTexts
 from tfzoo.data.plan import BatchPlan
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.records.rows import filled
 from tfzoo.records.windows import cut_windows
 
 
@@ -91,26 +92,6 @@ class Planned(Batches):
 
     def rows(self, step):
         return self.plan.batch(step)[1]
-
-
-def filled(shape, rows, pad_id):
-    """Return model inputs.
-
-    Args:
-        shape: tuple of int, [..., T].
-        rows: iterable of (place, (token ids, segment ids)), one for each row of tokens; all others are masked.
-        pad_id: int.
-
-    Returns:
-        dict of int32 [..., T]: `token_ids`, `padding_mask` and `segment_ids`.
-    """
-    token_ids = np.full(shape, pad_id, np.int32)
-    segment_ids, padding_mask = np.zeros_like(token_ids), np.zeros_like(token_ids)
-    for place, (tokens, segments) in rows:
-        token_ids[place][:len(tokens)] = tokens
-        segment_ids[place][:len(tokens)] = segments
-        padding_mask[place][:len(tokens)] = 1
-    return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}
 
 
 class TextBatches(Planned):

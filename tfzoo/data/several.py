@@ -1,7 +1,8 @@
 """Batches of rows that have several texts each, such as an anchor, a positive and negatives."""
 import numpy as np
 
-from tfzoo.data.batches import Planned, TextBatches, filled
+from tfzoo.data.batches import Planned, TextBatches
+from tfzoo.records.rows import filled
 
 
 class SeveralTexts(Planned):

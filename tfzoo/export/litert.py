@@ -12,6 +12,7 @@ from tfzoo import files, folders
 from tfzoo.checkpoints.tensors import write_json
 from tfzoo.errors import ConfigError
 from tfzoo.litert.runner import FILE, FORMAT_VERSION, signature_name
+from tfzoo.litert.tokenizer import FILE as PORTABLE
 from tfzoo.tasks import Task
 from tfzoo.tasks.embedding import PLAIN, pool
 
@@ -59,6 +60,7 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
     with folders.new_folder(folder, ours) as temporary:
         (temporary / FILE).write_bytes(content)
         loaded.tokenizer.save(temporary)
+        write_json(temporary / PORTABLE, loaded.tokenizer.portable())
         config = {key: value for key, value in loaded.config.items() if key not in ("kept", "embedding")}
         body = {key: value for key, value in loaded.body.config.items() if isinstance(value, (int, float, str, bool))}
         write_json(temporary / "config.json", {

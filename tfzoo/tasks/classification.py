@@ -9,6 +9,7 @@ from tfzoo.data.relations import RELATIONS
 from tfzoo.errors import ConfigError, shown
 from tfzoo.metrics.confusion import confusion_metrics, is_constant
 from tfzoo.progress import tell
+from tfzoo.records.answers import of_label, pooled
 from tfzoo.tasks.task import cross_entropy, smooth
 from tfzoo.tasks.text_task import TextTask, check_pooling, labelled
 
@@ -124,18 +125,8 @@ class Classification(TextTask):
     def answers(self, predictions, batches):
         rows = predictions["probabilities"]
         if self.long == "windows":
-            rows = self._pooled(rows, predictions["logits"], batches.windows)
-        return [{"label": self.labels[int(row.argmax())], "probabilities": dict(zip(self.labels, row.tolist()))}
-                for row in rows]
-
-    def _pooled(self, probabilities, logits, counts):
-        # The probabilities of each text, from the logits of its windows, which are neighbors.
-        firsts, logits = np.cumsum(counts) - counts, logits.astype(np.float64)
-        pooled = np.maximum.reduceat(logits, firsts) if self.long_pooling == "max" else \
-            np.add.reduceat(logits, firsts) / counts[:, None]
-        powers = np.exp(pooled - pooled.max(-1, keepdims=True))
-        single = (counts == 1)[:, None]  # unchanged to the last bit
-        return np.where(single, probabilities[firsts], powers / powers.sum(-1, keepdims=True)).astype(np.float32)
+            rows = pooled(rows, predictions["logits"], batches.windows, self.long_pooling)
+        return of_label(self.labels, rows)
 
     def serve(self, predictions, batch):
         best = tf.argmax(predictions["probabilities"], -1)

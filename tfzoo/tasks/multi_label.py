@@ -6,6 +6,7 @@ from tfzoo.data.readers import Schema
 from tfzoo.data.source import index_of, sorted_labels
 from tfzoo.metrics.multi_label import THRESHOLD, label_set_metrics
 from tfzoo.progress import tell
+from tfzoo.records.answers import of_label_set
 from tfzoo.tasks.classification import weights_of
 from tfzoo.tasks.text_task import TextTask, check_pooling, labelled
 
@@ -73,8 +74,7 @@ class MultiLabel(TextTask):
         return {"probabilities": tf.nn.sigmoid(outputs["logits"])}
 
     def answers(self, predictions, batches):
-        return [{"labels": [label for label, value in zip(self.labels, row) if value >= THRESHOLD],
-                 "probabilities": dict(zip(self.labels, row))} for row in predictions["probabilities"].tolist()]
+        return of_label_set(self.labels, predictions["probabilities"], THRESHOLD)
 
     def serve(self, predictions, batch):
         """Return `labels` tf.string [B, C], "" for a label that the text does not have; `probabilities` and `cut`."""

@@ -11,6 +11,7 @@ from keras import ops
 from tfzoo.data.encode import EncodedTexts, encode_texts
 from tfzoo.data.readers import Schema
 from tfzoo.data.several import GroupedBatches
+from tfzoo.records.answers import of_choice
 from tfzoo.tasks.heads import ClassificationHead
 from tfzoo.tasks.task import Task
 from tfzoo.tasks.text_task import TextTask, check_pooling, labelled
@@ -97,9 +98,7 @@ class MultipleChoice(TextTask):
                 **super().serve(predictions, batch)}
 
     def answers(self, predictions, batches):
-        sizes = getattr(batches, "base", batches).sizes
-        found = [row[:size] for row, size in zip(predictions["probabilities"], sizes)]
-        return [{"label": int(row.argmax()), "probabilities": row.tolist()} for row in found]
+        return of_choice(predictions["probabilities"], getattr(batches, "base", batches).sizes)
 
     def metrics(self, sums, answers=None, references=None):
         metrics = Task.metrics(self, sums)

@@ -95,6 +95,9 @@ class BytePairTokenizer(Tokenizer):
     def offsets(self, texts):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
+    def portable(self):
+        return {**super().portable(), "backend": self._backend.to_str()}
+
     def identity(self):
         return [self.kind, self.ids, self.merges, *(["bare"] if self.bare else [])]
 

@@ -164,6 +164,9 @@ class PackageTokenizer(Tokenizer):
         return [(encoding.ids, encoding.offsets)
                 for encoding in self._marked_backend.encode_batch(texts, add_special_tokens=False)]
 
+    def portable(self):
+        return {**super().portable(), "backend": self._backend.to_str()}
+
     def identity(self):
         searched = [] if self._same else [[token["id"] for token in self._state["added_tokens"] if token["special"]]]
         return [self.kind, self.content, *searched]

@@ -139,6 +139,10 @@ class SentencePieceTokenizer(Tokenizer):
             places.append((begins[start], ends[limit - 1] if limit > start else begins[start]))
         return places[::-1]
 
+    def portable(self):
+        return {**super().portable(), "model": FILES[self.style], "clean": self.clean, "lowercase": self.lowercase,
+                "keep_accents": self.keep_accents}
+
     def identity(self):
         plain = self.style != "AlbertTokenizer" or (self.lowercase and not self.keep_accents)
         return [self.kind, self.style, self.lowercase, self.model.hex(),

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfzoo import folders
 from tfzoo.errors import ConfigError, shown
+from tfzoo.records.rows import as_text, join_row, keep_of_pair
 
 LEARNED = "learned.json"  # lists the files that `save_whole` wrote to its folder
 
@@ -59,24 +60,7 @@ def as_strings(texts, name="texts"):
 
 def as_texts(texts, name="texts"):
     """Convert texts to a list of str, replacing invalid UTF-8 with U+FFFD and lone surrogates with "?"."""
-    return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text.encode("utf-8", "replace").decode()
-            for text in _checked(texts, name)]
-
-
-def keep_of_pair(one, two, room, where=np.where, minimum=np.minimum):
-    """Return how many tokens to keep from each text in a pair, truncating the longer text first.
-
-    Args:
-        one, two: integers (NumPy or tensors), the lengths of the texts in tokens.
-        room: int, the total number of tokens to keep.
-        where, minimum: the functions `where` and `minimum` from NumPy or TensorFlow, to match `one` and `two`.
-
-    Returns:
-        Two integers of the same type as `one` and `two`.
-    """
-    short = minimum(minimum(one, two), room // 2)
-    return (where(one <= two, minimum(one, short), minimum(one, room - short)),
-            where(one <= two, minimum(two, room - short), minimum(two, short)))
+    return [as_text(text) for text in _checked(texts, name)]
 
 
 def _first_of(part, lengths, keep):
@@ -325,16 +309,7 @@ class Tokenizer:
         Raises:
             ConfigError: if max_length leaves no room for text in addition to the special tokens.
         """
-        room = self.room(max_length, len(parts))
-        keep = [room] if len(parts) == 1 else keep_of_pair(len(parts[0]), len(parts[1]), room=room)
-        before, between, after = self.around
-        tokens, segments = list(before), [0] * len(before)
-        for number, (part, size) in enumerate(zip(parts, keep)):
-            ends = between if number + 1 < len(parts) else after
-            piece = [*part[:int(size)], *ends]
-            tokens += piece
-            segments += [number] * len(piece)
-        return tokens, segments
+        return join_row(parts, self.around, self.room(max_length, len(parts)))
 
     def room(self, max_length, parts):
         """Return the number of text tokens that fit into a row in addition to the special tokens.
@@ -358,6 +333,12 @@ class Tokenizer:
         one, two = (tf.cast(part.row_lengths(), tf.int32) for part in parts)
         keep_one, keep_two = keep_of_pair(one, two, room=room, where=tf.where, minimum=tf.minimum)
         return [_first_of(part, length, keep) for part, length, keep in zip(parts, (one, two), (keep_one, keep_two))]
+
+    def portable(self):
+        """Return what `tfzoo.litert` needs to encode to the same ids and to decode, without TensorFlow: dict."""
+        return {"kind": self.kind, "around": [list(part) for part in self.around], "opening": list(self.opening),
+                "pad_id": self.pad_id, "end_id": self.end_id, "special_ids": list(self.special_ids),
+                "vocab_size": self.vocab_size, "fingerprint": self.fingerprint}
 
     def save_whole(self, folder):
         """Write the tokenizer's files (see `save`) to a folder atomically.

@@ -168,6 +168,9 @@ class WordPieceTokenizer(Tokenizer):
     def offsets(self, texts):
         return [encoding.offsets for encoding in self._backend.encode_batch(as_texts(texts), add_special_tokens=False)]
 
+    def portable(self):
+        return {**super().portable(), "backend": self._backend.to_str()}
+
     def identity(self):
         return [self.kind, self.lowercase, self.vocabulary]
 

@@ -1,0 +1,158 @@
+"""Predict and embed with an exported file, without TensorFlow."""
+import pathlib
+
+import numpy as np
+
+from tfzoo.errors import ConfigError
+from tfzoo.litert.runner import Runner
+from tfzoo.litert.tokenizer import PortableTokenizer
+from tfzoo.records.answers import of_choice, of_label, of_label_set, pooled, softmax
+from tfzoo.records.rows import as_text, filled, join_row
+from tfzoo.records.windows import cut_windows
+
+PAIRED = ("classification", "regression", "multi_label")
+MISSING = -1e9  # the logit of a choice that a row does not have
+
+
+def load(folder, threads=None):
+    """Load a folder that `experiments.export --format=litert` wrote.
+
+    Args:
+        folder: str or path.
+        threads: int, the number of threads; None for the number of CPUs that this process may use.
+
+    Returns:
+        File.
+
+    Raises:
+        ConfigError: if a package is not installed.
+        FileNotFoundError: if the folder is incomplete.
+        DataError: if a file is damaged.
+
+    Example:
+        import tfzoo.litert
+        file = tfzoo.litert.load("served")
+        file.predict(["a fine film"])[0]["label"]
+    """
+    return File(folder, threads)
+
+
+class File:
+    """An exported file with its tokenizer and settings.
+
+    Args:
+        folder, threads: see `load`.
+
+    Attributes:
+        config: dict: `task`, `labels`, `settings`, `max_length`, and `litert` (precision, lengths, batches).
+        tokenizer: PortableTokenizer.
+        cut: int, the number of texts truncated to max_length so far.
+    """
+
+    def __init__(self, folder, threads=None):
+        self.runner = Runner(folder, threads)
+        self.config, self.tokenizer, self.cut = self.runner.config, PortableTokenizer(pathlib.Path(folder)), 0
+
+    def predict(self, texts, pairs=None):
+        """Predict labels or numbers.
+
+        Args:
+            texts: list of str; for multiple choice list of dict, {"text": str, "choices": list of str}.
+            pairs: list of str, the second text of each pair, or None.
+
+        Returns:
+            list of dict, one per text: `label` and `probabilities` (classification, multiple choice), `labels` and
+            `probabilities` (multi_label), or `value` (regression).
+
+        Raises:
+            ConfigError: if the file has no such task, or the arguments do not fit it.
+        """
+        task, settings = self.config["task"], self.config["settings"]
+        choice = task == "multiple_choice"
+        if not choice and task not in PAIRED:
+            raise ConfigError(f"this file is for {task}, which tfzoo.litert cannot predict: use tfzoo.load, which "
+                              "requires TensorFlow" if task else "this file has no head: use embed")
+        texts = _checked(texts, "texts", dict if choice else str)
+        if pairs is not None:
+            pairs = _checked(pairs, "pairs", str)
+            if choice or len(pairs) != len(texts):
+                raise ConfigError(f"got {len(pairs)} pairs for {len(texts)} texts" + " and choices" * choice)
+        if not texts:
+            return []
+        if choice:
+            return self._choices(texts)
+        parts = [self.tokenizer.encode(texts)] if pairs is None else list(map(self.tokenizer.encode, (texts, pairs)))
+        if settings.get("long") == "windows" and pairs is None:
+            room = self.tokenizer.room(self.config["max_length"], 1)
+            edges = [cut_windows(len(ids), room, settings["overlap"]) for ids in parts[0]]
+            windows = np.array([len(each) for each in edges])
+            rows = [[ids[first:end]] for ids, each in zip(parts[0], edges) for first, end in each]
+            logits = self._run(rows)
+            found = pooled(softmax(logits), logits, windows, settings["long_pooling"])
+            return of_label(self.config["labels"], found)
+        logits = self._run(list(zip(*parts)))
+        if task == "regression":
+            return [{"value": value} for value in logits[:, 0].tolist()]
+        if task == "multi_label":
+            return of_label_set(self.config["labels"], (1 / (1 + np.exp(-logits))).astype(np.float32))
+        return of_label(self.config["labels"], softmax(logits))
+
+    def embed(self, texts):
+        """Compute a vector for each text, as set at export (pooling, normalization and prompt): float32 [B, D].
+
+        Raises:
+            ConfigError: if the file returns logits.
+        """
+        how = self.config["embedding"]
+        if how is None:
+            raise ConfigError("this file returns logits: export a model without a head, or one trained with "
+                              "contrastive learning")
+        texts = [how["prompts"].get(how["default_prompt"], "") + text for text in _checked(texts, "texts", str)]
+        texts = [text.strip() for text in texts] if how["strip"] else texts
+        texts = [text.lower() for text in texts] if how["lowercase"] else texts
+        return self._run([[ids] for ids in self.tokenizer.encode(texts)])
+
+    def _choices(self, rows):
+        for number, row in enumerate(rows):
+            given = row.get("choices")
+            if not isinstance(row.get("text"), str) or not isinstance(given, list) or len(given) < 2 or not all(
+                    isinstance(one, str) for one in given):
+                raise ConfigError(f"texts[{number}] must have text, a string, and choices, at least two strings")
+        sizes = [len(row["choices"]) for row in rows]
+        texts = self.tokenizer.encode([row["text"] for row in rows])
+        choices = self.tokenizer.encode([choice for row in rows for choice in row["choices"]])
+        owners = np.repeat(np.arange(len(rows)), sizes)
+        logits, places = self._run([(texts[owner], choice) for owner, choice in zip(owners, choices)]), np.cumsum(sizes)
+        found = np.full((len(rows), max(sizes)), MISSING, np.float32)
+        for number, (size, end) in enumerate(zip(sizes, places)):
+            found[number, :size] = logits[end - size:end]
+        return of_choice(softmax(found), sizes)
+
+    def _run(self, rows):
+        # The exported output of rows of one or two texts, lists of ids, run with others of similar length.
+        longest = self.config["max_length"]
+        joined = []
+        for parts in rows:
+            room = self.tokenizer.room(longest, len(parts))
+            self.cut += sum(map(len, parts)) > room
+            tokens, segments = join_row(parts, self.tokenizer.around, room)
+            joined.append((tokens, segments) if tokens else ([self.tokenizer.pad_id], [0]))
+        order = sorted(range(len(joined)), key=lambda number: len(joined[number][0]))
+        found, most = np.zeros((len(joined), *self.runner.output_shape[1:]), np.float32), self.runner.batches[-1]
+        for first in range(0, len(order), most):
+            chosen = order[first:first + most]
+            found[chosen] = self.runner.encode(filled(
+                (len(chosen), len(joined[chosen[-1]][0])),
+                ((place, joined[number]) for place, number in enumerate(chosen)), self.tokenizer.pad_id))
+        return found
+
+
+def _checked(texts, name, kind):
+    items = {str: "strings", dict: "dict"}[kind]
+    if isinstance(texts, (str, bytes, dict)) or not hasattr(texts, "__iter__"):
+        raise ConfigError(f"{name} must be a list of {items}, got {str(texts)[:60]!r}")
+    texts = list(texts)
+    for number, text in enumerate(texts):
+        if not isinstance(text, (str, bytes) if kind is str else kind):
+            raise ConfigError(f"{name}[{number}] must be a {kind.__name__}, got {str(text)[:60]!r}")
+    return [as_text(text) for text in texts] if kind is str else texts
