@@ -34,7 +34,9 @@ def make_flags():
     script.group("LiteRT, whose shapes are fixed")
     script.add("list", "lengths", [], "Numbers of tokens per row, each a signature; a text takes the smallest that "
                "holds it. Default: 32,64,128, up to the model's max_length.")
-    script.add("list", "batches", [], "Numbers of rows per call. Default: 1,32.")
+    script.add("list", "batches", [], "Numbers of rows per call. Default: 1,32; for models that generate text 1.")
+    script.add("integer", "cache_length", None, "Tokens of prompt and answer together, for models that generate text. "
+               "Default: 256.", lower_bound=2)
     script.group("generation, for models that generate text")
     groups.generating(script)
     return script
@@ -49,7 +51,7 @@ def run(values):
     folder = local_path(values.output_dir, "--output_dir")
     if values.format == "litert":
         return _litert(values, folder)
-    for name in ("lengths", "batches"):
+    for name in ("lengths", "batches", "cache_length"):
         if getattr(values, name):
             raise ConfigError(f"--{name} requires --format=litert")
     if values.precision not in POLICIES:
@@ -75,7 +77,7 @@ def _litert(values, folder):
         sizes[name] = [int(text) for text in texts] or None
     loaded = load(values.init, "float32")
     found = export_litert(loaded, folder, precision="float32" if values.precision == "auto" else values.precision,
-                          **sizes)
+                          cache_length=values.cache_length, **sizes)
     return {"litert": str(folder), **found, "labels": loaded.config["labels"]}
 
 

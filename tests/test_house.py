@@ -22,7 +22,7 @@ from tfzoo.training.strategy import STRATEGIES
 ORDER = ("text", "data", "layers", "models", "generation", "tasks", "methods", "checkpoints", "training",
          "export")
 # These import no other package (but litert imports records); each maps to the packages that may import it.
-ALONE = {"records": ("text", "data", "tasks", "checkpoints", "export", "litert"), "metrics": ("tasks",),
+ALONE = {"records": ("text", "data", "generation", "tasks", "checkpoints", "export", "litert"), "metrics": ("tasks",),
          "litert": ("checkpoints", "export")}
 FOR_ALL = {"backend", "errors", "files", "folders", "progress"}
 

@@ -138,8 +138,7 @@ def test_exports_that_are_not_possible_are_refused_before_any_work(tmp_path):
             (classifier, {"lengths": [2]}, "max_length must be at least"),
             (classifier, {"batches": [-1]}, "--batches must be positive integers, got -1"),
             (classifier, {"precision": "bfloat16"}, "choose from float32, float16, int8"),
-            (make("t5_tiny", "seq2seq"), {}, "does not support encoder-decoders yet"),
-            (make("gpt2_tiny", "causal_lm"), {}, "does not support causal_lm yet"),
+            (classifier, {"cache_length": 9}, "--cache_length=9 applies to models that generate text"),
             (make("bert_tiny", "masked_lm"), {}, "was trained for masked_lm")):
         with pytest.raises(ConfigError, match=says):
             export_litert(loaded, tmp_path / "file", **options)

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfzoo.checkpoints.loaded import EMBED_BATCH, Loaded
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.litert.generation import Generator
 from tfzoo.litert.runner import Runner
 from tfzoo.models import family_of
 from tfzoo.tasks.embedding import PLAIN, checked, prepared
@@ -38,6 +39,8 @@ class LiteRTModel:
         """
         if embedded is not None or keep or training:
             raise ConfigError("a LiteRT file cannot be trained or interpreted: use the model that it was exported from")
+        if "cache_length" in self.runner.config["litert"]:
+            raise ConfigError("this LiteRT file generates text and has no logits for whole texts: use generate")
         names = [name for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs]
         values = [inputs[name] for name in names]
         shape, failures = tf.shape(values[0]), []
@@ -74,16 +77,25 @@ class LoadedFile(Loaded):
         runner = Runner(folder, threads)
         config = {key: value for key, value in runner.config.items() if key not in ("litert", "files", "embedding")}
         checked(runner.config["embedding"] or PLAIN, folder / "config.json")
-        super().__init__(LiteRTModel(runner), tokenizer, {**config, "embedding": runner.config["embedding"]})
-        self.model.task = self.task
+        embedding = {} if runner.config["embedding"] is None else {"embedding": runner.config["embedding"]}
+        super().__init__(LiteRTModel(runner), tokenizer, {**config, **embedding})
+        self.model.task, self.fixed_context = self.task, "cache_length" in runner.config["litert"]
 
     def check_weights(self):
         raise ConfigError("a LiteRT file has no weights to train, save or export: use the model that it was exported "
                           "from")
 
+    def generator(self, options, draft=None, xla=False):
+        if draft is not None or xla:
+            raise ConfigError("--draft and --xla are not available for LiteRT files: omit them")
+        return Generator(self.model.runner, options)
+
+    def prompt_room(self, options):
+        return self.generator(options).room
+
     def embed(self, texts, pooling=None, prompt_name=None):
         how, prompt = self._embedding(pooling, prompt_name)
-        exported = self.config["embedding"]
+        exported = self.config.get("embedding")
         if exported is None or how != exported or prompt != exported["prompts"].get(exported["default_prompt"], ""):
             raise ConfigError("this LiteRT file returns " + (
                 "logits: export a model without a head, or one trained with contrastive learning" if exported is None

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfzoo.checkpoints.writing import NEW_TOKENS, Writer
 from tfzoo.errors import ConfigError
+from tfzoo.generation import Generator
 from tfzoo.tasks import Task, task_of, tasks
 from tfzoo.tasks.embedding import NAMES, PLAIN, pool, pooled_by, prepared
 from tfzoo.tasks.predictor import Predictor
@@ -26,7 +27,10 @@ class Loaded:
         dropped: list of str, the names of tensors that were ignored because they belong to heads other than the
             model's.
         tokenizer_problem: str, why there is no tokenizer, if there is none.
+        fixed_context: bool, whether prompt and answer must always fit the context together.
     """
+
+    fixed_context = False
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
@@ -79,6 +83,15 @@ class Loaded:
                               "for a task with predictions")
         self.check_tokenizer()
         return task
+
+    def generator(self, options, draft=None, xla=False):
+        """Return a Generator (see tfzoo.generation) with these Options."""
+        return Generator(self.body, self.model.logits, options, draft, xla)
+
+    def prompt_room(self, options):
+        """Return the number of tokens of a prompt that decoding with Options can use: int, or None for any number."""
+        room = max(1, self.body.config["max_length"] - options.max_new_tokens)
+        return room if options.needs_whole_context else None
 
     def check_tokenizer(self):
         """Return the tokenizer; if there is none, raise ConfigError with the reason."""

@@ -5,7 +5,7 @@ import numpy as np
 
 from tfzoo.data.completions import cut_front, prompt_of
 from tfzoo.errors import ConfigError, shown
-from tfzoo.generation import Generator, Options
+from tfzoo.generation import Options
 from tfzoo.generation.constraint import constraint_of
 from tfzoo.text.chat import Chat, check_messages
 from tfzoo.text.pieces import BEGINNINGS, pieces_of
@@ -64,7 +64,7 @@ class Writer:
         if draft is None and "num_assistant_tokens" in options:
             raise ConfigError(f"--num_assistant_tokens={options['num_assistant_tokens']} requires --draft")
         self.options = self._resolved(options)
-        self.generator = Generator(loaded.body, loaded.model.logits, self.options, draft and self._checked(draft), xla)
+        self.generator = loaded.generator(self.options, draft and self._checked(draft), xla)
 
     def _checked(self, draft):
         # The body and logits of the Loaded that proposes tokens.
@@ -115,7 +115,8 @@ class Writer:
             return self.task.max_target_length or self.length
         if self.task.name == "completion":
             return self.task.answer_length(self.length)
-        return min(NEW_TOKENS, max(1, self.length // 2) if options.needs_whole_context else self.length)
+        whole = self.loaded.fixed_context or options.needs_whole_context
+        return min(NEW_TOKENS, max(1, self.length // 2) if whole else self.length)
 
     @property
     def continues(self):
@@ -130,7 +131,8 @@ class Writer:
     @property
     def room(self):
         """Return the number of tokens that a conversation may have, to leave room for an answer: int."""
-        return self.length - min(self.options.max_new_tokens, self.length // 2)
+        room = self.length - min(self.options.max_new_tokens, self.length // 2)
+        return min(room, self.loaded.prompt_room(self.options) or room)
 
     def prompts(self, items):
         """Encode prompts or sources, cutting those that are too long for the model.
@@ -156,9 +158,8 @@ class Writer:
             if isinstance(item, (str, bytes)):
                 ids = self.tokenizer.beginning(self.tokenizer.encode(as_texts([item]))[0].numpy().tolist())
                 self.cut += len(ids) >= self.length  # the generator sees the last max_length - 1 tokens
-                if self.options.needs_whole_context:
-                    window = self.loaded.body.config["max_length"]
-                    room = max(1, window - self.options.max_new_tokens)
+                room = self.loaded.prompt_room(self.options)
+                if room is not None:
                     self.cut += room < len(ids) < self.length
                     ids = cut_front(ids, room, self.tokenizer.opening)
             else:

@@ -3,37 +3,48 @@
 LiteRT (formerly TensorFlow Lite) has no ops for strings, so the file takes token ids. All shapes are fixed: there is a
 signature for each length and batch size. `tfzoo.load` and `tfzoo.litert` run the folder.
 """
+import dataclasses
 import hashlib
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 from tfzoo import files, folders
 from tfzoo.checkpoints.tensors import write_json
+from tfzoo.checkpoints.writing import Writer, writes_text
 from tfzoo.errors import ConfigError
-from tfzoo.litert.runner import FILE, FORMAT_VERSION, signature_name
+from tfzoo.layers import context
+from tfzoo.litert.runner import FILE, FORMAT_VERSION, read_config, signature_name
 from tfzoo.litert.tokenizer import FILE as PORTABLE
 from tfzoo.tasks import Task
 from tfzoo.tasks.embedding import PLAIN, pool
 
-LENGTHS, BATCHES = (32, 64, 128), (1, 32)
+LENGTHS, BATCHES, CACHE = (32, 64, 128), (1, 32), 256
 PRECISIONS = ("float32", "float16", "int8")
 LARGEST = 2 ** 31 - 1  # bytes; LiteRT's format has 32-bit offsets
 
 
-def export_litert(loaded, folder, lengths=None, batches=None, precision="float32"):
+def export_litert(loaded, folder, lengths=None, batches=None, precision="float32", cache_length=None):
     """Write a folder with `model.tflite`, the tokenizer's files and `config.json`, completely or not at all.
 
-    The signatures `encode_T` (of one row) and `encode_T_batch_B` take `token_ids`, `padding_mask` and, if the model has
-    segments, `segment_ids`, int32 [B, T]. They return `logits` float32 [B, ...] or, for a model without a head or
-    trained with contrastive learning, `embedding` float32 [B, D].
+    For a model that generates text, `prefill_T` takes `token_ids` and `padding_mask` of left-padded prompts, or
+    `encoder_token_ids`, `encoder_padding_mask` and `decoder_token_ids` [B, 1]; it returns `logits` float32 [B, V] for
+    the next token, and the state of decoding, `state_00` and so on. `decode` takes `token_ids` [B, 1] and the state; it
+    returns `logits` and the parts of the state that have changed.
+
+    For other models, the signatures `encode_T` (of one row) and `encode_T_batch_B` take `token_ids`, `padding_mask`
+    and, if the model has segments, `segment_ids`, int32 [B, T]. They return `logits` float32 [B, ...] or, for a model
+    without a head or trained with contrastive learning, `embedding` float32 [B, D].
 
     Args:
-        loaded: Loaded, an encoder or decoder with a head that makes predictions, or without a head.
+        loaded: Loaded, with a head that makes predictions or generates text, or without a head.
         folder: str or path; must be new, empty, or written by this function.
         lengths: sequence of int, the numbers of tokens T; None for LENGTHS up to the model's max_length, which is
             added if all are below. Longer texts are truncated or split into windows.
-        batches: sequence of int, the batch sizes B; None for BATCHES.
+        batches: sequence of int, the batch sizes B; None for BATCHES, or for a model that generates text for 1.
+        cache_length: int, the number of columns for prompt and answer of a model that generates text; None for
+            CACHE or, if that is smaller, the model's number of positions.
         precision: str, "float32"; "float16" for weights of half the size; or "int8" for weights of a quarter of the
             size, which are multiplied by activations that are quantized on the fly (dynamic range).
 
@@ -49,25 +60,31 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
     folder, ours = folders.target_folder(files.local_path(folder, "folder"), _written_in)
     loaded.check_weights()
     loaded.check_tokenizer()
-    lengths, batches = _lengths(lengths, loaded), _sizes(batches or BATCHES, "--batches")
-    call, name, embedding = _forward(loaded)
-    names = loaded.body.input_names
-    functions = {}
-    for length in lengths:
-        for batch in batches:
-            functions[signature_name("encode", batch, length)] = _traced(call, name, names, [batch, length])
+    generates, own = writes_text(loaded), {}
+    if cache_length is not None and not generates:
+        raise ConfigError(f"--cache_length={cache_length} applies to models that generate text: omit it")
+    if generates:
+        options = dataclasses.asdict(dataclasses.replace(Writer(loaded).options, constraint=None))
+        own = {"cache_length": _cache(cache_length, loaded), "source": loaded.body.traits.source, "options": options}
+    longest = own["cache_length"] - 1 if generates and not own["source"] else loaded.config["max_length"]
+    lengths = _lengths(lengths, loaded, longest)
+    batches = _sizes(batches or (BATCHES[:1] if generates else BATCHES), "--batches")
+    with context.changed(compiled=generates, lookup=Tables() if precision == "int8" else None):
+        functions, name, embedding = _decoding(loaded, lengths, batches, own["cache_length"]) if generates else \
+            _encoding(loaded, lengths, batches)
     content = _converted(functions, precision)
     with folders.new_folder(folder, ours) as temporary:
         (temporary / FILE).write_bytes(content)
         loaded.tokenizer.save(temporary)
         write_json(temporary / PORTABLE, loaded.tokenizer.portable())
-        config = {key: value for key, value in loaded.config.items() if key not in ("kept", "embedding")}
+        kept = {key: value for key, value in loaded.config.items() if key not in ("kept", "embedding")}
+        longest = own["cache_length"] if generates and not own["source"] else lengths[-1]
         body = {key: value for key, value in loaded.body.config.items() if isinstance(value, (int, float, str, bool))}
         write_json(temporary / "config.json", {
-            **config, "max_length": lengths[-1], "format_version": FORMAT_VERSION, "embedding": embedding,
-            "litert": {"precision": precision, "lengths": lengths, "batches": batches, "inputs": list(names),
-                       "output": name, "output_shape": _shape(functions), "body": body,
-                       "sha256": hashlib.sha256(content).hexdigest()},
+            **kept, "max_length": longest, "format_version": FORMAT_VERSION, "embedding": embedding,
+            "litert": {"precision": precision, "lengths": lengths, "batches": batches, **own,
+                       "inputs": list(loaded.body.input_names), "output": name, "output_shape": _shape(functions),
+                       "body": body, "sha256": hashlib.sha256(content).hexdigest()},
             "files": sorted([*folders.names_in(temporary), "config.json"])})
     return {"bytes": len(content), "signatures": list(functions)}
 
@@ -79,8 +96,32 @@ def _shape(functions):
     return [None, *((None, shape[-1]) if len(shape) == 2 else shape)]
 
 
+class Tables:
+    """Look up embeddings in int8 with a scale for each row, as LiteRT stores the table of a projection.
+
+    LiteRT quantizes projections by row but looked-up tables as a whole; so the table of a model that also projects to
+    it is stored once instead of twice, and vectors are more exact.
+    """
+
+    def __init__(self):
+        self._made = {}
+
+    def __call__(self, table, ids):
+        """Return the rows of `table`, a variable [V, D], for ids of any shape: float32 [..., D]."""
+        if id(table) not in self._made:
+            with tf.init_scope():
+                values = np.asarray(table.value, np.float32)
+            largest = np.maximum(np.abs(values).max(1), np.float32(1e-30))
+            scaled = values * (np.float32(127) / largest)[:, None]
+            whole = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
+            self._made[id(table)] = np.clip(whole, -127, 127).astype(np.int8), largest / np.float32(127)
+        rows, scales = self._made[id(table)]
+        # Scales are stored as integers, since the converter would quantize them.
+        found = tf.bitcast(tf.gather(tf.constant(scales.view(np.int32)), ids), tf.float32)
+        return tf.cast(tf.gather(tf.constant(rows), ids), tf.float32) * found[..., None]
+
+
 def _written_in(folder):
-    from tfzoo.litert.runner import read_config
     try:
         return read_config(folder)["files"]
     except (OSError, ValueError, KeyError):
@@ -93,24 +134,84 @@ def _sizes(values, flag):
     return sorted(set(values))
 
 
-def _lengths(given, loaded):
-    longest, positions = loaded.config["max_length"], loaded.body.config["max_length"]
+def _cache(given, loaded):
+    positions = loaded.body.config["max_length"]
+    wanted = getattr(loaded.task, "max_target_length", None) if loaded.body.traits.source else None
+    length = min(wanted + 1 if wanted else CACHE, positions) if given is None else given
+    if type(length) is not int or not 2 <= length <= positions:
+        raise ConfigError(f"--cache_length={length} must be from 2 to the model's {positions} positions")
+    return length
+
+
+def _lengths(given, loaded, longest):
+    positions = loaded.body.config["max_length"]
     if given is None:
         given = [length for length in LENGTHS if length < longest] + [min(longest, LENGTHS[-1])]
     lengths = _sizes(given, "--lengths")
     if lengths[-1] > positions:
         raise ConfigError(f"--lengths={lengths[-1]} exceeds the model's {positions} positions")
+    if writes_text(loaded) and lengths[-1] > longest:
+        raise ConfigError(f"--lengths={lengths[-1]} leaves no room for an answer in --cache_length={longest + 1}")
     loaded.tokenizer.room(lengths[0], 2 if loaded.task is not None and loaded.task.paired else 1)
     return lengths
+
+
+def _encoding(loaded, lengths, batches):
+    # ({signature: concrete function}, the name of their output, settings of embedding or None).
+    call, name, embedding = _forward(loaded)
+    names = loaded.body.input_names
+
+    def run(*inputs):
+        return {name: call(dict(zip(names, inputs)))}
+
+    return {signature_name("encode", batch, length): _traced(run, {each: [batch, length] for each in names})
+            for length in lengths for batch in batches}, name, embedding
+
+
+def _decoding(loaded, lengths, batches, columns):
+    # The same for a model that generates text.
+    body, functions = loaded.body, {}
+    names = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids") if body.traits.source else (
+        "token_ids", "padding_mask")
+
+    def logits_of(outputs):
+        return loaded.model.logits({"sequence": outputs["sequence"][:, -1:]})[:, 0]
+
+    def prefill(*inputs):
+        outputs, state = body.start(dict(zip(names, inputs)), columns)
+        if body.traits.source:  # all lengths of sources share the signature `decode`
+            room = lengths[-1] - state["source_mask"].shape[1]
+            state = {**state, "source_mask": tf.pad(state["source_mask"], [[0, 0], [0, room]]),
+                     "source": tf.nest.map_structure(
+                         lambda each: tf.pad(each, [[0, 0], [0, 0], [0, room], [0, 0]]), state["source"])}
+        functions["state"] = state
+        return {"logits": logits_of(outputs), **_flat(state)}
+
+    def decode(token_ids, *given):
+        state = tf.nest.pack_sequence_as(functions["state"], given)
+        outputs, state = body.step(token_ids, state)
+        return {"logits": logits_of(outputs), **{
+            name: value for (name, value), before in zip(_flat(state).items(), given) if value is not before}}
+
+    for batch in batches:
+        for length in lengths:
+            shapes = {name: [batch, 1 if name == "decoder_token_ids" else length] for name in names}
+            functions[signature_name("prefill", batch, length)] = _traced(prefill, shapes)
+        flat = _flat(functions["state"])
+        functions[signature_name("decode", batch)] = _traced(
+            decode, {"token_ids": [batch, 1], **{name: value.shape for name, value in flat.items()}},
+            {name: value.dtype for name, value in flat.items()})
+    del functions["state"]
+    return functions, "logits", None
+
+
+def _flat(state):
+    return {f"state_{number:02d}": value for number, value in enumerate(tf.nest.flatten(state))}
 
 
 def _forward(loaded):
     # (function from inputs to a tensor, the name of that tensor, settings of embedding or None).
     task = loaded.task
-    if loaded.body.traits.source:
-        raise ConfigError("--format=litert does not support encoder-decoders yet: use --format=saved_model")
-    if task is not None and (task.name == "causal_lm" or not task.exports):
-        raise ConfigError(f"--format=litert does not support {task.name} yet: use --format=saved_model")
     if task is not None and task.embedding is None:
         if type(task).answers is Task.answers:
             loaded.check_answers()
@@ -123,12 +224,9 @@ def _forward(loaded):
         "embedding", how
 
 
-def _traced(call, output, names, shape):
-    def run(*inputs):
-        return {output: call(dict(zip(names, inputs)))}
-
+def _traced(run, shapes, dtypes={}):
     return tf.function(run, autograph=False).get_concrete_function(
-        *(tf.TensorSpec(shape, tf.int32, name=name) for name in names))
+        *(tf.TensorSpec(shape, dtypes.get(name, tf.int32), name=name) for name, shape in shapes.items()))
 
 
 def _converted(functions, precision):

@@ -29,6 +29,7 @@ class Context:
         prepared: Prepared, the weights prepared before a decoding loop; None elsewhere.
         remat: bool, store only each block's inputs, and recompute its activations in the backward pass.
         initial: int, seed of the initial weights; None uses Keras' global seed generator.
+        lookup: callable (table, ids) -> rows that replaces looking up embeddings; None elsewhere.
         blank: bool, initialize weights with zeros because they will be read from a file.
     """
 
@@ -40,6 +41,7 @@ class Context:
     fused: bool = False
     compiled: bool = False
     prepared: object = None
+    lookup: object = None
     remat: bool = False
     initial: int | None = None
     blank: bool = False

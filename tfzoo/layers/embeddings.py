@@ -93,7 +93,8 @@ class Embeddings(Configured):
 
     def call(self, token_ids, *, segment_ids=None, position_ids=None, embedded=None, training=None):
         config = self.config
-        total = ops.take(self.token, token_ids, axis=0) if embedded is None else embedded
+        look_up = context.current().lookup or (lambda table, ids: ops.take(table, ids, axis=0))
+        total = look_up(self.token, token_ids) if embedded is None else embedded
         total = ops.cast(total, self.compute_dtype)
         if config["scale"]:
             total = total * self.hidden_dim ** 0.5

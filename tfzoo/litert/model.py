@@ -1,16 +1,19 @@
-"""Predict and embed with an exported file, without TensorFlow."""
+"""Predict, embed and generate with an exported file, without TensorFlow."""
 import pathlib
 
 import numpy as np
 
 from tfzoo.errors import ConfigError
+from tfzoo.litert.generation import Generator
 from tfzoo.litert.runner import Runner
 from tfzoo.litert.tokenizer import PortableTokenizer
 from tfzoo.records.answers import of_choice, of_label, of_label_set, pooled, softmax
+from tfzoo.records.options import Options
 from tfzoo.records.rows import as_text, filled, join_row
 from tfzoo.records.windows import cut_windows
 
 PAIRED = ("classification", "regression", "multi_label")
+SAMPLES = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 MISSING = -1e9  # the logit of a choice that a row does not have
 
 
@@ -112,6 +115,77 @@ class File:
         texts = [text.lower() for text in texts] if how["lowercase"] else texts
         return self._run([[ids] for ids in self.tokenizer.encode(texts)])
 
+    def generate(self, texts, **options):
+        """Continue prompts, or write targets for sources.
+
+        Args:
+            texts: list of str. Prompts that leave no room for the answer lose their first tokens, which `cut` counts.
+            options: options of generation by name, such as max_new_tokens, temperature or top_p; see
+                tfzoo.records.options.Options. By default, those that the model had at export.
+
+        Returns:
+            list of dict, num_return_sequences for each text in their order: `text`, `tokens`, `finished` and, if the
+            options ask for them, `log_probabilities`.
+
+        Raises:
+            ConfigError: if the file does not generate text, or an option is not valid.
+            DataError: if the model's outputs are NaN.
+        """
+        described = self.config["litert"]
+        if "cache_length" not in described:
+            raise ConfigError(f"this file is for {self.config['task'] or 'embeddings'} and cannot generate text: use "
+                              "predict or embed")
+        options = self._options(options)
+        generator, texts = Generator(self.runner, options), _checked(texts, "texts", str)
+        if not texts:
+            return []
+        if described["source"]:
+            prompts, source = [[self.tokenizer.pad_id]] * len(texts), self._sources(texts, generator.room)
+        else:
+            prompts, source = [self._prompt(ids, generator.room) for ids in self.tokenizer.encode(texts)], None
+        found, results, ends = generator.generate(prompts, source), [], options.eos_token_id
+        for number, (row, length) in enumerate(zip(found.token_ids, found.lengths)):
+            finished = bool(length) and int(row[length - 1]) in ends
+            ids, before = row[:length - finished].tolist(), prompts[number // options.num_return_sequences]
+            before = before if self.config["task"] == "causal_lm" else []
+            text = self.tokenizer.decode([*before, *ids])[len(self.tokenizer.decode(before)):]
+            results.append({"text": text, "tokens": len(ids), "finished": finished})
+            if found.log_probabilities is not None:
+                results[-1]["log_probabilities"] = found.log_probabilities[number, :length].tolist()
+        return results
+
+    def _options(self, given):
+        known = {key: _tuples(value) for key, value in self.config["litert"]["options"].items()}
+        strange = given.keys() - known.keys()
+        if strange or given.get("constraint") is not None:
+            raise ConfigError(f"the option {min(strange | {'constraint'} & given.keys())!r} is unknown; choose from "
+                              f"{', '.join(key for key in known if key != 'constraint')}")
+        if "temperature" not in given and any(name in given for name in SAMPLES) and not known["temperature"]:
+            known["temperature"] = 1.0
+        if "max_new_tokens" not in given:
+            most = self.config["litert"]["cache_length"] - (1 if self.config["litert"]["source"] else
+                                                            self.runner.lengths[0])
+            known["max_new_tokens"] = max(1, min(known["max_new_tokens"], most))
+        values = {**known, **{key: _tuples(value) for key, value in given.items()}}
+        if not values["temperature"]:  # defaults that have no effect are no mistake
+            values.update({name: getattr(Options, name) for name in SAMPLES if name not in given})
+        return Options(**values)
+
+    def _prompt(self, ids, room):
+        opening = self.tokenizer.opening
+        kept = max(room - len(opening), 0)
+        self.cut += len(ids) > kept
+        return [*opening, *(ids[len(ids) - kept:] if len(ids) > kept else ids)] or [self.tokenizer.end_id]
+
+    def _sources(self, texts, longest):
+        prefix, longest = self.config["settings"].get("source_prefix", ""), min(longest, self.config["max_length"])
+        room = self.tokenizer.room(longest, 1)
+        rows = self.tokenizer.encode([prefix + text for text in texts])
+        self.cut += sum(len(row) > room for row in rows)
+        joined = [join_row([row], self.tokenizer.around, room) for row in rows]
+        inputs = filled((len(rows), max(1, *(len(row) for row, _ in joined))), enumerate(joined), self.tokenizer.pad_id)
+        return {f"encoder_{name}": inputs[name] for name in ("token_ids", "padding_mask")}
+
     def _choices(self, rows):
         for number, row in enumerate(rows):
             given = row.get("choices")
@@ -145,6 +219,10 @@ class File:
                 (len(chosen), len(joined[chosen[-1]][0])),
                 ((place, joined[number]) for place, number in enumerate(chosen)), self.tokenizer.pad_id))
         return found
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _checked(texts, name, kind):

@@ -12,7 +12,7 @@ from tfzoo.data.readers import Schema
 from tfzoo.data.source_target import SourceTargetBatches
 from tfzoo.errors import ConfigError
 from tfzoo.generation.decode import decode_answers
-from tfzoo.generation.options import Options
+from tfzoo.records.options import Options
 from tfzoo.metrics.bleu import bleu_metrics, bleu_signature, language_of
 from tfzoo.metrics.rouge import is_latin, rouge_metrics
 from tfzoo.tasks.heads import CausalLMHead

@@ -3,10 +3,8 @@ import dataclasses
 import math
 
 import numpy as np
-import tensorflow as tf
 
 from tfzoo.errors import ConfigError, shown
-from tfzoo.generation.constraint import Constraint
 
 SEEDS = 2 ** 64 - 1
 MOST = 10 ** 9
@@ -115,15 +113,15 @@ class Options:
     prompt_lookup_num_tokens: int = 0
     num_assistant_tokens: int = 5
     log_probabilities: bool = False
-    constraint: Constraint | None = None
+    constraint: object = None
 
     def __post_init__(self):
         for name, (least, most, allowed) in RANGES.items():
             value = getattr(self, name)
-            if not tf.is_tensor(value) and not _within(name, value, least, most):
+            if not _is_tensor(value) and not _within(name, value, least, most):
                 raise ConfigError(f"--{name} must be {allowed}, got {shown(value)}")
         for name in TOKENS:
-            if not tf.is_tensor(getattr(self, name)) and not _ids(getattr(self, name)):
+            if not _is_tensor(getattr(self, name)) and not _ids(getattr(self, name)):
                 raise ConfigError(f"--{name} must be a tuple of token ids, got {shown(getattr(self, name))}")
         if not isinstance(self.bad_words_ids, tuple) or not all(_ids(words) and words for words in self.bad_words_ids):
             raise ConfigError("--bad_words_ids must be a tuple of non-empty tuples of token ids, got "
@@ -134,7 +132,7 @@ class Options:
 
     def _check_together(self):
         beams, groups, answers = self.num_beams, self.num_beam_groups, self.num_return_sequences
-        known = not tf.is_tensor(self.min_new_tokens) and not tf.is_tensor(self.max_new_tokens)
+        known = not _is_tensor(self.min_new_tokens) and not _is_tensor(self.max_new_tokens)
         if known and self.min_new_tokens > self.max_new_tokens:
             raise ConfigError(f"--min_new_tokens={self.min_new_tokens} exceeds --max_new_tokens={self.max_new_tokens}")
         if beams > 1 and answers > beams:
@@ -156,7 +154,7 @@ class Options:
                 raise ConfigError(f"--{name}={getattr(self, name)} requires --num_beams above 1")
         for name, neutral in (("top_k", 0), ("top_p", 1.0), ("min_p", 0.0), ("typical_p", 1.0), ("epsilon_cutoff", 0.0),
                               ("eta_cutoff", 0.0)):
-            if self.greedy and not tf.is_tensor(getattr(self, name)) and getattr(self, name) != neutral:
+            if self.greedy and not _is_tensor(getattr(self, name)) and getattr(self, name) != neutral:
                 raise ConfigError(f"--{name}={getattr(self, name)} has no effect with --temperature=0: set a "
                                   "temperature or omit it")
 
@@ -169,7 +167,7 @@ class Options:
     @property
     def greedy(self):
         """Return whether the most likely token is always taken: bool."""
-        return not tf.is_tensor(self.temperature) and self.temperature < float(np.finfo(np.float32).tiny)
+        return not _is_tensor(self.temperature) and self.temperature < float(np.finfo(np.float32).tiny)
 
     @property
     def needs_whole_context(self):
@@ -179,12 +177,12 @@ class Options:
     @property
     def num_ends(self):
         """Return the number of end tokens: int."""
-        return self.eos_token_id.shape[0] if tf.is_tensor(self.eos_token_id) else len(self.eos_token_id)
+        return self.eos_token_id.shape[0] if _is_tensor(self.eos_token_id) else len(self.eos_token_id)
 
     @property
     def end_ids(self):
         """Return the end tokens, int32 [E]; [-1] if there are none."""
-        return tf.constant(self.eos_token_id or (-1,), tf.int32) if isinstance(self.eos_token_id, tuple) \
+        return np.array(self.eos_token_id or (-1,), np.int32) if isinstance(self.eos_token_id, tuple) \
             else self.eos_token_id
 
     @property
@@ -207,6 +205,10 @@ class Options:
             wrong = [number for number in ids if not 0 <= number < vocab_size]
             if wrong:
                 raise ConfigError(f"--{name} contains {wrong[0]}, but token ids must be from 0 to {vocab_size - 1}")
+
+
+def _is_tensor(value):
+    return hasattr(value, "shape") and not isinstance(value, (np.ndarray, np.generic))
 
 
 def _within(name, value, least, most):
