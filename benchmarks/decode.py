@@ -1,5 +1,7 @@
 """Generation in tfzoo, keras-nlp, PyTorch (transformers) and CTranslate2, with the same weights in one run.
 
+tfzoo-litert is tfzoo's export to LiteRT, whose decoding loop is in NumPy; it decodes without beams.
+
 The weights are random, and written once to a Hugging Face folder that each system reads. Each system generates a fixed
 number of tokens; tokens/s counts these tokens (in the prefill workload, the prompt's) over the time of the whole call,
 prefill included. Tokens are compared with tfzoo's in float32: if another system's greedy tokens in float32 differ, the
@@ -20,8 +22,8 @@ from experiments.app import import_tensorflow
 
 MODULE = "benchmarks.decode_worker"
 SYSTEMS = {"tfzoo": ("no_xla", "frozen", "xla"), "keras-nlp": ("no_xla", "xla"), "pytorch": ("eager", "compiled"),
-           "ctranslate2": ("default",)}
-DTYPES = {"ctranslate2": ("float32", "int8")}
+           "tfzoo-litert": ("default",), "ctranslate2": ("default",)}
+DTYPES = {"ctranslate2": ("float32", "int8"), "tfzoo-litert": ("float32", "int8")}
 REFERENCE = "tfzoo no_xla float32"
 MODELS = {"gpt2_124m": {"task": "causal_lm", "eos": 50256, "vocab": 50257},
           "t5_small": {"task": "seq2seq", "eos": 1, "vocab": 32128}}
@@ -38,6 +40,7 @@ WORKLOADS = {
     **{f"gpt2_greedy_{batch}x{32}+{96}": _work("gpt2_124m", batch, 32, 96) for batch in (1, 8)},
     **{f"gpt2_beam4_{batch}x{32}+{96}": _work("gpt2_124m", batch, 32, 96, beams=4) for batch in (1, 8)},
     **{f"t5_beam4_{batch}x{64}+{64}": _work("t5_small", batch, 64, 64, beams=4) for batch in (1, 8)},
+    "t5_greedy_1x64+64": _work("t5_small", 1, 64, 64),
     "gpt2_prefill_1x512": _work("gpt2_124m", 1, 512, 1)}
 SWEEPS = {"length": (64, 128, 256, 512, 960), "batch": (1, 2, 4, 8, 16, 32, 64),
           "vocab": (8000, 16000, 32000, 64000, 128000)}

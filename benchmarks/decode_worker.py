@@ -58,6 +58,36 @@ def tfzoo_generate(recipe, variant, dtype):
     return generate
 
 
+def litert_generate(recipe, variant, dtype):
+    """Return a function (workload) -> tokens int [B, N] for tfzoo's export to LiteRT, which is made first."""
+    import tfzoo
+    from tfzoo.export.litert import export_litert
+    from tfzoo.litert.generation import Generator
+    from tfzoo.litert.runner import Runner
+    from tfzoo.records.options import Options
+    from tfzoo.text import load_tokenizer
+    loaded, works = tfzoo.load(recipe["folder"]), list(recipe["works"].values())
+    loaded.tokenizer = load_tokenizer("bytes")  # the folder has none, and only ids are used
+    with tempfile.TemporaryDirectory() as folder:
+        export_litert(loaded, folder, sorted({work["prompt"] for work in works}), sorted({
+            work["batch"] for work in works}), dtype, max(work["prompt"] + work["new"] for work in works))
+        runner = Runner(folder, recipe["threads"])
+
+    @functools.lru_cache(maxsize=None)
+    def made(new, beams):
+        return Generator(runner, Options(temperature=0.0, max_new_tokens=new, min_new_tokens=new,
+                                         eos_token_id=(recipe["eos"],), num_beams=beams))
+
+    def generate(work):
+        ids = ids_of(work)
+        if not runner.config["litert"]["source"]:
+            return made(work["new"], work["beams"]).generate(ids.tolist()).token_ids
+        source = {"encoder_token_ids": ids, "encoder_padding_mask": ids * 0 + 1}
+        return made(work["new"], work["beams"]).generate([[0]] * len(ids), source).token_ids
+
+    return generate
+
+
 def keras_nlp_generate(recipe, variant, dtype):
     """Return a function (workload) -> tokens int [B, N] for keras-nlp's GPT-2; `variant` is `xla` or `no_xla`."""
     _limit_tensorflow(recipe["threads"])
@@ -159,7 +189,7 @@ def ctranslate2_generate(recipe, variant, dtype):
 
 
 SYSTEMS = {"tfzoo": tfzoo_generate, "keras-nlp": keras_nlp_generate, "pytorch": pytorch_generate,
-           "ctranslate2": ctranslate2_generate}
+           "ctranslate2": ctranslate2_generate, "tfzoo-litert": litert_generate}
 
 
 def run(generate, work, count):

@@ -142,7 +142,7 @@ def add_ratios(rows, rate):
             dtype; its fastest row also gets `ratios_in_all`, to their best rows of any dtype.
         rate: str, the key of the value to compare; higher is better.
     """
-    ours = [row for row in rows if row["system"] == "tfzoo"]
+    ours = [row for row in rows if row["system"].startswith("tfzoo")]
     for row in ours:
         row["ratios"] = _ratios(row, [other for other in rows if other["dtype"] == row["dtype"]], rate, row["dtype"])
     if ours and len({row["dtype"] for row in rows}) > 1:
@@ -156,7 +156,7 @@ def _ratios(row, rows, rate, among):
         best = max((other for other in rows if other["system"] == peer), key=lambda other: other[rate], default=None)
         if best:
             found[peer] = row[rate] / best[rate]
-            print(f"tfzoo {row['variant']} {row['dtype']}: {found[peer]:.2f} x {peer}'s fastest {among} "
+            print(f"{row['system']} {row['variant']} {row['dtype']}: {found[peer]:.2f} x {peer}'s fastest {among} "
                   f"({best['variant']} {best['dtype']})")
     return found
 

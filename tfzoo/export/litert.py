@@ -31,7 +31,7 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
     For a model that generates text, `prefill_T` takes `token_ids` and `padding_mask` of left-padded prompts, or
     `encoder_token_ids`, `encoder_padding_mask` and `decoder_token_ids` [B, 1]; it returns `logits` float32 [B, V] for
     the next token, and the state of decoding, `state_00` and so on. `decode` takes `token_ids` [B, 1] and the state; it
-    returns `logits` and the parts of the state that have changed.
+    returns `logits` and the parts of the state that have changed, of a cache [B, G, S, K] the new column [B, G, 1, K].
 
     For other models, the signatures `encode_T` (of one row) and `encode_T_batch_B` take `token_ids`, `padding_mask`
     and, if the model has segments, `segment_ids`, int32 [B, T]. They return `logits` float32 [B, ...] or, for a model
@@ -189,9 +189,13 @@ def _decoding(loaded, lengths, batches, columns):
 
     def decode(token_ids, *given):
         state = tf.nest.pack_sequence_as(functions["state"], given)
+        column = state["column"]
         outputs, state = body.step(token_ids, state)
+        # The new column instead of the whole cache, which would take as long to copy as a token to compute.
         return {"logits": logits_of(outputs), **{
-            name: value for (name, value), before in zip(_flat(state).items(), given) if value is not before}}
+            name: tf.slice(value, [0, 0, column, 0], [*value.shape[:2], 1, value.shape[3]])
+            if value.shape.rank == 4 else value
+            for (name, value), before in zip(_flat(state).items(), given) if value is not before}}
 
     for batch in batches:
         for length in lengths:

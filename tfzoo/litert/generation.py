@@ -132,7 +132,7 @@ class Generator:
             ended = ended | now
             if ended.all() or made + 1 == options.max_new_tokens:
                 return
-            logits, state = self._step(tokens, state)
+            logits = self._step(tokens, state, column)
 
     def _start(self, prompts, source):
         # (logits [B, V], state of an exported batch size, ids int32 [B, P], bool [B, P]).
@@ -167,12 +167,19 @@ class Generator:
         found = self.runner.run(signature_name("prefill", batch, length), inputs)
         return found.pop("logits")[:len(rows)], found, ids, real
 
-    def _step(self, tokens, state):
+    def _step(self, tokens, state, column):
+        # Return the logits after one more token in each row, and change the state.
         batch = next(value.shape[0] for value in state.values() if value.ndim)
-        column = np.zeros((batch, 1), np.int32)
-        column[:len(tokens), 0] = tokens
-        found = self.runner.run(signature_name("decode", batch), {"token_ids": column, **state})
-        return found.pop("logits")[:len(tokens)], {**state, **found}
+        ids = np.zeros((batch, 1), np.int32)
+        ids[:len(tokens), 0] = tokens
+        found = self.runner.run(signature_name("decode", batch), {"token_ids": ids, **state})
+        logits = found.pop("logits")[:len(tokens)]
+        for name, value in found.items():
+            if value.ndim == 4:
+                state[name][:, :, column] = value[:, :, 0]
+            else:
+                state[name] = value
+        return logits
 
     def _reordered(self, state, order):
         # The state of these rows; the last ones fill the exported batch.
