@@ -21,7 +21,9 @@ FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DTYPES = ("bfloat16", "float32")
 PEERS = {"keras-nlp": ("keras_nlp",), "pytorch": ("torch", "transformers"),
-         "ctranslate2": ("ctranslate2", "torch", "transformers")}  # the modules that each requires
+         "ctranslate2": ("ctranslate2", "torch", "transformers"),
+         "onnxruntime": ("onnxruntime", "onnx", "torch", "transformers"),
+         "openvino": ("openvino", "torch", "transformers")}  # the modules that each requires
 
 
 def add_flags(rounds=None, steps=None, peers=True):

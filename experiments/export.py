@@ -37,6 +37,10 @@ def make_flags():
     script.add("list", "batches", [], "Numbers of rows per call. Default: 1,32; for models that generate text 1.")
     script.add("integer", "cache_length", None, "Tokens of prompt and answer together, for models that generate text. "
                "Default: 256.", lower_bound=2)
+    script.add("string", "report", None, "Also export and measure every precision, print a table, and write it to this "
+               "JSON file: size, load time, time for 1 and 32 rows, peak memory, differences from the live model, and "
+               "the metrics on --data.")
+    script.add("string", "data", None, "Labelled data for --report.")
     script.group("generation, for models that generate text")
     groups.generating(script)
     return script
@@ -51,7 +55,7 @@ def run(values):
     folder = local_path(values.output_dir, "--output_dir")
     if values.format == "litert":
         return _litert(values, folder)
-    for name in ("lengths", "batches", "cache_length"):
+    for name in ("lengths", "batches", "cache_length", "report", "data"):
         if getattr(values, name):
             raise ConfigError(f"--{name} requires --format=litert")
     if values.precision not in POLICIES:
@@ -63,6 +67,9 @@ def run(values):
 
 
 def _litert(values, folder):
+    import json
+
+    from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.errors import ConfigError
     from tfzoo.export.litert import export_litert
@@ -75,10 +82,35 @@ def _litert(values, folder):
         if not all(text.isdecimal() for text in texts):
             raise ConfigError(f"--{name}={','.join(texts)} must be positive integers, such as 32,64")
         sizes[name] = [int(text) for text in texts] or None
+    if bool(values.report) != bool(values.data):
+        raise ConfigError("--report requires --data, and --data requires --report: give both or neither")
     loaded = load(values.init, "float32")
+    report = app.output_path(values.report)
+    rows = _report(values, loaded, sizes) if report else None
+    if rows:
+        files.write_atomic_chunks(report, [(json.dumps(rows, indent=1) + "\n").encode()])
     found = export_litert(loaded, folder, precision="float32" if values.precision == "auto" else values.precision,
                           cache_length=values.cache_length, **sizes)
-    return {"litert": str(folder), **found, "labels": loaded.config["labels"]}
+    return {"litert": str(folder), **found, "labels": loaded.config["labels"], **({"report": rows} if rows else {})}
+
+
+def _report(values, loaded, sizes):
+    from experiments.report.shipping import shipping_rows, table_of
+    from tfzoo.data.source import open_source
+    from tfzoo.errors import ConfigError, DataError
+    from tfzoo.export.litert import PRECISIONS, export_litert
+    from tfzoo.progress import tell
+    task = loaded.check_answers()
+    if "label" not in task.schema.columns() and not task.answered or not task.exports or task.name == "contrastive":
+        raise ConfigError(f"--report is not available for {task.name}: omit it")
+    source = open_source(values.data, task.schema, "eval")
+    if source is None:
+        raise DataError(f"{values.data} has no evaluation split: give a file, or a folder that contains eval.jsonl")
+    rows = shipping_rows(loaded, source, PRECISIONS, lambda folder, precision: export_litert(
+        loaded, folder, precision=precision, **sizes))
+    for line in table_of(rows).splitlines():
+        tell(line)
+    return rows
 
 
 if __name__ == "__main__":

@@ -170,7 +170,19 @@ def test_scripts_export_predict_and_evaluate_a_file(call, tmp_path):  # noqa: F8
         assert abs(scores[0]["loss"] - scores[1]["loss"]) < {"float32": 1e-5, "float16": 1e-2, "int8": 0.3}[precision]
         code, out, err = call("predict", f"--init={tmp_path / 'file'}", f"--data={tmp_path / 'rows.jsonl'}")
         assert code == 0 and len(out.splitlines()) == 5 and "1 of 5 texts were truncated to 24 tokens" in err
-    for words, says in ((["--format=litert", "--top_k=3"], "--top_k does not apply to --format=litert"),
+    code, out, err = call("export", f"--init={tmp_path / 'model'}", f"--output_dir={tmp_path / 'file'}", "--batches=4",
+    for words, says in ((["--format=litert", f"--report={tmp_path / 'r'}"], "--report requires --data"),
+    assert code == 0, err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["precision"] for row in report] == ["live float32", "float32", "float16", "int8"]
+    assert report == json.loads(out.splitlines()[-1])["report"] and "largest_difference" in err
+    live, exact, half, small = report
+    assert exact["largest_difference"] < 1e-5 < half["largest_difference"] < small["largest_difference"] < 1
+    assert exact["same_answers"] == 1 and exact["accuracy"] == live["accuracy"] and small["bytes"] < exact["bytes"]
+    assert 0 < exact["load_seconds"] < 5 and 0 < exact["ms_1"] and 1e7 < exact["peak_bytes"] < 3e8
+    for words, says in ((["--format=litert", f"--report={tmp_path / 'r'}"], "--report requires --data"),
+                        (["--report=r"], "--report requires --format=litert"),
+                        (["--format=litert", "--top_k=3"], "--top_k does not apply to --format=litert"),
                         (["--lengths=8"], "--lengths requires --format=litert"),
                         (["--precision=int8"], "--precision=int8 requires --format=litert"),
                         (["--format=litert", "--lengths=8,x"], "--lengths=8,x must be positive integers")):
