@@ -171,7 +171,8 @@ def test_scripts_export_predict_and_evaluate_a_file(call, tmp_path):  # noqa: F8
         code, out, err = call("predict", f"--init={tmp_path / 'file'}", f"--data={tmp_path / 'rows.jsonl'}")
         assert code == 0 and len(out.splitlines()) == 5 and "1 of 5 texts were truncated to 24 tokens" in err
     code, out, err = call("export", f"--init={tmp_path / 'model'}", f"--output_dir={tmp_path / 'file'}", "--batches=4",
-    for words, says in ((["--format=litert", f"--report={tmp_path / 'r'}"], "--report requires --data"),
+                          "--format=litert", f"--report={tmp_path / 'report.json'}",
+                          f"--data={tmp_path / 'rows.jsonl'}")
     assert code == 0, err
     report = json.loads((tmp_path / "report.json").read_text())
     assert [row["precision"] for row in report] == ["live float32", "float32", "float16", "int8"]
