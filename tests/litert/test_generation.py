@@ -36,13 +36,19 @@ def test_the_tokens_of_every_family_are_the_live_model_s(name, tmp_path):
     for options in ({"temperature": 0}, {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "seed": 7},
                     {"temperature": 0, "repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "log_probabilities": True},
                     {"temperature": 1.0, "num_return_sequences": 2, "encoder_repetition_penalty": 1.2},
-                    {"temperature": 0, "stop": ["a"], "min_new_tokens": 3}):
+                    {"temperature": 0, "stop": ["a"], "min_new_tokens": 3},
+                    {"num_beams": 3, "temperature": 0, "num_return_sequences": 2, "length_penalty": 0.6},
+                    {"num_beams": 3, "temperature": 0, "early_stopping": True, "no_repeat_ngram_size": 2,
+                     "stop": ["a"]},
+                    {"num_beams": 3, "num_beam_groups": 3, "diversity_penalty": 0.7, "temperature": 0,
+                     "early_stopping": "never", "num_return_sequences": 3},
+                    {"num_beams": 2, "temperature": 0.9, "top_k": 30, "seed": 5, "repetition_penalty": 1.2}):
         live, found = (each.generate(TEXTS, max_new_tokens=14, **options) for each in (loaded, file))
         for one, other in zip(live, found, strict=True):
-            scores = one.pop("log_probabilities", None), other.pop("log_probabilities", None)
+            scores = one.pop("log_probabilities", [0]), other.pop("log_probabilities", [0])
+            np.testing.assert_allclose(one.pop("score", 0), other.pop("score", 0), atol=1e-4)
             assert one == other, options
-            if scores[0]:
-                np.testing.assert_allclose(*scores, atol=1e-4)
+            np.testing.assert_allclose(*scores, atol=1e-4)
         letters.update(*(row["text"] for row in live))
     assert len(letters) > 20
 
@@ -58,7 +64,7 @@ def test_a_file_streams_and_says_what_it_cannot_do(tmp_path, call):  # noqa: F81
     many = file.generate(TEXTS + TEXTS, max_new_tokens=4, temperature=1, seed=3)
     live = loaded.generate([text[-7:] for text in TEXTS + TEXTS], max_new_tokens=4, temperature=1, seed=3)
     assert [row["text"] for row in many] == [row["text"] for row in live]
-    for options, says in (({"num_beams": 2}, "--num_beams is not available for LiteRT files"),
+    for options, says in (({"num_beams": 3}, "--num_beams=3 exceeds the largest exported batch, 2"),
                           ({"prompt_lookup_num_tokens": 2}, "is not available for LiteRT files"),
                           ({"draft": loaded}, "--draft and --xla are not available"),
                           ({"num_return_sequences": 3}, "exceeds the largest exported batch, 2"),
@@ -91,7 +97,8 @@ def test_without_tensorflow_the_texts_are_the_same(name, tmp_path):
     assert file.cut == 0 and file.generate([]) == [] and len(file.generate(["x" * 99], max_new_tokens=2)) == 1
     assert file.cut == 1 and len(file.generate(["a"])[0]["text"]) > 3
     for options, says in (({"beams": 2}, "the option 'beams' is unknown"), ({"constraint": 1}, "is unknown"),
-                          ({"top_p": 2}, "--top_p must be above 0"), ({"num_beams": 2}, "not available")):
+                          ({"top_p": 2}, "--top_p must be above 0"),
+                          ({"num_beams": 4}, "exceeds the largest exported batch")):
         with pytest.raises(ConfigError, match=says):
             file.generate(["a"], **options)
 

@@ -4,7 +4,8 @@ import typing
 import numpy as np
 
 from tfzoo.errors import ConfigError, DataError
-from tfzoo.litert.processors import NEVER, draw, log_softmax, process, row_keys
+from tfzoo.litert.beam import search
+from tfzoo.litert.processors import draw, log_softmax, masked, moved, process, row_keys
 from tfzoo.litert.runner import signature_name
 
 
@@ -37,13 +38,13 @@ class Generator:
         described, wanted = runner.config["litert"], options.max_new_tokens
         self.runner, self.options, self.source = runner, options, described["source"]
         options.check_ids(runner.vocab_size)
-        for name, neutral in (("num_beams", 1), ("prompt_lookup_num_tokens", 0)):
-            if getattr(options, name) != neutral:
-                raise ConfigError(f"--{name} is not available for LiteRT files: omit it, or use --format=saved_model")
-        self.columns, copies = described["cache_length"], options.num_return_sequences
-        if copies > runner.batches[-1]:
-            raise ConfigError(f"--num_return_sequences={copies} exceeds the largest exported batch, "
-                              f"{runner.batches[-1]}: export the model with larger --batches")
+        if options.prompt_lookup_num_tokens:
+            raise ConfigError("--prompt_lookup_num_tokens is not available for LiteRT files: omit it")
+        name = "num_beams" if options.num_beams > 1 else "num_return_sequences"
+        self.columns, self._copies = described["cache_length"], getattr(options, name)
+        if self._copies > runner.batches[-1]:
+            raise ConfigError(f"--{name}={self._copies} exceeds the largest exported batch, {runner.batches[-1]}: "
+                              "export the model with larger --batches")
         self._lengths = runner.lengths if self.source else [
             length for length in runner.lengths if length + wanted <= self.columns]
         if not self._lengths or wanted >= self.columns:
@@ -69,18 +70,22 @@ class Generator:
         """
         if not len(prompts):
             raise ConfigError("there is no prompt; pass at least one")
-        most, copies = self.runner.batches[-1], self.options.num_return_sequences
-        parts = []
-        for begin in range(0, len(prompts), max(1, most // copies)):
-            rows = slice(begin, begin + max(1, most // copies))
-            steps = list(self._steps(prompts[rows], source and {name: each[rows] for name, each in source.items()},
-                                     first + begin))
-            parts.append([np.stack(each, 1) for each in zip(*steps)])
+        most, parts = self.runner.batches[-1] // self._copies, []
+        for begin in range(0, len(prompts), most):
+            rows = slice(begin, begin + most)
+            given = source and {name: each[rows] for name, each in source.items()}
+            if self.options.num_beams > 1:
+                parts.append(self._searched(prompts[rows], given, first + begin))
+            else:
+                parts.append([np.stack(each, 1) for each in zip(*self._steps(prompts[rows], given, first + begin))])
+        if self.options.num_beams > 1:
+            ids, lengths, scores = (np.concatenate(each) for each in zip(*parts))
+            return Generated(ids[:, :max(1, lengths.max())].astype(np.int32), lengths, scores)
         return self._joined(parts)
 
     def stream(self, prompts, source=None):
         """Yield each column of tokens, int32 [B], as soon as it is chosen; see `generate`."""
-        if len(prompts) > self.runner.batches[-1] or self.options.num_return_sequences > 1:
+        if len(prompts) > self.runner.batches[-1] or self._copies > 1:
             raise ConfigError(f"up to {self.runner.batches[-1]} prompts with one answer each can be streamed")
         for tokens, _, _ in self._steps(prompts, source, 0):
             yield tokens
@@ -96,29 +101,18 @@ class Generator:
 
     def _steps(self, prompts, source, first):
         # Yield (tokens int32 [R], bool [R], whether they are part of the answers, and log-probabilities float32 [R]).
-        options, copies = self.options, self.options.num_return_sequences
-        rows = len(prompts) * copies
-        logits, state, ids, real = self._start(prompts, source)
-        order = np.repeat(np.arange(len(prompts)), copies)
-        if copies > 1:
-            logits, ids, real = logits[order], ids[order], real[order]
-            state = self._reordered(state, order)
-        given = source and tuple(np.repeat(np.asarray(source[f"encoder_{name}"]), copies, 0)
-                                 for name in ("token_ids", "padding_mask"))
-        given = given and (given[0], given[1] > 0)
+        options, rows = self.options, len(prompts) * self._copies
+        logits, state, ids, real, given = self._start(prompts, source)
         begin, ended, states = ids.shape[1], np.zeros(rows, bool), np.zeros(rows, np.int32)
-        seeds = np.uint64(options.seed) + np.arange(first, first + len(prompts), dtype=np.uint64)
-        keys, ends, fill = row_keys(seeds, copies), list(options.eos_token_id), (*options.eos_token_id, 0)[0]
+        keys = row_keys(self._seeds(prompts, first), self._copies)
+        ends, fill = list(options.eos_token_id), (*options.eos_token_id, 0)[0]
         room = ((0, 0), (0, options.max_new_tokens))
         ids, real = np.pad(ids, room), np.pad(real, room)
         for made in range(options.max_new_tokens):
             column = begin + made
-            if not np.isfinite(logits.max(-1)).all():
-                raise DataError("the model's outputs are NaN: its training diverged or its weights are damaged; use a "
-                                "different model")
             scores = process(logits, ids, real, column, begin, options, given)
             if options.constraint is not None:
-                scores = _masked(scores, options.constraint, states, ends)
+                scores = masked(scores, options.constraint, states, ends)
             tokens = draw(scores, options, keys, made)
             log_p = np.take_along_axis(log_softmax(scores), tokens[:, None], 1)[:, 0] if options.log_probabilities \
                 else np.zeros(rows, np.float32)
@@ -127,21 +121,35 @@ class Generator:
             ids[:, column], real[:, column] = tokens, ~ended
             now = np.isin(tokens, ends)
             if options.constraint is not None:
-                states, final = _moved(options.constraint, states, tokens)
+                states, final = moved(options.constraint, states, tokens)
                 now |= final
             ended = ended | now
             if ended.all() or made + 1 == options.max_new_tokens:
                 return
             logits = self._step(tokens, state, column)
 
+    def _searched(self, prompts, source, first):
+        logits, state, ids, real, given = self._start(prompts, source)
+
+        def step(tokens, order, column):
+            nonlocal state
+            state = self._reordered(state, order)
+            return self._step(tokens, state, column)
+
+        return search(logits, ids, real, self.options, row_keys(self._seeds(prompts, first), 1), step, given)
+
+    def _seeds(self, prompts, first):
+        return np.uint64(self.options.seed) + np.arange(first, first + len(prompts), dtype=np.uint64)
+
     def _start(self, prompts, source):
-        # (logits [B, V], state of an exported batch size, ids int32 [B, P], bool [B, P]).
+        # (logits [R, V], state of an exported batch size, ids int32 [R, P], bool [R, P], sources or None) of R rows:
+        # each prompt as often as it is continued.
         rows = [np.asarray(prompt, np.int64) for prompt in prompts]
         if any(row.ndim != 1 or not row.size for row in rows):
             raise ConfigError("the prompt is empty; pass at least one token")
         for row in rows:
             self.runner.check_ids(row)
-        batch = self._batch(len(rows) * self.options.num_return_sequences)
+        batch = self._batch(len(rows) * self._copies)
         if self.source:
             ids, columns = np.stack([row[-1:] for row in rows]).astype(np.int32), 1
             length = next((each for each in self._lengths if each >= source["encoder_token_ids"].shape[1]), self.room)
@@ -165,7 +173,10 @@ class Generator:
             inputs["padding_mask"][len(rows):, -1] = 1
             ids, real = inputs["token_ids"][:len(rows)], inputs["padding_mask"][:len(rows)] > 0
         found = self.runner.run(signature_name("prefill", batch, length), inputs)
-        return found.pop("logits")[:len(rows)], found, ids, real
+        logits, order = _finite(found.pop("logits"))[:len(rows)], np.repeat(np.arange(len(rows)), self._copies)
+        given = source and tuple(np.asarray(source[f"encoder_{name}"])[order] for name in ("token_ids", "padding_mask"))
+        found = found if self._copies == 1 else self._reordered(found, order)
+        return logits[order], found, ids[order], real[order], given and (given[0], given[1] > 0)
 
     def _step(self, tokens, state, column):
         # Return the logits after one more token in each row, and change the state.
@@ -173,7 +184,7 @@ class Generator:
         ids = np.zeros((batch, 1), np.int32)
         ids[:len(tokens), 0] = tokens
         found = self.runner.run(signature_name("decode", batch), {"token_ids": ids, **state})
-        logits = found.pop("logits")[:len(tokens)]
+        logits = _finite(found.pop("logits")[:len(tokens)])
         for name, value in found.items():
             if value.ndim == 4:
                 state[name][:, :, column] = value[:, :, 0]
@@ -190,13 +201,8 @@ class Generator:
         return next(batch for batch in self.runner.batches if batch >= rows)
 
 
-def _masked(logits, constraint, states, ends):
-    allowed = constraint.moves[states][:, constraint.classes] >= 0
-    allowed[:, ends] = constraint.may_end[states][:, None]
-    return np.where(allowed, logits, NEVER).astype(np.float32)
-
-
-def _moved(constraint, states, tokens):
-    after = constraint.moves[states, constraint.classes[tokens]]
-    after = np.where(after < 0, states, after)  # the end token
-    return after, constraint.final[after]
+def _finite(logits):
+    if not np.isfinite(logits.max(-1)).all():
+        raise DataError("the model's outputs are NaN: its training diverged or its weights are damaged; use a "
+                        "different model")
+    return logits

@@ -125,7 +125,7 @@ class File:
 
         Returns:
             list of dict, num_return_sequences for each text in their order: `text`, `tokens`, `finished` and, if the
-            options ask for them, `log_probabilities`.
+            options ask for them, `score` (beams) and `log_probabilities`.
 
         Raises:
             ConfigError: if the file does not generate text, or an option is not valid.
@@ -150,6 +150,8 @@ class File:
             before = before if self.config["task"] == "causal_lm" else []
             text = self.tokenizer.decode([*before, *ids])[len(self.tokenizer.decode(before)):]
             results.append({"text": text, "tokens": len(ids), "finished": finished})
+            if found.scores is not None:
+                results[-1]["score"] = float(found.scores[number])
             if found.log_probabilities is not None:
                 results[-1]["log_probabilities"] = found.log_probabilities[number, :length].tolist()
         return results

@@ -168,3 +168,17 @@ def draw(logits, options, keys, number):
         return logits.argmax(-1).astype(np.int32)
     warped = warp(logits - logits.max(-1, keepdims=True), options)
     return (warped + gumbel(keys, number, logits.shape[-1])).argmax(-1).astype(np.int32)
+
+
+def masked(logits, constraint, states, ends):
+    """Set the logits of tokens that must not follow `states`, int32 [R], to -inf; see tfzoo.generation.constraint."""
+    allowed = constraint.moves[states][:, constraint.classes] >= 0
+    allowed[:, ends] = constraint.may_end[states][:, None]
+    return np.where(allowed, logits, NEVER).astype(np.float32)
+
+
+def moved(constraint, states, tokens):
+    """Return the states after `tokens`, both int32 of one shape, and bool, whether the texts end there."""
+    after = constraint.moves[states, constraint.classes[tokens]]
+    after = np.where(after < 0, states, after)  # the end token
+    return after, constraint.final[after]
