@@ -39,6 +39,7 @@ def litert(recipe, dtype, folder):
             "export_litert(tfzoo.load(sys.argv[1]), sys.argv[2], [32, 64, 128], json.loads(sys.argv[4]), sys.argv[3])")
     subprocess.run([sys.executable, "-c", f"import json; {code}", recipe["model"], str(folder / "lite"), dtype,
                     json.dumps(recipe["batches"])], check=True, stdout=sys.stderr)
+    sys.modules["tensorflow"] = None  # so that `import tfzoo` leaves it out
     import tfzoo.litert
     file = tfzoo.litert.load(folder / "lite", recipe["threads"])
     return lambda texts: [list(row["probabilities"].values()) for row in file.predict(texts)]

@@ -86,11 +86,11 @@ def _litert(values, folder):
         raise ConfigError("--report requires --data, and --data requires --report: give both or neither")
     loaded = load(values.init, "float32")
     report = app.output_path(values.report)
+    found = export_litert(loaded, folder, precision="float32" if values.precision == "auto" else values.precision,
+                          cache_length=values.cache_length, **sizes)
     rows = _report(values, loaded, sizes) if report else None
     if rows:
         files.write_atomic_chunks(report, [(json.dumps(rows, indent=1) + "\n").encode()])
-    found = export_litert(loaded, folder, precision="float32" if values.precision == "auto" else values.precision,
-                          cache_length=values.cache_length, **sizes)
     return {"litert": str(folder), **found, "labels": loaded.config["labels"], **({"report": rows} if rows else {})}
 
 

@@ -143,6 +143,9 @@ def test_exports_that_are_not_possible_are_refused_before_any_work(tmp_path):
         with pytest.raises(ConfigError, match=says):
             export_litert(loaded, tmp_path / "file", **options)
     assert not (tmp_path / "file").exists()
+    tfzoo.save(classifier, tmp_path / "theirs", format="huggingface")
+    (tmp_path / "theirs" / "model.tflite").write_bytes(b"another program's")
+    assert tfzoo.load(tmp_path / "theirs").task.name == "classification"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("x")
     with pytest.raises(ConfigError, match="which tfzoo did not write"):

@@ -15,6 +15,7 @@ from tfzoo.generation import Options
 from tfzoo.generation import processors as graph
 from tfzoo.generation import sampling
 from tfzoo.litert import processors
+from tfzoo.litert.beam import _top
 
 pytest.importorskip("ai_edge_litert")
 
@@ -118,6 +119,31 @@ def test_exports_that_leave_no_room_are_refused(tmp_path):
                           ({"cache_length": 16, "lengths": [16]}, "leaves no room for an answer in --cache_length=16")):
         with pytest.raises(ConfigError, match=says):
             export_litert(loaded, tmp_path / "file", **options)
+
+
+def test_defaults_follow_the_options_of_a_call(tmp_path):
+    loaded = make("t5_tiny", "seq2seq", num_beams=3, length_penalty=2.0)
+    with pytest.raises(ConfigError, match="generates with 3 beams"):
+        export_litert(loaded, tmp_path / "few", lengths=[16], batches=[1])
+    export_litert(loaded, tmp_path / "file", lengths=[16], cache_length=12)
+    file, lean = tfzoo.load(tmp_path / "file"), tfzoo.litert.load(tmp_path / "file")
+    assert lean.config["litert"]["batches"] == [1, 3]
+    for options in ({}, {"num_beams": 1}, {"num_beams": 2}, {"top_k": 5, "num_beams": 1}):
+        live = loaded.generate(TEXTS[:2], max_new_tokens=11, **options)
+        for found in (file.generate(TEXTS[:2], **options), lean.generate(TEXTS[:2], **options)):
+            assert [row["text"] for row in found] == [row["text"] for row in live], options
+    decoder = make("gpt2_tiny", "causal_lm")
+    export_litert(decoder, tmp_path / "decoder", lengths=[8], cache_length=40, batches=[2])
+    file, lean = tfzoo.load(tmp_path / "decoder"), tfzoo.litert.load(tmp_path / "decoder")
+    for options in ({}, {"num_beams": 2}):
+        one, other = file.generate(["ab"], **options)[0], lean.generate(["ab"], **options)[0]
+        assert one["text"] == other["text"] and one["tokens"] <= 20
+
+
+def test_of_equal_scores_the_first_is_chosen():
+    values = np.random.default_rng(0).integers(0, 3, (20, 50)).astype(np.float32)
+    for found, wanted in zip(_top(values, 4), tf.math.top_k(values, 4)):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def random_options(rng):

@@ -1,4 +1,5 @@
 """Predictions without TensorFlow: those of tfzoo.load, also in a process where TensorFlow cannot be imported."""
+import concurrent.futures
 import json
 import subprocess
 import sys
@@ -8,7 +9,11 @@ import pytest
 
 import tfzoo.litert
 from tests.export.test_litert import TEXTS, make, shipped
-from tfzoo.errors import ConfigError
+from tests.helpers import vocab_dir
+from tests.models.test_models import SMALL
+from tfzoo.errors import ConfigError, DataError
+from tfzoo.export.litert import export_litert
+from tfzoo.text import load_tokenizer
 
 ASK = """
 import sys
@@ -73,7 +78,7 @@ def test_the_other_tasks_give_the_live_answers(task, tmp_path):
     if task == "contrastive":
         np.testing.assert_allclose(file.embed(TEXTS), loaded.embed(TEXTS), rtol=1e-5, atol=1e-5)
     elif task == "tagging":
-        with pytest.raises(ConfigError, match="use tfzoo.load, which requires TensorFlow"):
+        with pytest.raises(ConfigError, match="use predict of tfzoo.load, which requires"):
             file.predict(TEXTS)
     elif task == "multiple_choice":
         rows = [{"text": "a", "choices": ["b", "cd"]}, {"text": "b", "choices": ["c", "def", "g"]}]
@@ -82,6 +87,64 @@ def test_the_other_tasks_give_the_live_answers(task, tmp_path):
             file.predict([{"text": "a", "choices": ["b"]}])
     else:
         same(loaded.predict(TEXTS), file.predict(TEXTS))
+
+
+def test_threads_get_their_own_answers(tmp_path):
+    loaded = make("bert_tiny", "classification", ["no", "yes"])
+    shipped(loaded, tmp_path, lengths=[24], batches=[1])
+    file, texts = tfzoo.litert.load(tmp_path), [f"text {number}" * (number % 3 + 1) for number in range(40)]
+    alone = [file.predict([text]) for text in texts]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda text: file.predict([text]), texts)) == alone
+    assert len({str(answer) for answer in alone}) > 30
+    with pytest.raises(ConfigError, match="threads must be a positive integer, got -1"):
+        tfzoo.litert.load(tmp_path, threads=-1)
+
+
+def test_a_text_without_tokens_has_no_direction(tmp_path):
+    body = make("gpt2_tiny", None)
+    body.tokenizer = load_tokenizer(vocab_dir() / "gpt2", bare=True)
+    body.model = tfzoo.build("gpt2_tiny", **{**SMALL, "vocab_size": 50257, "max_length": 24})
+    file = shipped(body, tmp_path, lengths=[24], batches=[2])
+    texts = ["", "a film", " "]
+    vectors = tfzoo.litert.load(tmp_path).embed(texts)
+    assert not vectors[0].any() and vectors[1].any()
+    for other in (body, file):
+        np.testing.assert_allclose(vectors, other.embed(texts), rtol=1e-5, atol=1e-5)
+
+
+def test_windows_and_pairs_as_live(tmp_path):
+    loaded = make("bert_tiny", "classification", ["no", "yes"], long="windows", overlap=8)
+    loaded.model.task = loaded.task
+    with pytest.raises(ConfigError, match="--overlap=8 must be less than 6"):
+        export_litert(loaded, tmp_path / "small", lengths=[8], batches=[1])
+    file = shipped(loaded, tmp_path / "file", lengths=[16], batches=[2])
+    assert file.config["max_length"] == 16
+    same(file.predict(TEXTS), tfzoo.litert.load(tmp_path / "file").predict(TEXTS))
+    with pytest.raises(ConfigError, match="pairs of texts cannot be split into windows"):
+        tfzoo.litert.load(tmp_path / "file").predict(["a"], ["b"])
+
+
+def test_damaged_settings_are_one_line(tmp_path):
+    shipped(make("bert_tiny", "classification", ["no", "yes"]), tmp_path, lengths=[24], batches=[1])
+    path = tmp_path / "config.json"
+    whole = json.loads(path.read_text())
+    given = whole["litert"]
+    for change in ({"labels": None}, {"labels": ["no"]}, {"labels": "no"}, {"settings": None}, {"max_length": "24"},
+                   {"max_length": 0}, {"max_length": 25}, {"litert": []}, {"embedding": {}}, {"model": 3},
+                   *({"litert": {name: value for name, value in given.items() if name != missing}}
+                     for missing in ("body", "inputs", "output", "output_shape", "sha256", "tokenizer")),
+                   *({"litert": {**given, **other}} for other in (
+                       {"output": "embedding"}, {"output_shape": [None, 3]}, {"batches": [0]}, {"cache_length": 9},
+                       {"body": {"vocab_size": "9"}}))):
+        path.write_text(json.dumps({**whole, **change}))
+        for load in (tfzoo.load, tfzoo.litert.load):
+            with pytest.raises(DataError, match="config.json is damaged") as raised:
+                load(tmp_path)
+            assert "\n" not in str(raised.value)
+    path.write_text(json.dumps({**whole, "litert": {**given, "tokenizer": "0" * 64}}))
+    with pytest.raises(DataError, match="belong to another export"):
+        tfzoo.load(tmp_path)
 
 
 def test_what_is_no_exported_file_is_refused(tmp_path):

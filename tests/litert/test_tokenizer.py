@@ -1,4 +1,5 @@
 """Tokenizers without TensorFlow: the ids and texts of tfzoo.text, for all kinds of tokenizers."""
+import hashlib
 import json
 
 import pytest
@@ -15,8 +16,12 @@ FAST = ("bert_uncased", "gpt2", "t5")
 
 def written(tokenizer, folder):
     tokenizer.save(folder)
-    (folder / FILE).write_text(json.dumps(tokenizer.portable()))
-    return PortableTokenizer(folder)
+    return put(folder, json.dumps(tokenizer.portable()))
+
+
+def put(folder, content):
+    (folder / FILE).write_text(content)
+    return PortableTokenizer(folder, hashlib.sha256(content.encode()).hexdigest())
 
 
 def check_same(tokenizer, portable, texts, ties=False):
@@ -44,18 +49,17 @@ def test_bytes_and_damaged_files(tmp_path):
     check_same(tokenizer, portable, HOSTILE)
     assert portable.encode([b"\xffa", "\ud800"]) == tokenizer.encode([b"\xffa", "\ud800"]).to_list()
     for content in ("{", "[]", "{}", json.dumps({**tokenizer.portable(), "kind": "wordpiece", "backend": "x"})):
-        (tmp_path / FILE).write_text(content)
         with pytest.raises(DataError, match="is damaged"):
-            PortableTokenizer(tmp_path)
+            put(tmp_path, content)
+    with pytest.raises(DataError, match="belongs to another export"):
+        PortableTokenizer(tmp_path, "0")
     (tmp_path / FILE).unlink()
     with pytest.raises(FileNotFoundError):
-        PortableTokenizer(tmp_path)
+        PortableTokenizer(tmp_path, "0")
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     import sys
-    written(load_tokenizer("bytes"), tmp_path)
-    (tmp_path / FILE).write_text(json.dumps({**load_tokenizer("bytes").portable(), "kind": "bpe", "backend": "x"}))
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ConfigError, match="requires pip install tokenizers"):
-        PortableTokenizer(tmp_path)
+        put(tmp_path, json.dumps({**load_tokenizer("bytes").portable(), "kind": "bpe", "backend": "x"}))

@@ -155,7 +155,7 @@ def _read(source, dtype):
         raise FileNotFoundError(f"{source} has no config.json with model.keras or safetensors: expected the folder of "
                                 "a finished run, its model/, or a folder of Hugging Face's transformers")
     config = read_json(folder / "config.json")
-    if (folder / FILE).is_file():
+    if (folder / FILE).is_file() and "litert" in config:
         from tfzoo.checkpoints.litert import LoadedFile
         if dtype is not None:
             raise ConfigError(f"{source} is a LiteRT file, whose precision was fixed at export: omit --precision")

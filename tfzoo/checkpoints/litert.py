@@ -79,7 +79,10 @@ class LoadedFile(Loaded):
         checked(runner.config["embedding"] or PLAIN, folder / "config.json")
         embedding = {} if runner.config["embedding"] is None else {"embedding": runner.config["embedding"]}
         super().__init__(LiteRTModel(runner), tokenizer, {**config, **embedding})
-        self.model.task, self.fixed_context = self.task, "cache_length" in runner.config["litert"]
+        self.model.task, self.new_tokens = self.task, runner.config["litert"].get("new_tokens")
+        if tokenizer.fingerprint != runner.config["litert"]["tokenizer"]:
+            raise DataError(f"{folder}: the tokenizer's files are damaged or belong to another export: export the "
+                            "model again")
 
     def check_weights(self):
         raise ConfigError("a LiteRT file has no weights to train, save or export: use the model that it was exported "

@@ -27,10 +27,10 @@ class Loaded:
         dropped: list of str, the names of tensors that were ignored because they belong to heads other than the
             model's.
         tokenizer_problem: str, why there is no tokenizer, if there is none.
-        fixed_context: bool, whether prompt and answer must always fit the context together.
+        new_tokens: int, how many tokens to generate by default; None: see Writer.
     """
 
-    fixed_context = False
+    new_tokens = None
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)

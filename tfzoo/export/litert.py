@@ -3,7 +3,6 @@
 LiteRT (formerly TensorFlow Lite) has no ops for strings, so the file takes token ids. All shapes are fixed: there is a
 signature for each length and batch size. `tfzoo.load` and `tfzoo.litert` run the folder.
 """
-import dataclasses
 import hashlib
 import tempfile
 
@@ -13,14 +12,16 @@ import tensorflow as tf
 from tfzoo import files, folders
 from tfzoo.checkpoints.tensors import write_json
 from tfzoo.checkpoints.writing import Writer, writes_text
+from tfzoo.data.batches import check_overlap
 from tfzoo.errors import ConfigError
 from tfzoo.layers import context
 from tfzoo.litert.runner import FILE, FORMAT_VERSION, read_config, signature_name
 from tfzoo.litert.tokenizer import FILE as PORTABLE
+from tfzoo.progress import tell
 from tfzoo.tasks import Task
 from tfzoo.tasks.embedding import PLAIN, pool
 
-LENGTHS, BATCHES, CACHE = (32, 64, 128), (1, 32), 256
+LENGTHS, LONGEST, BATCHES, CACHE = (32, 64, 128), 512, (1, 32), 256
 PRECISIONS = ("float32", "float16", "int8")
 LARGEST = 2 ** 31 - 1  # bytes; LiteRT's format has 32-bit offsets
 
@@ -40,16 +41,18 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
     Args:
         loaded: Loaded, with a head that makes predictions or generates text, or without a head.
         folder: str or path; must be new, empty, or written by this function.
-        lengths: sequence of int, the numbers of tokens T; None for LENGTHS up to the model's max_length, which is
-            added if all are below. Longer texts are truncated or split into windows.
-        batches: sequence of int, the batch sizes B; None for BATCHES, or for a model that generates text for 1.
+        lengths: sequence of int, the numbers of tokens T; None for LENGTHS below the model's max_length and this
+            length, or LONGEST if it is longer. Longer texts are truncated or split into windows.
+        batches: sequence of int, the batch sizes B; None for BATCHES, or for a model that generates text for 1 and, if
+            it does so with beams by default, their number.
         cache_length: int, the number of columns for prompt and answer of a model that generates text; None for
             CACHE or, if that is smaller, the model's number of positions.
         precision: str, "float32"; "float16" for weights of half the size; or "int8" for weights of a quarter of the
             size, which are multiplied by activations that are quantized on the fly (dynamic range).
 
     Returns:
-        dict: `bytes` (size of model.tflite) and `signatures`.
+        dict: `bytes` (size of model.tflite), `signatures`, and `max_length` (tokens of a text, or of prompt and
+            answer).
 
     Raises:
         ConfigError: if the model is not supported, an argument is invalid, or the folder contains anything else.
@@ -63,12 +66,24 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
     generates, own = writes_text(loaded), {}
     if cache_length is not None and not generates:
         raise ConfigError(f"--cache_length={cache_length} applies to models that generate text: omit it")
-    if generates:
-        options = dataclasses.asdict(dataclasses.replace(Writer(loaded).options, constraint=None))
-        own = {"cache_length": _cache(cache_length, loaded), "source": loaded.body.traits.source, "options": options}
-    longest = own["cache_length"] - 1 if generates and not own["source"] else loaded.config["max_length"]
+    columns = _cache(cache_length, loaded) if generates else 0
+    longest = columns - 1 if generates and not loaded.body.traits.source else loaded.config["max_length"]
     lengths = _lengths(lengths, loaded, longest)
-    batches = _sizes(batches or (BATCHES[:1] if generates else BATCHES), "--batches")
+    if generates:
+        own = _generation(Writer(loaded), columns, lengths)
+        rows = max(own["options"].get(name, 1) for name in ("num_beams", "num_return_sequences"))
+        batches = _sizes(batches or (1, rows), "--batches")
+        if rows > batches[-1]:
+            raise ConfigError(f"--batches={','.join(map(str, batches))}: the model generates with {rows} beams or "
+                              f"answers by default, each of which is a row: add {rows}")
+    batches = _sizes(batches or BATCHES, "--batches")
+    windows = getattr(loaded.task, "long", None) == "windows"
+    if windows:
+        check_overlap(loaded.task.overlap, loaded.tokenizer.room(lengths[-1], 1), lengths[-1])
+    longest = columns if generates and not own["source"] else min(lengths[-1], loaded.config["max_length"])
+    if not generates and longest < loaded.config["max_length"]:
+        tell(f"texts will be {'split into windows of' if windows else 'truncated to'} {longest} tokens, where the "
+             f"model was trained with up to {loaded.config['max_length']}: set --lengths for more")
     with context.changed(compiled=generates, lookup=Tables() if precision == "int8" else None):
         functions, name, embedding = _decoding(loaded, lengths, batches, own["cache_length"]) if generates else \
             _encoding(loaded, lengths, batches)
@@ -78,15 +93,24 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
         loaded.tokenizer.save(temporary)
         write_json(temporary / PORTABLE, loaded.tokenizer.portable())
         kept = {key: value for key, value in loaded.config.items() if key not in ("kept", "embedding")}
-        longest = own["cache_length"] if generates and not own["source"] else lengths[-1]
         body = {key: value for key, value in loaded.body.config.items() if isinstance(value, (int, float, str, bool))}
         write_json(temporary / "config.json", {
             **kept, "max_length": longest, "format_version": FORMAT_VERSION, "embedding": embedding,
             "litert": {"precision": precision, "lengths": lengths, "batches": batches, **own,
                        "inputs": list(loaded.body.input_names), "output": name, "output_shape": _shape(functions),
-                       "body": body, "sha256": hashlib.sha256(content).hexdigest()},
+                       "body": body, "sha256": hashlib.sha256(content).hexdigest(),
+                       "tokenizer": loaded.tokenizer.fingerprint,
+                       "tokenizer_sha256": hashlib.sha256((temporary / PORTABLE).read_bytes()).hexdigest()},
             "files": sorted([*folders.names_in(temporary), "config.json"])})
-    return {"bytes": len(content), "signatures": list(functions)}
+    return {"bytes": len(content), "signatures": list(functions), "max_length": longest}
+
+
+def _generation(writer, columns, lengths):
+    # What decoding needs to know: dict.
+    source, new_tokens = writer.loaded.body.traits.source, writer.options.max_new_tokens
+    most = columns - 1 if source else min(columns // 2, columns - lengths[0])
+    return {"cache_length": columns, "source": source, "options": writer.defaults, "samples": writer.samples,
+            "new_tokens": max(1, min(new_tokens, most))}
 
 
 def _shape(functions):
@@ -146,7 +170,7 @@ def _cache(given, loaded):
 def _lengths(given, loaded, longest):
     positions = loaded.body.config["max_length"]
     if given is None:
-        given = [length for length in LENGTHS if length < longest] + [min(longest, LENGTHS[-1])]
+        given = [length for length in LENGTHS if length < longest] + [min(longest, LONGEST)]
     lengths = _sizes(given, "--lengths")
     if lengths[-1] > positions:
         raise ConfigError(f"--lengths={lengths[-1]} exceeds the model's {positions} positions")

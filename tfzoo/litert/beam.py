@@ -27,8 +27,12 @@ class Beams:
 
 
 def _top(values, count):
-    # The largest values [B, count] in descending order, and their places; of equal ones, the first.
-    places = np.sort(np.argpartition(-values, count - 1, axis=1)[:, :count], axis=1)
+    # The largest values [B, count] in descending order, and their places; of equal ones, the first, as tf.math.top_k.
+    edges, rows = -np.partition(-values, count - 1, axis=1)[:, count - 1], []
+    for row, edge in zip(values, edges):
+        above = np.flatnonzero(row > edge)
+        rows.append(np.sort(np.concatenate([above, np.flatnonzero(row == edge)[:count - len(above)]])))
+    places = np.stack(rows)
     found = np.take_along_axis(values, places, 1)
     order = np.argsort(-found, axis=1, kind="stable")
     return np.take_along_axis(found, order, 1), np.take_along_axis(places, order, 1)

@@ -49,7 +49,8 @@ class Generator:
             length for length in runner.lengths if length + wanted <= self.columns]
         if not self._lengths or wanted >= self.columns:
             raise ConfigError(f"--max_new_tokens={wanted} leaves no room for a prompt: the file was exported with "
-                              f"--cache_length={self.columns} and prompts of at least {runner.lengths[0]} tokens")
+                              f"--cache_length={self.columns}" + (
+                                  "" if self.source else f" and prompts of at least {runner.lengths[0]} tokens"))
         self.room = self._lengths[-1]
 
     def generate(self, prompts, source=None, first=0):

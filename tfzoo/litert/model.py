@@ -1,19 +1,16 @@
 """Predict, embed and generate with an exported file, without TensorFlow."""
-import pathlib
-
 import numpy as np
 
 from tfzoo.errors import ConfigError
 from tfzoo.litert.generation import Generator
-from tfzoo.litert.runner import Runner
+from tfzoo.litert.runner import FIELDS, Runner
 from tfzoo.litert.tokenizer import PortableTokenizer
 from tfzoo.records.answers import of_choice, of_label, of_label_set, pooled, softmax
-from tfzoo.records.options import Options
+from tfzoo.records.options import Options, resolve, tuples
 from tfzoo.records.rows import as_text, filled, join_row
 from tfzoo.records.windows import cut_windows
 
 PAIRED = ("classification", "regression", "multi_label")
-SAMPLES = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 MISSING = -1e9  # the logit of a choice that a row does not have
 
 
@@ -54,7 +51,8 @@ class File:
 
     def __init__(self, folder, threads=None):
         self.runner = Runner(folder, threads)
-        self.config, self.tokenizer, self.cut = self.runner.config, PortableTokenizer(pathlib.Path(folder)), 0
+        self.config, self.cut = self.runner.config, 0
+        self.tokenizer = PortableTokenizer(folder, self.config["litert"]["tokenizer_sha256"])
 
     def predict(self, texts, pairs=None):
         """Predict labels or numbers.
@@ -73,8 +71,9 @@ class File:
         task, settings = self.config["task"], self.config["settings"]
         choice = task == "multiple_choice"
         if not choice and task not in PAIRED:
-            raise ConfigError(f"this file is for {task}, which tfzoo.litert cannot predict: use tfzoo.load, which "
-                              "requires TensorFlow" if task else "this file has no head: use embed")
+            use = "generate" if "cache_length" in self.config["litert"] else "embed" if self.config["embedding"] else \
+                "predict of tfzoo.load, which requires TensorFlow"
+            raise ConfigError(f"this file is for {task or 'embeddings'}, which tfzoo.litert cannot predict: use {use}")
         texts = _checked(texts, "texts", dict if choice else str)
         if pairs is not None:
             pairs = _checked(pairs, "pairs", str)
@@ -85,7 +84,9 @@ class File:
         if choice:
             return self._choices(texts)
         parts = [self.tokenizer.encode(texts)] if pairs is None else list(map(self.tokenizer.encode, (texts, pairs)))
-        if settings.get("long") == "windows" and pairs is None:
+        if settings.get("long") == "windows":
+            if pairs is not None:
+                raise ConfigError("pairs of texts cannot be split into windows, as this model does: omit pairs")
             room = self.tokenizer.room(self.config["max_length"], 1)
             edges = [cut_windows(len(ids), room, settings["overlap"]) for ids in parts[0]]
             windows = np.array([len(each) for each in edges])
@@ -113,7 +114,7 @@ class File:
         texts = [how["prompts"].get(how["default_prompt"], "") + text for text in _checked(texts, "texts", str)]
         texts = [text.strip() for text in texts] if how["strip"] else texts
         texts = [text.lower() for text in texts] if how["lowercase"] else texts
-        return self._run([[ids] for ids in self.tokenizer.encode(texts)])
+        return self._run([[ids] for ids in self.tokenizer.encode(texts)], blank=True)
 
     def generate(self, texts, **options):
         """Continue prompts, or write targets for sources.
@@ -157,27 +158,22 @@ class File:
         return results
 
     def _options(self, given):
-        known = {key: _tuples(value) for key, value in self.config["litert"]["options"].items()}
-        strange = given.keys() - known.keys()
-        if strange or given.get("constraint") is not None:
-            raise ConfigError(f"the option {min(strange | {'constraint'} & given.keys())!r} is unknown; choose from "
-                              f"{', '.join(key for key in known if key != 'constraint')}")
-        if "temperature" not in given and any(name in given for name in SAMPLES) and not known["temperature"]:
-            known["temperature"] = 1.0
-        if "max_new_tokens" not in given:
-            most = self.config["litert"]["cache_length"] - (1 if self.config["litert"]["source"] else
-                                                            self.runner.lengths[0])
-            known["max_new_tokens"] = max(1, min(known["max_new_tokens"], most))
-        values = {**known, **{key: _tuples(value) for key, value in given.items()}}
-        if not values["temperature"]:  # defaults that have no effect are no mistake
-            values.update({name: getattr(Options, name) for name in SAMPLES if name not in given})
-        return Options(**values)
+        described = self.config["litert"]
+        known, (given, defaults) = FIELDS - {"constraint"}, (
+            {name: tuples(value) for name, value in each.items()} for each in (given, described["options"]))
+        strange = given.keys() - known
+        if strange:
+            raise ConfigError(f"the option {min(strange)!r} is unknown; choose from {', '.join(sorted(known))}")
+        defaults.setdefault("max_new_tokens", described["new_tokens"])
+        return Options(**resolve(given, defaults, described["samples"]))
 
     def _prompt(self, ids, room):
         opening = self.tokenizer.opening
-        kept = max(room - len(opening), 0)
-        self.cut += len(ids) > kept
-        return [*opening, *(ids[len(ids) - kept:] if len(ids) > kept else ids)] or [self.tokenizer.end_id]
+        if len(opening) + len(ids) <= room:
+            return [*opening, *ids] or [self.tokenizer.end_id]
+        self.cut += 1
+        opening = opening if len(opening) < room else []
+        return [*opening, *ids[len(ids) - room + len(opening):]]
 
     def _sources(self, texts, longest):
         prefix, longest = self.config["settings"].get("source_prefix", ""), min(longest, self.config["max_length"])
@@ -204,27 +200,24 @@ class File:
             found[number, :size] = logits[end - size:end]
         return of_choice(softmax(found), sizes)
 
-    def _run(self, rows):
-        # The exported output of rows of one or two texts, lists of ids, run with others of similar length.
+    def _run(self, rows, blank=False):
+        # The exported output of rows of one or two texts, lists of ids, run with others of similar length. If `blank`,
+        # a row without tokens is masked; else it is one padding token, as in tfzoo.data.batches.TextBatches.
         longest = self.config["max_length"]
         joined = []
         for parts in rows:
             room = self.tokenizer.room(longest, len(parts))
             self.cut += sum(map(len, parts)) > room
             tokens, segments = join_row(parts, self.tokenizer.around, room)
-            joined.append((tokens, segments) if tokens else ([self.tokenizer.pad_id], [0]))
+            joined.append((tokens, segments) if tokens or blank else ([self.tokenizer.pad_id], [0]))
         order = sorted(range(len(joined)), key=lambda number: len(joined[number][0]))
         found, most = np.zeros((len(joined), *self.runner.output_shape[1:]), np.float32), self.runner.batches[-1]
         for first in range(0, len(order), most):
             chosen = order[first:first + most]
             found[chosen] = self.runner.encode(filled(
-                (len(chosen), len(joined[chosen[-1]][0])),
+                (len(chosen), max(1, len(joined[chosen[-1]][0]))),
                 ((place, joined[number]) for place, number in enumerate(chosen)), self.tokenizer.pad_id))
         return found
-
-
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _checked(texts, name, kind):

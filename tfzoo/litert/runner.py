@@ -1,16 +1,21 @@
 """Run the signatures of an exported `model.tflite` with ai-edge-litert."""
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+import threading
 
 import numpy as np
 
 from tfzoo.errors import ConfigError, DataError
+from tfzoo.records.options import Options
 
 FILE, FORMAT_VERSION = "model.tflite", 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version", "embedding", "litert", "files")
 NUMBERS = ("lengths", "batches")
+EMBEDDING = {"prompts": dict, "strip": bool, "lowercase": bool, "pooling": list}
+FIELDS = {field.name for field in dataclasses.fields(Options)}
 
 
 def signature_name(kind, batch, length=None):
@@ -41,12 +46,38 @@ def read_config(folder):
     if config["format_version"] != FORMAT_VERSION:
         raise DataError(f"{path} has format version {config['format_version']}, but this release reads "
                         f"{FORMAT_VERSION}: {damaged}")
-    described = config["litert"]
-    if not isinstance(described, dict) or not all(
-            isinstance(described.get(name), list) and described[name] and
-            all(type(value) is int and value > 0 for value in described[name]) for name in NUMBERS):
-        raise DataError(f"{path} is damaged (litert): {damaged}")
+    for what, right in _checks(config):
+        if not right:
+            raise DataError(f"{path} is damaged ({what}): {damaged}")
     return config
+
+
+def _checks(config):
+    # Yield (what is checked, whether it is right), so that later checks may rely on earlier ones.
+    described, labels, embedding = config["litert"], config["labels"], config["embedding"]
+    yield "settings", isinstance(config["settings"], dict) and isinstance(config["model"], str)
+    yield "litert", isinstance(described, dict) and all(
+        isinstance(described.get(name), list) and described[name] and
+        all(type(value) is int and value > 0 for value in described[name]) for name in NUMBERS)
+    body, shape = described.get("body"), described.get("output_shape")
+    yield "body", isinstance(body, dict) and type(body.get("vocab_size")) is int and body["vocab_size"] > 0
+    yield "inputs", isinstance(described.get("inputs"), list) and len(described["inputs"]) > 1
+    yield "output_shape", isinstance(shape, list) and 0 < len(shape) < 4
+    yield "sha256", all(isinstance(described.get(name), str) for name in ("sha256", "tokenizer_sha256", "tokenizer"))
+    yield "output", described.get("output") == ("logits" if embedding is None else "embedding")
+    yield "labels", labels is None or isinstance(labels, list) and all(
+        isinstance(label, str) for label in labels) and len(labels) == shape[-1]
+    yield "labels", labels is not None or config["task"] not in ("classification", "multi_label", "tagging")
+    yield "embedding", embedding is None or isinstance(embedding, dict) and all(
+        isinstance(embedding.get(name), kind) for name, kind in EMBEDDING.items()) and "default_prompt" in embedding
+    longest, generates = max(described["lengths"]), "cache_length" in described
+    if generates:
+        yield "cache_length", type(described["cache_length"]) is int and described["cache_length"] > 1
+        yield "options", isinstance(described.get("options"), dict) and described["options"].keys() <= FIELDS
+        yield "new_tokens", type(described.get("new_tokens")) is int and described["new_tokens"] > 0
+        yield "source", isinstance(described.get("source"), bool) and isinstance(described.get("samples"), bool)
+        longest = max(longest, described["cache_length"])
+    yield "max_length", type(config["max_length"]) is int and 1 <= config["max_length"] <= longest
 
 
 class Runner:
@@ -56,11 +87,13 @@ class Runner:
         folder: str or path, a folder written by `tfzoo.export.litert.export_litert`.
         threads: int, the number of threads; None for the number of CPUs that this process may use.
 
+    Calls from several threads run one after another.
+
     Attributes:
         config: dict, the content of config.json.
 
     Raises:
-        ConfigError: if ai-edge-litert is not installed.
+        ConfigError: if ai-edge-litert is not installed, or `threads` is not a positive integer.
         FileNotFoundError, DataError: if the folder is incomplete or damaged.
     """
 
@@ -69,6 +102,8 @@ class Runner:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise ConfigError("running a LiteRT file requires pip install \"tfzoo[litert]\"") from None
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise ConfigError(f"threads must be a positive integer, got {threads!r}")
         folder = pathlib.Path(folder)
         self.config = read_config(folder)
         content = (folder / FILE).read_bytes()
@@ -78,23 +113,24 @@ class Runner:
         threads = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count()))
         self._interpreter = Interpreter(model_content=content, num_threads=threads)
         self._signatures = self._interpreter.get_signature_list()
-        self._runners, described = {}, self.config["litert"]
+        self._runners, self._lock, described = {}, threading.Lock(), self.config["litert"]
         self.lengths, self.batches = (sorted(described[name]) for name in NUMBERS)
         self.inputs, self.output = described["inputs"], described["output"]
         self.vocab_size, self.output_shape = described["body"]["vocab_size"], described["output_shape"]
 
     def run(self, name, inputs):
-        """Return the outputs of a signature: dict of arrays, valid until the next call.
+        """Return the outputs of a signature: dict of arrays.
 
         Args:
             name: str, see `signature_name`.
             inputs: dict of arrays of the signature's shapes.
         """
-        if name not in self._runners:
-            if name not in self._signatures:
-                raise ConfigError(f"{FILE} has no signature {name}; it has {', '.join(sorted(self._signatures))}")
-            self._runners[name] = self._interpreter.get_signature_runner(name)
-        return self._runners[name](**inputs)
+        if name not in self._signatures:
+            raise ConfigError(f"{FILE} has no signature {name}; it has {', '.join(sorted(self._signatures))}")
+        with self._lock:  # setting inputs, running and reading outputs are separate calls
+            if name not in self._runners:
+                self._runners[name] = self._interpreter.get_signature_runner(name)
+            return self._runners[name](**inputs)
 
     def encode(self, inputs):
         """Run rows of any number through the smallest signatures that hold them.

@@ -1,4 +1,5 @@
 """Encode and decode texts without TensorFlow, with the ids of the tokenizer that was exported."""
+import hashlib
 import json
 import pathlib
 import re
@@ -17,6 +18,7 @@ class PortableTokenizer:
 
     Args:
         folder: pathlib.Path, written by `tfzoo.export.litert.export_litert`.
+        sha256: str, the hexadecimal SHA-256 of the file, from config.json.
 
     Attributes:
         around: three lists of int, the special tokens before the first text, between two texts and after the last.
@@ -29,15 +31,20 @@ class PortableTokenizer:
         DataError: if a file is damaged.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, sha256):
         path = pathlib.Path(folder) / FILE
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise DataError(f"{path} is damaged or belongs to another export: export the model again")
+        package = "tokenizers"
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
+            given = json.loads(content)
             self.around, self.opening, self.special_ids = given["around"], given["opening"], given["special_ids"]
             self.pad_id, self.end_id, self.vocab_size = given["pad_id"], given["end_id"], given["vocab_size"]
             self.kind, self._given, self._special = given["kind"], given, set(given["special_ids"])
             self._backend = self._processor = None
             if self.kind == "sentencepiece":
+                package = "sentencepiece"
                 from sentencepiece import SentencePieceProcessor
                 model = (path.parent / given["model"]).read_bytes()
                 self._processor = SentencePieceProcessor(model_proto=model)
@@ -45,8 +52,8 @@ class PortableTokenizer:
                 from tokenizers import Tokenizer
                 self._backend = Tokenizer.from_str(given["backend"])
                 self._backend.encode_special_tokens = True
-        except ImportError as error:
-            raise ConfigError(f"this tokenizer requires pip install {error.name}") from None
+        except ImportError:
+            raise ConfigError(f"this tokenizer requires pip install {package}") from None
         except FileNotFoundError:
             raise
         except Exception as error:  # `tokenizers` raises a type of its own
@@ -78,7 +85,8 @@ class PortableTokenizer:
         return max_length - len(before) - (parts - 1) * len(between) - len(after)
 
     def _cleaned(self, text):
-        # As SentencePieceTokenizer cleans texts for ALBERT, in a graph.
+        # As SentencePieceTokenizer cleans texts for ALBERT, but with Python's version of Unicode: capitals that older
+        # versions lack are lowercased.
         if not self._given["clean"]:
             return text
         text = _QUOTES.sub('"', text)

@@ -28,6 +28,8 @@ OPEN = {"top_p": (0,), "typical_p": (0,), "epsilon_cutoff": (1,), "eta_cutoff": 
         "encoder_repetition_penalty": (0,)}
 TOKENS = ("eos_token_id", "suppress_tokens", "begin_suppress_tokens")  # tuples of ids
 EARLY = (True, False, "never")
+BEAMS = ("length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty")
+SAMPLES = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +207,28 @@ class Options:
             wrong = [number for number in ids if not 0 <= number < vocab_size]
             if wrong:
                 raise ConfigError(f"--{name} contains {wrong[0]}, but token ids must be from 0 to {vocab_size - 1}")
+
+
+def resolve(given, defaults, samples):
+    """Return the arguments of Options for options that are given and a model's defaults, dict.
+
+    Args:
+        given, defaults: dict of option -> value; the given ones take precedence.
+        samples: bool, whether the model samples by default (with temperature 1). Others do so if an option of sampling
+            is set; beams never do.
+    """
+    values = {**defaults, **given}
+    if "temperature" not in values:
+        samples = samples or any(name in values for name in SAMPLES)
+        values["temperature"] = 1.0 if samples and values.get("num_beams", 1) == 1 else 0.0
+    # Defaults that have no effect beside the given options are no mistake.
+    idle = (SAMPLES if not values["temperature"] else ()) + (BEAMS if values.get("num_beams", 1) == 1 else ())
+    return {name: value for name, value in values.items() if name not in idle or name in given}
+
+
+def tuples(value):
+    """Convert a list and the lists in it to tuples, as Options requires; other values are unchanged."""
+    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _is_tensor(value):
