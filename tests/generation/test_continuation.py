@@ -8,6 +8,7 @@ import pytest
 
 from experiments import app, generate
 from tests.text import kinds
+from tfzoo.generation import Generator
 from tfzoo.models.body import Traits
 from tfzoo.tasks import task_of
 from tfzoo.text import load_tokenizer
@@ -41,7 +42,8 @@ def shown(monkeypatch):
         body = types.SimpleNamespace(traits=Traits(causal=True, cached=True))
         loaded = types.SimpleNamespace(model=types.SimpleNamespace(logits=None), body=body, tokenizer=tokenizer,
                                        config={"max_length": 512}, task=task_of("causal_lm"),
-                                       check_tokenizer=lambda: tokenizer, end_ids=(tokenizer.end_id,))
+                                       check_tokenizer=lambda: tokenizer, end_ids=(tokenizer.end_id,), new_tokens=None,
+                                       prompt_room=lambda options: None, generator=Generator)
         monkeypatch.setattr("tfzoo.checkpoints.load", lambda *_: loaded)
         monkeypatch.setattr("tfzoo.generation.Generator.__init__", lambda *_: None)
         monkeypatch.setattr("tfzoo.generation.Generator.stream", stream)
