@@ -9,13 +9,17 @@ import tfzoo
 import tfzoo.litert
 from tests.export.test_writing import make
 from tests.experiments.conftest import call  # noqa: F401
+from tests.models.test_models import SMALL
+from tfzoo.checkpoints import Loaded
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.export.litert import export_litert
 from tfzoo.generation import Options
 from tfzoo.generation import processors as graph
 from tfzoo.generation import sampling
+from tfzoo.layers import initial_weights
 from tfzoo.litert import processors
 from tfzoo.litert.beam import _top
+from tfzoo.text import load_tokenizer
 
 pytest.importorskip("ai_edge_litert")
 
@@ -144,6 +148,16 @@ def test_of_equal_scores_the_first_is_chosen():
     values = np.random.default_rng(0).integers(0, 3, (20, 50)).astype(np.float32)
     for found, wanted in zip(_top(values, 4), tf.math.top_k(values, 4)):
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.slow
+def test_a_tied_table_is_stored_once_in_int8(tmp_path):
+    with initial_weights(0):
+        model = tfzoo.build("gpt2_tiny", task="causal_lm", **{**SMALL, "vocab_size": 20000})
+    loaded = Loaded(model, load_tokenizer("bytes"), {"model": "gpt2_tiny", "task": "causal_lm", "labels": None,
+                                                     "settings": model.task.settings, "max_length": 20})
+    found = export_litert(loaded, tmp_path, lengths=[8], precision="int8")
+    assert 20000 * 24 < found["bytes"] < 1.5 * 20000 * 24
 
 
 def random_options(rng):

@@ -135,10 +135,10 @@ class Tables:
         if id(table) not in self._made:
             with tf.init_scope():
                 values = np.asarray(table.value, np.float32)
-            largest = np.maximum(np.abs(values).max(1), np.float32(1e-30))
-            scaled = values * (np.float32(127) / largest)[:, None]
-            whole = np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))
-            self._made[id(table)] = np.clip(whole, -127, 127).astype(np.int8), largest / np.float32(127)
+            scales = np.maximum(np.abs(values).max(1).astype(np.float64), 1e-30) / 127
+            # Rounded as by the converter, in double precision: one other number, and the table is stored twice.
+            rows = np.stack([np.sign(row) * np.floor(np.abs(row / scale) + 0.5) for row, scale in zip(values, scales)])
+            self._made[id(table)] = np.clip(rows, -127, 127).astype(np.int8), scales.astype(np.float32)
         rows, scales = self._made[id(table)]
         # Scales are stored as integers, since the converter would quantize them.
         found = tf.bitcast(tf.gather(tf.constant(scales.view(np.int32)), ids), tf.float32)
