@@ -13,8 +13,6 @@ from tfzoo.export.litert import export_litert
 from tfzoo.layers import initial_weights
 from tfzoo.text import load_tokenizer
 
-pytest.importorskip("ai_edge_litert")
-
 TEXTS = ["ab", "hello you", "", "ünï\u4e2d", "x" * 100]
 ENCODERS = ("bert_tiny", "roberta_tiny", "albert_tiny_v1", "distilbert_tiny", "electra_tiny")
 DECODERS = ("gpt2_tiny", "llama_tiny", "mistral_tiny", "qwen2_tiny")
