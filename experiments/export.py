@@ -33,7 +33,7 @@ def make_flags():
                allowed=["auto", "float32", "bfloat16", "float16", "int8"])
     script.group("LiteRT, whose shapes are fixed")
     script.add("list", "lengths", [], "Numbers of tokens per row, each a signature; a text takes the smallest that "
-               "holds it. Default: 32,64,128, up to the model's max_length.")
+               "holds it. Default: 32,64,128 and the model's max_length, up to 512.")
     script.add("list", "batches", [], "Numbers of rows per call. Default: 1,32; for models that generate text 1.")
     script.add("integer", "cache_length", None, "Tokens of prompt and answer together, for models that generate text. "
                "Default: 256.", lower_bound=2)
