@@ -3,6 +3,7 @@
 Run as `python -m benchmarks.serve_worker RECIPE SYSTEM VARIANT DTYPE`, where RECIPE is JSON from benchmarks.serve. It
 answers a line "BATCH COUNT" by classifying all texts COUNT times, BATCH at a time, tokenizers included.
 """
+import contextlib
 import functools
 import json
 import pathlib
@@ -106,9 +107,10 @@ def onnxruntime(recipe, dtype, folder):
     if dtype == "int8":
         from onnxruntime.quantization import QuantType, quantize_dynamic
         from onnxruntime.quantization.shape_inference import quant_pre_process
-        quant_pre_process(str(path), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
-        quantize_dynamic(str(folder / "prepared.onnx"), str(folder / "int8.onnx"), per_channel=True,
-                         weight_type=QuantType.QInt8)
+        with contextlib.chdir(folder):  # both leave the weights and intermediate models in the current folder
+            quant_pre_process(str(path), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
+            quantize_dynamic(str(folder / "prepared.onnx"), str(folder / "int8.onnx"), per_channel=True,
+                             weight_type=QuantType.QInt8)
         path = folder / "int8.onnx"
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = recipe["threads"], 1

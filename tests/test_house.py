@@ -119,3 +119,14 @@ def test_the_library_can_be_read_in_an_evening():
         storeys[room] = storeys.get(room, 0) + code_lines(path)
     print(dict(sorted(storeys.items(), key=lambda item: -item[1])))  # python -m pytest -n 0 -s -k evening
     assert sum(storeys.values()) < 15000
+
+
+def test_no_data_and_no_weights_are_in_the_checkout():
+    folders = ("benchmarks", "docs", "experiments", "tests", "tfzoo")
+    files = [path for path in CHECKOUT.iterdir() if path.is_file() and path.name != ".git"]
+    files += [path for folder in folders for path in (CHECKOUT / folder).rglob("*")
+              if path.is_file() and "__pycache__" not in path.parts]
+    large = [str(path.relative_to(CHECKOUT)) for path in files if path.stat().st_size > 400_000]
+    strange = [path.name for path in files
+               if path.suffix in (".data", ".onnx", ".h5", ".safetensors", ".tflite", ".keras")]
+    assert not large and not strange

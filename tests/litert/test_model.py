@@ -89,6 +89,19 @@ def test_the_other_tasks_give_the_live_answers(task, tmp_path):
         same(loaded.predict(TEXTS), file.predict(TEXTS))
 
 
+@pytest.mark.slow
+def test_long_signatures_have_few_rows_by_default(tmp_path):
+    loaded = make("bert_tiny", None)
+    loaded.model = tfzoo.build("bert_tiny", **{**SMALL, "vocab_size": 260, "max_length": 600})
+    loaded.config["max_length"] = 600
+    found = export_litert(loaded, tmp_path)
+    assert found["max_length"] == 512 and found["signatures"][-2:] == ["encode_128_batch_32", "encode_512"]
+    texts = ["x" * 400, "a", "y" * 700, "z" * 500]
+    vectors, file = loaded.embed(texts), tfzoo.litert.load(tmp_path)
+    np.testing.assert_allclose(file.embed(texts)[[0, 1, 3]], vectors[[0, 1, 3]], rtol=1e-5, atol=1e-5)
+    assert file.cut == 1
+
+
 def test_threads_get_their_own_answers(tmp_path):
     loaded = make("bert_tiny", "classification", ["no", "yes"])
     shipped(loaded, tmp_path, lengths=[24], batches=[1])

@@ -22,6 +22,7 @@ from tfzoo.tasks import Task
 from tfzoo.tasks.embedding import PLAIN, pool
 
 LENGTHS, LONGEST, BATCHES, CACHE = (32, 64, 128), 512, (1, 32), 256
+TOKENS = 2 ** 13  # most of a default signature: attention over 32 x 512 is computed in blocks, with 25 MB of zeros
 PRECISIONS = ("float32", "float16", "int8")
 LARGEST = 2 ** 31 - 1  # bytes; LiteRT's format has 32-bit offsets
 
@@ -43,8 +44,8 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
         folder: str or path; must be new, empty, or written by this function.
         lengths: sequence of int, the numbers of tokens T; None for LENGTHS below the model's max_length and this
             length, or LONGEST if it is longer. Longer texts are truncated or split into windows.
-        batches: sequence of int, the batch sizes B; None for BATCHES, or for a model that generates text for 1 and, if
-            it does so with beams by default, their number.
+        batches: sequence of int, the batch sizes B; None for BATCHES where B x T is up to TOKENS, or for a model that
+            generates text for 1 and, if it does so with beams by default, their number.
         cache_length: int, the number of columns for prompt and answer of a model that generates text; None for
             CACHE or, if that is smaller, the model's number of positions.
         precision: str, "float32"; "float16" for weights of half the size; or "int8" for weights of a quarter of the
@@ -76,7 +77,7 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
         if rows > batches[-1]:
             raise ConfigError(f"--batches={','.join(map(str, batches))}: the model generates with {rows} beams or "
                               f"answers by default, each of which is a row: add {rows}")
-    batches = _sizes(batches or BATCHES, "--batches")
+    most, batches = None if batches else TOKENS, _sizes(batches or BATCHES, "--batches")
     windows = getattr(loaded.task, "long", None) == "windows"
     if windows:
         check_overlap(loaded.task.overlap, loaded.tokenizer.room(lengths[-1], 1), lengths[-1])
@@ -86,7 +87,7 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
              f"model was trained with up to {loaded.config['max_length']}: set --lengths for more")
     with context.changed(compiled=generates, lookup=Tables() if precision == "int8" else None):
         functions, name, embedding = _decoding(loaded, lengths, batches, own["cache_length"]) if generates else \
-            _encoding(loaded, lengths, batches)
+            _encoding(loaded, lengths, batches, most)
     content = _converted(functions, precision)
     with folders.new_folder(folder, ours) as temporary:
         (temporary / FILE).write_bytes(content)
@@ -180,8 +181,9 @@ def _lengths(given, loaded, longest):
     return lengths
 
 
-def _encoding(loaded, lengths, batches):
-    # ({signature: concrete function}, the name of their output, settings of embedding or None).
+def _encoding(loaded, lengths, batches, most):
+    # ({signature: concrete function}, the name of their output, settings of embedding or None). Beyond the smallest
+    # batch, signatures of more than `most` tokens are omitted (None: none is).
     call, name, embedding = _forward(loaded)
     names = loaded.body.input_names
 
@@ -189,7 +191,8 @@ def _encoding(loaded, lengths, batches):
         return {name: call(dict(zip(names, inputs)))}
 
     return {signature_name("encode", batch, length): _traced(run, {each: [batch, length] for each in names})
-            for length in lengths for batch in batches}, name, embedding
+            for length in lengths for batch in batches
+            if most is None or batch == batches[0] or batch * length <= most}, name, embedding
 
 
 def _decoding(loaded, lengths, batches, columns):

@@ -155,9 +155,10 @@ class Runner:
         given = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids), **{
             name: np.asarray(inputs[name], np.int32) for name in ("padding_mask", "segment_ids") if name in inputs}}
         found, first = [], 0
+        sizes = [size for size in self.batches if signature_name("encode", size, length) in self._signatures]
         while first < rows or not found:
             left = rows - first
-            batch = next((batch for batch in self.batches if batch >= left), self.batches[-1])
+            batch = next((size for size in sizes if size >= left), sizes[-1])
             part = {}
             for name in self.inputs:
                 part[name] = np.zeros((batch, length), np.int32)
