@@ -23,7 +23,8 @@ DTYPES = ("bfloat16", "float32")
 PEERS = {"keras-nlp": ("keras_nlp",), "pytorch": ("torch", "transformers"),
          "ctranslate2": ("ctranslate2", "torch", "transformers"),
          "onnxruntime": ("onnxruntime", "onnx", "torch", "transformers"),
-         "openvino": ("openvino", "torch", "transformers")}  # the modules that each requires
+         "openvino": ("openvino", "torch", "transformers"),
+         "sentence-transformers": ("sentence_transformers",)}  # the modules that each requires
 
 
 def add_flags(rounds=None, steps=None, peers=True):

@@ -1,11 +1,12 @@
-"""Worker process that classifies texts with one system (see benchmarks.serve).
+"""Worker process that classifies or embeds texts with one system (see benchmarks.serve).
 
 Run as `python -m benchmarks.serve_worker RECIPE SYSTEM VARIANT DTYPE`, where RECIPE is JSON from benchmarks.serve. It
-answers a line "BATCH COUNT" by classifying all texts COUNT times, BATCH at a time, tokenizers included.
+answers a line "BATCH COUNT" by running all texts COUNT times, BATCH at a time, tokenizers included.
 """
 import contextlib
 import functools
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -20,8 +21,12 @@ def _limit_tensorflow(threads):
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def saved_model(recipe, dtype, folder):
-    """Return a function (list of str) -> probabilities [B, C] that calls tfzoo's SavedModel."""
+def saved_model(recipe, variant, dtype, folder):
+    """Return a function (list of str) -> probabilities [B, C] that calls tfzoo's SavedModel.
+
+    With the `variant` `frozen`, TensorFlow may keep the weights in its kernels' layout.
+    """
+    os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = str(int(variant == "frozen"))  # read when tensorflow first needs it
     _limit_tensorflow(recipe["threads"])
     import tensorflow as tf
 
@@ -33,8 +38,13 @@ def saved_model(recipe, dtype, folder):
     return lambda texts: (serve(text=tf.constant(texts))["probabilities"].numpy(), served)[0]
 
 
-def litert(recipe, dtype, folder):
+def litert(recipe, variant, dtype, folder):
     """Return a function (list of str) -> probabilities [B, C] that calls tfzoo's LiteRT file, without TensorFlow."""
+    file = _litert_file(recipe, dtype, folder)
+    return lambda texts: [list(row["probabilities"].values()) for row in file.predict(texts)]
+
+
+def _litert_file(recipe, dtype, folder):
     import subprocess
     code = ("import sys, tfzoo; from tfzoo.export.litert import export_litert; "
             "export_litert(tfzoo.load(sys.argv[1]), sys.argv[2], [32, 64, 128], json.loads(sys.argv[4]), sys.argv[3])")
@@ -42,8 +52,7 @@ def litert(recipe, dtype, folder):
                     json.dumps(recipe["batches"])], check=True, stdout=sys.stderr)
     sys.modules["tensorflow"] = None  # so that `import tfzoo` leaves it out
     import tfzoo.litert
-    file = tfzoo.litert.load(folder / "lite", recipe["threads"])
-    return lambda texts: [list(row["probabilities"].values()) for row in file.predict(texts)]
+    return tfzoo.litert.load(folder / "lite", recipe["threads"])
 
 
 def _encoder(recipe):
@@ -76,7 +85,7 @@ def _torch_model(recipe, dtype="float32"):
         recipe["theirs"], dtype=getattr(torch, dtype), attn_implementation="sdpa").eval()
 
 
-def pytorch(recipe, dtype, folder):
+def pytorch(recipe, variant, dtype, folder):
     """Return a function (list of str) -> probabilities [B, C] for transformers on PyTorch."""
     import torch
     model, encode = _torch_model(recipe, dtype), _encoder(recipe)
@@ -99,7 +108,7 @@ def _write_onnx(recipe, path):
                       dynamic_axes={**axes, "logits": {0: "batch"}}, dynamo=False, opset_version=17)
 
 
-def onnxruntime(recipe, dtype, folder):
+def onnxruntime(recipe, variant, dtype, folder):
     """Return a function (list of str) -> probabilities [B, C] for ONNX Runtime; int8 is dynamic, per channel."""
     import onnxruntime as ort
     path, encode = folder / "model.onnx", _encoder(recipe)
@@ -124,7 +133,7 @@ def onnxruntime(recipe, dtype, folder):
     return run
 
 
-def openvino(recipe, dtype, folder):
+def openvino(recipe, variant, dtype, folder):
     """Return a function (list of str) -> probabilities [B, C] for OpenVINO with its hint for latency."""
     import openvino as ov
     encode = _encoder(recipe)
@@ -138,12 +147,34 @@ def openvino(recipe, dtype, folder):
         {name: ids for name, ids in encode(texts).items() if name in names}).values())))
 
 
+def embed(recipe, variant, dtype, folder):
+    """Return a function (list of str) -> vectors [N, D] that calls Loaded.embed."""
+    _limit_tensorflow(recipe["threads"])
+    import tfzoo
+    return tfzoo.load(recipe["folder"], {"bfloat16": "mixed_bfloat16"}.get(dtype, dtype)).embed
+
+
+def embed_litert(recipe, variant, dtype, folder):
+    """Return a function (list of str) -> vectors [N, D] that calls tfzoo's LiteRT file, without TensorFlow."""
+    return _litert_file({**recipe, "model": recipe["folder"], "batches": [32]}, dtype, folder).embed
+
+
+def sentence_transformers(recipe, variant, dtype, folder):
+    """Return a function (list of str) -> vectors [N, D] for sentence-transformers."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    torch.set_num_threads(recipe["threads"])
+    model = SentenceTransformer(recipe["folder"], device="cpu", model_kwargs={"dtype": getattr(torch, dtype)})
+    return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
+
+
 SYSTEMS = {"tfzoo": saved_model, "tfzoo-litert": litert, "pytorch": pytorch, "onnxruntime": onnxruntime,
-           "openvino": openvino}
+           "openvino": openvino, "sentence-transformers": sentence_transformers}
+EMBEDDING = {"tfzoo": embed, "tfzoo-litert": embed_litert}
 
 
-def classify(run, texts, batch, count):
-    """Classify all texts `count` times: dict of the median `milliseconds` of a batch, and the `probabilities`."""
+def answered(run, texts, batch, count):
+    """Ask for all texts `count` times: dict of the median `milliseconds` of a batch, and the answers' `rows`."""
     times, found = [], []
     for _ in range(count):
         found = []
@@ -151,15 +182,16 @@ def classify(run, texts, batch, count):
             begin = time.perf_counter()
             found += [list(map(float, row)) for row in run(texts[first:first + batch])]
             times.append(time.perf_counter() - begin)
-    return {"milliseconds": 1000 * sorted(times)[len(times) // 2], "probabilities": found}
+    return {"milliseconds": 1000 * sorted(times)[len(times) // 2], "rows": found}
 
 
 def main():
-    recipe, system, _, dtype = sys.argv[1:]
+    recipe, system, variant, dtype = sys.argv[1:]
     recipe = json.loads(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        run = SYSTEMS[system](recipe, dtype, pathlib.Path(folder))
-        answer(None, **{str(batch): functools.partial(classify, run, recipe["texts"], batch)
+        made = EMBEDDING.get(system, SYSTEMS[system]) if variant == "embed" else SYSTEMS[system]
+        run = made(recipe, variant, dtype, pathlib.Path(folder))
+        answer(None, **{str(batch): functools.partial(answered, run, recipe["texts"], batch)
                         for batch in recipe["batches"]})
 
 

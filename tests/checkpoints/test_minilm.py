@@ -42,6 +42,24 @@ def test_vectors_are_the_reference_s(minilm, part):
 
 
 @pytest.mark.slow
+def test_vectors_of_many_sizes_share_a_trace_and_follow_adapters(minilm):
+    loaded, lines = tfzoo.load(minilm), families.lines_of(real_lines())[:40]
+    first = loaded.embed(lines)
+    function = loaded._embedder[1]
+    for count in (1, 3, 17):
+        assert np.abs(loaded.embed(lines[:count]) - first[:count]).max() < 1e-6
+    assert loaded._embedder[1] is function and function.experimental_get_tracing_count() == 1
+    loaded.body.add_adapters({path: {"rank": 2, "alpha": 8.0, "adapter_dropout": 0.0} for path in loaded.body.linears
+                              if path.endswith("attention/query")})
+    for variable in loaded.body.weights:
+        if variable.path.endswith("lora_b"):
+            variable.assign(variable + 0.1)
+    changed = loaded.embed(lines[:3])
+    assert np.abs(changed - first[:3]).max() > 1e-3
+    assert np.abs(changed[0] - loaded.embed(lines[:1])).max() < 1e-6
+
+
+@pytest.mark.slow
 def test_predict_embeds_and_convert_writes(minilm, call, tmp_path):  # noqa: F811
     texts = tmp_path / "texts.txt"
     texts.write_text("a fine film\n\nein sch\u00f6ner Film\n")

@@ -107,6 +107,23 @@ def test_a_text_answers_alone_as_among_others():
     assert predictor.cut == long > 0
 
 
+def test_a_bfloat16_model_is_served_from_weights_stored_once_in_bfloat16(tmp_path):
+    live = make(load_tokenizer("bytes"))
+    tfzoo.save(live, tmp_path / "model")
+    live = tfzoo.load(tmp_path / "model", "mixed_bfloat16")
+    served = tf.saved_model.load(str(export(live, tmp_path / "served")))
+    assert not served.trainable_variables
+    used = sum(len(weight.shape) > 1 for weight in live.model.weights)
+    tables = [variable for variable in served.variables if len(variable.shape) > 1]
+    assert len(tables) == used and {variable.dtype for variable in tables} == {tf.bfloat16}
+    run = served.signatures["serving_default"]
+    cast = {node.input[0] for node in run.graph.as_graph_def().node if node.op == "Cast"}
+    assert not cast & {node.name for node in run.graph.as_graph_def().node if node.op == "ReadVariableOp"}
+    texts = hostile_texts(20)
+    answers = run(text=tf.constant(texts))["probabilities"].numpy()
+    assert np.abs(answers - probabilities(live, texts)[0]).max() < 0.02  # one rounding in bfloat16 is 0.004
+
+
 class Bare(ByteTokenizer):
     """A byte tokenizer without special tokens, so that an empty text has no tokens, as for GPT-2 in transformers."""
 

@@ -72,7 +72,7 @@ def test_a_shared_block_drops_others_each_time_and_the_same_when_it_is_remateria
         attention = cross_attention = None
 
         def call(self, hidden, bias=None, source=None, visible=None, rotary=None, source_visible=None, cache=None,
-                 read=None, taps=None, training=None):
+                 read=None, rows=None, taps=None, training=None):
             return hidden + layer(tf.ones_like(hidden), training=training)
 
     block, hidden, results = Shared(), tf.zeros((3, 4, 8)), []

@@ -49,6 +49,40 @@ def test_what_is_read_and_kept_is_part_of_the_whole(body, inputs):
         assert np.abs(kept[last] - whole["sequence"]).max() < 1e-5
 
 
+def dense(gradient):
+    return gradient if gradient is None else tf.convert_to_tensor(gradient)
+
+
+def test_a_matrix_of_all_rows_gives_the_numbers_and_gradients_of_texts(body, inputs):
+    for layer in body._flatten_layers():
+        if hasattr(layer, "rate"):
+            layer.rate = 0.0
+    found = []
+    for training in (False, True):  # the first computes with one matrix of all rows
+        with tf.GradientTape() as tape:
+            sequence = body(inputs, training=training)["sequence"]
+            loss = tf.reduce_sum(sequence * np.random.default_rng(1).standard_normal(sequence.shape))
+        gradients = tape.gradient(loss, body.trainable_variables)
+        found.append([sequence, *(gradient for gradient in map(dense, gradients) if gradient is not None)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(tf.reduce_max(tf.abs(other))))
+
+
+@pytest.mark.parametrize("name", ["bert_tiny", "gpt2_tiny"])
+def test_more_layers_add_no_computation_of_shapes_and_all_products_have_their_biases(name):
+    counts = []
+    for layers in (1, 3):
+        body = build_body(name, **{**SMALL, "num_layers": layers}, **({"pooler": False} if name == "bert_tiny" else {}))
+        spec = {key: tf.TensorSpec([None, None], tf.int32) for key in ("token_ids", "padding_mask")}
+        graph = tf.function(lambda given: body(given, training=False)["sequence"], input_signature=[spec],
+                            autograph=False).get_concrete_function().graph.as_graph_def()
+        counts.append(sum(node.op in ("Shape", "StridedSlice") for node in graph.node))
+        products = {node.name for node in graph.node if node.op == "MatMul"}
+        assert len(products) == 6 * layers
+        assert products == {node.input[0] for node in graph.node if node.op == "BiasAdd"}
+    assert counts[0] == counts[1]
+
+
 @pytest.mark.parametrize("keep, says", [(["block_99"], "choose from (encoder_)?embeddings"), ("block_00", "a list of")])
 def test_unknown_intermediates_are_refused(body, inputs, keep, says):
     with pytest.raises(ConfigError, match=says):

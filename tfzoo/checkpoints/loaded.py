@@ -1,10 +1,13 @@
 """A model with its tokenizer and settings, for predicting labels and computing text embeddings."""
+import json
+
 import numpy as np
 import tensorflow as tf
 
 from tfzoo.checkpoints.writing import NEW_TOKENS, Writer
 from tfzoo.errors import ConfigError
 from tfzoo.generation import Generator
+from tfzoo.layers.blockwise import LARGE
 from tfzoo.tasks import Task, task_of, tasks
 from tfzoo.tasks.embedding import NAMES, PLAIN, pool, pooled_by, prepared
 from tfzoo.tasks.predictor import Predictor
@@ -34,7 +37,7 @@ class Loaded:
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
-        self.tokenizer_problem, self._predictor, self._writer = tokenizer_problem, None, None
+        self.tokenizer_problem, self._predictor, self._writer, self._embedder = tokenizer_problem, None, None, None
 
     @property
     def task(self):
@@ -141,9 +144,8 @@ class Loaded:
                 raise ConfigError(f"pairs must have one item per text, got {len(rows)} texts and {len(pairs)} pairs")
             rows = [{**row, other: pair} for row, pair in zip(rows, pairs)]
         if self._predictor is None:
-            self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"])
-        return [answer for first in range(0, len(rows), ANSWER_BATCH)
-                for answer in self._predictor(rows[first:first + ANSWER_BATCH])]
+            self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"], batch_size=ANSWER_BATCH)
+        return self._predictor(rows)
 
     def generate(self, texts, **options):
         """Continue prompts, answer conversations, or write targets for sources (see Writer).
@@ -201,12 +203,32 @@ class Loaded:
         texts = prepared(as_texts(texts), how, prompt)
         skipped = self._skipped(how, prompt)
         found = np.zeros((len(texts), len(how["pooling"]) * self.body.config["hidden_dim"]), np.float32)
-        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        if not texts:
+            return found
+        ids, compute = self.tokenizer.encode(texts), self._vectors(how, skipped)
+        order = np.argsort(ids.row_lengths(), kind="stable")
         for first in range(0, len(order), EMBED_BATCH):
             chosen = order[first:first + EMBED_BATCH]
-            inputs = self.tokenizer([texts[number] for number in chosen], max_length=self.config["max_length"])
-            found[chosen] = pool(self.body(inputs)["sequence"], inputs["padding_mask"], how, skipped)
+            found[chosen] = compute(self.tokenizer.join([tf.gather(ids, chosen)], self.config["max_length"]))
         return found
+
+    def _vectors(self, how, skipped):
+        # A function of inputs that returns vectors. It is traced once, for any size, except that texts whose attention
+        # must be computed in blocks are computed eagerly: blocks need known sizes.
+        def compute(inputs):
+            return pool(self.body(inputs)["sequence"], inputs["padding_mask"], how, skipped)
+
+        key = json.dumps([how, skipped]), tuple(map(id, self.body.weights))  # which adapters change
+        if self._embedder is None or self._embedder[0] != key:
+            names, ids = ("token_ids", "padding_mask", "segment_ids"), tf.TensorSpec([None, None], tf.int32)
+            self._embedder = key, tf.function(compute, input_signature=[dict.fromkeys(names, ids)], autograph=False)
+        traced, heads = self._embedder[1], self.body.config["num_heads"]
+
+        def run(inputs):
+            rows, length = inputs["token_ids"].shape
+            return (compute if rows * heads * length ** 2 > LARGE else traced)(inputs)
+
+        return run
 
     def count_cut(self, texts):
         """Return the number of texts that `embed` truncates to config["max_length"] tokens: int."""

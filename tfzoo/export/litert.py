@@ -85,7 +85,7 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
     if not generates and longest < loaded.config["max_length"]:
         tell(f"texts will be {'split into windows of' if windows else 'truncated to'} {longest} tokens, where the "
              f"model was trained with up to {loaded.config['max_length']}: set --lengths for more")
-    with context.changed(compiled=generates, lookup=Tables() if precision == "int8" else None):
+    with context.changed(compiled=True, lookup=Tables() if precision == "int8" else None):
         functions, name, embedding = _decoding(loaded, lengths, batches, own["cache_length"]) if generates else \
             _encoding(loaded, lengths, batches, most)
     content = _converted(functions, precision)

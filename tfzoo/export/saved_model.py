@@ -12,13 +12,15 @@ from tfzoo import files, folders
 from tfzoo.errors import ConfigError
 from tfzoo.export.serving_files import BATCHING, warm_up
 from tfzoo.export.writing import GraphWriter, check_in_graph
+from tfzoo.layers import context
 
 
-def serving_function(loaded):
+def serving_function(loaded, stored=None):
     """Return a function that tokenizes strings, runs the model and returns what the task's `serve` returns.
 
     Args:
         loaded: Loaded, with a task that makes predictions and a tokenizer that can encode in a graph.
+        stored: context.Stored, which must live as long as the function; None uses the model's own variables.
 
     Returns:
         callable (texts tf.string [B], pairs tf.string [B] or None) -> dict of tensors [B, ...].
@@ -31,12 +33,13 @@ def serving_function(loaded):
 
     def serve(texts, pairs=None):
         batch = task.encode(loaded.tokenizer, texts, max_length=loaded.config["max_length"], pairs=pairs)
-        return task.serve(task.predict(loaded.model, batch, loaded.model(batch, training=False)), batch)
+        with context.changed(prepared=stored):
+            return task.serve(task.predict(loaded.model, batch, loaded.model(batch, training=False)), batch)
 
     return serve
 
 
-def _signatures(loaded, options):
+def _signatures(loaded, stored, options):
     # ({name: tf.function or concrete function}, the columns of a warm-up request, effective options of generation).
     loaded.check_weights()
     task = loaded.task
@@ -47,7 +50,7 @@ def _signatures(loaded, options):
     if options:
         raise ConfigError(f"--{next(iter(options))} applies to models that generate text, not to "
                           f"{task.name if task else 'a model without a head'}: omit it")
-    serve = serving_function(loaded)
+    serve = serving_function(loaded, stored)
     text, pair = (tf.TensorSpec([None] * (task.axes - 1 if first else 1), tf.string, name=name)
                   for first, name in enumerate(task.text_columns))
     required = task.text_columns[1] in task.schema.inputs
@@ -71,7 +74,7 @@ def export(loaded, folder, **options):
     `assets.extra` holds `labels.json`, the labels in order; `generation.json`, the options of generation;
     `tf_serving_warmup_requests`, with which the server warms up; and the file of the server's
     `--enable_per_model_batching_params`. The object that `tf.saved_model.load` returns has `variables` and
-    `trainable_variables`.
+    `trainable_variables`. A bfloat16 model that does not generate text has its weights in bfloat16, none trainable.
 
     Args:
         loaded: Loaded, as for `serving_function`, or a model that generates text.
@@ -86,7 +89,9 @@ def export(loaded, folder, **options):
         OSError: if the folder cannot be written.
     """
     folder, held = folders.target_folder(files.local_path(folder, "folder"), _versions)
-    signatures, columns, generation = _signatures(loaded, options)
+    # In bfloat16, casting the weights would take as long as the products of a few rows.
+    stored = context.Stored() if loaded.body.compute_dtype == "bfloat16" else None
+    signatures, columns, generation = _signatures(loaded, stored, options)
     target = folder / str(max((int(name) for name in held), default=0) + 1)
     try:
         with folders.new_folder(target) as temporary:

@@ -33,7 +33,7 @@ class Attention(Configured):
         qkv_bias: bool, add biases to the query, key and value projections even if use_bias is False.
 
     Call arguments:
-        query: float [B, T, D].
+        query: float [B, T, D], or [B x T, D] with `rows`.
         source: float [B, S, D] or the Keys from `project_source`, for cross-attention; None attends to `query` itself.
         visible: bool, broadcastable to [B, H, T, S], True where a key may be attended to; None for everywhere.
         rotary: (cosines, sines) from `rotary_table` for the queries, or None. If source_rotary is None, also for the
@@ -41,11 +41,12 @@ class Attention(Configured):
         source_rotary: (cosines, sines) for the keys, or None.
         bias: float [1, H, T, S], added to the scores (see RelativePositions), or None.
         cache: Cache to extend with the new keys and values; None attends only to the new ones.
+        rows: Rows for queries [B x T, D]; None otherwise.
         taps: Taps that may request `probabilities`, float [B, H, T, S], before dropout.
         training: bool.
 
     Returns:
-        float [B, T, D].
+        float in the shape of `query`.
 
     Raises:
         ConfigError: if num_heads does not divide hidden_dim and head_dim is 0, or num_kv_heads does not divide
@@ -79,19 +80,17 @@ class Attention(Configured):
         self.output_projection.build((None, None, self.query.units))
         self.built = True
 
-    def call(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
-             taps=NO_TAPS, training=None):
-        mixed = self.mix(query, source, visible=visible, rotary=rotary, source_rotary=source_rotary, bias=bias,
-                         cache=cache, taps=taps, training=training)
+    def call(self, query, source=None, *, training=None, **others):
+        mixed = self.mix(query, source, training=training, **others)
         return self.output_projection(mixed, training=training)
 
     def mix(self, query, source=None, *, visible=None, rotary=None, source_rotary=None, bias=None, cache=None,
-            taps=NO_TAPS, training=None):
-        """Return the concatenated outputs of all heads, the input to `output_projection`: float [B, T, H x K]."""
+            rows=None, taps=NO_TAPS, training=None):
+        """Return the concatenated outputs of all heads, the input to `output_projection`: float [..., H x K]."""
         drop = self.dropout.drop(training)
         if self._is_single(query, source, rotary=rotary, bias=bias, cache=cache, training=training):
             return self._mix_single(query, source, visible=visible, drop=drop, taps=taps, training=training)
-        heads, keys = self._project(query, source, rotary=rotary, training=training,
+        heads, keys = self._project(query, source, rotary=rotary, rows=rows, training=training,
                                     source_rotary=rotary if source_rotary is None else source_rotary)
         keys = keys if cache is None else cache.extend(keys)
         length = heads.shape[2]
@@ -110,36 +109,37 @@ class Attention(Configured):
             mixed = attend_in_blocks(mix, heads, *keys, visible)
         else:
             mixed = mix(heads, *keys, visible, bias=bias)
-        batch, _, length, _ = ops.shape(mixed)
-        return ops.reshape(kernels.transpose_heads(mixed), (batch, length, self.query.units))
+        shape = (-1,) if rows else (ops.shape(mixed)[0], ops.shape(mixed)[2])
+        return ops.reshape(kernels.transpose_heads(mixed), (*shape, self.query.units))
 
     def project_source(self, source, rotary=None, training=None):
         """Project `source`, float [B, S, D], to Keys, and rotate the keys by `rotary`, (cosines, sines) or None."""
         key, value = project_heads(source, [self.key, self.value], width=self.head_dim, training=training)
         return Keys(kernels.rotate(key, rotary), value)
 
-    def _project(self, query, source, rotary, source_rotary, training):
+    def _project(self, query, source, rotary, source_rotary, rows, training):
         if source is None:
-            heads, key, value = project_heads(query, [self.query, self.key, self.value], width=self.head_dim,
+            heads, key, value = project_heads(query, [self.query, self.key, self.value], width=self.head_dim, rows=rows,
                                               training=training)
             return kernels.rotate(heads, rotary), Keys(kernels.rotate(key, source_rotary), value)
-        heads, = project_heads(query, [self.query], width=self.head_dim, training=training)
+        heads, = project_heads(query, [self.query], width=self.head_dim, rows=rows, training=training)
         keys = source if isinstance(source, Keys) else self.project_source(source, source_rotary, training)
         return kernels.rotate(heads, rotary), keys
 
     def _grouped_product(self, heads, other, **transposed):
         # [B, H, T, N] x [B, G, ...] -> [B, H, T, M]: each of the G key/value heads serves H / G query heads.
+        if heads.shape[1] == self.num_kv_heads:
+            return multiply(heads, other, **transposed)
         batch, count, length, width = ops.shape(heads)
-        if count != self.num_kv_heads:
-            heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))
+        heads = ops.reshape(heads, (batch, self.num_kv_heads, count // self.num_kv_heads * length, width))
         product = multiply(heads, other, **transposed)
         return ops.reshape(product, (batch, count, length, ops.shape(product)[-1]))
 
     def _is_single(self, query, source, rotary, bias, cache, training):
         # Return whether one query per row attends to a source; then _mix_single need not compute keys and values.
-        return query.shape[1] == 1 and source is not None and not isinstance(source, Keys) and \
-            rotary is None and bias is None and cache is None and self.num_kv_heads == self.num_heads and \
-            not self.key.drops(training) and not self.value.drops(training)
+        return query.shape.rank == 3 and query.shape[1] == 1 and source is not None and \
+            not isinstance(source, Keys) and rotary is None and bias is None and cache is None and \
+            self.num_kv_heads == self.num_heads and not self.key.drops(training) and not self.value.drops(training)
 
     def _mix_single(self, query, source, visible, drop, taps, training):
         # Instead of projecting every position of the source [B, S, D] to keys and values, multiply the query by the

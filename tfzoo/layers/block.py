@@ -50,11 +50,12 @@ class Block(Configured):
         source, source_visible: for cross-attention, float [B, S, D] or Keys, and a mask in the same form as `visible`.
         cache: Cache for self-attention, or None.
         read: int32 [B, P], the positions to compute; None computes all.
+        rows: Rows if `hidden` is float [B x T, D], which is faster while not training; None otherwise, or with `read`.
         taps: Taps, for names below `attention` and `cross_attention`.
         training: bool.
 
     Returns:
-        float [B, T, D], or [B, P, D] with `read`.
+        float [B, T, D], or [B, P, D] with `read`, or [B x T, D] with `rows`.
     """
 
     def __init__(self, num_heads, hidden_dim, ffn_dim, activation="gelu", norm_first=False, dropout=0.0,
@@ -96,7 +97,7 @@ class Block(Configured):
         self.built = True
 
     def call(self, hidden, *, visible=None, rotary=None, bias=None, source=None, source_visible=None, cache=None,
-             read=None, taps=NO_TAPS, training=None):
+             read=None, rows=None, taps=NO_TAPS, training=None):
         every, source_rotary = self._before(hidden, self.attention_norm), rotary
         normed = every
         if read is not None:  # compute keys and values for all positions, everything else only for `read`
@@ -104,13 +105,13 @@ class Block(Configured):
             rotary = rotary and [_rows_of(table, read) for table in rotary]
             normed, hidden = (tf.gather(part, read, axis=1, batch_dims=1) for part in (normed, hidden))
         mixed = self.attention.mix(normed, None if read is None else every, visible=visible, rotary=rotary,
-                                   source_rotary=source_rotary, bias=bias, cache=cache, taps=taps.below("attention"),
-                                   training=training)
+                                   source_rotary=source_rotary, bias=bias, cache=cache, rows=rows,
+                                   taps=taps.below("attention"), training=training)
         hidden = self._after(hidden, mixed, last=self.attention.output_projection,
                              drop=self.attention_dropout.drop(training), norm=self.attention_norm, training=training)
         if self.cross_attention:
             mixed = self.cross_attention.mix(self._before(hidden, self.cross_attention_norm), source,
-                                             visible=source_visible, taps=taps.below("cross_attention"),
+                                             visible=source_visible, rows=rows, taps=taps.below("cross_attention"),
                                              training=training)
             hidden = self._after(hidden, mixed, last=self.cross_attention.output_projection,
                                  drop=self.cross_attention_dropout.drop(training), norm=self.cross_attention_norm,
@@ -123,7 +124,7 @@ class Block(Configured):
         return norm.call(hidden) if self.norm_first else hidden
 
     def _after(self, hidden, inner, last, drop, norm, training):
-        result = last.product(inner, training)  # one pass adds the bias, dropout, residual and norm
+        result, bias = last.product(inner, training)  # one pass adds the bias, dropout, residual and norm
         if self.norm_first:
-            return kernels.add(hidden, result, bias=last.bias, drop=drop)
-        return norm.add(hidden, result, bias=last.bias, drop=drop)
+            return kernels.add(hidden, result, bias=bias, drop=drop)
+        return norm.add(hidden, result, bias=bias, drop=drop)

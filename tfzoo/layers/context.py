@@ -26,7 +26,8 @@ class Context:
             masks.
         fused: bool, use fused kernels (see kernels.py).
         compiled: bool, whether the pass is compiled by XLA, which has no ops that write in place.
-        prepared: Prepared, the weights prepared before a decoding loop; None elsewhere.
+        prepared: Prepared, the weights prepared before a decoding loop; Stored, those of an exported graph; None
+            elsewhere.
         remat: bool, store only each block's inputs, and recompute its activations in the backward pass.
         initial: int, seed of the initial weights; None uses Keras' global seed generator.
         lookup: callable (table, ids) -> rows that replaces looking up embeddings; None elsewhere.
@@ -52,6 +53,27 @@ class Prepared:
 
     def __init__(self):
         self.graph, self.tensors = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph(), {}
+
+    def find(self, key, prepare):
+        if self.graph is None and not tf.executing_eagerly():
+            return prepare()  # an eager loop's function keeps its trace, which must not hold the loop's tensors
+        if key not in self.tensors:
+            with contextlib.nullcontext() if self.graph is None else self.graph.as_default():
+                self.tensors[key] = prepare()
+        return self.tensors[key]
+
+
+class Stored:
+    """Weights cast or concatenated now, and stored as variables of their own, so that no call of a graph need do so."""
+
+    def __init__(self):
+        self.variables = {}
+
+    def find(self, key, prepare):
+        if key not in self.variables:
+            with tf.init_scope():
+                self.variables[key] = tf.Variable(prepare(), trainable=False)
+        return tf.convert_to_tensor(self.variables[key])
 
 
 class _Thread(threading.local):
@@ -81,24 +103,29 @@ def changed(**values):
     return entered(dataclasses.replace(_thread.value, **values))
 
 
+def decodes():
+    """Return whether this is a decoding loop with prepared weights."""
+    return isinstance(_thread.value.prepared, Prepared)
+
+
+def stores():
+    """Return whether weights are stored in the form in which they are used."""
+    return isinstance(_thread.value.prepared, Stored)
+
+
 def prepared(key, prepare):
-    """Return what `prepare` makes of weights, in a decoding loop before the loop (see Prepared).
+    """Return what `prepare` makes of weights: in a decoding loop, before the loop (see Prepared, Stored).
 
     Args:
         key: hashable, names the result.
         prepare: callable () -> tensor.
     """
     known = _thread.value.prepared
-    if known is None or known.graph is None and not tf.executing_eagerly():
-        return prepare()  # a function called by an eager loop keeps its trace, which must not hold the loop's tensors
-    if key not in known.tensors:
-        with contextlib.nullcontext() if known.graph is None else known.graph.as_default():
-            known.tensors[key] = prepare()
-    return known.tensors[key]
+    return prepare() if known is None else known.find(key, prepare)
 
 
 def cast(variable, dtype):
-    """Cast a weight, in a decoding loop before the loop (see `prepared`)."""
+    """Cast a Keras variable (see `prepared`)."""
     return prepared((id(variable), str(dtype)), lambda: ops.cast(variable, dtype))
 
 

@@ -94,16 +94,17 @@ class Embeddings(Configured):
     def call(self, token_ids, *, segment_ids=None, position_ids=None, embedded=None, training=None):
         config = self.config
         look_up = context.current().lookup or (lambda table, ids: ops.take(table, ids, axis=0))
-        total = look_up(self.token, token_ids) if embedded is None else embedded
+        table = context.cast(self.token, self.compute_dtype) if context.stores() else self.token
+        total = look_up(table, token_ids) if embedded is None else embedded
         total = ops.cast(total, self.compute_dtype)
         if config["scale"]:
             total = total * self.hidden_dim ** 0.5
         if config["positions"] != "none":
-            table = ops.cast(self.position, self.compute_dtype)
+            table = context.cast(self.position, self.compute_dtype)
             length = ops.shape(total)[1]
             total = total + (table[None, :length] if position_ids is None else ops.take(table, position_ids, axis=0))
         if config["num_segments"]:
-            table = ops.cast(self.segment, self.compute_dtype)
+            table = context.cast(self.segment, self.compute_dtype)
             if segment_ids is None or config["num_segments"] == 1:
                 total = total + table[0]
             else:

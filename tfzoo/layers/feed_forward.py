@@ -45,11 +45,11 @@ class FeedForward(Configured):
         use_bias: bool, add a bias to every projection.
 
     Call arguments:
-        inputs: float [B, T, D].
+        inputs: float [B, T, D], or [N, D] while not training.
         training: bool.
 
     Returns:
-        float [B, T, D].
+        float [B, T, D] or [N, D].
     """
 
     def __init__(self, ffn_dim, hidden_dim, activation="gelu", initializer_range=0.02, use_bias=True, **layer):
@@ -72,16 +72,17 @@ class FeedForward(Configured):
         return self.down(self.activated(inputs, training), training=training)
 
     def activated(self, inputs, training=None):
-        """Return the input to `down`: float [B, T, F]."""
+        """Return the input to `down`: float [B, T, F] or [N, F]."""
         if training or context.current().fused:
             return self._activated(inputs, training)
         # As matrices, since TensorFlow on a CPU fuses a product, bias and activation only without a reshape in between.
+        if inputs.shape.rank == 2:
+            return self._activated(inputs)
         flat = self._activated(ops.reshape(inputs, (-1, self.config["hidden_dim"])))
         return ops.reshape(flat, (*ops.shape(inputs)[:-1], self.config["ffn_dim"]))
 
     def _activated(self, inputs, training=None):
-        values = self.up.product(inputs, training)
+        values, bias = self.up.product(inputs, training)
         if self.gate is None:
-            return kernels.activate(values, self.up.bias, self.activation)
-        return kernels.gate(self.gate.product(inputs, training), self.gate.bias, values=values, bias=self.up.bias,
-                            activation=self.activation)
+            return kernels.activate(values, bias, self.activation)
+        return kernels.gate(*self.gate.product(inputs, training), values=values, bias=bias, activation=self.activation)

@@ -7,10 +7,12 @@ import functools
 import math
 import typing
 
+import keras
 import tensorflow as tf
 
 from tfzoo.layers import context
 from tfzoo.layers.fusing import fused, max_columns, sum_columns
+from tfzoo.layers.products import fuses
 
 MASKED = -1e9  # finite, so that the probabilities of a fully masked row are finite
 
@@ -34,8 +36,10 @@ def _fused():
     return context.current().fused
 
 
-def _vector(variable):
-    return tf.cast(tf.convert_to_tensor(variable), tf.float32)
+def _vector(values):
+    if isinstance(values, keras.Variable):
+        return context.cast(values, "float32")
+    return tf.cast(values, tf.float32)
 
 
 def _plus(values, bias):  # the gradient of bias_add is twice as fast as that of `+`
@@ -78,8 +82,9 @@ def keep_mask(shape, rate, key, step, first_row, offset=None):
     return scramble(place ^ one) ^ other >= tf.constant(round(rate * 2 ** 32), tf.uint32)
 
 
-def _shape_of(values):
-    known, dynamic = values.shape, None  # int for known sizes, else scalar tensors
+def shape_of(values):
+    """Return the shape of a tensor: list of int for known sizes, else scalar tensors."""
+    known, dynamic = values.shape, None
     if None in known.as_list():
         dynamic = tf.shape(values)
     return [dynamic[axis] if size is None else size for axis, size in enumerate(known)]
@@ -88,7 +93,7 @@ def _shape_of(values):
 def _drop(values, rate, randomness, offset=None):
     if not rate:
         return values
-    return tf.where(keep_mask(_shape_of(values), rate, *randomness, offset), values * (1 / (1 - rate)), 0.0)
+    return tf.where(keep_mask(shape_of(values), rate, *randomness, offset), values * (1 / (1 - rate)), 0.0)
 
 
 def dropout(values, drop):
@@ -107,6 +112,8 @@ def activate(values, bias, activation):
     """Return activation(values + bias) for `values`, float [..., F], and `bias`, a Keras variable [F] or None."""
     if _fused():
         return _fused_activate([values, bias], [], activation)
+    if bias is None and fuses(values):
+        return activation(values)
     return tf.cast(activation(_plus(values, bias)), values.dtype)
 
 
@@ -133,13 +140,14 @@ def _fused_gate(inputs, others, activation):
                    gates.dtype)
 
 
-def split_heads(values, bias, heads, trained=True):
+def split_heads(values, bias, heads, rows=None, trained=True):
     """Add a bias and split projections into heads.
 
     Args:
-        values: float [B, T, sum of H x K], the concatenated projections.
+        values: float [B, T, sum of H x K], the concatenated projections, or [B x T, sum of H x K] with `rows`.
         bias: Keras variable or float tensor [sum of H x K], or None.
         heads: tuple of int, the number of heads H in each projection.
+        rows: Rows or None.
         trained: bool, whether a bias given as a tensor needs a gradient.
 
     Returns:
@@ -147,25 +155,30 @@ def split_heads(values, bias, heads, trained=True):
     """
     if _fused():
         return _fused_split_heads([values, bias], [], heads) if trained else _fused_split_heads([values], [bias], heads)
-    return _split(values if bias is None else tf.cast(_plus(values, bias), values.dtype), heads)
+    return _split(values if bias is None else tf.cast(_plus(values, bias), values.dtype), heads, rows)
 
 
-def _split(values, heads):
-    width = values.shape[2] // sum(heads)
-    parts = [values] if len(heads) == 1 else tf.split(values, [count * width for count in heads], 2)
-    batch, length, _ = _shape_of(values)
+def _split(values, heads, rows=None):
+    width = values.shape[-1] // sum(heads)
+    parts = [values] if len(heads) == 1 else tf.split(values, [count * width for count in heads], -1)
+    batch, length = shape_of(values)[:2] if rows is None else (rows.batch, rows.length)
     return [transpose_heads(tf.reshape(part, (batch, length, count, width))) for part, count in zip(parts, heads)]
 
 
 def transpose_heads(values):
     """Swap axes 1 and 2 of `values`, float [B, T, H, K]: float [B, H, T, K]."""
-    here = context.current()
-    if here.prepared is None or here.compiled:
+    if _fused() or context.current().compiled:
         return tf.transpose(values, (0, 2, 1, 3))
-    # In a decoding loop, where values are small, the overhead of oneDNN's transpose makes it eight times as slow as
-    # TensorFlow's, which integers use. A bitcast has no gradient, but none is needed there.
+    return _transposed(values)
+
+
+@tf.custom_gradient
+def _transposed(values):
+    # For few values, the overhead of oneDNN's transpose makes it up to eight times as slow as TensorFlow's, which
+    # integers use. A bitcast has no gradient of its own.
     bits = {2: tf.int16, 4: tf.int32, 8: tf.int64}[values.dtype.size]
-    return tf.bitcast(tf.transpose(tf.bitcast(values, bits), (0, 2, 1, 3)), values.dtype)
+    result = tf.bitcast(tf.transpose(tf.bitcast(values, bits), (0, 2, 1, 3)), values.dtype)
+    return result, lambda upstream: tf.transpose(upstream, (0, 2, 1, 3))
 
 
 @fused({1: 0})
@@ -229,7 +242,7 @@ def _drop_rows(values, drop, first, length):
         return values
     # Use this block's part of the mask for [H, T, S]: skip the rows before the block and, from one head to the next,
     # the rows of the other blocks.
-    _, heads, rows, columns = _shape_of(values)
+    _, heads, rows, columns = shape_of(values)
     skipped = tf.range(heads) * ((length or rows) - rows) + first
     offset = tf.reshape(tf.cast(skipped, tf.uint32) * tf.cast(columns, tf.uint32), (1, -1, 1, 1))
     return _drop(values, drop.rate, randomness=drop.randomness, offset=offset)
@@ -269,10 +282,13 @@ def add(hidden, result, bias, drop):
     """
     if _fused():
         return _fused_add([hidden, result, bias], drop.randomness, drop.rate)
-    return tf.cast(_total(hidden, result, bias=bias, drop=drop), hidden.dtype)
+    total = _total(hidden, result, bias=bias, drop=drop)
+    return total if total.dtype == hidden.dtype else tf.cast(total, hidden.dtype)
 
 
 def _total(hidden, result, bias, drop):
+    if bias is None and not drop.rate and fuses(result):
+        return hidden + result
     return tf.cast(hidden, tf.float32) + _drop(_plus(result, bias), *drop)
 
 
@@ -289,8 +305,8 @@ def add_normalize(hidden, result, bias, drop, gamma, beta, epsilon):
     """Normalize the result of `add`; see `add` and `normalize` for the arguments."""
     if _fused():
         return _fused_add_normalize([hidden, result, bias, gamma, beta], drop.randomness, drop.rate, epsilon)
-    return tf.cast(normalize(_total(hidden, result, bias=bias, drop=drop), gamma=gamma, beta=beta, epsilon=epsilon),
-                   hidden.dtype)
+    total = _total(hidden, result, bias=bias, drop=drop)
+    return tf.cast(normalize(total, gamma=gamma, beta=beta, epsilon=epsilon), hidden.dtype)
 
 
 @fused({2: 1, 4: None})

@@ -10,7 +10,7 @@ from tfzoo.errors import ConfigError, shown
 from tfzoo.layers import context, kernels
 from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.initializers import truncated_normal, uniform
-from tfzoo.layers.products import multiply
+from tfzoo.layers.products import fuses, multiply
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -112,8 +112,10 @@ class Linear(keras.layers.Layer):
         self.rank = 0
 
     def call(self, inputs, training=None):
-        product = self.product(inputs, training)
-        return product if self.bias is None else tf.nn.bias_add(product, tf.cast(self.bias, product.dtype))
+        return project(inputs, [self], training, bias=self._cast_bias())
+
+    def _cast_bias(self):
+        return None if self.bias is None else context.cast(self.bias, self.compute_dtype)
 
     def base(self):
         """Return the kernel without the adapter: float [D, units] in the compute dtype."""
@@ -135,8 +137,16 @@ class Linear(keras.layers.Layer):
         return _deltas(inputs, [self], training)
 
     def product(self, inputs, training=None):
-        """Return the output before the bias is added, for callers that let a function in `kernels` add it."""
-        return project(inputs, [self], training)
+        """Return an output and the bias that is still to be added, for callers that let a function in `kernels` add it.
+
+        It is added here if TensorFlow fuses it with the product.
+
+        Returns:
+            (float [..., units], Keras variable [units] or None).
+        """
+        if fuses(inputs):
+            return self.call(inputs, training), None
+        return project(inputs, [self], training), self.bias
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -150,13 +160,14 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def project(inputs, linears, training=None):
+def project(inputs, linears, training=None, bias=None):
     """Apply several Linear layers, with their adapters but without their biases, in one matrix product.
 
     Args:
         inputs: float [..., D].
         linears: list of Linear, all with input width D.
         training: bool.
+        bias: float [sum of units], their concatenated biases, or None not to add them.
 
     Returns:
         float [..., sum of units], the concatenated outputs.
@@ -164,9 +175,9 @@ def project(inputs, linears, training=None):
     weight = linears[0].base() if len(linears) == 1 else _joined(
         [linear.kernel for linear in linears], lambda: tf.concat([linear.base() for linear in linears], 1))
     if inputs.shape.rank == 2:
-        product = multiply(inputs, weight)
+        product = multiply(inputs, weight, bias=bias)
     else:
-        flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight)
+        flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight, bias=bias)
         product = ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
     delta = _deltas(inputs, linears, training)
     return product if delta is None else product + delta
@@ -197,21 +208,26 @@ def _deltas(inputs, linears, training):
     return ops.reshape(multiply(low, tf.concat(ups, 0)), (*ops.shape(inputs)[:-1], units))
 
 
-def project_heads(inputs, linears, width, training=None):
+def project_heads(inputs, linears, width, rows=None, training=None):
     """Project `inputs` to heads of the given width K: list of float [B, H, T, K], one per Linear.
+
+    The inputs are float [B, T, D], or [B x T, D] with their Rows.
 
     One product for all layers is faster in a training step, which has many rows, and in a decoding loop, which
     concatenates the kernels once; elsewhere, concatenating them would cost more than it saves.
     """
-    if not context.current().fused and context.current().prepared is None:
-        return [kernels.split_heads(linear.product(inputs, training), linear.bias, (linear.units // width,))[0]
+    if not context.current().fused and not context.decodes():
+        return [kernels.split_heads(*linear.product(inputs, training), heads=(linear.units // width,), rows=rows)[0]
                 for linear in linears]
     heads = tuple(linear.units // width for linear in linears)
     if all(linear.bias is None for linear in linears):
-        return kernels.split_heads(project(inputs, linears, training), None, heads)
-    dtype = linears[0].compute_dtype if context.current().fused else "float32"
+        return kernels.split_heads(project(inputs, linears, training), None, heads, rows=rows)
+    joins = fuses(inputs)
+    dtype = linears[0].compute_dtype if context.current().fused or joins else "float32"
     bias = _joined([linear.bias for linear in linears], lambda: tf.concat(
         [ops.zeros(linear.units, dtype) if linear.bias is None else ops.cast(linear.bias, dtype)
          for linear in linears], 0))
+    if joins:
+        return kernels.split_heads(project(inputs, linears, training, bias=bias), None, heads, rows=rows)
     trained = any(linear.bias is not None and linear.bias.trainable for linear in linears)
-    return kernels.split_heads(project(inputs, linears, training), bias, heads=heads, trained=trained)
+    return kernels.split_heads(project(inputs, linears, training), bias, heads=heads, rows=rows, trained=trained)

@@ -26,6 +26,21 @@ def rounds_bfloat16():
         return bool(product.numpy()[0, 0] > 1)
 
 
+def fuses(values):
+    """Return whether to compute with a product in its own dtype, because TensorFlow does so inside the product.
+
+    In graphs on a CPU, it fuses a product with a bias, an activation and a sum, computes in float32 and rounds once.
+    Elsewhere, bfloat16 would be rounded after each of these.
+
+    Args:
+        values: float, the product, or its left input: [N, ...] with two axes if it can be fused.
+    """
+    here = context.current()
+    return values.shape.rank == 2 and not here.fused and (values.dtype != tf.bfloat16 or not (
+        tf.executing_eagerly() or here.compiled) and rounds_bfloat16() and
+        tf.config.list_logical_devices("CPU") == tf.config.list_logical_devices())
+
+
 def _rounded(left, right, *, transpose_a, transpose_b):
     # Do not cast either input until both are ready. Since kernels have no dependencies, a training step would otherwise
     # cast all of them at the start and keep the copies for the backward pass.
@@ -38,7 +53,7 @@ def _biased(left):
     # Whether a product with weights is faster with a bias, because another kernel of TensorFlow 2.21 then computes it
     # on a CPU: for one bfloat16 row in half the time, and for all rows if that kernel may keep the weights in its own
     # layout (see docs/serving.md).
-    if context.current().prepared is None or context.current().compiled or left.shape.rank != 2:
+    if not context.decodes() or context.current().compiled or left.shape.rank != 2:
         return False
     return left.shape[0] == 1 and left.dtype == tf.bfloat16 or os.environ.get(FROZEN) == "1"
 
@@ -48,19 +63,22 @@ def _with_zeros(product):
     return tf.nn.bias_add(product, tf.raw_ops.Empty(shape=[product.shape[-1]], dtype=product.dtype, init=True))
 
 
-def multiply(left, right, transpose_a=False, transpose_b=False):
+def multiply(left, right, transpose_a=False, transpose_b=False, bias=None):
     """Multiply matrices like tf.matmul, but always round the result.
 
     Args:
         left: float [..., N, K], or [..., K, N] with `transpose_a`.
         right: float [..., K, M], or [..., M, K] with `transpose_b`, with the same dtype and leading axes.
         transpose_a, transpose_b: bool.
+        bias: float [M], added to each row, or None.
 
     Returns:
         float [..., N, M].
     """
     if left.dtype != tf.bfloat16 or rounds_bfloat16():
         product = tf.matmul(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
+        if bias is not None:  # on a CPU, TensorFlow computes both in one kernel
+            return tf.nn.bias_add(product, bias)
         return _with_zeros(product) if _biased(left) else product
 
     @tf.custom_gradient
@@ -78,4 +96,5 @@ def multiply(left, right, transpose_a=False, transpose_b=False):
 
         return _rounded(left, right, transpose_a=transpose_a, transpose_b=transpose_b), gradients
 
-    return run(left, right)
+    product = run(left, right)
+    return product if bias is None else tf.nn.bias_add(product, bias)

@@ -4,6 +4,7 @@ import dataclasses
 import tensorflow as tf
 
 from tfzoo.layers import NO_TAPS, context
+from tfzoo.layers.rows import Rows
 
 
 class Stack:
@@ -43,19 +44,29 @@ class Stack:
             float [B, T, D], or [B, P, D] with `read`.
         """
         taps.note(f"{self.prefix}embeddings", hidden)
+        rows = None
+        if not training and not context.current().fused:
+            rows, hidden = Rows.of(hidden)
+
+        def texts(hidden):
+            return hidden if rows is None else rows.split(hidden)
+
         for number in range(self.count):
             name, last = f"{self.prefix}block_{number:02d}", number + 1 == self.count
             inside = taps.below(name)
             whole = inside or taps.wants(name)  # intermediate results cover all positions
+            if last and not whole and read is not None:
+                hidden, rows = texts(hidden), None
             hidden = self._run(number, hidden, bias=bias,
                                source=source[number] if isinstance(source, list) else source,
                                visible=visible, rotary=rotary, source_visible=source_visible,
                                cache=None if caches is None else caches[number],
-                               read=read if last and not whole else None, taps=inside, training=training)
-            taps.note(name, hidden)
+                               read=read if last and not whole else None, rows=rows, taps=inside, training=training)
+            if taps.wants(name):
+                taps.note(name, texts(hidden))
             if last and whole and read is not None:
-                hidden = tf.gather(hidden, read, axis=1, batch_dims=1)
-        hidden = hidden if self.norm is None else self.norm(hidden)
+                hidden, rows = tf.gather(texts(hidden), read, axis=1, batch_dims=1), None
+        hidden = texts(hidden if self.norm is None else self.norm(hidden))
         return hidden if self.dropout is None else self.dropout(hidden, training=training)
 
     def _run(self, number, hidden, bias, source, *, cache, taps, **others):

@@ -71,7 +71,7 @@ class MaskedLMHead(Head):
             hidden = outputs["read"] if self.pair is None else outputs["read"][:, 1:]
         else:
             hidden = tf.gather(outputs["sequence"], positions, axis=1, batch_dims=1)  # [B, P, D]
-        hidden = self.norm(kernels.activate(self.dense.product(hidden, training), self.dense.bias, self.activation))
+        hidden = self.norm(kernels.activate(*self.dense.product(hidden, training), self.activation))
         result = score_words(hidden, inputs, table=body.embeddings.token, bias=self.bias, only_read=only_read,
                              training=training)
         if self.pair:

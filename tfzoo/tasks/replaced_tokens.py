@@ -37,7 +37,7 @@ class ReplacedTokensHead(Head):
         self.built = True
 
     def call(self, outputs, inputs=None, body=None, only_read=False, training=None):
-        hidden = kernels.activate(self.dense.product(outputs["sequence"], training), self.dense.bias, self.activation)
+        hidden = kernels.activate(*self.dense.product(outputs["sequence"], training), self.activation)
         return {"logits": ops.cast(self.score(hidden), "float32")[..., 0]}
 
 
