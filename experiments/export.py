@@ -37,10 +37,12 @@ def make_flags():
     script.add("list", "batches", [], "Numbers of rows per call. Default: 1,32; for models that generate text 1.")
     script.add("integer", "cache_length", None, "Tokens of prompt and answer together, for models that generate text. "
                "Default: 256.", lower_bound=2)
+    script.group("report")
     script.add("string", "report", None, "Also export and measure every precision, print a table, and write it to this "
                "JSON file: size, load time, time for 1 and 32 rows, peak memory, differences from the live model, and "
-               "the metrics on --data.")
-    script.add("string", "data", None, "Labelled data for --report.")
+               "the metrics on --data. For a SavedModel, times are from text to answer.")
+    script.add("string", "data", None, "Data for --report, as for evaluate; for embeddings and language models a file "
+               "of texts.")
     script.group("generation, for models that generate text")
     groups.generating(script)
     return script
@@ -55,21 +57,70 @@ def run(values):
     folder = local_path(values.output_dir, "--output_dir")
     if values.format == "litert":
         return _litert(values, folder)
-    for name in ("lengths", "batches", "cache_length", "report", "data"):
+    for name in ("lengths", "batches", "cache_length"):
         if getattr(values, name):
             raise ConfigError(f"--{name} requires --format=litert")
     if values.precision not in POLICIES:
         raise ConfigError(f"--precision={values.precision} requires --format=litert")
     loaded = load(values.init, POLICIES[values.precision])
+    report = _report_file(values)
     version = export(loaded, folder, **groups.options_of(values))
     return {"saved_model": str(version), "labels": loaded.config["labels"],
-            "max_length": loaded.config["max_length"]}
+            "max_length": loaded.config["max_length"], **_written(report, report and _serving(values))}
+
+
+def _report_file(values):
+    from tfzoo.errors import ConfigError
+    if bool(values.report) != bool(values.data):
+        raise ConfigError("--report requires --data, and --data requires --report: give both or neither")
+    return app.output_path(values.report)
+
+
+def _written(report, rows):
+    # Print and write the report: dict for the result, empty without a report.
+    import json
+
+    from experiments.report.shipping import table_of
+    from tfzoo import files
+    from tfzoo.progress import tell
+    if not report:
+        return {}
+    for line in table_of(rows).splitlines():
+        tell(line)
+    files.write_atomic_chunks(report, [(json.dumps(rows, indent=1) + "\n").encode()])
+    return {"report": rows}
+
+
+def _data(values, task):
+    import itertools
+
+    from experiments.report.serving import ROWS
+    from tfzoo.data.readers import TEXTS, Lines, read_rows
+    from tfzoo.data.source import Source, open_source
+    from tfzoo.errors import DataError
+    if task is None or "text" not in task.schema.inputs and task.text_columns[0] == "text" or task.schema.streamed:
+        rows = itertools.islice(read_rows(Lines(values.data), TEXTS, labelled=False), ROWS)
+        return Source(values.data, {"text": [row["text"] for row in rows]})
+    source = open_source(values.data, task.schema, "eval")
+    if source is None:
+        raise DataError(f"{values.data} has no evaluation split: give a file, or a folder that contains eval.jsonl")
+    return source
+
+
+def _serving(values):
+    from experiments.report.serving import ROWS, columns_of, serving_rows
+    from tfzoo.checkpoints import load
+    from tfzoo.export import export, live_function
+    from tfzoo.training.fields import POLICIES
+    loaded, options = load(values.init, "float32"), groups.options_of(values)
+    source = _data(values, loaded.task)
+    labels = source.columns.get("label")
+    return serving_rows(columns_of(loaded.task, source), live_function(loaded, **options),
+                        labels and labels[:ROWS], ("float32", "bfloat16"), lambda folder, precision: export(
+                            load(values.init, POLICIES[precision]), folder, **options))
 
 
 def _litert(values, folder):
-    import json
-
-    from tfzoo import files
     from tfzoo.checkpoints import load
     from tfzoo.errors import ConfigError
     from tfzoo.export.litert import export_litert
@@ -82,35 +133,22 @@ def _litert(values, folder):
         if not all(text.isdecimal() for text in texts):
             raise ConfigError(f"--{name}={','.join(texts)} must be positive integers, such as 32,64")
         sizes[name] = [int(text) for text in texts] or None
-    if bool(values.report) != bool(values.data):
-        raise ConfigError("--report requires --data, and --data requires --report: give both or neither")
-    loaded = load(values.init, "float32")
-    report = app.output_path(values.report)
+    loaded, report = load(values.init, "float32"), _report_file(values)
     found = export_litert(loaded, folder, precision="float32" if values.precision == "auto" else values.precision,
                           cache_length=values.cache_length, **sizes)
-    rows = _report(values, loaded, sizes) if report else None
-    if rows:
-        files.write_atomic_chunks(report, [(json.dumps(rows, indent=1) + "\n").encode()])
-    return {"litert": str(folder), **found, "labels": loaded.config["labels"], **({"report": rows} if rows else {})}
+    return {"litert": str(folder), **found, "labels": loaded.config["labels"],
+            **_written(report, report and _report(values, loaded, sizes))}
 
 
 def _report(values, loaded, sizes):
-    from experiments.report.shipping import shipping_rows, table_of
-    from tfzoo.data.source import open_source
-    from tfzoo.errors import ConfigError, DataError
+    from experiments.report.shipping import shipping_rows
+    from tfzoo.errors import ConfigError
     from tfzoo.export.litert import PRECISIONS, export_litert
-    from tfzoo.progress import tell
     task = loaded.check_answers()
     if "label" not in task.schema.columns() and not task.answered or not task.exports or task.name == "contrastive":
         raise ConfigError(f"--report is not available for {task.name}: omit it")
-    source = open_source(values.data, task.schema, "eval")
-    if source is None:
-        raise DataError(f"{values.data} has no evaluation split: give a file, or a folder that contains eval.jsonl")
-    rows = shipping_rows(loaded, source, PRECISIONS, lambda folder, precision: export_litert(
+    return shipping_rows(loaded, _data(values, task), PRECISIONS, lambda folder, precision: export_litert(
         loaded, folder, precision=precision, **sizes))
-    for line in table_of(rows).splitlines():
-        tell(line)
-    return rows
 
 
 if __name__ == "__main__":

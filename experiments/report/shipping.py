@@ -139,7 +139,8 @@ def _said(answer):
 
 def table_of(rows):
     """Return the rows as lines of text: str."""
-    more = {name: "{:.4f}" for row in rows for name in row if name not in COLUMNS}
+    more = {name: "{:,}" if isinstance(value, int) else "{:.4f}"
+            for row in rows for name, value in row.items() if name not in COLUMNS}
     lines = [[*COLUMNS, *more]] + [["" if row.get(name) is None else form.format(row[name])
                                     for name, form in {**COLUMNS, **more}.items()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]

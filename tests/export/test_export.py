@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfzoo
+from tests.experiments.conftest import call  # noqa: F401  a fixture
 from tests.helpers import hostile_texts
 from tests.models.test_models import SMALL
 from tests.text.kinds import MAKERS
@@ -122,6 +123,43 @@ def test_a_bfloat16_model_is_served_from_weights_stored_once_in_bfloat16(tmp_pat
     texts = hostile_texts(20)
     answers = run(text=tf.constant(texts))["probabilities"].numpy()
     assert np.abs(answers - probabilities(live, texts)[0]).max() < 0.02  # one rounding in bfloat16 is 0.004
+
+
+@pytest.mark.slow
+def test_a_report_measures_the_served_model_beside_the_live_one(call, tmp_path):  # noqa: F811
+    live = make(load_tokenizer("bytes"))
+    tfzoo.save(live, tmp_path / "model")
+    texts = ["ein sch\u00f6ner Film", "", "a longer text than fits", *map(str, range(37))]
+    labels = [answer["label"] for answer in live.predict(texts)]
+    rows = [{"text": text, "label": label} for text, label in zip(texts, labels)]
+    rows[3]["label"] = {"no": "yes", "yes": "no"}[rows[3]["label"]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = call("export", f"--init={tmp_path / 'model'}", f"--output_dir={tmp_path / 'served'}",
+                          f"--report={tmp_path / 'report.json'}", f"--data={tmp_path / 'rows.jsonl'}")
+    assert code == 0, err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report == json.loads(out.splitlines()[-1])["report"] and "same_answers" in err
+    single, half = report
+    assert single["precision"] == "float32" and single["largest_difference"] < 1e-6 and single["same_answers"] == 1
+    assert single["accuracy"] == 39 / 40
+    assert half["precision"] == "bfloat16" and 1e-6 < half["largest_difference"] < 0.02
+    assert all(row["ms_1"] > 0 and row["nodes"] > 500 and row["bytes"] > 1e5 for row in report)
+
+
+@pytest.mark.slow
+def test_a_report_compares_generated_texts(call, tmp_path):  # noqa: F811
+    tokenizer = load_tokenizer("bytes")
+    model = tfzoo.build("gpt2_tiny", task="causal_lm", **{**SMALL, "vocab_size": tokenizer.vocab_size,
+                                                          "max_length": 32})
+    tfzoo.save(Loaded(model, tokenizer, {"model": "gpt2_tiny", "task": "causal_lm", "labels": None, "settings": {},
+                                         "max_length": 32}), tmp_path / "model")
+    (tmp_path / "prompts.txt").write_text("abc\nsch\u00f6n\n\n")
+    code, out, err = call("export", f"--init={tmp_path / 'model'}", f"--output_dir={tmp_path / 'served'}",
+                          "--temperature=0", "--max_new_tokens=8", f"--report={tmp_path / 'report.json'}",
+                          f"--data={tmp_path / 'prompts.txt'}")
+    assert code == 0, err
+    single, half = json.loads((tmp_path / "report.json").read_text())
+    assert single["same_answers"] == 1 and half["same_answers"] is not None and "accuracy" not in single
 
 
 class Bare(ByteTokenizer):

@@ -183,7 +183,7 @@ def test_scripts_export_predict_and_evaluate_a_file(call, tmp_path):  # noqa: F8
     assert exact["same_answers"] == 1 and exact["accuracy"] == live["accuracy"] and small["bytes"] < exact["bytes"]
     assert 0 < exact["load_seconds"] < 5 and 0 < exact["ms_1"] and 1e7 < exact["peak_bytes"] < 3e8
     for words, says in ((["--format=litert", f"--report={tmp_path / 'r'}"], "--report requires --data"),
-                        (["--report=r"], "--report requires --format=litert"),
+                        (["--report=r"], "--report requires --data"),
                         (["--format=litert", "--top_k=3"], "--top_k does not apply to --format=litert"),
                         (["--lengths=8"], "--lengths requires --format=litert"),
                         (["--precision=int8"], "--precision=int8 requires --format=litert"),

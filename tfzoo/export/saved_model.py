@@ -61,6 +61,11 @@ def _signatures(loaded, stored, options):
     return signatures, (text.name,), None
 
 
+def live_function(loaded, **options):
+    """Return the function of the signature `serving_default` that `export` would save, for the live model."""
+    return _signatures(loaded, None, options)[0]["serving_default"]
+
+
 def export(loaded, folder, **options):
     """Write a SavedModel for TensorFlow Serving atomically: either completely or not at all.
 
