@@ -67,9 +67,9 @@ def test_a_process_without_tensorflow_gives_the_live_answers(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["regression", "multi_label", "multiple_choice", "windows", "contrastive", "tagging"])
+@pytest.mark.parametrize("task", ["regression", "multi_label", "multiple_choice", "windows", "contrastive"])
 def test_the_other_tasks_give_the_live_answers(task, tmp_path):
-    labels = {"multi_label": ["a", "b", "c"], "windows": ["no", "yes"], "tagging": ["O", "B-X"]}.get(task)
+    labels = {"multi_label": ["a", "b", "c"], "windows": ["no", "yes"]}.get(task)
     settings = {"long": "windows", "long_pooling": "max"} if task == "windows" else {}
     loaded = make("bert_tiny", "classification" if task == "windows" else task, labels, **settings)
     loaded.model.task = loaded.task
@@ -77,9 +77,6 @@ def test_the_other_tasks_give_the_live_answers(task, tmp_path):
     file = tfzoo.litert.load(tmp_path / "file")
     if task == "contrastive":
         np.testing.assert_allclose(file.embed(TEXTS), loaded.embed(TEXTS), rtol=1e-5, atol=1e-5)
-    elif task == "tagging":
-        with pytest.raises(ConfigError, match="use predict of tfzoo.load, which requires"):
-            file.predict(TEXTS)
     elif task == "multiple_choice":
         rows = [{"text": "a", "choices": ["b", "cd"]}, {"text": "b", "choices": ["c", "def", "g"]}]
         same(loaded.predict(rows), file.predict(rows))
@@ -87,6 +84,43 @@ def test_the_other_tasks_give_the_live_answers(task, tmp_path):
             file.predict([{"text": "a", "choices": ["b"]}])
     else:
         same(loaded.predict(TEXTS), file.predict(TEXTS))
+
+
+SENTENCES = [*TEXTS, ["Ada", "", "Lovelace's", "\u4e2d\u6587", "x" * 50, "y"], [], ["\u200b", "a"],
+             "Don't  \U0001f600! a\u0301", " ".join(f"word{number}" for number in range(30))]
+
+
+@pytest.mark.parametrize("labels, settings", [
+    (["O", "B-X", "I-X"], {"decoding": "viterbi", "overlap": 5}), (["O", "B-X", "I-X"], {}), (["ADJ", "NOUN"], {})])
+def test_tags_are_those_of_the_live_model(labels, settings, tmp_path):
+    loaded = make("bert_tiny", "tagging", labels, **settings)
+    loaded.model.task = loaded.task
+    shipped(loaded, tmp_path / "file", lengths=[24], batches=[4])
+    file = tfzoo.litert.load(tmp_path / "file")
+    found = file.predict(SENTENCES)
+    same(loaded.predict(SENTENCES), found)
+    assert len({tag for answer in found for tag in answer["tags"]}) > 1
+    assert file.predict([]) == [] and file.predict([[]]) == [{"tokens": [], "tags": [], "entities": []}]
+    with pytest.raises(ConfigError, match=r"texts\[1\]\[0\] must be a str, got '3'"):
+        file.predict(["a", [3]])
+    with pytest.raises(ConfigError, match="tagging does not accept pairs"):
+        file.predict(["a"], ["b"])
+    config = json.loads((tmp_path / "file" / "config.json").read_text())
+    for ranges in (None, [], [[1, 0]], [[0, 9]], [[0, 0], [0, 1]], [[0, "0"]], [[0, 0], [1 << 21, 1]]):
+        (tmp_path / "file" / "config.json").write_text(json.dumps(
+            {**config, "litert": {**config["litert"], "word_kinds": ranges}}))
+        with pytest.raises(DataError, match="config.json is damaged .word_kinds.|config.json is damaged"):
+            tfzoo.litert.load(tmp_path / "file")
+
+
+@pytest.mark.slow
+def test_tags_need_no_tensorflow(tmp_path):
+    loaded = make("bert_tiny", "tagging", ["O", "B-X", "I-X"])
+    shipped(loaded, tmp_path / "file", lengths=[24], batches=[1])
+    done = subprocess.run([sys.executable, "-c", ASK, str(tmp_path / "file")], input=json.dumps(SENTENCES),
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    same(loaded.predict(SENTENCES), json.loads(done.stdout))
 
 
 @pytest.mark.slow

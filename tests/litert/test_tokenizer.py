@@ -9,6 +9,7 @@ from tests.text.kinds import MAKERS
 from tests.text.test_wordpiece import HOSTILE
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.litert.tokenizer import FILE, PortableTokenizer
+from tfzoo.records.rows import as_text
 from tfzoo.text import load_tokenizer
 
 FAST = ("bert_uncased", "gpt2", "t5")
@@ -29,6 +30,8 @@ def check_same(tokenizer, portable, texts, ties=False):
         # If two splits have the same score (o oo, oo o), tf-text's SentencePiece and the package may differ.
         assert one == other or ties and sorted(one) == sorted(other), text
     assert [list(part) for part in tokenizer.around] == portable.around
+    words = [word for text in texts[:100] for word in as_text(text).split(" ")] + ["", " a", "\u2581", "<s>", "[CLS]"]
+    assert tokenizer.word_pieces(words).to_list() == portable.encode_words(words)
     ids = [row[:50] for row in portable.encode(texts[:300])] + [[*tokenizer.special_ids, tokenizer.vocab_size + 5]]
     assert tokenizer.decode(ids) == [portable.decode(row) for row in ids]
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tfzoo.records.tags import strict_entities, transitions
-from tfzoo.tasks.viterbi import decode, penalties
+from tfzoo.records.viterbi import decode, penalties
+from tfzoo.tasks.viterbi import viterbi
 
 LABELS = {"IOB2": ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"], "BIOES": ["O", "B-X", "I-X", "E-X", "S-X", "S-Y"],
           "IO": ["O", "I-LOC", "I-PER"], "classes": ["ADJ", "NOUN", "VERB"]}
@@ -29,6 +30,18 @@ def test_the_best_of_all_sequences_is_found(scheme):
             assert total(best) > -1e5
     if scheme in ("IO", "classes"):
         assert np.array_equal(np.concatenate(found), scores.argmax(1))
+
+
+def test_the_graph_finds_the_same_sequences_in_200_random_settings():
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        labels = rng.integers(1, 7)
+        allowed = rng.random(labels) < 0.8, rng.random((labels, labels)) < 0.8, rng.random(labels) < 0.8
+        lengths = rng.integers(0, 9, rng.integers(1, 6))
+        scores = np.log(rng.dirichlet(np.full(labels, 0.5), (len(lengths), 9)) + 1e-9).astype(np.float32)
+        inside = np.arange(9) < lengths[:, None]
+        graph = viterbi(scores, lengths.astype(np.int32), *penalties(allowed)).numpy()
+        assert np.array_equal(decode(scores[inside], lengths, allowed), graph[inside])
 
 
 def test_transitions_allow_what_strict_scoring_accepts():

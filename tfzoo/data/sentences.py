@@ -8,6 +8,7 @@ from tfzoo.data.readers import Schema
 from tfzoo.data.source import Source, index_of
 from tfzoo.errors import DataError, shown
 from tfzoo.records.tags import are_entities, labels_of, tags_of, to_scheme
+from tfzoo.records.words import find_words
 from tfzoo.text import split_words
 
 
@@ -81,32 +82,8 @@ def _tags_in(columns):
 
 
 def located(row):
-    """Return the words of a row and their places in its text.
-
-    Args:
-        row: dict with `text`, `tokens` or both; and `offsets`, if known.
-
-    Returns:
-        (str, list of str, list of (int, int)): the text (without one, the words joined by spaces), its words (without
-        `tokens`, those of `split_words`), and the start and end (exclusive) of each word in code points; None instead
-        of the places if a word is not in the text after those before it.
-    """
-    if "tokens" not in row:
-        (words,), (starts,), (ends,) = split_words([row["text"]])
-        return row["text"], words, list(zip(starts, ends))
-    words, text, places, end = row["tokens"], row.get("text"), [], 0
-    if text is None:
-        ends = list(itertools.accumulate((len(word) + 1 for word in words), initial=0))
-        return " ".join(words), words, [(start, start + len(word)) for start, word in zip(ends, words)]
-    if row.get("offsets") is not None:
-        return text, words, row["offsets"]
-    for word in words:
-        start = text.find(word, end)
-        if start < 0:
-            return text, words, None
-        end = start + len(word)
-        places.append((start, end))
-    return text, words, places
+    """Return what `records.words.find_words` returns for a row whose text is split by `split_words`."""
+    return find_words(row, split_words)
 
 
 def _check(row, tagged):

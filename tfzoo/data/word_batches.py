@@ -3,9 +3,7 @@ import numpy as np
 
 from tfzoo.data.batches import Derived, TextBatches, check_overlap
 from tfzoo.data.encode import EncodedTexts
-from tfzoo.records.windows import cut_windows, window_of
-
-CHUNK = 512  # words whose windows are chosen at once
+from tfzoo.records.windows import word_windows
 
 
 class WordBatches(Derived):
@@ -52,7 +50,7 @@ class WordBatches(Derived):
             kept = np.minimum(sizes[self._chosen], np.minimum(np.maximum(rooms // 4, 1), rooms - 1))
             rooms = rooms - kept
         check_overlap(overlap, rooms.min(), max_length)
-        self._sentence, begins, ends, self.window = _windows(
+        self._sentence, begins, ends, self.window = word_windows(
             lengths, rooms, overlap, sentence=sentence, first=encoded.first, end=encoded.first + sizes)
         begins, ends = begins + encoded.starts[self._sentence], ends + encoded.starts[self._sentence]
         begins, ends = self._extended(begins, ends, rooms=rooms, encoded=encoded)
@@ -142,36 +140,3 @@ class WordBatches(Derived):
             notes.append(f"{source.name}: {sum(source.columns['widened']):,} entities did not end at the edges of "
                          "words and were widened to whole words")
         return notes
-
-
-def _windows(lengths, rooms, overlap, sentence, first, end):
-    """Cut sentences into windows.
-
-    Args:
-        lengths, rooms: int [N], the number of tokens in each sentence, and of those that fit into its windows.
-        overlap: int or None, see WordBatches.
-        sentence: int [W], the sentence of each word.
-        first, end: int [W], the first token and the end (exclusive) of each word in its sentence; first is -1 for words
-            without tokens.
-
-    Returns:
-        (int [R], int [R], int [R], int [W]): the sentence, start and end of each window, and each word's window, or -1.
-    """
-    cuts = {number: cut_windows(int(lengths[number]), int(rooms[number]), overlap)
-            for number in np.flatnonzero(lengths > rooms)}
-    counts = np.ones(len(lengths), np.int64)
-    counts[list(cuts)] = [len(windows) for windows in cuts.values()]
-    rows, place = np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - counts
-    begins, ends, window = np.zeros(len(rows), np.int64), lengths[rows], np.where(first < 0, -1, place[sentence])
-    for number, windows in cuts.items():
-        here = slice(place[number], place[number] + len(windows))
-        begins[here], ends[here] = windows.T
-        words = np.arange(*np.searchsorted(sentence, [number, number + 1]))
-        words = words[first[words] >= 0]
-        for start in range(0, len(words), CHUNK):  # windows times words would not fit into memory for a whole book
-            part = words[start:start + CHUNK]
-            near = np.flatnonzero((windows[:, 1] > first[part[0]]) & (windows[:, 0] < end[part[-1]]))
-            found = window_of(windows[near], first[part], end[part])
-            long = window_of(windows[near], first[part], first[part] + 1)
-            window[part] = place[number] + near[np.where(found < 0, long, found)]
-    return rows, begins, ends, window

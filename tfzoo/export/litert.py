@@ -18,8 +18,10 @@ from tfzoo.layers import context
 from tfzoo.litert.runner import FILE, FORMAT_VERSION, read_config, signature_name
 from tfzoo.litert.tokenizer import FILE as PORTABLE
 from tfzoo.progress import tell
+from tfzoo.records.words import ranges_of
 from tfzoo.tasks import Task
 from tfzoo.tasks.embedding import PLAIN, pool
+from tfzoo.text.words import kinds_of_code_points
 
 LENGTHS, LONGEST, BATCHES, CACHE = (32, 64, 128), 512, (1, 32), 256
 TOKENS = 2 ** 13  # most of a default signature: attention over 32 x 512 is computed in blocks, with 25 MB of zeros
@@ -70,6 +72,8 @@ def export_litert(loaded, folder, lengths=None, batches=None, precision="float32
     columns = _cache(cache_length, loaded) if generates else 0
     longest = columns - 1 if generates and not loaded.body.traits.source else loaded.config["max_length"]
     lengths = _lengths(lengths, loaded, longest)
+    if loaded.task is not None and loaded.task.name == "tagging":
+        own["word_kinds"] = ranges_of(kinds_of_code_points())
     if generates:
         own = _generation(Writer(loaded), columns, lengths)
         rows = max(own["options"].get(name, 1) for name in ("num_beams", "num_return_sequences"))

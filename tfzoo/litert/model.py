@@ -1,16 +1,20 @@
 """Predict, embed and generate with an exported file, without TensorFlow."""
 import numpy as np
 
-from tfzoo.errors import ConfigError
+from tfzoo.errors import ConfigError, DataError
 from tfzoo.litert.generation import Generator
 from tfzoo.litert.runner import FIELDS, Runner
 from tfzoo.litert.tokenizer import PortableTokenizer
-from tfzoo.records.answers import of_choice, of_label, of_label_set, pooled, softmax
+from tfzoo.records.answers import of_choice, of_label, of_label_set, of_tags, pooled, softmax
 from tfzoo.records.options import Options, resolve, tuples
 from tfzoo.records.rows import as_text, filled, join_row
-from tfzoo.records.windows import cut_windows
+from tfzoo.records.tags import OUTSIDE, are_entities, transitions
+from tfzoo.records.viterbi import FORBIDDEN, decode
+from tfzoo.records.windows import cut_windows, word_windows
+from tfzoo.records.words import find_words, kinds_of, split
 
 PAIRED = ("classification", "regression", "multi_label")
+TASKS = (*PAIRED, "multiple_choice", "tagging")
 MISSING = -1e9  # the logit of a choice that a row does not have
 
 
@@ -55,25 +59,28 @@ class File:
         self.tokenizer = PortableTokenizer(folder, self.config["litert"]["tokenizer_sha256"])
 
     def predict(self, texts, pairs=None):
-        """Predict labels or numbers.
+        """Predict labels, tags or numbers.
 
         Args:
-            texts: list of str; for multiple choice list of dict, {"text": str, "choices": list of str}.
+            texts: list of str; for multiple choice list of dict, {"text": str, "choices": list of str}; for tagging, a
+                text may also be a list of words.
             pairs: list of str, the second text of each pair, or None.
 
         Returns:
             list of dict, one per text: `label` and `probabilities` (classification, multiple choice), `labels` and
-            `probabilities` (multi_label), or `value` (regression).
+            `probabilities` (multi_label), `value` (regression), or `tokens`, `tags` and `entities` (tagging).
 
         Raises:
             ConfigError: if the file has no such task, or the arguments do not fit it.
         """
         task, settings = self.config["task"], self.config["settings"]
         choice = task == "multiple_choice"
-        if not choice and task not in PAIRED:
+        if task not in TASKS:
             use = "generate" if "cache_length" in self.config["litert"] else "embed" if self.config["embedding"] else \
                 "predict of tfzoo.load, which requires TensorFlow"
             raise ConfigError(f"this file is for {task or 'embeddings'}, which tfzoo.litert cannot predict: use {use}")
+        if task == "tagging":
+            return self._tags(texts, pairs)
         texts = _checked(texts, "texts", dict if choice else str)
         if pairs is not None:
             pairs = _checked(pairs, "pairs", str)
@@ -200,6 +207,49 @@ class File:
             found[number, :size] = logits[end - size:end]
         return of_choice(softmax(found), sizes)
 
+    def _tags(self, texts, pairs):
+        settings, labels = self.config["settings"], self.config["labels"]
+        if settings["predicates"] or pairs is not None:
+            raise ConfigError("the model needs the predicate of each sentence, which texts cannot mark: use predict of "
+                              "tfzoo.load" if settings["predicates"] else "tagging does not accept pairs: omit them")
+        if isinstance(texts, (str, bytes, dict)) or not hasattr(texts, "__iter__"):
+            raise ConfigError(f"texts must be a list of strings or lists of words, got {str(texts)[:60]!r}")
+        kinds, rows = kinds_of(self.config["litert"]["word_kinds"]), []
+        for number, text in enumerate(texts):
+            row = {"text": as_text(text)} if isinstance(text, (str, bytes)) else \
+                {"tokens": _checked(text, f"texts[{number}]", str)}
+            rows.append(find_words(row, lambda texts: split(texts, kinds)))
+        counts = np.array([len(words) for _, words, _ in rows], np.int64)
+        pieces = self.tokenizer.encode_words([word for _, words, _ in rows for word in words])
+        ids, values, seen = [], np.zeros((len(pieces), len(labels)), np.float32), np.zeros(len(pieces), bool)
+        sentence, sizes = np.repeat(np.arange(len(rows)), counts), np.array([len(part) for part in pieces], np.int64)
+        for number in range(len(rows)):
+            ids.append([token for word in np.flatnonzero(sentence == number) for token in pieces[word]])
+        before = np.cumsum(sizes) - sizes
+        lengths = np.array([len(part) for part in ids], np.int64)
+        first = np.where(sizes > 0, before - (np.cumsum(lengths) - lengths)[sentence], -1)
+        room = self.tokenizer.room(self.config["max_length"], 1)
+        owners, begins, ends, window = word_windows(lengths, np.full(len(rows), room), settings["overlap"],
+                                                    sentence=sentence, first=first, end=first + sizes)
+        logits = self._run([[ids[owner][begin:end]] for owner, begin, end in zip(owners, begins, ends)])
+        seen = window >= 0
+        values[seen] = logits[window[seen], (first - begins[window])[seen] + len(self.tokenizer.around[0])]
+        outside = OUTSIDE if OUTSIDE in labels else labels[0]
+        try:
+            encodes = are_entities(labels)
+        except DataError:  # labels that mix entities and classes are treated as classes, as in training
+            encodes = False
+        allowed = transitions(labels) if encodes and settings["decoding"] == "viterbi" else ()
+        if all(part.all() for part in allowed):
+            found = np.where(seen, values.argmax(-1), labels.index(outside))
+        else:
+            unseen = np.where(np.array(labels) == outside, 0, FORBIDDEN).astype(np.float32)
+            shifted = values - values.max(-1, keepdims=True)
+            scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+            found = decode(np.where(seen[:, None], scores, unseen), counts, allowed)
+        tags = np.split(np.array(labels, object)[found], np.cumsum(counts)[:-1]) if rows else []
+        return [of_tags(list(each), *row, encodes) for each, row in zip(tags, rows)]
+
     def _run(self, rows, blank=False):
         # The exported output of rows of one or two texts, lists of ids, run with others of similar length. If `blank`,
         # a row without tokens is masked; else it is one padding token, as in tfzoo.data.batches.TextBatches.
@@ -211,12 +261,15 @@ class File:
             tokens, segments = join_row(parts, self.tokenizer.around, room)
             joined.append((tokens, segments) if tokens or blank else ([self.tokenizer.pad_id], [0]))
         order = sorted(range(len(joined)), key=lambda number: len(joined[number][0]))
-        found, most = np.zeros((len(joined), *self.runner.output_shape[1:]), np.float32), self.runner.batches[-1]
+        widest = max((len(tokens) for tokens, _ in joined), default=1) or 1
+        shape = [widest if size is None else size for size in self.runner.output_shape[1:]]
+        found, most = np.zeros((len(joined), *shape), np.float32), self.runner.batches[-1]
         for first in range(0, len(order), most):
             chosen = order[first:first + most]
-            found[chosen] = self.runner.encode(filled(
+            values = self.runner.encode(filled(
                 (len(chosen), max(1, len(joined[chosen[-1]][0]))),
                 ((place, joined[number]) for place, number in enumerate(chosen)), self.tokenizer.pad_id))
+            found[(chosen, slice(values.shape[1])) if values.ndim == 3 else chosen] = values
         return found
 
 

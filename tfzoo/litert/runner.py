@@ -10,6 +10,7 @@ import numpy as np
 
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.records.options import Options
+from tfzoo.records.words import POINTS
 
 FILE, FORMAT_VERSION = "model.tflite", 1
 KEYS = ("model", "task", "settings", "labels", "max_length", "format_version", "embedding", "litert", "files")
@@ -68,6 +69,15 @@ def _checks(config):
     yield "labels", labels is None or isinstance(labels, list) and all(
         isinstance(label, str) for label in labels) and len(labels) == shape[-1]
     yield "labels", labels is not None or config["task"] not in ("classification", "multi_label", "tagging")
+    if config["task"] == "tagging":
+        yield "settings", {"predicates", "overlap", "decoding"} <= config["settings"].keys()
+        yield "output_shape", len(shape) == 3
+        ranges = described.get("word_kinds")
+        yield "word_kinds", isinstance(ranges, list) and all(
+            isinstance(each, list) and len(each) == 2 and all(type(value) is int for value in each)
+            for each in ranges) and sorted({first for first, _ in ranges}) == [first for first, _ in ranges] and (
+                {kind for _, kind in ranges} <= set(range(4))) and ranges[:1] and ranges[0][0] == 0 and (
+                    ranges[-1][0] < POINTS)
     yield "embedding", embedding is None or isinstance(embedding, dict) and all(
         isinstance(embedding.get(name), kind) for name, kind in EMBEDDING.items()) and "default_prompt" in embedding
     longest, generates = max(described["lengths"]), "cache_length" in described

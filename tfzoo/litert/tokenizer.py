@@ -42,7 +42,7 @@ class PortableTokenizer:
             self.around, self.opening, self.special_ids = given["around"], given["opening"], given["special_ids"]
             self.pad_id, self.end_id, self.vocab_size = given["pad_id"], given["end_id"], given["vocab_size"]
             self.kind, self._given, self._special = given["kind"], given, set(given["special_ids"])
-            self._backend = self._processor = None
+            self._backend = self._processor = self._word_backend = None
             if self.kind == "sentencepiece":
                 package = "sentencepiece"
                 from sentencepiece import SentencePieceProcessor
@@ -52,6 +52,9 @@ class PortableTokenizer:
                 from tokenizers import Tokenizer
                 self._backend = Tokenizer.from_str(given["backend"])
                 self._backend.encode_special_tokens = True
+                if "word_backend" in given:
+                    self._word_backend = Tokenizer.from_str(given["word_backend"])
+                    self._word_backend.encode_special_tokens = True
         except ImportError:
             raise ConfigError(f"this tokenizer requires pip install {package}") from None
         except FileNotFoundError:
@@ -67,6 +70,13 @@ class PortableTokenizer:
         if self._processor is not None:
             return [self._processor.encode(self._cleaned(text)) for text in texts]
         return [each.ids for each in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_words(self, words):
+        """Encode each word of a sentence by itself: list of W str -> list of W lists of int (maybe empty)."""
+        if self._word_backend is not None:
+            return [each.ids for each in self._word_backend.encode_batch_fast(words, add_special_tokens=False)]
+        prefix = self._given["word_prefix"]
+        return self.encode([word if not word or word.startswith(prefix) else prefix + word for word in words])
 
     def decode(self, ids):
         """Decode a list of int, without special tokens, to a str."""

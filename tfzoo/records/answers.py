@@ -1,6 +1,8 @@
 """Answers made of the probabilities of labels."""
 import numpy as np
 
+from tfzoo.records.tags import entities
+
 
 def softmax(logits):
     """Return the probabilities of logits, float [..., C]: float32."""
@@ -42,3 +44,17 @@ def of_choice(probabilities, sizes):
     """Return the answers of multiple choice, list of dict, for probabilities [N, choices] and each row's number."""
     found = [row[:size] for row, size in zip(probabilities, sizes)]
     return [{"label": int(row.argmax()), "probabilities": row.tolist()} for row in found]
+
+
+def of_tags(tags, text, words, places, encode_entities):
+    """Return the answer of tagging for a sentence, a dict.
+
+    Args:
+        tags: list of str, one for each word.
+        text, words, places: see `words.find_words`.
+        encode_entities: bool, whether the tags encode entities.
+    """
+    spans = [(kind, min(start for start, _ in places[first:end]), max(end for _, end in places[first:end]))
+             for kind, first, end in (entities(tags) if encode_entities else ())]
+    return {"tokens": list(words), "tags": tags, "entities": [
+        {"type": kind, "start": start, "end": end, "text": text[start:end]} for kind, start, end in spans]}

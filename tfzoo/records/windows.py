@@ -1,6 +1,8 @@
 """Overlapping windows over a long text, and the one window that each of its parts belongs to."""
 import numpy as np
 
+CHUNK = 512  # words whose windows are chosen at once
+
 
 def cut_windows(length, room, overlap=None):
     """Cut a text into windows.
@@ -49,3 +51,36 @@ def window_of(windows, first, end):
     first, end = np.asarray(first)[:, None], np.asarray(end)[:, None]
     least = np.minimum(first - windows[:, 0], windows[:, 1] - end)
     return np.where((least >= 0).any(axis=1), least.argmax(axis=1), -1)
+
+
+def word_windows(lengths, rooms, overlap, sentence, first, end):
+    """Cut sentences into windows, and choose the window of each word.
+
+    Args:
+        lengths, rooms: int [N], the number of tokens in each sentence, and of those that fit into its windows.
+        overlap: int or None, see `cut_windows`.
+        sentence: int [W], the sentence of each word.
+        first, end: int [W], the first token and the end (exclusive) of each word in its sentence; first is -1 for words
+            without tokens.
+
+    Returns:
+        (int [R], int [R], int [R], int [W]): the sentence, start and end of each window, and each word's window, or -1.
+    """
+    cuts = {number: cut_windows(int(lengths[number]), int(rooms[number]), overlap)
+            for number in np.flatnonzero(lengths > rooms)}
+    counts = np.ones(len(lengths), np.int64)
+    counts[list(cuts)] = [len(windows) for windows in cuts.values()]
+    rows, place = np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - counts
+    begins, ends, window = np.zeros(len(rows), np.int64), lengths[rows], np.where(first < 0, -1, place[sentence])
+    for number, windows in cuts.items():
+        here = slice(place[number], place[number] + len(windows))
+        begins[here], ends[here] = windows.T
+        words = np.arange(*np.searchsorted(sentence, [number, number + 1]))
+        words = words[first[words] >= 0]
+        for start in range(0, len(words), CHUNK):  # windows times words would not fit into memory for a whole book
+            part = words[start:start + CHUNK]
+            near = np.flatnonzero((windows[:, 1] > first[part[0]]) & (windows[:, 0] < end[part[-1]]))
+            found = window_of(windows[near], first[part], end[part])
+            long = window_of(windows[near], first[part], first[part] + 1)
+            window[part] = place[number] + near[np.where(found < 0, long, found)]
+    return rows, begins, ends, window

@@ -13,11 +13,13 @@ from tfzoo.data.word_batches import WordBatches
 from tfzoo.errors import ConfigError, DataError
 from tfzoo.metrics.entities import class_metrics, entity_metrics, word_accuracy
 from tfzoo.progress import tell
+from tfzoo.records.answers import of_tags
 from tfzoo.records.tags import (OUTSIDE, are_entities, entities, has_ends, is_io, strict_entities, to_scheme,
                                 transitions, types_of)
+from tfzoo.records.viterbi import FORBIDDEN, decode, penalties
 from tfzoo.tasks.heads import PositionHead
 from tfzoo.tasks.task import Task
-from tfzoo.tasks.viterbi import FORBIDDEN, decode, penalties, viterbi
+from tfzoo.tasks.viterbi import viterbi
 from tfzoo.text import split_words_in_graph
 
 
@@ -124,10 +126,7 @@ class Tagging(Task):
             tags = [self.labels[number] for number in numbers]
             text, words, places = located({key: columns[key][example] for key in ("text", "tokens", "offsets")
                                            if key in columns})
-            spans = [(kind, min(start for start, _ in places[first:end]), max(end for _, end in places[first:end]))
-                     for kind, first, end in (entities(tags) if self.entities else ())]
-            found.append({"tokens": list(words), "tags": tags, "entities": [
-                {"type": kind, "start": start, "end": end, "text": text[start:end]} for kind, start, end in spans]})
+            found.append(of_tags(tags, text, words, places, self.entities))
         return found
 
     def read_entities(self, tags):

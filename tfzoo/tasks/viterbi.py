@@ -1,14 +1,5 @@
 """The most probable sequence of labels without forbidden transitions (Viterbi 1967, doi:10.1109/TIT.1967.1054010)."""
-import numpy as np
 import tensorflow as tf
-
-FORBIDDEN = -1e6  # far below any log-probability; finite, so that a sequence exists even if all of them are forbidden
-GROUP_WORDS = 2 ** 16  # the maximum number of words to decode at once, padding included
-
-
-def penalties(allowed):
-    """Convert the result of `records.tags.transitions` to scores: three float32 arrays, 0 or FORBIDDEN."""
-    return tuple(np.where(part, 0, FORBIDDEN).astype(np.float32) for part in allowed)
 
 
 def viterbi(scores, lengths, start, between, end):
@@ -42,38 +33,3 @@ def viterbi(scores, lengths, start, between, end):
     before = tf.scan(lambda label, origin: tf.gather(origin, label, batch_dims=1), origins, initializer=last,
                      reverse=True)  # [W + 1, B]: the label of each word, then that of the first padding
     return tf.transpose(before[:-1])
-
-
-_compiled = tf.function(viterbi, autograph=False, input_signature=[
-    tf.TensorSpec(shape, dtype) for shape, dtype in (
-        ([None, None, None], tf.float32), ([None], tf.int32), ([None], tf.float32), ([None, None], tf.float32),
-        ([None], tf.float32))])
-
-
-def decode(scores, lengths, allowed):
-    """Decode sentences of any lengths on the host.
-
-    Args:
-        scores: float32 [W, C], the log-probability of each label for the words of all sentences in order.
-        lengths: int [N], the number of words in each sentence.
-        allowed: see `penalties`.
-
-    Returns:
-        int32 [W], the label of each word.
-    """
-    found, penalty = np.zeros(len(scores), np.int32), penalties(allowed)
-    first, order = np.cumsum(lengths) - lengths, np.argsort(lengths, kind="stable")
-    group = []
-    for position, number in enumerate(order):
-        group.append(number)
-        longest = lengths[order[min(position + 1, len(order) - 1)]]
-        if position + 1 < len(order) and longest * (len(group) + 1) <= GROUP_WORDS:
-            continue
-        sizes = lengths[group]
-        inside = np.arange(sizes.max()) < sizes[:, None]  # [B, W]
-        places = (first[group][:, None] + np.arange(sizes.max()))[inside]
-        dense = np.zeros((*inside.shape, scores.shape[1]), np.float32)
-        dense[inside] = scores[places]
-        found[places] = _compiled(dense, sizes.astype(np.int32), *penalty).numpy()[inside]
-        group = []
-    return found

@@ -165,7 +165,8 @@ class PackageTokenizer(Tokenizer):
                 for encoding in self._marked_backend.encode_batch(texts, add_special_tokens=False)]
 
     def portable(self):
-        return {**super().portable(), "backend": self._backend.to_str()}
+        words = {"word_backend": self._word_backend.to_str()} if self.word_prefix else {}
+        return {**super().portable(), "backend": self._backend.to_str(), **words}
 
     def identity(self):
         searched = [] if self._same else [[token["id"] for token in self._state["added_tokens"] if token["special"]]]

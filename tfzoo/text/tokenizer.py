@@ -337,8 +337,8 @@ class Tokenizer:
     def portable(self):
         """Return what `tfzoo.litert` needs to encode to the same ids and to decode, without TensorFlow: dict."""
         return {"kind": self.kind, "around": [list(part) for part in self.around], "opening": list(self.opening),
-                "pad_id": self.pad_id, "end_id": self.end_id, "special_ids": list(self.special_ids),
-                "vocab_size": self.vocab_size, "fingerprint": self.fingerprint}
+                "word_prefix": self.word_prefix, "pad_id": self.pad_id, "end_id": self.end_id,
+                "special_ids": list(self.special_ids), "vocab_size": self.vocab_size, "fingerprint": self.fingerprint}
 
     def save_whole(self, folder):
         """Write the tokenizer's files (see `save`) to a folder atomically.

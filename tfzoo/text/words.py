@@ -6,38 +6,25 @@ deletes (control and format characters, U+FFFD) belong to a word only if they oc
 points.
 """
 import functools
-import typing
 
 import numpy as np
 import tensorflow as tf
 
+from tfzoo.records.words import ALONE, BLANK, DELETE, KEEP, SplitWords, split
+from tfzoo.text import wordpiece
 from tfzoo.text.tokenizer import as_strings, as_texts
-from tfzoo.text.wordpiece import ALONE, BLANK, DELETE, KEEP, code_point_table
 
-_KINDS = {tuple(row): number for number, row in enumerate((KEEP, ALONE, BLANK, DELETE))}
-_KEEP, _ALONE, _BLANK, _DELETE = range(4)
-
-
-class SplitWords(typing.NamedTuple):
-    """The words of B texts, as lists of B lists or as RaggedTensors [B, None].
-
-    Attributes:
-        words: str (tf.string), the words.
-        starts, ends: int (int32), the start and end (exclusive) of each word, in code points.
-    """
-
-    words: typing.Any
-    starts: typing.Any
-    ends: typing.Any
+_KINDS = {tuple(row): number for number, row in enumerate((wordpiece.KEEP, wordpiece.ALONE, wordpiece.BLANK,
+                                                           wordpiece.DELETE))}
 
 
 @functools.cache
-def _kinds():
-    # The kind of each code point (see _KINDS) in BERT's tokenization without lowercasing.
-    rows, replacements = code_point_table(lowercase=False)
+def kinds_of_code_points():
+    """Return the kind of each code point in BERT's tokenization without lowercasing (see `records.words`)."""
+    rows, replacements = wordpiece.code_point_table(lowercase=False)
     kinds = [_KINDS[tuple(int(part) for part in row if part != -1)] for row in replacements]
     kinds = np.array(kinds, np.uint8)[rows]
-    kinds[ord(" ")] = _BLANK  # the table keeps spaces, as it uses them to separate words
+    kinds[ord(" ")] = BLANK  # the table keeps spaces, as it uses them to separate words
     return kinds
 
 
@@ -54,23 +41,7 @@ def split_words(texts):
         >>> split_words(["Don't  \U0001f600!"])
         SplitWords(words=[['Don', "'", 't', '\U0001f600', '!']], starts=[[0, 3, 4, 7, 8]], ends=[[3, 4, 5, 8, 9]])
     """
-    texts = as_texts(texts)
-    points = np.frombuffer("".join(texts).encode("utf-32-le"), "<u4")
-    lengths = np.array([len(text) for text in texts], np.int64)
-    text = np.repeat(np.arange(len(texts)), lengths)
-    place = np.arange(len(points)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    kind = _kinds()[points]
-    kept = kind != _DELETE
-    kind, text, place = kind[kept], text[kept], place[kept]
-    goes_on = np.zeros(len(kind) + 1, bool)  # whether each character continues the word of the previous one
-    goes_on[1:-1] = (kind[1:] == _KEEP) & (kind[:-1] == _KEEP) & (text[1:] == text[:-1])
-    letters = kind <= _ALONE
-    first, last = letters & ~goes_on[:-1], letters & ~goes_on[1:]
-    cuts = np.cumsum(np.bincount(text[first], minlength=len(texts)))[:-1]
-    starts, ends = ([part.tolist() for part in np.split(values, cuts)][:len(texts)] for values in (
-        place[first], place[last] + 1))
-    words = [[whole[start:end] for start, end in zip(*edges)] for whole, *edges in zip(texts, starts, ends)]
-    return SplitWords(words, starts, ends)
+    return split(as_texts(texts), kinds_of_code_points())
 
 
 def split_words_in_graph(texts):
@@ -84,11 +55,11 @@ def split_words_in_graph(texts):
     """
     points = tf.strings.unicode_decode(as_strings(texts), "UTF-8", errors="replace")
     row = points.value_rowids()
-    kind = tf.gather(tf.constant(_kinds()), points.flat_values)
-    kept = tf.where(kind != _DELETE)[:, 0]  # indices into the flat code points
+    kind = tf.gather(tf.constant(kinds_of_code_points()), points.flat_values)
+    kept = tf.where(kind != DELETE)[:, 0]  # indices into the flat code points
     kind, row = tf.gather(kind, kept), tf.gather(row, kept)
-    goes_on = (kind[1:] == _KEEP) & (kind[:-1] == _KEEP) & (row[1:] == row[:-1])
-    letters, edge = kind <= _ALONE, tf.zeros([tf.minimum(tf.size(kind), 1)], bool)
+    goes_on = (kind[1:] == KEEP) & (kind[:-1] == KEEP) & (row[1:] == row[:-1])
+    letters, edge = kind <= ALONE, tf.zeros([tf.minimum(tf.size(kind), 1)], bool)
     first, last = (letters & ~tf.concat(parts, 0) for parts in ([edge, goes_on], [goes_on, edge]))
     begin, end = tf.boolean_mask(kept, first), tf.boolean_mask(kept, last) + 1
     words = tf.gather(points.flat_values, tf.ragged.range(begin, end))
