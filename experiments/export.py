@@ -40,7 +40,8 @@ def make_flags():
     script.group("report")
     script.add("string", "report", None, "Also export and measure every precision, print a table, and write it to this "
                "JSON file: size, load time, time for 1 and 32 rows, peak memory, differences from the live model, and "
-               "the metrics on --data. For a SavedModel, times are from text to answer.")
+               "the metrics on --data. For a SavedModel, times are from text to answer, and the only metric is the "
+               "accuracy of labels.")
     script.add("string", "data", None, "Data for --report, as for evaluate; for embeddings and language models a file "
                "of texts.")
     script.group("generation, for models that generate text")
@@ -64,9 +65,10 @@ def run(values):
         raise ConfigError(f"--precision={values.precision} requires --format=litert")
     loaded = load(values.init, POLICIES[values.precision])
     report = _report_file(values)
+    measured = _serving(values) if report else None
     version = export(loaded, folder, **groups.options_of(values))
     return {"saved_model": str(version), "labels": loaded.config["labels"],
-            "max_length": loaded.config["max_length"], **_written(report, report and _serving(values))}
+            "max_length": loaded.config["max_length"], **_written(report, report and measured())}
 
 
 def _report_file(values):
@@ -98,7 +100,7 @@ def _data(values, task):
     from tfzoo.data.readers import TEXTS, Lines, read_rows
     from tfzoo.data.source import Source, open_source
     from tfzoo.errors import DataError
-    if task is None or "text" not in task.schema.inputs and task.text_columns[0] == "text" or task.schema.streamed:
+    if task is None or task.schema.streamed or task.name == "contrastive":
         rows = itertools.islice(read_rows(Lines(values.data), TEXTS, labelled=False), ROWS)
         return Source(values.data, {"text": [row["text"] for row in rows]})
     source = open_source(values.data, task.schema, "eval")
@@ -108,16 +110,18 @@ def _data(values, task):
 
 
 def _serving(values):
+    # A function that returns the rows of the report. The data are read before anything is written.
     from experiments.report.serving import ROWS, columns_of, serving_rows
     from tfzoo.checkpoints import load
     from tfzoo.export import export, live_function
     from tfzoo.training.fields import POLICIES
     loaded, options = load(values.init, "float32"), groups.options_of(values)
     source = _data(values, loaded.task)
-    labels = source.columns.get("label")
-    return serving_rows(columns_of(loaded.task, source), live_function(loaded, **options),
-                        labels and labels[:ROWS], ("float32", "bfloat16"), lambda folder, precision: export(
-                            load(values.init, POLICIES[precision]), folder, **options))
+    columns, signature = columns_of(loaded.task, source)
+    labels = source.columns.get("label", source.columns.get("choice"))
+    return lambda: serving_rows(columns, signature, live_function(loaded, signature, **options),
+                                labels and labels[:ROWS], ("float32", "bfloat16"), lambda folder, precision: export(
+                                    load(values.init, POLICIES[precision]), folder, **options))
 
 
 def _litert(values, folder):

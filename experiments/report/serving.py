@@ -15,25 +15,29 @@ ASK = """
 import json, sys, time
 import numpy as np, tensorflow as tf, tensorflow_text
 begin = time.perf_counter()
-served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+served = tf.saved_model.load(sys.argv[1]).signatures[sys.argv[5]]
 with np.load(sys.argv[2], allow_pickle=True) as file:
     columns = {name: list(file[name]) for name in file.files}
-def call(rows):
+def call(rows, columns=columns):
     return served(**{name: tf.constant(values[rows]) for name, values in columns.items()})
+many = {name: (values * 32)[:32] for name, values in columns.items()}
 parts, found = [], {}
 for size in (1, 32):
-    call(slice(size))
+    call(slice(size), many)
     found.setdefault("load_seconds", time.perf_counter() - begin)
     times = []
     for _ in range(int(sys.argv[4])):
         start = time.perf_counter()
-        call(slice(size))
+        call(slice(size), many)
         times.append(time.perf_counter() - start)
     found[f"ms_{size}"] = 1000 * sorted(times)[len(times) // 2]
 for first in range(0, len(next(iter(columns.values()))), 32):
     parts.append({name: value.numpy() for name, value in call(slice(first, first + 32)).items()})
-np.savez(sys.argv[3], **{f"{name}:{number}": np.char.decode(value.astype(bytes), "utf-8") if value.dtype == object
-                         else value for number, part in enumerate(parts) for name, value in part.items()})
+def plain(value):
+    texts = [one.decode("utf-8", "replace") + "." for one in value.ravel()] if value.dtype == object else None
+    return value if texts is None else np.array(texts, str).reshape(value.shape)  # "." keeps NULs at the end
+np.savez(sys.argv[3], **{f"{name}:{number}": plain(value) for number, part in enumerate(parts)
+                         for name, value in part.items()})
 graph = served.graph.as_graph_def()
 found["nodes"] = len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
 with open("/proc/self/status") as file:
@@ -43,32 +47,45 @@ print(json.dumps(found))
 
 
 def columns_of(task, source):
-    """Return what a SavedModel takes, of the first ROWS rows of the data: dict of input name -> list.
+    """Return what a SavedModel takes, of the first ROWS rows of the data.
+
+    Args:
+        task: Task, or None for a model without a head.
+        source: Source.
+
+    Returns:
+        (dict of input name -> list; str, the signature).
 
     Raises:
-        ConfigError: if the data have no column with texts.
+        ConfigError, DataError: if the data have no rows, or no column with texts.
     """
-    from tfzoo.errors import ConfigError
+    from tfzoo.errors import ConfigError, DataError
+    from tfzoo.records.rows import as_text
     given = dict(source.columns)
     if "text" not in given and "tokens" in given:
         given["text"] = [" ".join(words) for words in given["tokens"]]
-    one, other = task.text_columns if task is not None else ("text", None)
+    one, other = ("text", None) if task is None or task.schema.streamed else task.text_columns
+    other = other if other in given else None
     if one not in given:
         raise ConfigError(f"--report: {source.name} has no column {one}")
-    found = {"text" if other is None and one != "text" else one: list(map(str, given[one][:ROWS]))}
-    if other in task.schema.inputs if task is not None else ():
+    if not given[one]:
+        raise DataError(f"{source.name} has no rows")
+    found = {"text" if other is None and one != "text" else one: list(map(as_text, given[one][:ROWS]))}
+    if other is not None:
         texts = given[other][:ROWS]
         most = max((len(row) for row in texts if isinstance(row, list)), default=0)
-        found[other] = [row + [""] * (most - len(row)) if isinstance(row, list) else str(row) for row in texts]
-    return found
+        found[other] = [[*map(as_text, row), *[""] * (most - len(row))] if isinstance(row, list) else as_text(row)
+                        for row in texts]
+    return found, "pair" if other == "text_pair" and other not in task.schema.inputs else "serving_default"
 
 
-def _asked(folder, columns, calls):
+def _asked(folder, columns, signature):
     # (time, memory and size: dict; the outputs of each 32 rows: dict of arrays).
     with tempfile.TemporaryDirectory() as place:
         given, answers = pathlib.Path(place) / "given.npz", pathlib.Path(place) / "answers.npz"
         np.savez(given, **{name: np.array(values, object) for name, values in columns.items()})
-        done = subprocess.run([sys.executable, "-c", ASK, str(folder), str(given), str(answers), str(calls)],
+        done = subprocess.run([sys.executable, "-c", ASK, str(folder), str(given), str(answers), str(CALLS),
+                               signature],
                               capture_output=True, text=True)
         if done.returncode:
             raise OSError(f"measuring {folder} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
@@ -82,16 +99,23 @@ def _live(function, columns):
     found = [function(**{name: tf.constant(values[first:first + 32]) for name, values in columns.items()})
              for first in range(0, rows, 32)]
     parts = [{name: value.numpy() for name, value in part.items()} for part in found]
-    return {f"{name}:{number}": np.char.decode(value.astype(bytes), "utf-8") if value.dtype == object else value
-            for number, part in enumerate(parts) for name, value in part.items()}
+    return {f"{name}:{number}": _plain(value) for number, part in enumerate(parts) for name, value in part.items()}
+
+
+def _plain(value):  # as in ASK
+    texts = [one.decode("utf-8", "replace") + "." for one in value.ravel()] if value.dtype == object else None
+    return value if texts is None else np.array(texts, str).reshape(value.shape)
 
 
 def _compared(live, served):
     # The largest difference of numbers, and the share of rows whose texts and integers are the same (None if no output
     # has any).
+    from tfzoo.errors import DataError
     largest, same = 0.0, {}
     for key, one in live.items():
         (name, number), other = key.split(":"), served[key]
+        if not all(np.isfinite(each).all() for each in (one, other) if each.dtype.kind == "f"):
+            raise DataError(f"the model's {name} are not finite: its training diverged or its weights are damaged")
         if one.dtype.kind == "f":
             largest = max(largest, float(np.abs(one - other).max(initial=0)))
         elif name != "cut":
@@ -100,12 +124,12 @@ def _compared(live, served):
     return largest, float(np.mean(np.concatenate(list(same.values())))) if same else None
 
 
-def serving_rows(columns, live, labels, precisions, export_as):
+def serving_rows(columns, signature, live, labels, precisions, export_as):
     """Measure SavedModels beside the live model in float32.
 
     Args:
-        columns: dict, see `columns_of`.
-        live: callable of tensors, the function of the signature `serving_default` of the live model.
+        columns, signature: see `columns_of`.
+        live: callable of tensors, the function of the signature for the live model.
         labels: list of str, the true labels of the rows, or None.
         precisions: sequence of str.
         export_as: callable (folder, precision) -> the version's folder, that exports the model.
@@ -119,12 +143,13 @@ def serving_rows(columns, live, labels, precisions, export_as):
     with tempfile.TemporaryDirectory() as place:
         for precision in precisions:
             folder = export_as(pathlib.Path(place) / precision, precision)
-            found, served = _asked(folder, columns, CALLS)
+            found, served = _asked(folder, columns, signature)
             largest, same = _compared(expected, served)
             size = sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file())
             rows.append({"precision": precision, "bytes": size, **found, "largest_difference": largest,
                          "same_answers": same})
             if labels is not None and "label:0" in served:
-                parts = [served[f"label:{number}"] for number in range(-(-len(labels) // 32))]
-                rows[-1]["accuracy"] = float(np.mean(np.concatenate(parts) == np.array(labels)))
+                found = np.concatenate([served[f"label:{number}"] for number in range(-(-len(labels) // 32))])
+                rows[-1]["accuracy"] = float(np.mean([str(one).removesuffix(".") == str(label)
+                                                      for one, label in zip(found, labels, strict=True)]))
     return rows

@@ -125,6 +125,43 @@ def test_a_bfloat16_model_is_served_from_weights_stored_once_in_bfloat16(tmp_pat
     assert np.abs(answers - probabilities(live, texts)[0]).max() < 0.02  # one rounding in bfloat16 is 0.004
 
 
+def test_adapters_are_merged_into_bfloat16_weights(tmp_path):
+    live = make(load_tokenizer("bytes"))
+    tfzoo.save(live, tmp_path / "model")
+    live, texts = tfzoo.load(tmp_path / "model", "mixed_bfloat16"), hostile_texts(20)
+    before = probabilities(live, texts)[0]
+    live.body.add_adapters({path: {"rank": 2, "alpha": 8.0, "adapter_dropout": 0.0} for path in live.body.linears
+                            if path.endswith(("attention/query", "feed_forward/up"))})
+    rng = np.random.default_rng(0)
+    for variable in live.body.weights:
+        if variable.path.endswith("lora_b"):
+            variable.assign(rng.standard_normal(variable.shape).astype(np.float32) * 0.2)
+    live._predictor, served = None, tf.saved_model.load(str(export(live, tmp_path / "served")))
+    assert not served.trainable_variables and not any("lora" in variable.name for variable in served.variables)
+    answers = served.signatures["serving_default"](text=tf.constant(texts))["probabilities"].numpy()
+    after = probabilities(live, texts)[0]
+    assert np.abs(answers - after).max() < 0.02 and np.abs(answers - before).max() > 0.05
+
+
+@pytest.mark.slow
+def test_a_report_sends_both_texts_of_pairs(call, tmp_path):  # noqa: F811
+    live = make(load_tokenizer("bytes"))
+    tfzoo.save(live, tmp_path / "model")
+    texts, pairs = ["a", "ein B\u00fcro", "b\0"] * 4, ["x", "", "y", "z z"] * 3
+    labels = [answer["label"] for answer in live.predict(texts, pairs)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": one, "text_pair": other, "label": label}) + "\n"
+                                                 for one, other, label in zip(texts, pairs, labels)))
+    code, out, err = call("export", f"--init={tmp_path / 'model'}", f"--output_dir={tmp_path / 'served'}",
+                          f"--report={tmp_path / 'report.json'}", f"--data={tmp_path / 'rows.jsonl'}")
+    assert code == 0, err
+    single, _ = json.loads((tmp_path / "report.json").read_text())
+    assert single["accuracy"] == single["same_answers"] == 1 and single["largest_difference"] < 1e-6
+    (tmp_path / "none.jsonl").write_text("")
+    code, _, err = call("export", f"--init={tmp_path / 'model'}", f"--output_dir={tmp_path / 'other'}",
+                        f"--report={tmp_path / 'report.json'}", f"--data={tmp_path / 'none.jsonl'}")
+    assert code and "Traceback" not in err and not (tmp_path / "other").exists()
+
+
 @pytest.mark.slow
 def test_a_report_measures_the_served_model_beside_the_live_one(call, tmp_path):  # noqa: F811
     live = make(load_tokenizer("bytes"))

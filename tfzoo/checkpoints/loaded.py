@@ -37,7 +37,7 @@ class Loaded:
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
-        self.tokenizer_problem, self._predictor, self._writer, self._embedder = tokenizer_problem, None, None, None
+        self.tokenizer_problem, self._predictor, self._writer, self._embedders = tokenizer_problem, None, None, {}
 
     @property
     def task(self):
@@ -218,11 +218,13 @@ class Loaded:
         def compute(inputs):
             return pool(self.body(inputs)["sequence"], inputs["padding_mask"], how, skipped)
 
-        key = json.dumps([how, skipped]), tuple(map(id, self.body.weights))  # which adapters change
-        if self._embedder is None or self._embedder[0] != key:
+        key, weights = json.dumps([how, skipped]), self.body.weights  # which adapters change
+        before, traced = self._embedders.get(key, ((), None))
+        if len(before) != len(weights) or any(one is not other for one, other in zip(before, weights)):
             names, ids = ("token_ids", "padding_mask", "segment_ids"), tf.TensorSpec([None, None], tf.int32)
-            self._embedder = key, tf.function(compute, input_signature=[dict.fromkeys(names, ids)], autograph=False)
-        traced, heads = self._embedder[1], self.body.config["num_heads"]
+            traced = tf.function(compute, input_signature=[dict.fromkeys(names, ids)], autograph=False)
+            self._embedders[key] = weights, traced
+        heads = self.body.config["num_heads"]
 
         def run(inputs):
             rows, length = inputs["token_ids"].shape

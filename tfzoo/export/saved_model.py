@@ -61,9 +61,9 @@ def _signatures(loaded, stored, options):
     return signatures, (text.name,), None
 
 
-def live_function(loaded, **options):
-    """Return the function of the signature `serving_default` that `export` would save, for the live model."""
-    return _signatures(loaded, None, options)[0]["serving_default"]
+def live_function(loaded, signature="serving_default", **options):
+    """Return the function of a signature that `export` would save, for the live model."""
+    return _signatures(loaded, None, options)[0][signature]
 
 
 def export(loaded, folder, **options):
@@ -79,7 +79,8 @@ def export(loaded, folder, **options):
     `assets.extra` holds `labels.json`, the labels in order; `generation.json`, the options of generation;
     `tf_serving_warmup_requests`, with which the server warms up; and the file of the server's
     `--enable_per_model_batching_params`. The object that `tf.saved_model.load` returns has `variables` and
-    `trainable_variables`. A bfloat16 model that does not generate text has its weights in bfloat16, none trainable.
+    `trainable_variables`. A bfloat16 model that does not generate text has its weights in bfloat16 and its norms in
+    float32, with adapters merged; none is trainable.
 
     Args:
         loaded: Loaded, as for `serving_function`, or a model that generates text.

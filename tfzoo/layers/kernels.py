@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tfzoo.layers import context
 from tfzoo.layers.fusing import fused, max_columns, sum_columns
-from tfzoo.layers.products import fuses
 
+ADDED = object()  # a bias that a product has added, in a kernel into which TensorFlow fuses what follows
 MASKED = -1e9  # finite, so that the probabilities of a fully masked row are finite
 
 
@@ -44,7 +44,7 @@ def _vector(values):
 
 def _plus(values, bias):  # the gradient of bias_add is twice as fast as that of `+`
     values = tf.cast(values, tf.float32)
-    return values if bias is None else tf.nn.bias_add(values, _vector(bias))
+    return values if bias is None or bias is ADDED else tf.nn.bias_add(values, _vector(bias))
 
 
 def scramble(bits):
@@ -109,10 +109,10 @@ def _fused_dropout(inputs, randomness, rate):
 
 
 def activate(values, bias, activation):
-    """Return activation(values + bias) for `values`, float [..., F], and `bias`, a Keras variable [F] or None."""
+    """Return activation(values + bias) for `values`, float [..., F]; bias: a Keras variable [F], None or ADDED."""
     if _fused():
         return _fused_activate([values, bias], [], activation)
-    if bias is None and fuses(values):
+    if bias is ADDED:
         return activation(values)
     return tf.cast(activation(_plus(values, bias)), values.dtype)
 
@@ -155,7 +155,7 @@ def split_heads(values, bias, heads, rows=None, trained=True):
     """
     if _fused():
         return _fused_split_heads([values, bias], [], heads) if trained else _fused_split_heads([values], [bias], heads)
-    return _split(values if bias is None else tf.cast(_plus(values, bias), values.dtype), heads, rows)
+    return _split(values if bias is None or bias is ADDED else tf.cast(_plus(values, bias), values.dtype), heads, rows)
 
 
 def _split(values, heads, rows=None):
@@ -274,7 +274,7 @@ def add(hidden, result, bias, drop):
 
     Args:
         hidden, result: float [B, T, D].
-        bias: Keras variable [D] or None.
+        bias: Keras variable [D], None or ADDED.
         drop: Drop.
 
     Returns:
@@ -287,7 +287,7 @@ def add(hidden, result, bias, drop):
 
 
 def _total(hidden, result, bias, drop):
-    if bias is None and not drop.rate and fuses(result):
+    if bias is ADDED and not drop.rate:
         return hidden + result
     return tf.cast(hidden, tf.float32) + _drop(_plus(result, bias), *drop)
 

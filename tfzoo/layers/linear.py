@@ -118,15 +118,19 @@ class Linear(keras.layers.Layer):
         return None if self.bias is None else context.cast(self.bias, self.compute_dtype)
 
     def base(self):
-        """Return the kernel without the adapter: float [D, units] in the compute dtype."""
+        """Return the kernel without the adapter, or where weights are stored, with it: [D, units], compute dtype."""
+        if context.stores() and self.rank:
+            return context.prepared((id(self.kernel), "merged"), self._merged)
         return context.cast(self.kernel, self.compute_dtype)
 
     def weight(self):
         """Return the kernel with the adapter merged in, ignoring adapter dropout; shape and dtype are as in `base`."""
-        if self.lora_a is None:
-            return self.base()
+        return self.base() if self.lora_a is None or context.stores() else self._merged()
+
+    def _merged(self):
         low_rank = self.alpha / self.rank * tf.matmul(self.lora_a, self.lora_b)
-        return tf.cast(tf.cast(self.base(), tf.float32) + low_rank, self.compute_dtype)
+        kernel = tf.cast(ops.cast(self.kernel, self.compute_dtype), tf.float32)
+        return tf.cast(kernel + low_rank, self.compute_dtype)
 
     def drops(self, training):
         """Return whether a call applies adapter dropout, which `weight` ignores."""
@@ -137,15 +141,14 @@ class Linear(keras.layers.Layer):
         return _deltas(inputs, [self], training)
 
     def product(self, inputs, training=None):
-        """Return an output and the bias that is still to be added, for callers that let a function in `kernels` add it.
-
-        It is added here if TensorFlow fuses it with the product.
+        """Return an output and the bias that is still to be added, for callers that let `kernels` add it.
 
         Returns:
-            (float [..., units], Keras variable [units] or None).
+            (float [..., units], Keras variable [units] or None, or `kernels.ADDED` if TensorFlow fuses the bias, and
+            what follows, with the product).
         """
-        if fuses(inputs):
-            return self.call(inputs, training), None
+        if self.bias is not None and fuses(inputs) and (not self.rank or context.stores()):
+            return self.call(inputs, training), kernels.ADDED
         return project(inputs, [self], training), self.bias
 
     def compute_output_shape(self, input_shape):
@@ -179,13 +182,13 @@ def project(inputs, linears, training=None, bias=None):
     else:
         flat = multiply(ops.reshape(inputs, (-1, weight.shape[0])), weight, bias=bias)
         product = ops.reshape(flat, (*ops.shape(inputs)[:-1], weight.shape[1]))
-    delta = _deltas(inputs, linears, training)
+    delta = None if context.stores() else _deltas(inputs, linears, training)
     return product if delta is None else product + delta
 
 
-def _joined(variables, join):
+def _joined(variables, join, dtype=None):
     # A concatenation of variables (see context.prepared).
-    return context.prepared(tuple(map(id, variables)), join)
+    return context.prepared((dtype, *map(id, variables)), join)
 
 
 def _deltas(inputs, linears, training):
@@ -226,7 +229,7 @@ def project_heads(inputs, linears, width, rows=None, training=None):
     dtype = linears[0].compute_dtype if context.current().fused or joins else "float32"
     bias = _joined([linear.bias for linear in linears], lambda: tf.concat(
         [ops.zeros(linear.units, dtype) if linear.bias is None else ops.cast(linear.bias, dtype)
-         for linear in linears], 0))
+         for linear in linears], 0), dtype)
     if joins:
         return kernels.split_heads(project(inputs, linears, training, bias=bias), None, heads, rows=rows)
     trained = any(linear.bias is not None and linear.bias.trainable for linear in linears)

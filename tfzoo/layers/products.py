@@ -27,13 +27,13 @@ def rounds_bfloat16():
 
 
 def fuses(values):
-    """Return whether to compute with a product in its own dtype, because TensorFlow does so inside the product.
+    """Return whether to add a product's bias, and compute what follows, in its own dtype.
 
-    In graphs on a CPU, it fuses a product with a bias, an activation and a sum, computes in float32 and rounds once.
-    Elsewhere, bfloat16 would be rounded after each of these.
+    In graphs on a CPU, TensorFlow fuses a product with a bias, then an activation or a sum, computes them in float32
+    and rounds once. Elsewhere, bfloat16 would be rounded after each of these.
 
     Args:
-        values: float, the product, or its left input: [N, ...] with two axes if it can be fused.
+        values: float, the left input of the product: [N, D] if it can be fused.
     """
     here = context.current()
     return values.shape.rank == 2 and not here.fused and (values.dtype != tf.bfloat16 or not (

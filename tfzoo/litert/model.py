@@ -15,6 +15,7 @@ from tfzoo.records.words import find_words, kinds_of, split
 
 PAIRED = ("classification", "regression", "multi_label")
 TASKS = (*PAIRED, "multiple_choice", "tagging")
+TAGGED = 512  # texts that are tagged together
 MISSING = -1e9  # the logit of a choice that a row does not have
 
 
@@ -208,23 +209,30 @@ class File:
         return of_choice(softmax(found), sizes)
 
     def _tags(self, texts, pairs):
-        settings, labels = self.config["settings"], self.config["labels"]
+        settings = self.config["settings"]
         if settings["predicates"] or pairs is not None:
             raise ConfigError("the model needs the predicate of each sentence, which texts cannot mark: use predict of "
                               "tfzoo.load" if settings["predicates"] else "tagging does not accept pairs: omit them")
         if isinstance(texts, (str, bytes, dict)) or not hasattr(texts, "__iter__"):
             raise ConfigError(f"texts must be a list of strings or lists of words, got {str(texts)[:60]!r}")
-        kinds, rows = kinds_of(self.config["litert"]["word_kinds"]), []
-        for number, text in enumerate(texts):
+        if "word_kinds" not in self.config["litert"]:
+            raise ConfigError("an earlier version exported this file, without what splits texts into words: export it "
+                              "again")
+        kinds, texts = kinds_of(self.config["litert"]["word_kinds"]), list(texts)
+        return [answer for first in range(0, len(texts), TAGGED)
+                for answer in self._tags_of(texts[first:first + TAGGED], kinds, first)]
+
+    def _tags_of(self, texts, kinds, before):
+        settings, labels, rows = self.config["settings"], self.config["labels"], []
+        for number, text in enumerate(texts, before):
             row = {"text": as_text(text)} if isinstance(text, (str, bytes)) else \
                 {"tokens": _checked(text, f"texts[{number}]", str)}
             rows.append(find_words(row, lambda texts: split(texts, kinds)))
         counts = np.array([len(words) for _, words, _ in rows], np.int64)
         pieces = self.tokenizer.encode_words([word for _, words, _ in rows for word in words])
-        ids, values, seen = [], np.zeros((len(pieces), len(labels)), np.float32), np.zeros(len(pieces), bool)
         sentence, sizes = np.repeat(np.arange(len(rows)), counts), np.array([len(part) for part in pieces], np.int64)
-        for number in range(len(rows)):
-            ids.append([token for word in np.flatnonzero(sentence == number) for token in pieces[word]])
+        values, last = np.zeros((len(pieces), len(labels)), np.float32), np.cumsum(counts)
+        ids = [[token for piece in pieces[end - count:end] for token in piece] for end, count in zip(last, counts)]
         before = np.cumsum(sizes) - sizes
         lengths = np.array([len(part) for part in ids], np.int64)
         first = np.where(sizes > 0, before - (np.cumsum(lengths) - lengths)[sentence], -1)

@@ -72,7 +72,7 @@ def _checks(config):
     if config["task"] == "tagging":
         yield "settings", {"predicates", "overlap", "decoding"} <= config["settings"].keys()
         yield "output_shape", len(shape) == 3
-        ranges = described.get("word_kinds")
+        ranges = described.get("word_kinds", [[0, 0]])  # earlier versions did not write it
         yield "word_kinds", isinstance(ranges, list) and all(
             isinstance(each, list) and len(each) == 2 and all(type(value) is int for value in each)
             for each in ranges) and sorted({first for first, _ in ranges}) == [first for first, _ in ranges] and (
