@@ -138,20 +138,23 @@ def _litert(values, folder):
             raise ConfigError(f"--{name}={','.join(texts)} must be positive integers, such as 32,64")
         sizes[name] = [int(text) for text in texts] or None
     loaded, report = load(values.init, "float32"), _report_file(values)
+    measured = _shipping(values, loaded, sizes) if report else None
     found = export_litert(loaded, folder, precision="float32" if values.precision == "auto" else values.precision,
                           cache_length=values.cache_length, **sizes)
     return {"litert": str(folder), **found, "labels": loaded.config["labels"],
-            **_written(report, report and _report(values, loaded, sizes))}
+            **_written(report, report and measured())}
 
 
-def _report(values, loaded, sizes):
+def _shipping(values, loaded, sizes):
+    # As _serving, for LiteRT.
     from experiments.report.shipping import shipping_rows
     from tfzoo.errors import ConfigError
     from tfzoo.export.litert import PRECISIONS, export_litert
     task = loaded.check_answers()
     if "label" not in task.schema.columns() and not task.answered or not task.exports or task.name == "contrastive":
         raise ConfigError(f"--report is not available for {task.name}: omit it")
-    return shipping_rows(loaded, _data(values, task), PRECISIONS, lambda folder, precision: export_litert(
+    source = _data(values, task)
+    return lambda: shipping_rows(loaded, source, PRECISIONS, lambda folder, precision: export_litert(
         loaded, folder, precision=precision, **sizes))
 
 

@@ -10,8 +10,6 @@ import sys
 
 from experiments import app, groups
 
-BATCHES = 32  # that are read together, so that texts of similar length share a batch
-
 
 def make_flags():
     script = app.Flags("predict", __doc__)
@@ -52,9 +50,9 @@ def _batches(rows, size, whole):
 
 
 def _answers(loaded, rows, batch_size, xla, counts):
-    from tfzoo.tasks.predictor import Predictor
+    from tfzoo.tasks.predictor import TOGETHER, Predictor
     predictor = Predictor(loaded.model, loaded.tokenizer, loaded.config["max_length"], xla, batch_size)
-    for batch in _batches(rows, BATCHES * batch_size, whole=bool(loaded.task.settings.get("context"))):
+    for batch in _batches(rows, TOGETHER * batch_size, whole=bool(loaded.task.settings.get("context"))):
         answers = predictor(batch)
         counts["examples"] += len(batch)
         counts.update(cut=predictor.cut, split=predictor.split, windows=predictor.windows)
@@ -66,8 +64,9 @@ def _numbers(vectors):
 
 
 def _vectors(loaded, rows, batch_size, counts):
+    from tfzoo.tasks.predictor import TOGETHER
     rows = iter(rows)
-    while batch := list(itertools.islice(rows, BATCHES * batch_size)):
+    while batch := list(itertools.islice(rows, TOGETHER * batch_size)):
         texts = [row["text"] for row in batch]
         vectors = loaded.embed(texts)
         counts["cut"] += loaded.count_cut(texts)

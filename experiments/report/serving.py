@@ -7,7 +7,7 @@ import tempfile
 
 import numpy as np
 
-from experiments.report.shipping import CALLS
+from experiments.report.shipping import CALLS, PEAK
 
 ROWS = 1000  # of the data, from its start
 # Runs in a process with only TensorFlow and tensorflow_text, as the server does.
@@ -33,17 +33,11 @@ for size in (1, 32):
     found[f"ms_{size}"] = 1000 * sorted(times)[len(times) // 2]
 for first in range(0, len(next(iter(columns.values()))), 32):
     parts.append({name: value.numpy() for name, value in call(slice(first, first + 32)).items()})
-def plain(value):
-    texts = [one.decode("utf-8", "replace") + "." for one in value.ravel()] if value.dtype == object else None
-    return value if texts is None else np.array(texts, str).reshape(value.shape)  # "." keeps NULs at the end
-np.savez(sys.argv[3], **{f"{name}:{number}": plain(value) for number, part in enumerate(parts)
+np.savez(sys.argv[3], **{f"{name}:{number}": value for number, part in enumerate(parts)
                          for name, value in part.items()})
 graph = served.graph.as_graph_def()
 found["nodes"] = len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
-with open("/proc/self/status") as file:
-    found["peak_bytes"] = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
-print(json.dumps(found))
-"""
+""" + PEAK
 
 
 def columns_of(task, source):
@@ -85,11 +79,10 @@ def _asked(folder, columns, signature):
         given, answers = pathlib.Path(place) / "given.npz", pathlib.Path(place) / "answers.npz"
         np.savez(given, **{name: np.array(values, object) for name, values in columns.items()})
         done = subprocess.run([sys.executable, "-c", ASK, str(folder), str(given), str(answers), str(CALLS),
-                               signature],
-                              capture_output=True, text=True)
+                               signature], capture_output=True, text=True)
         if done.returncode:
             raise OSError(f"measuring {folder} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-        with np.load(answers) as file:
+        with np.load(answers, allow_pickle=True) as file:  # strings are objects
             return json.loads(done.stdout.splitlines()[-1]), dict(file)
 
 
@@ -99,12 +92,7 @@ def _live(function, columns):
     found = [function(**{name: tf.constant(values[first:first + 32]) for name, values in columns.items()})
              for first in range(0, rows, 32)]
     parts = [{name: value.numpy() for name, value in part.items()} for part in found]
-    return {f"{name}:{number}": _plain(value) for number, part in enumerate(parts) for name, value in part.items()}
-
-
-def _plain(value):  # as in ASK
-    texts = [one.decode("utf-8", "replace") + "." for one in value.ravel()] if value.dtype == object else None
-    return value if texts is None else np.array(texts, str).reshape(value.shape)
+    return {f"{name}:{number}": value for number, part in enumerate(parts) for name, value in part.items()}
 
 
 def _compared(live, served):
@@ -119,7 +107,7 @@ def _compared(live, served):
         if one.dtype.kind == "f":
             largest = max(largest, float(np.abs(one - other).max(initial=0)))
         elif name != "cut":
-            equal = (one == other).reshape(len(one), -1).all(1)
+            equal = (one == other).astype(bool).reshape(len(one), -1).all(1)
             same[number] = same.get(number, True) & equal
     return largest, float(np.mean(np.concatenate(list(same.values())))) if same else None
 
@@ -150,6 +138,7 @@ def serving_rows(columns, signature, live, labels, precisions, export_as):
                          "same_answers": same})
             if labels is not None and "label:0" in served:
                 found = np.concatenate([served[f"label:{number}"] for number in range(-(-len(labels) // 32))])
-                rows[-1]["accuracy"] = float(np.mean([str(one).removesuffix(".") == str(label)
+                found = [one.decode() if isinstance(one, bytes) else str(one) for one in found]
+                rows[-1]["accuracy"] = float(np.mean([one == str(label)
                                                       for one, label in zip(found, labels, strict=True)]))
     return rows

@@ -9,9 +9,19 @@ import time
 import numpy as np
 
 CALLS = 30  # of which the median time is reported
+# Ends a program that has measured the dict `found`: adds its peak memory, and prints it.
+PEAK = """
+import resource
+try:
+    with open("/proc/self/status") as file:
+        found["peak_bytes"] = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
+except OSError:
+    found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps(found))
+"""
 # Runs in a process of its own without TensorFlow, so that load time and memory are those of the file alone.
 ASK = """
-import json, resource, sys, time
+import json, sys, time
 sys.modules["tensorflow"] = None
 import numpy as np
 begin = time.perf_counter()
@@ -28,13 +38,7 @@ for size in ("1", "32"):
         runner.encode(inputs)
         times.append(time.perf_counter() - start)
     found[f"ms_{size}"] = 1000 * sorted(times)[len(times) // 2]
-try:
-    with open("/proc/self/status") as file:
-        found["peak_bytes"] = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
-except OSError:
-    found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps(found))
-"""
+""" + PEAK
 COLUMNS = {"precision": "{}", "bytes": "{:,}", "load_seconds": "{:.2f}", "ms_1": "{:.2f}", "ms_32": "{:.2f}",
            "peak_bytes": "{:,}", "largest_difference": "{:.2g}", "same_answers": "{:.4f}"}
 

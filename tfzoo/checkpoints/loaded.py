@@ -1,5 +1,6 @@
 """A model with its tokenizer and settings, for predicting labels and computing text embeddings."""
 import json
+import operator
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,7 @@ from tfzoo.generation import Generator
 from tfzoo.layers.blockwise import LARGE
 from tfzoo.tasks import Task, task_of, tasks
 from tfzoo.tasks.embedding import NAMES, PLAIN, pool, pooled_by, prepared
-from tfzoo.tasks.predictor import Predictor
+from tfzoo.tasks.predictor import TOGETHER, Predictor
 from tfzoo.text.tokenizer import as_texts, list_of
 
 EMBED_BATCH = 32  # texts of similar length
@@ -37,7 +38,18 @@ class Loaded:
 
     def __init__(self, model, tokenizer, config, dropped=(), tokenizer_problem="the folder has no vocabulary"):
         self.model, self.tokenizer, self.config, self.dropped = model, tokenizer, config, list(dropped)
-        self.tokenizer_problem, self._predictor, self._writer, self._embedders = tokenizer_problem, None, None, {}
+        self.tokenizer_problem, self._weights = tokenizer_problem, ()
+        self._forget()
+
+    def _forget(self):
+        # Forget the traced functions, which know the task's settings and the layers' adapters.
+        self._predictor, self._writer, self._embedders = None, None, {}
+
+    def _follow(self):
+        # Forget the traced functions if adapters have been added or merged since.
+        before, self._weights = self._weights, tuple(self.model.weights)
+        if len(before) != len(self._weights) or any(map(operator.is_not, before, self._weights)):
+            self._forget()
 
     @property
     def task(self):
@@ -55,7 +67,8 @@ class Loaded:
             raise ConfigError(f"--{name}={given[name]} does not apply to a model for {self.config['task']}: omit it")
         if given:
             self.config = {**self.config, "settings": {**self.config["settings"], **given}}
-            self.model.task, self._predictor, self._writer = self.task, None, None
+            self.model.task = self.task
+            self._forget()
 
     def use_as(self, name):
         """Use the model for another task that has the same head, such as a language model for completion.
@@ -143,9 +156,11 @@ class Loaded:
             if len(pairs) != len(rows):
                 raise ConfigError(f"pairs must have one item per text, got {len(rows)} texts and {len(pairs)} pairs")
             rows = [{**row, other: pair} for row, pair in zip(rows, pairs)]
+        self._follow()
         if self._predictor is None:
             self._predictor = Predictor(self.model, self.tokenizer, self.config["max_length"], batch_size=ANSWER_BATCH)
-        return self._predictor(rows)
+        return [answer for first in range(0, len(rows), TOGETHER * ANSWER_BATCH)
+                for answer in self._predictor(rows[first:first + TOGETHER * ANSWER_BATCH])]
 
     def generate(self, texts, **options):
         """Continue prompts, answer conversations, or write targets for sources (see Writer).
@@ -162,6 +177,7 @@ class Loaded:
             ConfigError: if the model cannot generate text, or an option or a text is not valid.
             DataError: if the model's outputs are NaN.
         """
+        self._follow()
         if self._writer is None or self._writer[0] != options:  # another writer would be traced anew
             self._writer = options, Writer(self, **options)
         texts = list_of(texts, "texts", "strings or conversations")
@@ -215,15 +231,14 @@ class Loaded:
     def _vectors(self, how, skipped):
         # A function of inputs that returns vectors. It is traced once, for any size, except that texts whose attention
         # must be computed in blocks are computed eagerly: blocks need known sizes.
+        self._follow()
+
         def compute(inputs):
             return pool(self.body(inputs)["sequence"], inputs["padding_mask"], how, skipped)
 
-        key, weights = json.dumps([how, skipped]), self.body.weights  # which adapters change
-        before, traced = self._embedders.get(key, ((), None))
-        if len(before) != len(weights) or any(one is not other for one, other in zip(before, weights)):
-            names, ids = ("token_ids", "padding_mask", "segment_ids"), tf.TensorSpec([None, None], tf.int32)
-            traced = tf.function(compute, input_signature=[dict.fromkeys(names, ids)], autograph=False)
-            self._embedders[key] = weights, traced
+        names, ids = ("token_ids", "padding_mask", "segment_ids"), tf.TensorSpec([None, None], tf.int32)
+        traced = self._embedders.setdefault(json.dumps([how, skipped]), tf.function(
+            compute, input_signature=[dict.fromkeys(names, ids)], autograph=False))
         heads = self.body.config["num_heads"]
 
         def run(inputs):

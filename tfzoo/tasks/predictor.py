@@ -10,6 +10,7 @@ from tfzoo.layers import context
 from tfzoo.text.tokenizer import list_of
 
 MULTIPLE = 16  # padded lengths are multiples of this, so that few shapes are traced
+TOGETHER = 32  # batches whose rows are sorted by length together
 WINDOWS = 32  # the number of windows per batch, if a few texts have many
 
 
